@@ -1,0 +1,231 @@
+//! Configurations in Keras's JSON: `{"class_name": ..., "config": {...}}`.
+
+mod fields;
+mod registry;
+
+use serde_json::Value;
+
+pub use fields::Fields;
+pub use registry::{FromConfig, Registry, ScheduleFromConfig, ScheduleRegistry};
+
+use crate::error::HyperparameterError;
+
+/// The fields of a configuration, by name.
+pub type Config = serde_json::Map<String, Value>;
+
+/// Collects fields into a [`Config`].
+///
+/// # Examples
+///
+/// ```
+/// let fields = opt_core::config([("momentum", 0.9.into()), ("nesterov", false.into())]);
+/// assert_eq!(fields["momentum"], 0.9);
+/// ```
+#[must_use]
+pub fn config<const N: usize>(fields: [(&str, Value); N]) -> Config {
+    fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
+/// Which of Keras's two optimizer generations a configuration speaks.
+///
+/// They write other fields, treat sparse gradients differently, and combine clips differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Generation {
+    /// `OptimizerV2`, called `keras.optimizers.legacy` since 2.11, and TensorFlow Addons: the configuration has `decay`
+    /// and no `use_ema`.
+    Legacy,
+    /// Keras 2.11 and later: averaging and weight decay belong to every optimizer.
+    #[default]
+    New,
+}
+
+impl Generation {
+    pub(crate) fn of(fields: &Config) -> Self {
+        let legacy = match fields.get("is_legacy_optimizer") {
+            Some(Value::Bool(legacy)) => *legacy,
+            _ => fields.contains_key("decay") && !fields.contains_key("use_ema"),
+        };
+        if legacy { Self::Legacy } else { Self::New }
+    }
+}
+
+/// What a serialised object says besides its class and its own fields: kept, and written back as it was.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Envelope {
+    class_name: Option<String>,
+    /// `module`, `registered_name` and the like, beside `class_name`.
+    outer: Config,
+    /// `name`, `jit_compile` and the like, inside `config`.
+    inner: Config,
+    /// Fields that the configuration left to their defaults, with the values that they then got.
+    absent: Config,
+}
+
+/// Keys beside `class_name` and `config` that say nothing about the optimizer.
+const OUTER: [&str; 4] = ["module", "registered_name", "shared_object_id", "build_config"];
+
+impl Envelope {
+    /// Takes a serialised object apart: class name without package prefix, fields, and the rest.
+    ///
+    /// # Errors
+    ///
+    /// When it is not an object of that form, or has keys nobody knows.
+    pub fn open(value: &Value) -> Result<(String, Config, Self), ConfigError> {
+        let not_an_object = || ConfigError::NotAnObject { found: shorten(value) };
+        let object = value.as_object().ok_or_else(not_an_object)?;
+        let full_name = object.get("class_name").and_then(Value::as_str).ok_or_else(not_an_object)?;
+        let class_name = full_name.rsplit('>').next().unwrap_or(full_name).to_owned();
+        let mut envelope = Self { class_name: Some(full_name.to_owned()), ..Self::default() };
+        let mut fields = Config::new();
+        for (key, value) in object {
+            match (key.as_str(), value) {
+                ("class_name", _) => {}
+                ("config", Value::Object(config)) => fields = config.clone(),
+                ("config", other) => {
+                    return Err(ConfigError::wrong_type(&class_name, key, other, "an object"));
+                }
+                (outer, _) if OUTER.contains(&outer) => {
+                    envelope.outer.insert(key.clone(), value.clone());
+                }
+                _ => return Err(ConfigError::unknown_key(&class_name, key)),
+            }
+        }
+        Ok((class_name, fields, envelope))
+    }
+
+    /// Moves fields that say nothing about the optimizer out of the configuration, if they are there.
+    pub fn keep(&mut self, fields: &mut Config, keys: &[&str]) {
+        for key in keys {
+            if let Some((key, value)) = fields.remove_entry(*key) {
+                self.inner.insert(key, value);
+            }
+        }
+    }
+
+    /// Remembers which of the fields that would be written were not there to read: as long as they keep their
+    /// values, they are not written either. So a configuration comes back key for key, whatever version wrote it.
+    pub fn remember_absent(&mut self, read: &Config, written: Config) {
+        self.absent = written.into_iter().filter(|(key, _)| !read.contains_key(key)).collect();
+    }
+
+    /// The reverse of [`open`](Self::open) and [`keep`](Self::keep).
+    #[must_use]
+    pub fn wrap(&self, class_name: &str, mut fields: Config) -> Value {
+        fields.retain(|key, value| self.absent.get(key) != Some(value));
+        for (key, value) in &self.inner {
+            fields.insert(key.clone(), value.clone());
+        }
+        let mut object = self.outer.clone();
+        object.insert("class_name".to_owned(), self.class_name.as_deref().unwrap_or(class_name).into());
+        object.insert("config".to_owned(), Value::Object(fields));
+        Value::Object(object)
+    }
+}
+
+/// Why a configuration was not read or written.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// Not of the form `{"class_name": ..., "config": {...}}`.
+    #[error("expected {{\"class_name\": ..., \"config\": {{...}}}}, found {found}")]
+    NotAnObject {
+        /// The beginning of what was found.
+        found: String,
+    },
+
+    /// A class that is not registered.
+    #[error("unknown class {class_name:?}, registered are {known:?}")]
+    UnknownClass {
+        /// The class asked for.
+        class_name: String,
+        /// The classes that are registered.
+        known: Vec<String>,
+    },
+
+    /// A class other than the type that reads it.
+    #[error("class {found:?} cannot be read as {expected:?}")]
+    OtherClass {
+        /// The class in the configuration.
+        found: String,
+        /// The class of the type.
+        expected: &'static str,
+    },
+
+    /// A key that the class does not have.
+    #[error("{class_name}: unknown key {key:?}")]
+    UnknownKey {
+        /// The class.
+        class_name: String,
+        /// The key.
+        key: String,
+    },
+
+    /// A key that the class needs.
+    #[error("{class_name}: key {key:?} is missing")]
+    MissingKey {
+        /// The class.
+        class_name: String,
+        /// The key.
+        key: String,
+    },
+
+    /// A value of the wrong type.
+    #[error("{class_name}: {key} is {found}, expected {expected}")]
+    WrongType {
+        /// The class.
+        class_name: String,
+        /// The key.
+        key: String,
+        /// The beginning of the value found.
+        found: String,
+        /// The type expected.
+        expected: String,
+    },
+
+    /// A pattern that is no regular expression.
+    #[error("{pattern:?} is not a regular expression: {reason}")]
+    Pattern {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Something that has no form in a configuration.
+    #[error("{what} cannot be written to a configuration: {reason}")]
+    NotSerializable {
+        /// What it is.
+        what: String,
+        /// Why not.
+        reason: &'static str,
+    },
+
+    /// A hyperparameter out of range.
+    #[error(transparent)]
+    Hyperparameter(#[from] HyperparameterError),
+}
+
+impl ConfigError {
+    fn unknown_key(class_name: &str, key: &str) -> Self {
+        Self::UnknownKey { class_name: class_name.to_owned(), key: key.to_owned() }
+    }
+
+    pub(crate) fn wrong_type(class_name: &str, key: &str, found: &Value, expected: &str) -> Self {
+        Self::WrongType {
+            class_name: class_name.to_owned(),
+            key: key.to_owned(),
+            found: shorten(found),
+            expected: expected.to_owned(),
+        }
+    }
+}
+
+/// The beginning of a value, for messages.
+fn shorten(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}

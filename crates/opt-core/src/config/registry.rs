@@ -1,0 +1,179 @@
+//! From class names to rules and schedules; open to anyone's classes.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::{Config, ConfigError, Envelope, Fields};
+use crate::hyper::Hyper;
+use crate::real::Scalar;
+use crate::rule::UpdateRule;
+use crate::schedule::Schedule;
+
+/// A schedule that can be read from a configuration.
+pub trait ScheduleFromConfig: Schedule + Sized + 'static {
+    /// The class name in configurations.
+    const CLASS_NAME: &'static str;
+
+    /// Reads the schedule's own fields. What is left over is refused by the caller.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing or has the wrong type.
+    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError>;
+}
+
+/// A rule that can be read from a configuration.
+pub trait FromConfig<T: Scalar>: UpdateRule<T> + Sized + 'static {
+    /// The class name in configurations.
+    const CLASS_NAME: &'static str;
+
+    /// Reads the rule's own fields. What is left over belongs to the engine, or is refused by it.
+    ///
+    /// Wrappers read the rule inside them through the registry.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing or has the wrong type.
+    fn from_config(fields: &mut Fields<'_>, registry: &Registry<T>) -> Result<Self, ConfigError>;
+}
+
+type ReadSchedule = fn(&mut Fields<'_>) -> Result<Arc<dyn Schedule>, ConfigError>;
+type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRule<T>>, ConfigError>;
+
+/// The schedules that configurations may name.
+#[derive(Clone, Default)]
+pub struct ScheduleRegistry {
+    classes: BTreeMap<&'static str, ReadSchedule>,
+}
+
+impl ScheduleRegistry {
+    /// A registry that knows no schedule.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a class, or replaces the one of the same name.
+    pub fn register<S: ScheduleFromConfig>(&mut self) -> &mut Self {
+        self.classes.insert(S::CLASS_NAME, |fields| Ok(Arc::new(S::from_config(fields)?)));
+        self
+    }
+
+    /// The class names, sorted.
+    pub fn class_names(&self) -> impl Iterator<Item = &'static str> {
+        self.classes.keys().copied()
+    }
+
+    /// Reads a number or a serialised schedule.
+    ///
+    /// # Errors
+    ///
+    /// When it is neither, or its class, one of its fields, or a value is not known or not valid.
+    pub fn hyper(&self, value: &Value) -> Result<Hyper, ConfigError> {
+        if let Some(number) = value.as_f64() {
+            return Ok(number.into());
+        }
+        let (class_name, mut config, mut envelope) = Envelope::open(value)?;
+        envelope.keep(&mut config, &["name"]);
+        let read = self.classes.get(class_name.as_str()).ok_or_else(|| ConfigError::UnknownClass {
+            class_name: class_name.clone(),
+            known: self.class_names().map(str::to_owned).collect(),
+        })?;
+        let mut fields = Fields::new(&class_name, config.clone(), self);
+        let schedule = read(&mut fields)?;
+        fields.finish()?;
+        schedule.validate()?;
+        if let Ok(written) = schedule.config() {
+            envelope.remember_absent(&config, written);
+        }
+        Ok(Hyper::from_schedule(schedule, envelope))
+    }
+}
+
+impl fmt::Debug for ScheduleRegistry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.class_names()).finish()
+    }
+}
+
+/// The rules and schedules that configurations may name: Keras's `custom_objects`, made explicit.
+///
+/// The crate `optimizers` has a function that returns one with everything it knows.
+#[derive(Clone)]
+pub struct Registry<T> {
+    rules: BTreeMap<&'static str, ReadRule<T>>,
+    schedules: ScheduleRegistry,
+}
+
+impl<T: Scalar> Registry<T> {
+    /// A registry that knows nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { rules: BTreeMap::new(), schedules: ScheduleRegistry::new() }
+    }
+
+    /// Adds a rule, or replaces the one of the same name.
+    pub fn register<R: FromConfig<T>>(&mut self) -> &mut Self {
+        self.rules.insert(R::CLASS_NAME, |fields, registry| Ok(Box::new(R::from_config(fields, registry)?)));
+        self
+    }
+
+    /// Adds a schedule, or replaces the one of the same name.
+    pub fn register_schedule<S: ScheduleFromConfig>(&mut self) -> &mut Self {
+        self.schedules.register::<S>();
+        self
+    }
+
+    /// The class names of the rules, sorted.
+    pub fn class_names(&self) -> impl Iterator<Item = &'static str> {
+        self.rules.keys().copied()
+    }
+
+    /// The schedules.
+    #[must_use]
+    pub fn schedules(&self) -> &ScheduleRegistry {
+        &self.schedules
+    }
+
+    /// The schedules, to add some.
+    pub fn schedules_mut(&mut self) -> &mut ScheduleRegistry {
+        &mut self.schedules
+    }
+
+    /// Starts to read the fields of a class.
+    #[must_use]
+    pub fn fields(&self, class_name: &str, config: Config) -> Fields<'_> {
+        Fields::new(class_name, config, &self.schedules)
+    }
+
+    /// Reads the rule that the fields' class name asks for; what it does not take stays in `fields`.
+    ///
+    /// # Errors
+    ///
+    /// When the class is not registered, or one of its fields is missing or of the wrong type.
+    pub fn rule(&self, fields: &mut Fields<'_>) -> Result<Box<dyn UpdateRule<T>>, ConfigError> {
+        let read = self.rules.get(fields.class_name()).ok_or_else(|| ConfigError::UnknownClass {
+            class_name: fields.class_name().to_owned(),
+            known: self.class_names().map(str::to_owned).collect(),
+        })?;
+        read(fields, self)
+    }
+}
+
+impl<T: Scalar> Default for Registry<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T: Scalar> fmt::Debug for Registry<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry")
+            .field("rules", &self.class_names().collect::<Vec<_>>())
+            .field("schedules", &self.schedules)
+            .finish()
+    }
+}

@@ -1,0 +1,280 @@
+//! What can go wrong, with the numbers.
+
+use std::ops::{Bound, RangeBounds};
+
+use crate::config::ConfigError;
+
+/// Why the engine refused. Unless a variant says otherwise, variables, slots and `iterations` are as they were.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A hyperparameter is out of range.
+    #[error(transparent)]
+    Hyperparameter(#[from] HyperparameterError),
+
+    /// A configuration could not be read or written.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+
+    /// Two options that exclude each other.
+    #[error("{first} and {second} exclude each other: set one of them")]
+    Conflict {
+        /// The first option.
+        first: &'static str,
+        /// The second option.
+        second: &'static str,
+    },
+
+    /// A rule whose slots the engine cannot hold.
+    #[error("rule {rule}: {problem}")]
+    Slots {
+        /// The class name of the rule.
+        rule: String,
+        /// What is wrong with its slots.
+        problem: String,
+    },
+
+    /// Every variable was given without a gradient.
+    #[error("no gradients provided for any of {variables} variables")]
+    NoGradients {
+        /// How many variables there were.
+        variables: usize,
+    },
+
+    /// Two variables of one call have the same name.
+    #[error("variable {name:?} is given twice")]
+    DuplicateVariable {
+        /// The name.
+        name: String,
+    },
+
+    /// A variable whose data does not fill its shape.
+    #[error("variable {variable:?}: {elements} elements do not fill shape {shape:?}")]
+    VariableData {
+        /// The name of the variable.
+        variable: String,
+        /// How many elements there are.
+        elements: usize,
+        /// The shape that was asked for.
+        shape: Vec<usize>,
+    },
+
+    /// A known variable came back with another shape.
+    #[error("variable {variable:?} has shape {found:?}, its slots were made for {expected:?}")]
+    VariableShape {
+        /// The name of the variable.
+        variable: String,
+        /// The shape it had when its slots were made.
+        expected: Vec<usize>,
+        /// The shape it has now.
+        found: Vec<usize>,
+    },
+
+    /// A gradient of another shape than its variable.
+    #[error("variable {variable:?}: gradient has shape {gradient:?}, variable has {shape:?}")]
+    GradientShape {
+        /// The name of the variable.
+        variable: String,
+        /// The shape of the gradient.
+        gradient: Vec<usize>,
+        /// The shape of the variable.
+        shape: Vec<usize>,
+    },
+
+    /// Gradient data that does not fill its shape.
+    #[error("variable {variable:?}: {elements} gradient elements do not fill shape {shape:?}")]
+    GradientData {
+        /// The name of the variable.
+        variable: String,
+        /// How many elements there are.
+        elements: usize,
+        /// The shape that was asked for.
+        shape: Vec<usize>,
+    },
+
+    /// The values of a sparse gradient do not match its indices or its variable.
+    #[error(
+        "variable {variable:?}: sparse gradient has {indices} indices and values of shape {values:?}, expected {expected:?}"
+    )]
+    SparseShape {
+        /// The name of the variable.
+        variable: String,
+        /// How many indices there are.
+        indices: usize,
+        /// The shape of the values.
+        values: Vec<usize>,
+        /// The shape that they should have.
+        expected: Vec<usize>,
+    },
+
+    /// A sparse gradient for a variable without rows.
+    #[error("variable {variable:?}: a 0-dimensional variable has no rows for a sparse gradient")]
+    SparseScalar {
+        /// The name of the variable.
+        variable: String,
+    },
+
+    /// A row index outside the variable.
+    #[error("variable {variable:?}: index {index} at position {position} is outside 0..{rows}")]
+    IndexOutOfRange {
+        /// The name of the variable.
+        variable: String,
+        /// Where in the list of indices it stands.
+        position: usize,
+        /// The index.
+        index: i128,
+        /// How many rows the variable has.
+        rows: usize,
+    },
+
+    /// A gradient that belongs to no variable of the model.
+    #[error("gradient {name:?} belongs to no variable of the model")]
+    UnknownGradient {
+        /// The name of the gradient.
+        name: String,
+    },
+
+    /// Two gradients of one call have the same name.
+    #[error("gradient {name:?} is given twice")]
+    DuplicateGradient {
+        /// The name.
+        name: String,
+    },
+
+    /// A NaN or an infinity under [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("variable {variable:?}: gradient is {value} at index {index:?}")]
+    NonFiniteGradient {
+        /// The name of the variable.
+        variable: String,
+        /// Where in the gradient; for a sparse gradient, where in its values.
+        index: Vec<usize>,
+        /// The value found there.
+        value: f64,
+    },
+
+    /// Finite gradients whose norm is too large for 64 bits, under [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("the norm of the gradients is not finite, though each of them is")]
+    NormOverflow,
+
+    /// The optimizer has not seen this variable.
+    #[error("unknown variable {name:?}")]
+    UnknownVariable {
+        /// The name asked for.
+        name: String,
+    },
+
+    /// There is no slot of that name.
+    #[error("unknown slot {slot:?}, there are {known:?}")]
+    UnknownSlot {
+        /// The name asked for.
+        slot: String,
+        /// The slots that exist.
+        known: Vec<String>,
+    },
+
+    /// A number was assigned to a learning rate that follows a schedule.
+    #[error("the learning rate follows the schedule {schedule}: assign another schedule, not a number")]
+    LearningRateScheduled {
+        /// The class name of the schedule.
+        schedule: String,
+    },
+
+    /// An option that may not change any more.
+    #[error("{option} can only be changed before the first step")]
+    AlreadyStepped {
+        /// The option.
+        option: &'static str,
+    },
+
+    /// A list of weights of the wrong length.
+    #[error("expected {expected} weights, got {found}")]
+    WeightCount {
+        /// How many the optimizer has.
+        expected: usize,
+        /// How many were given.
+        found: usize,
+    },
+
+    /// A weight of the wrong kind or shape.
+    #[error("weight {index} ({name}): expected {expected}, got {found}")]
+    WeightMismatch {
+        /// Its place in the list.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// What the optimizer has there.
+        expected: String,
+        /// What was given.
+        found: String,
+    },
+
+    /// The averages of an optimizer without averaging.
+    #[error("the optimizer keeps no averages: build it with .ema(...)")]
+    NoAverages,
+
+    /// A step while the variables hold a slot instead of their values.
+    #[error("slot {slot:?} is swapped into the variables: swap back before going on")]
+    SwappedIn {
+        /// The slot.
+        slot: String,
+    },
+
+    /// A rule panicked in the middle of an earlier step; restore the last checkpoint.
+    ///
+    /// Variables and slots are partly updated.
+    #[error("an update rule panicked in an earlier step, which is half applied: restore a checkpoint")]
+    Poisoned,
+
+    /// The threads could not be started.
+    #[error("could not start {threads} threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+/// A hyperparameter out of its range.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[error("{name} is {value}, expected {expected}")]
+pub struct HyperparameterError {
+    /// The field.
+    pub name: String,
+    /// Its value.
+    pub value: f64,
+    /// The range, in words.
+    pub expected: String,
+}
+
+/// Accepts a finite number inside a range.
+///
+/// # Errors
+///
+/// Names the field, its value and the range. NaN and infinities are never inside.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::require;
+///
+/// assert!(require("momentum", 0.9, 0.0..=1.0).is_ok());
+/// let error = require("momentum", f64::NAN, 0.0..=1.0).unwrap_err();
+/// assert_eq!(error.to_string(), "momentum is NaN, expected a number in [0, 1]");
+/// ```
+pub fn require(name: &str, value: f64, range: impl RangeBounds<f64>) -> Result<(), HyperparameterError> {
+    if value.is_finite() && range.contains(&value) {
+        return Ok(());
+    }
+    let low = match range.start_bound() {
+        Bound::Included(low) => format!("[{low}"),
+        Bound::Excluded(low) => format!("({low}"),
+        Bound::Unbounded => "(-inf".to_owned(),
+    };
+    let high = match range.end_bound() {
+        Bound::Included(high) => format!("{high}]"),
+        Bound::Excluded(high) => format!("{high})"),
+        Bound::Unbounded => "inf)".to_owned(),
+    };
+    Err(HyperparameterError { name: name.to_owned(), value, expected: format!("a number in {low}, {high}") })
+}

@@ -1,0 +1,53 @@
+//! The contract of first-order optimizers, and the one engine that runs them.
+//!
+//! * Authors implement [`UpdateRule`]: hyperparameters, slots, and one function per element.
+//! * Users hold an [`Optimizer`]: it counts, allocates slots, evaluates schedules, clips, decays, averages, checks and
+//!   reports, for every rule.
+//!
+//! Rules live in crates of their own (`opt-sgd` is the one to read first), schedules in `opt-schedules`; the crate
+//! `optimizers` has everything in one place.
+//!
+//! # Guarantees
+//!
+//! * **All or nothing.** An error leaves variables, slots and `iterations` as they were.
+//! * **Same bits** for any number of threads and any instruction set, and after saving and restoring at any step.
+//! * **Nothing silent.** Unknown keys, options that exclude each other, numbers out of range: a typed error.
+//! * Gradients are never written.
+
+mod clip;
+mod config;
+mod decay;
+mod ema;
+mod error;
+mod gradient;
+mod hyper;
+mod optimizer;
+mod parameters;
+mod real;
+mod report;
+mod rule;
+mod schedule;
+mod stage;
+mod variable;
+mod view;
+
+pub use config::{
+    Config, ConfigError, Envelope, Fields, FromConfig, Generation, Registry, ScheduleFromConfig, ScheduleRegistry,
+    config,
+};
+pub use decay::Exclude;
+pub use ema::Ema;
+pub use error::{Error, HyperparameterError, require};
+pub use gradient::{Gradient, IndexedSlices, Indices};
+pub use hyper::{Hyper, LearningRate, Scheduled};
+pub use optimizer::{Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, Weight, WeightValue};
+pub use parameters::{Gradients, Parameters, Path};
+pub use real::{DType, Real, Scalar};
+pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
+pub use rule::{
+    BLOCK, Block, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule,
+    VariableStep, elementwise,
+};
+pub use schedule::Schedule;
+pub use variable::Variable;
+pub use view::{View, ViewMut};

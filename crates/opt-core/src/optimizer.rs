@@ -1,0 +1,245 @@
+//! The one engine: it counts, allocates, schedules, clips, decays, averages, checks and reports, for every rule.
+
+mod builder;
+mod config;
+mod norms;
+mod pieces;
+mod records;
+mod resolve;
+mod sparse;
+mod step;
+mod swap;
+mod threads;
+mod training;
+mod weights;
+
+use ndarray::ArrayViewD;
+
+pub use builder::OptimizerBuilder;
+use builder::Options;
+use records::Records;
+use resolve::resolve;
+pub use swap::SlotGuard;
+pub use training::Minimized;
+pub use weights::{Weight, WeightValue};
+
+use crate::decay::Exclude;
+use crate::ema::Ema;
+use crate::error::Error;
+use crate::hyper::Hyper;
+use crate::real::Scalar;
+use crate::report::StepReport;
+use crate::rule::{SlotInit, SlotSpec, UpdateRule};
+use crate::variable::Variable;
+
+/// An update rule at work: it owns the step counter and the slots of all variables.
+///
+/// Made by [`Optimizer::new`] and [`OptimizerBuilder::build`]. `R` is the rule, or `Box<dyn UpdateRule<T>>` when the
+/// choice comes from a file; `T` is the element type of the variables.
+///
+/// A step does, in this order: learning rate of the schedule, clipping, sum of duplicate rows of sparse gradients,
+/// decoupled weight decay, the rule with whatever it wraps, averages, `iterations += 1`. Either all of it happens, or
+/// the call returns an error and nothing has changed.
+///
+/// # Examples
+///
+/// See [`UpdateRule`] for a rule and the crate `optimizers` for the ready ones.
+#[derive(Debug, Clone)]
+pub struct Optimizer<R, T> {
+    rule: R,
+    options: Options,
+    slots: Vec<SlotSpec>,
+    iterations: u64,
+    /// The values of the rule's shared slots.
+    shared: Vec<f64>,
+    records: Records<T>,
+    /// The slot whose values are in the variables now.
+    swapped_in: Option<String>,
+    /// Whether a rule panicked in the middle of a step.
+    poisoned: bool,
+}
+
+/// A slot of one variable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Slot<'a, T> {
+    /// Numbers of the variable's shape.
+    Array(ArrayViewD<'a, T>),
+    /// One number.
+    Scalar(f64),
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Starts to build an optimizer around a rule.
+    #[expect(clippy::new_ret_no_self, reason = "the builder is how an optimizer is made")]
+    pub fn new(rule: R) -> OptimizerBuilder<R, T> {
+        OptimizerBuilder::new(rule)
+    }
+
+    /// Applies one step to a list of variables.
+    ///
+    /// Variables without a gradient are left alone, but get their slots. A variable may appear later than others; from
+    /// then on its shape is fixed. An empty list is no step.
+    ///
+    /// # Errors
+    ///
+    /// Anything wrong with names, shapes, indices or the learning rate; no gradient at all; under
+    /// [`NonFinite::Error`](crate::NonFinite::Error) a gradient that is not finite. Variables, slots and `iterations`
+    /// are then as they were.
+    pub fn apply_gradients<'a>(
+        &mut self,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<StepReport, Error>
+    where
+        T: 'a,
+    {
+        self.step_over(variables.into_iter())
+    }
+
+    /// Makes the slots of variables before their first step, so that [`set_weights`](Self::set_weights) can fill them.
+    /// Known variables are only checked. Gradients are not used.
+    ///
+    /// # Errors
+    ///
+    /// Anything wrong with names or shapes. No slot is then made.
+    pub fn add_variables<'a>(&mut self, variables: impl IntoIterator<Item = Variable<'a, T>>) -> Result<(), Error>
+    where
+        T: 'a,
+    {
+        self.ready()?;
+        let inputs = resolve(variables.into_iter(), &mut self.records)?;
+        self.admit(&inputs);
+        Ok(())
+    }
+
+    /// How many steps have been applied.
+    #[must_use]
+    pub fn iterations(&self) -> u64 {
+        self.iterations
+    }
+
+    /// The rule.
+    #[must_use]
+    pub fn rule(&self) -> &R {
+        &self.rule
+    }
+
+    /// Replaces the rule by one with other hyperparameters and the same slots. State stays.
+    ///
+    /// # Errors
+    ///
+    /// When a hyperparameter is out of range, or the slots differ. The rule is then still the old one.
+    pub fn set_rule(&mut self, rule: R) -> Result<(), Error> {
+        builder::check_rule(&rule)?;
+        if rule.slots() != self.slots {
+            let names = |slots: &[SlotSpec]| slots.iter().map(|slot| slot.name().to_owned()).collect::<Vec<_>>();
+            let problem = format!("has slots {:?}, the optimizer {:?}", names(&rule.slots()), names(&self.slots));
+            return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
+        }
+        self.rule = rule;
+        Ok(())
+    }
+
+    /// The learning rate of the next step.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        self.rule.learning_rate_at(self.iterations)
+    }
+
+    /// Sets the learning rate: a number, or a schedule.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LearningRateScheduled`] for a number while a schedule is set, since the schedule would be lost; an
+    /// error of the value itself. The learning rate is then as it was.
+    pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
+        let learning_rate = learning_rate.into();
+        learning_rate.validate("learning_rate", 0.0..)?;
+        let current = self.rule.learning_rate().base().schedule();
+        if let (Some(schedule), false) = (current, learning_rate.is_scheduled()) {
+            return Err(Error::LearningRateScheduled { schedule: schedule.class_name().to_owned() });
+        }
+        self.rule.learning_rate_mut().set_base(learning_rate);
+        Ok(())
+    }
+
+    /// Leaves variables out of decoupled weight decay; replaces what was left out before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::AlreadyStepped`] after the first step.
+    pub fn exclude_from_weight_decay(&mut self, exclude: Exclude) -> Result<(), Error> {
+        if self.iterations > 0 {
+            return Err(Error::AlreadyStepped { option: "exclude_from_weight_decay" });
+        }
+        self.records.iter_mut().for_each(|record| record.decays = !exclude.matches(&record.name));
+        self.options.weight_decay.exclude = exclude;
+        Ok(())
+    }
+
+    /// Names and shapes of the variables, in the order in which they were first seen.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.records.iter().map(|record| (record.name.as_str(), record.shape.as_slice()))
+    }
+
+    /// The names of the slots that each variable has, the rule's first.
+    #[must_use]
+    pub fn slot_names(&self) -> Vec<&str> {
+        let of_variables = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Shared(_));
+        let rule = self.slots.iter().filter(of_variables).map(SlotSpec::name);
+        rule.chain(self.options.use_ema.then_some(Ema::SLOT)).collect()
+    }
+
+    /// A slot of a variable.
+    ///
+    /// # Errors
+    ///
+    /// When the variable has not been seen, or there is no such slot.
+    pub fn slot(&self, variable: &str, slot: &str) -> Result<Slot<'_, T>, Error> {
+        let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
+        Ok(match self.slot_place(slot)? {
+            SlotPlace::Array(place) => Slot::Array(record.view(&record.arrays[place])),
+            SlotPlace::Scalar(place) => Slot::Scalar(record.scalars[place]),
+            SlotPlace::Average => Slot::Array(record.view(record.average.as_deref().unwrap_or_default())),
+        })
+    }
+
+    fn slot_place(&self, name: &str) -> Result<SlotPlace, Error> {
+        if self.options.use_ema && name == Ema::SLOT {
+            return Ok(SlotPlace::Average);
+        }
+        let (mut arrays, mut scalars) = (0, 0);
+        for slot in &self.slots {
+            let place = match slot.init() {
+                SlotInit::Shared(_) => continue,
+                SlotInit::Scalar(_) => SlotPlace::Scalar(scalars),
+                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => SlotPlace::Array(arrays),
+            };
+            if slot.name() == name {
+                return Ok(place);
+            }
+            match place {
+                SlotPlace::Scalar(_) => scalars += 1,
+                _ => arrays += 1,
+            }
+        }
+        let known = self.slot_names().into_iter().map(str::to_owned).collect();
+        Err(Error::UnknownSlot { slot: name.to_owned(), known })
+    }
+
+    /// Whether state is whole and the variables hold their own values.
+    fn ready(&self) -> Result<(), Error> {
+        match &self.swapped_in {
+            _ if self.poisoned => Err(Error::Poisoned),
+            Some(slot) => Err(Error::SwappedIn { slot: slot.clone() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where a record keeps a slot.
+#[derive(Debug, Clone, Copy)]
+enum SlotPlace {
+    Array(usize),
+    Scalar(usize),
+    Average,
+}

@@ -1,0 +1,166 @@
+//! Options of an optimizer, checked once.
+
+use std::collections::HashSet;
+use std::marker::PhantomData;
+
+use super::Optimizer;
+use super::records::Records;
+use super::threads::Threads;
+use crate::clip::Clip;
+use crate::config::{Envelope, Generation};
+use crate::decay::{Exclude, WeightDecay};
+use crate::ema::Ema;
+use crate::error::Error;
+use crate::hyper::Hyper;
+use crate::real::Scalar;
+use crate::report::NonFinite;
+use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
+
+/// Checked options.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Options {
+    pub(super) clip: Clip,
+    pub(super) weight_decay: WeightDecay,
+    pub(super) use_ema: bool,
+    pub(super) ema: Ema,
+    pub(super) non_finite: NonFinite,
+    pub(super) threads: Threads,
+    pub(super) envelope: Envelope,
+}
+
+/// Options of an optimizer that is being built.
+///
+/// Any value can be set; [`build`](Self::build) checks them all.
+#[derive(Debug, Clone)]
+pub struct OptimizerBuilder<R, T> {
+    pub(super) rule: R,
+    pub(super) options: Options,
+    pub(super) thread_count: Option<usize>,
+    element: PhantomData<fn() -> T>,
+}
+
+impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
+    pub(super) fn new(rule: R) -> Self {
+        Self { rule, options: Options::default(), thread_count: None, element: PhantomData }
+    }
+
+    /// Limits each element of a gradient to `-limit..=limit`.
+    #[must_use]
+    pub fn clipvalue(mut self, limit: f64) -> Self {
+        self.options.clip.value = Some(limit);
+        self
+    }
+
+    /// Scales the gradient of each variable down to a norm of at most `limit`.
+    #[must_use]
+    pub fn clipnorm(mut self, limit: f64) -> Self {
+        self.options.clip.norm = Some(limit);
+        self
+    }
+
+    /// Scales all gradients down, by the same factor, to a common norm of at most `limit`.
+    ///
+    /// R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", arXiv:1211.5063.
+    #[must_use]
+    pub fn global_clipnorm(mut self, limit: f64) -> Self {
+        self.options.clip.global_norm = Some(limit);
+        self
+    }
+
+    /// Decoupled weight decay, a number or a schedule: `w -= w * weight_decay * learning_rate` before the rule. It is
+    /// not part of the gradient, and not clipped.
+    ///
+    /// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101.
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
+        self.options.weight_decay.rate = Some(weight_decay.into());
+        self
+    }
+
+    /// Leaves variables out of decoupled weight decay.
+    #[must_use]
+    pub fn exclude_from_weight_decay(mut self, exclude: Exclude) -> Self {
+        self.options.weight_decay.exclude = exclude;
+        self
+    }
+
+    /// Keeps an exponential moving average of each variable, in the slot `average`.
+    #[must_use]
+    pub fn ema(mut self, ema: Ema) -> Self {
+        self.options.use_ema = true;
+        self.options.ema = ema;
+        self
+    }
+
+    /// Says what to do about gradients that are infinite or NaN.
+    #[must_use]
+    pub fn non_finite(mut self, policy: NonFinite) -> Self {
+        self.options.non_finite = policy;
+        self
+    }
+
+    /// Runs steps on this many threads of their own; 1 is the calling thread. By default, rayon's pool is used. The
+    /// number of threads does not change a bit of the results.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.thread_count = Some(threads);
+        self
+    }
+
+    /// Checks every option and hyperparameter, and makes the optimizer.
+    ///
+    /// # Errors
+    ///
+    /// Names the first option that is out of range, two clips that exclude each other, or what is wrong with the
+    /// rule's slots.
+    pub fn build(self) -> Result<Optimizer<R, T>, Error> {
+        let Self { rule, mut options, thread_count, .. } = self;
+        check_rule(&rule)?;
+        options.clip.validate()?;
+        if rule.generation() == Generation::New {
+            options.clip.validate_single()?;
+        }
+        if let Some(rate) = &options.weight_decay.rate {
+            rate.validate("weight_decay", 0.0..)?;
+        }
+        options.ema.validate()?;
+        options.threads = Threads::new(thread_count)?;
+        let slots = rule.slots();
+        check_slots(rule.class_name(), &slots)?;
+        let shared = slots.iter().filter_map(|slot| match slot.init() {
+            SlotInit::Shared(initial) => Some(initial),
+            _ => None,
+        });
+        Ok(Optimizer {
+            shared: shared.collect(),
+            rule,
+            options,
+            slots,
+            iterations: 0,
+            records: Records::new(),
+            swapped_in: None,
+            poisoned: false,
+        })
+    }
+}
+
+/// Checks a rule's hyperparameters, learning rate included.
+pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Error> {
+    rule.learning_rate().validate()?;
+    Ok(rule.validate()?)
+}
+
+fn check_slots(rule: &str, slots: &[SlotSpec]) -> Result<(), Error> {
+    let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
+    let mut names = HashSet::from([Ema::SLOT]);
+    if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
+        return refuse(format!("slot name {:?} is taken", slot.name()));
+    }
+    let arrays = slots.iter().filter(|slot| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy));
+    match arrays.count() {
+        count if count > MAX_ARRAY_SLOTS => {
+            refuse(format!("{count} array slots, at most {MAX_ARRAY_SLOTS} are possible"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! Optimizers from and to Keras's JSON.
+
+use serde_json::Value;
+
+use super::{Optimizer, OptimizerBuilder};
+use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, Registry};
+use crate::decay::Exclude;
+use crate::ema::Ema;
+use crate::error::Error;
+use crate::real::Scalar;
+use crate::report::NonFinite;
+use crate::rule::UpdateRule;
+
+/// Keys of Keras optimizers that change nothing here.
+const WITHOUT_MEANING: [&str; 3] = ["name", "jit_compile", "is_legacy_optimizer"];
+
+/// Keys of Keras 3 that ask for something we leave to the caller; accepted as long as they ask for nothing.
+const ONLY_NULL: [&str; 2] = ["loss_scale_factor", "gradient_accumulation_steps"];
+
+/// Our key for the engine's weight decay where the rule has a `weight_decay` of its own.
+const DECOUPLED: &str = "decoupled_weight_decay";
+
+impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
+    /// Reads the configuration of any registered class: what `tf.keras.optimizers.serialize` returns, of both
+    /// generations and of TensorFlow Addons, or what [`Optimizer::to_config`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// When the class or a key is unknown, or a value has the wrong type. Ranges are checked by
+    /// [`build`](OptimizerBuilder::build).
+    pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
+        let (class_name, fields, envelope) = Envelope::open(config)?;
+        let mut reader = registry.fields(&class_name, fields.clone());
+        let rule = registry.rule(&mut reader)?;
+        Self::new(rule).read_options(fields, reader, envelope)
+    }
+}
+
+impl<T: Scalar> Optimizer<Box<dyn UpdateRule<T>>, T> {
+    /// Reads and builds: see [`OptimizerBuilder::from_config`].
+    ///
+    /// # Errors
+    ///
+    /// Whatever the configuration has wrong: classes, keys, types, ranges.
+    pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, Error> {
+        OptimizerBuilder::from_config(config, registry)?.build()
+    }
+}
+
+impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
+    /// Reads the configuration of one class into its own type. The registry is for schedules and wrapped rules.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_config`](OptimizerBuilder::from_config), and [`ConfigError::OtherClass`].
+    pub fn from_config_of(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
+        let (found, fields, envelope) = Envelope::open(config)?;
+        if found != R::CLASS_NAME {
+            return Err(ConfigError::OtherClass { found, expected: R::CLASS_NAME });
+        }
+        let mut reader = registry.fields(&found, fields.clone());
+        let rule = R::from_config(&mut reader, registry)?;
+        Self::new(rule).read_options(fields, reader, envelope)
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
+    /// Reads what the rule has left, and refuses what nobody reads.
+    fn read_options(
+        mut self,
+        fields: Config,
+        mut reader: Fields<'_>,
+        mut envelope: Envelope,
+    ) -> Result<Self, ConfigError> {
+        reader.keep(&mut envelope, &WITHOUT_MEANING);
+        let unasked: Vec<&str> =
+            ONLY_NULL.into_iter().filter(|key| fields.get(*key).is_some_and(Value::is_null)).collect();
+        reader.keep(&mut envelope, &unasked);
+
+        let options = &mut self.options;
+        options.clip.norm = reader.optional_f64("clipnorm")?;
+        options.clip.value = reader.optional_f64("clipvalue")?;
+        options.clip.global_norm = reader.optional_f64("global_clipnorm")?;
+        options.weight_decay.rate = match reader.optional_hyper(DECOUPLED)? {
+            Some(rate) => Some(rate),
+            None => reader.optional_hyper("weight_decay")?,
+        };
+        if let Some(exclude) = reader.take("exclude_from_weight_decay") {
+            options.weight_decay.exclude = read_exclude(&exclude)?;
+        }
+        options.use_ema = reader.bool_or("use_ema", false)?;
+        options.ema = Ema::new(reader.f64_or("ema_momentum", Ema::default().momentum)?);
+        options.ema.overwrite_frequency = reader.optional_u64("ema_overwrite_frequency")?;
+        options.non_finite = read_non_finite(&mut reader)?;
+        reader.finish()?;
+
+        if let Ok(written) = self.options.write(&self.rule) {
+            envelope.remember_absent(&fields, written);
+        }
+        self.options.envelope = envelope;
+        Ok(self)
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// The configuration, `{"class_name": ..., "config": {...}}`. With [`weights`](Self::weights) and the variables
+    /// it is everything that a run depends on.
+    ///
+    /// A configuration that was read comes back key for key. Options that Keras does not have are written only when
+    /// they are set.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotSerializable`] when a schedule holds code.
+    pub fn to_config(&self) -> Result<Value, ConfigError> {
+        let fields = self.options.write(&self.rule)?;
+        Ok(self.options.envelope.wrap(self.rule.class_name(), fields))
+    }
+}
+
+impl super::builder::Options {
+    /// The fields of rule and engine together.
+    fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R) -> Result<Config, ConfigError> {
+        let mut fields = rule.config()?;
+        let new = rule.generation() == Generation::New;
+        fields.insert("name".to_owned(), rule.class_name().into());
+        for (key, limit) in self.clip.named() {
+            put(&mut fields, key, limit.map(Value::from), new);
+        }
+        let rate = self.weight_decay.rate.as_ref().map(crate::hyper::Hyper::to_json).transpose()?;
+        if fields.contains_key("weight_decay") {
+            put(&mut fields, DECOUPLED, rate, false);
+        } else {
+            put(&mut fields, "weight_decay", rate, new);
+        }
+        let exclude = &self.weight_decay.exclude;
+        put(&mut fields, "exclude_from_weight_decay", (!exclude.is_empty()).then(|| write_exclude(exclude)), false);
+        if new || self.use_ema {
+            fields.insert("use_ema".to_owned(), self.use_ema.into());
+            fields.insert("ema_momentum".to_owned(), self.ema.momentum.into());
+            fields.insert("ema_overwrite_frequency".to_owned(), self.ema.overwrite_frequency.into());
+            fields.insert("is_legacy_optimizer".to_owned(), (!new).into());
+        }
+        if new {
+            fields.insert("jit_compile".to_owned(), false.into());
+        }
+        let non_finite = match self.non_finite {
+            NonFinite::Propagate => None,
+            NonFinite::SkipStep => Some("skip_step".into()),
+            NonFinite::Error => Some("error".into()),
+        };
+        put(&mut fields, "non_finite", non_finite, false);
+        Ok(fields)
+    }
+}
+
+/// Writes a field if it is set, or as `null` where the class always has it.
+fn put(fields: &mut Config, key: &str, value: Option<Value>, always: bool) {
+    if always || value.is_some() {
+        fields.insert(key.to_owned(), value.unwrap_or(Value::Null));
+    }
+}
+
+fn read_exclude(value: &Value) -> Result<Exclude, ConfigError> {
+    let class_name = "exclude_from_weight_decay";
+    let Value::Object(config) = value else {
+        return Err(ConfigError::wrong_type(class_name, class_name, value, "an object with var_names and var_list"));
+    };
+    let schedules = crate::config::ScheduleRegistry::new();
+    let mut fields = Fields::new(class_name, config.clone(), &schedules);
+    let exclude = Exclude::patterns(fields.string_list("var_names")?)?.and_names(fields.string_list("var_list")?);
+    fields.finish()?;
+    Ok(exclude)
+}
+
+fn write_exclude(exclude: &Exclude) -> Value {
+    let mut fields = Config::new();
+    let (patterns, names) = (exclude.pattern_texts(), exclude.name_texts());
+    if !patterns.is_empty() {
+        fields.insert("var_names".to_owned(), patterns.into());
+    }
+    if !names.is_empty() {
+        fields.insert("var_list".to_owned(), names.into());
+    }
+    Value::Object(fields)
+}
+
+fn read_non_finite(reader: &mut Fields<'_>) -> Result<NonFinite, ConfigError> {
+    const KEY: &str = "non_finite";
+    let Some(value) = reader.take(KEY) else { return Ok(NonFinite::Propagate) };
+    match value.as_str() {
+        Some("propagate") => Ok(NonFinite::Propagate),
+        Some("skip_step") => Ok(NonFinite::SkipStep),
+        Some("error") => Ok(NonFinite::Error),
+        _ => {
+            let expected = "\"propagate\", \"skip_step\" or \"error\"";
+            Err(ConfigError::wrong_type(reader.class_name(), KEY, &value, expected))
+        }
+    }
+}

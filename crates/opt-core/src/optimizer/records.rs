@@ -1,0 +1,191 @@
+//! What the optimizer remembers of each variable.
+
+use std::collections::HashMap;
+
+use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+
+use super::resolve::Input;
+use crate::real::Scalar;
+use crate::rule::{SlotInit, SlotSpec};
+
+/// One variable: its name, its shape and its slots.
+#[derive(Debug, Clone)]
+pub(crate) struct Record<T> {
+    pub(crate) name: String,
+    pub(crate) shape: Vec<usize>,
+    /// The order of axes, slowest first, in which the slots are stored: the variable's own memory order when it was
+    /// first seen. `None` is row-major.
+    pub(crate) axes: Option<Vec<usize>>,
+    pub(crate) arrays: Vec<Vec<T>>,
+    pub(crate) scalars: Vec<f64>,
+    pub(crate) average: Option<Vec<T>>,
+    /// Whether decoupled weight decay applies.
+    pub(crate) decays: bool,
+    /// The last call in which the variable was given.
+    pub(crate) seen_in: u64,
+}
+
+impl<T: Scalar> Record<T> {
+    fn new(input: &Input<'_, T>, slots: &[SlotSpec], averages: bool, decays: bool) -> Self {
+        let copy = || input.value.iter().copied().collect::<Vec<_>>();
+        let filled = |value: f64| vec![T::literal(value); input.value.len()];
+        let mut record = Self {
+            name: input.name.clone().into_owned(),
+            shape: input.shape.clone(),
+            axes: input.axes.clone(),
+            arrays: Vec::new(),
+            scalars: Vec::new(),
+            average: averages.then(copy),
+            decays,
+            seen_in: 0,
+        };
+        for slot in slots {
+            match slot.init() {
+                SlotInit::Zeros => record.arrays.push(filled(0.0)),
+                SlotInit::Ones => record.arrays.push(filled(1.0)),
+                SlotInit::Copy => record.arrays.push(copy()),
+                SlotInit::Scalar(initial) => record.scalars.push(initial),
+                SlotInit::Shared(_) => {}
+            }
+        }
+        record
+    }
+
+    /// An array slot with the axes in the variable's order.
+    pub(crate) fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
+        let stored: Vec<usize> = match &self.axes {
+            None => self.shape.clone(),
+            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
+        };
+        let view = ArrayView::from_shape(IxDyn(&stored), slot).expect("slots have the variable's size");
+        match &self.axes {
+            None => view,
+            Some(axes) => {
+                let mut order = vec![0; axes.len()];
+                for (stored, &axis) in axes.iter().enumerate() {
+                    order[axis] = stored;
+                }
+                view.permuted_axes(IxDyn(&order))
+            }
+        }
+    }
+
+    /// Numbers with the axes in the variable's order, as an array slot stores them.
+    pub(crate) fn stored(&self, values: ArrayViewD<'_, T>) -> Vec<T> {
+        in_order(values, self.axes.as_deref()).iter().copied().collect()
+    }
+
+    /// Stores the slots row by row from now on.
+    pub(crate) fn make_row_major(&mut self) {
+        if self.axes.is_some() {
+            let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
+            let arrays = self.arrays.iter().map(row_major).collect();
+            let average = self.average.as_ref().map(row_major);
+            (self.arrays, self.average, self.axes) = (arrays, average, None);
+        }
+    }
+}
+
+/// A view with its axes in the stored order.
+pub(crate) fn in_order<'a, T>(view: ArrayViewD<'a, T>, axes: Option<&[usize]>) -> ArrayViewD<'a, T> {
+    match axes {
+        None => view,
+        Some(axes) => view.permuted_axes(IxDyn(axes)),
+    }
+}
+
+/// A view with its axes in the stored order.
+pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usize]>) -> ArrayViewMutD<'a, T> {
+    match axes {
+        None => view,
+        Some(axes) => view.permuted_axes(IxDyn(axes)),
+    }
+}
+
+/// The axes in memory order, slowest first; `None` if that is their own order.
+pub(crate) fn memory_order<T>(view: &ArrayViewMutD<'_, T>) -> Option<Vec<usize>> {
+    if view.is_standard_layout() {
+        return None;
+    }
+    let mut axes: Vec<usize> = (0..view.ndim()).collect();
+    axes.sort_by_key(|&axis| std::cmp::Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
+    if axes.is_sorted() { None } else { Some(axes) }
+}
+
+/// All variables, in the order in which they were first seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Records<T> {
+    records: Vec<Record<T>>,
+    places: HashMap<String, usize>,
+    /// Places by name: sums over variables run in this order, whatever the order of the list was.
+    by_name: Vec<usize>,
+    /// How many lists of variables there have been.
+    calls: u64,
+}
+
+impl<T: Scalar> Records<T> {
+    pub(crate) fn new() -> Self {
+        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Record<T>> {
+        self.records.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Record<T>> {
+        self.records.iter_mut()
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Record<T>> {
+        self.place(name, 0).map(|place| &self.records[place])
+    }
+
+    pub(crate) fn at_mut(&mut self, place: usize) -> &mut Record<T> {
+        &mut self.records[place]
+    }
+
+    /// Where a variable is; `guess` is tried first.
+    pub(crate) fn place(&self, name: &str, guess: usize) -> Option<usize> {
+        match self.records.get(guess) {
+            Some(record) if record.name == name => Some(guess),
+            _ => self.places.get(name).copied(),
+        }
+    }
+
+    /// The name's rank among all known names.
+    pub(crate) fn by_name(&self) -> &[usize] {
+        &self.by_name
+    }
+
+    /// Starts a new list of variables.
+    pub(crate) fn next_call(&mut self) -> u64 {
+        self.calls += 1;
+        self.calls
+    }
+
+    /// Makes the slots of variables that are new, in the order of the list.
+    pub(crate) fn admit<'i, 'v: 'i>(
+        &mut self,
+        inputs: impl Iterator<Item = &'i Input<'v, T>>,
+        slots: &[SlotSpec],
+        averages: bool,
+        decays: impl Fn(&str) -> bool,
+    ) where
+        T: 'v,
+    {
+        let known = self.records.len();
+        for input in inputs.filter(|input| input.place >= known) {
+            debug_assert_eq!(input.place, self.records.len());
+            self.records.push(Record::new(input, slots, averages, decays(&input.name)));
+            self.places.insert(input.name.clone().into_owned(), input.place);
+        }
+        if self.records.len() > known {
+            self.by_name = (0..self.records.len()).collect();
+            self.by_name.sort_by(|&a, &b| self.records[a].name.cmp(&self.records[b].name));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The order of a step: learning rate, checks, clip, sum of duplicate rows, weight decay, rule, average, count.
+
+use super::Optimizer;
+use super::norms::{Norm, first_non_finite, norms, scaled_norm, square_sum};
+use super::pieces::{Buffers, Piece, Plan};
+use super::resolve::{Input, resolve};
+use super::sparse::UniqueRows;
+use crate::clip::{clip_factor, global_clip_factor};
+use crate::error::{Error, require};
+use crate::real::Scalar;
+use crate::report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
+use crate::rule::{Step, UpdateRule, VariableStep};
+use crate::stage::Transform;
+use crate::variable::Variable;
+
+/// Clipping of a whole step.
+struct Clipping {
+    /// For each input, what its gradient goes through.
+    transforms: Vec<Transform>,
+    global_norm: Option<f64>,
+    factor: Option<f64>,
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    pub(super) fn step_over<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<StepReport, Error> {
+        self.ready()?;
+        let learning_rate = self.rule.learning_rate_at(self.iterations);
+        require("learning_rate", learning_rate, 0.0..)?;
+        let decay = self.weight_decay_at(learning_rate)?;
+        let mut report = StepReport {
+            outcome: Outcome::NoVariables,
+            iterations: self.iterations,
+            learning_rate,
+            global_norm: None,
+            clip_factor: None,
+            non_finite: None,
+        };
+
+        let inputs = resolve(variables, &mut self.records)?;
+        if inputs.is_empty() {
+            return Ok(report);
+        }
+        if inputs.iter().all(|input| input.gradient.is_none()) {
+            return Err(Error::NoGradients { variables: inputs.len() });
+        }
+        let norms = self.norms(&inputs);
+        let clipping = self.clipping(&inputs, &norms);
+        (report.global_norm, report.clip_factor) = (clipping.global_norm, clipping.factor);
+        if self.options.non_finite != NonFinite::Propagate {
+            let finite = norms.iter().all(|norm| norm.finite) && clipping.global_norm.is_none_or(f64::is_finite);
+            if !finite {
+                report.non_finite = self.in_name_order(&inputs).into_iter().find_map(|i| first_non_finite(&inputs[i]));
+                report.outcome = Outcome::NonFinite;
+                return self.refuse(report);
+            }
+        }
+
+        // Nothing can fail any more: from here on state changes.
+        self.admit(&inputs);
+        self.poisoned = true;
+        self.update(inputs, &norms, &clipping, learning_rate, decay);
+        self.poisoned = false;
+        self.iterations += 1;
+        Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
+    }
+
+    /// Weight decay times learning rate.
+    fn weight_decay_at(&self, learning_rate: f64) -> Result<Option<f64>, Error> {
+        let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
+        let rate = rate.at(self.iterations);
+        require("weight_decay", rate, 0.0..)?;
+        Ok(Some(rate * learning_rate))
+    }
+
+    fn refuse(&self, report: StepReport) -> Result<StepReport, Error> {
+        match (self.options.non_finite, report.non_finite) {
+            (NonFinite::Error, Some(NonFiniteGradient { variable, index, value })) => {
+                Err(Error::NonFiniteGradient { variable, index, value })
+            }
+            (NonFinite::Error, None) => Err(Error::NormOverflow),
+            (_, non_finite) => Ok(StepReport { non_finite, ..report }),
+        }
+    }
+
+    /// Sums over gradients, if any stage needs them.
+    fn norms(&self, inputs: &[Input<'_, T>]) -> Vec<Norm> {
+        let clip = &self.options.clip;
+        let check_finite = self.options.non_finite != NonFinite::Propagate;
+        if clip.norm.is_some() || clip.global_norm.is_some() || self.rule.needs_gradient_norm() || check_finite {
+            norms(inputs, clip.value, check_finite, &self.options.threads)
+        } else {
+            vec![Norm::NONE; inputs.len()]
+        }
+    }
+
+    /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
+    fn in_name_order(&self, inputs: &[Input<'_, T>]) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].gradient.is_some()).collect();
+        let by_place =
+            inputs.len() == self.records.len() && inputs.iter().all(|input| input.place < self.records.len());
+        if by_place {
+            // Each record once, in order: the records know their order by name.
+            order = self.records.by_name().iter().copied().filter(|&i| inputs[i].gradient.is_some()).collect();
+        } else {
+            order.sort_by(|&a, &b| inputs[a].name.cmp(&inputs[b].name));
+        }
+        order
+    }
+
+    fn clipping(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> Clipping {
+        let clip = &self.options.clip;
+        let by_norm = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
+        let mut transforms: Vec<Transform> =
+            norms.iter().map(|norm| Transform { limit: clip.value, scale: by_norm(norm) }).collect();
+        let Some(limit) = clip.global_norm else {
+            return Clipping { transforms, global_norm: None, factor: None };
+        };
+        let order = self.in_name_order(inputs);
+        let clipped = order.iter().map(|&i| norms[i].norm * transforms[i].scale);
+        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
+        let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
+        let factor = global_clip_factor(global_norm, limit);
+        transforms.iter_mut().for_each(|transform| transform.scale *= factor);
+        Clipping { transforms, global_norm: Some(global_norm), factor: Some(factor) }
+    }
+
+    /// Makes the slots of new variables.
+    pub(super) fn admit(&mut self, inputs: &[Input<'_, T>]) {
+        let exclude = &self.options.weight_decay.exclude;
+        self.records.admit(inputs.iter(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
+    }
+
+    /// The part of a step that writes.
+    fn update(
+        &mut self,
+        mut inputs: Vec<Input<'_, T>>,
+        norms: &[Norm],
+        clipping: &Clipping,
+        learning_rate: f64,
+        decay: Option<f64>,
+    ) {
+        let step = Step::new(self.iterations, learning_rate);
+        let ema = self.options.use_ema.then_some(self.options.ema);
+        let needs_norm = self.rule.needs_gradient_norm();
+        let kernel = self.rule.begin_step(&step, &mut self.shared);
+        let unique: Vec<Option<UniqueRows<T>>> = inputs
+            .iter()
+            .zip(&clipping.transforms)
+            .map(|(input, &transform)| UniqueRows::new(input.gradient.as_ref()?, transform))
+            .collect();
+
+        let mut pieces = Vec::new();
+        let mut records = self.records.iter_mut().enumerate();
+        for (i, input) in inputs.iter_mut().enumerate() {
+            let Some((_, record)) = records.by_ref().find(|(place, _)| *place == input.place) else { break };
+            if input.gradient.is_none() {
+                continue;
+            }
+            let (unique, transform) = (unique[i].as_ref(), clipping.transforms[i]);
+            let gradient_square_sum = needs_norm.then(|| match unique {
+                Some(unique) => square_sum(&unique.values, None),
+                None => norms[i].square_sum * transform.scale * transform.scale,
+            });
+            let variable = VariableStep { name: &input.name, gradient_square_sum };
+            let plan = Plan {
+                locals: kernel.begin_variable(&variable, &mut record.scalars),
+                transform: if unique.is_some() { Transform::IDENTITY } else { transform },
+                decay: decay.filter(|_| record.decays),
+                average: ema.map(|ema| ema.momentum),
+                overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
+            };
+            if unique.is_some() {
+                record.make_row_major();
+            }
+            Piece::cut(input, unique, record, plan, &mut pieces);
+        }
+        self.options.threads.run(&mut pieces, Piece::len, |pieces| {
+            let mut buffers = Buffers::new();
+            pieces.iter_mut().for_each(|piece| piece.run(&*kernel, &mut buffers));
+        });
+    }
+}

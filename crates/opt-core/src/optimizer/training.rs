@@ -1,0 +1,141 @@
+//! Steps over models: by a structure of gradients, or by a closure that computes them.
+
+use std::collections::HashMap;
+
+use super::Optimizer;
+use crate::error::Error;
+use crate::gradient::Gradient;
+use crate::parameters::{Gradients, Parameters};
+use crate::real::Scalar;
+use crate::report::StepReport;
+use crate::rule::UpdateRule;
+use crate::variable::Variable;
+
+/// The loss before a step, and what the step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Minimized<L> {
+    /// What the closure returned as loss.
+    pub loss: L,
+    /// What the step did.
+    pub report: StepReport,
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Applies one step to a model. Gradients are matched by name; variables without one are left alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_gradients`](Self::apply_gradients), and [`Error::UnknownGradient`] for a gradient that belongs to no
+    /// variable. Nothing has changed then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use opt_core::doctest::Descent;
+    /// use ndarray::array;
+    /// use opt_core::Optimizer;
+    ///
+    /// let mut model = (array![1.0, 2.0], vec![array![[3.0]]]);
+    /// let grads = (array![0.5, 0.0], vec![array![[1.0]]]);
+    /// let mut opt = Optimizer::new(Descent::new(0.5)).build()?;
+    /// opt.step(&mut model, &grads)?;
+    /// assert_eq!(model, (array![0.75, 2.0], vec![array![[2.5]]]));
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn step<P, G>(&mut self, model: &mut P, gradients: &G) -> Result<StepReport, Error>
+    where
+        P: Parameters<T> + ?Sized,
+        G: Gradients<T> + ?Sized,
+    {
+        let variables = matched(model.variables(), gradients)?;
+        self.step_over(variables.into_iter())
+    }
+
+    /// Runs a closure that computes a loss and its gradients, and checks that the gradients fit the model: names,
+    /// shapes, indices. Nothing is applied; [`step`](Self::step) does that.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step) for names, shapes and indices.
+    pub fn compute_gradients<P, G, L>(
+        &mut self,
+        model: &mut P,
+        loss: impl FnOnce(&P) -> (L, G),
+    ) -> Result<(L, G), Error>
+    where
+        P: Parameters<T>,
+        G: Gradients<T>,
+    {
+        let (loss, gradients) = loss(model);
+        let variables = matched(model.variables(), &gradients)?;
+        super::resolve(variables.into_iter(), &mut self.records)?;
+        Ok((loss, gradients))
+    }
+
+    /// Runs a closure that computes a loss and its gradients, and applies one step.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use opt_core::doctest::Descent;
+    /// use ndarray::array;
+    /// use opt_core::Optimizer;
+    ///
+    /// let mut w = array![4.0];
+    /// let mut opt = Optimizer::new(Descent::new(0.25)).build()?;
+    /// let first = opt.minimize(&mut w, |w| (w[0] * w[0], 2.0 * w))?;
+    /// assert_eq!((first.loss, w[0]), (16.0, 2.0));
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn minimize<P, G, L>(&mut self, model: &mut P, loss: impl FnOnce(&P) -> (L, G)) -> Result<Minimized<L>, Error>
+    where
+        P: Parameters<T>,
+        G: Gradients<T>,
+    {
+        let (loss, gradients) = loss(model);
+        Ok(Minimized { loss, report: self.step(model, &gradients)? })
+    }
+
+    /// Makes the slots of a model's variables before their first step, as [`add_variables`](Self::add_variables).
+    ///
+    /// # Errors
+    ///
+    /// As [`add_variables`](Self::add_variables).
+    pub fn add_parameters<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
+        self.add_variables(model.variables())
+    }
+}
+
+/// Gives each variable its gradient; none may be left over.
+fn matched<'a, T: Scalar, G: Gradients<T> + ?Sized>(
+    mut variables: Vec<Variable<'a, T>>,
+    gradients: &'a G,
+) -> Result<Vec<Variable<'a, T>>, Error> {
+    let gradients = gradients.gradients();
+    let same_names = variables.len() == gradients.len()
+        && variables.iter().zip(&gradients).all(|(variable, (name, _))| *name == variable.name);
+    if same_names {
+        for (variable, (_, gradient)) in variables.iter_mut().zip(gradients) {
+            variable.gradient = Some(gradient);
+        }
+        return Ok(variables);
+    }
+    let mut by_name: HashMap<String, Gradient<'a, T>> = HashMap::with_capacity(gradients.len());
+    for (name, gradient) in gradients {
+        if by_name.contains_key(&name) {
+            return Err(Error::DuplicateGradient { name });
+        }
+        by_name.insert(name, gradient);
+    }
+    for variable in &mut variables {
+        variable.gradient = by_name.remove(&*variable.name);
+    }
+    match by_name.into_keys().min() {
+        Some(name) => Err(Error::UnknownGradient { name }),
+        None => Ok(variables),
+    }
+}

@@ -1,0 +1,251 @@
+//! Models as sources of named variables and gradients.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
+
+use ndarray::{ArrayBase, Data, DataMut, Dimension};
+
+use crate::gradient::{Gradient, IndexedSlices};
+use crate::real::Scalar;
+use crate::variable::Variable;
+use crate::view::{View, ViewMut};
+
+/// A source of named numbers to read: gradients, or the variables of a model.
+///
+/// Implemented for ndarray arrays, vectors and arrays of numbers, [`IndexedSlices`], and for vectors, arrays, tuples,
+/// options and maps of sources; derive it for structures. Names are paths: `layers.0.kernel`. An absent option has no
+/// variables.
+///
+/// # Examples
+///
+/// ```
+/// use ndarray::array;
+/// use opt_core::Gradients;
+///
+/// let layers = (vec![array![1.0, 2.0], array![3.0]], Some(array![[4.0]]));
+/// let names: Vec<String> = layers.gradients().into_iter().map(|(name, _)| name).collect();
+/// assert_eq!(names, ["0.0", "0.1", "1"]);
+/// ```
+pub trait Gradients<T: Scalar> {
+    /// Gives each array under `path` to `visit`.
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, T>));
+
+    /// All arrays with their names.
+    fn gradients(&self) -> Vec<(String, Gradient<'_, T>)> {
+        let mut gradients = Vec::new();
+        self.visit(&Path::Root, &mut |name, gradient| gradients.push((name, gradient)));
+        gradients
+    }
+}
+
+/// A source of named variables: a model.
+///
+/// Implemented for what implements [`Gradients`], except sparse gradients; derive it for structures. A model is a
+/// source of gradients as well: a second value of the same type can hold them.
+///
+/// # Examples
+///
+/// ```
+/// use ndarray::array;
+/// use opt_core::Parameters;
+///
+/// let mut model = vec![array![1.0, 2.0], array![3.0]];
+/// let names: Vec<String> = model.variables().iter().map(|variable| variable.name().to_owned()).collect();
+/// assert_eq!(names, ["0", "1"]);
+/// ```
+pub trait Parameters<T: Scalar>: Gradients<T> {
+    /// Gives each array under `path` to `visit`.
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));
+
+    /// All variables, without gradients.
+    fn variables(&mut self) -> Vec<Variable<'_, T>> {
+        let mut variables = Vec::new();
+        self.visit_mut(&Path::Root, &mut |name, value| variables.push(Variable::new(name, value)));
+        variables
+    }
+}
+
+/// Where in a model a source is.
+#[derive(Debug, Clone, Copy)]
+pub enum Path<'p> {
+    /// The model itself.
+    Root,
+    /// A named part.
+    Field(&'p Path<'p>, &'p str),
+    /// A numbered part.
+    Index(&'p Path<'p>, usize),
+}
+
+impl Path<'_> {
+    /// The name of a part.
+    #[must_use]
+    pub fn field<'p>(&'p self, name: &'p str) -> Path<'p> {
+        Path::Field(self, name)
+    }
+
+    /// The name of a numbered part.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Path<'_> {
+        Path::Index(self, index)
+    }
+
+    /// The whole path, with dots: `layers.0.kernel`. A model that is a single array is called `value`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (parent, last) = match self {
+            Self::Root => return "value".to_owned(),
+            Self::Field(parent, name) => (parent, (*name).to_owned()),
+            Self::Index(parent, index) => (parent, index.to_string()),
+        };
+        match parent {
+            Path::Root => last,
+            _ => format!("{}.{last}", parent.name()),
+        }
+    }
+}
+
+type Visit<'v, 'a, T> = &'v mut dyn FnMut(String, Gradient<'a, T>);
+type VisitMut<'v, 'a, T> = &'v mut dyn FnMut(String, ViewMut<'a, T>);
+
+impl<T: Scalar, S: Data<Elem = T>, D: Dimension> Gradients<T> for ArrayBase<S, D> {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        visit(path.name(), self.into());
+    }
+}
+
+impl<T: Scalar, S: DataMut<Elem = T>, D: Dimension> Parameters<T> for ArrayBase<S, D> {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+        visit(path.name(), self.into());
+    }
+}
+
+impl<T: Scalar> Gradients<T> for IndexedSlices<T> {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        visit(path.name(), self.into());
+    }
+}
+
+/// Plain vectors and arrays of numbers: one variable of one axis.
+macro_rules! plain {
+    ($([$($generics:tt)*] $type:ty: $element:ty),+ $(,)?) => {$(
+        impl<$($generics)*> Gradients<$element> for $type {
+            fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, $element>) {
+                visit(path.name(), View::from(&self[..]).into());
+            }
+        }
+        impl<$($generics)*> Parameters<$element> for $type {
+            fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, $element>) {
+                visit(path.name(), ViewMut::from(&mut self[..]));
+            }
+        }
+    )+};
+}
+
+plain!(
+    [] Vec<f32>: f32,
+    [] Vec<f64>: f64,
+    [const N: usize] [f32; N]: f32,
+    [const N: usize] [f64; N]: f64,
+);
+
+/// Things that point to one source.
+macro_rules! pointer {
+    ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
+        impl<$($generics)* T: Scalar, P: Gradients<T> + ?Sized> Gradients<T> for $type {
+            fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+                (**self).visit(path, visit);
+            }
+        }
+        impl<$($generics)* T: Scalar, P: Parameters<T> + ?Sized> Parameters<T> for $type {
+            fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+                (**self).visit_mut(path, visit);
+            }
+        }
+    )+};
+}
+
+pointer!([] Box<P>, ['r,] &'r mut P);
+
+impl<T: Scalar, P: Gradients<T>> Gradients<T> for Option<P> {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        self.iter().for_each(|part| part.visit(path, visit));
+    }
+}
+
+impl<T: Scalar, P: Parameters<T>> Parameters<T> for Option<P> {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+        self.iter_mut().for_each(|part| part.visit_mut(path, visit));
+    }
+}
+
+/// Numbered lists of sources.
+macro_rules! list {
+    ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
+        impl<T: Scalar, P: Gradients<T>, $($generics)*> Gradients<T> for $type {
+            fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+                self.iter().enumerate().for_each(|(i, part)| part.visit(&path.index(i), visit));
+            }
+        }
+        impl<T: Scalar, P: Parameters<T>, $($generics)*> Parameters<T> for $type {
+            fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+                self.iter_mut().enumerate().for_each(|(i, part)| part.visit_mut(&path.index(i), visit));
+            }
+        }
+    )+};
+}
+
+list!([] Vec<P>, [const N: usize] [P; N], [] [P]);
+
+impl<T: Scalar, K: AsRef<str> + Ord, P: Gradients<T>> Gradients<T> for BTreeMap<K, P> {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        self.iter().for_each(|(key, part)| part.visit(&path.field(key.as_ref()), visit));
+    }
+}
+
+impl<T: Scalar, K: AsRef<str> + Ord, P: Parameters<T>> Parameters<T> for BTreeMap<K, P> {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+        self.iter_mut().for_each(|(key, part)| part.visit_mut(&path.field(key.as_ref()), visit));
+    }
+}
+
+/// In the order of the keys, so that the order of variables does not change from run to run.
+impl<T: Scalar, K: AsRef<str>, P: Gradients<T>, S: BuildHasher> Gradients<T> for HashMap<K, P, S> {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        let mut parts: Vec<_> = self.iter().collect();
+        parts.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        parts.into_iter().for_each(|(key, part)| part.visit(&path.field(key.as_ref()), visit));
+    }
+}
+
+/// In the order of the keys, so that the order of variables does not change from run to run.
+impl<T: Scalar, K: AsRef<str>, P: Parameters<T>, S: BuildHasher> Parameters<T> for HashMap<K, P, S> {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+        let mut parts: Vec<_> = self.iter_mut().collect();
+        parts.sort_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        parts.into_iter().for_each(|(key, part)| part.visit_mut(&path.field(key.as_ref()), visit));
+    }
+}
+
+macro_rules! tuple {
+    ($($part:ident $index:tt),+) => {
+        impl<T: Scalar, $($part: Gradients<T>),+> Gradients<T> for ($($part,)+) {
+            fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+                $(self.$index.visit(&path.index($index), visit);)+
+            }
+        }
+        impl<T: Scalar, $($part: Parameters<T>),+> Parameters<T> for ($($part,)+) {
+            fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+                $(self.$index.visit_mut(&path.index($index), visit);)+
+            }
+        }
+    };
+}
+
+tuple!(A 0);
+tuple!(A 0, B 1);
+tuple!(A 0, B 1, C 2);
+tuple!(A 0, B 1, C 2, D 3);
+tuple!(A 0, B 1, C 2, D 3, E 4);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6);
+tuple!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7);

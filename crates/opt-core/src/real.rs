@@ -1,0 +1,109 @@
+//! The numbers that rules compute with.
+
+use std::fmt::{Debug, Display};
+use std::ops::{Add, Div, Mul, Sub};
+
+use num_traits::{AsPrimitive, Zero};
+
+/// The few operations that an update rule needs.
+///
+/// A rule's element function is written once, for every `E: Real`. The trait is kept small on purpose: a type that
+/// records operations instead of performing them can implement it too.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::Real;
+///
+/// fn descend<E: Real>(w: E, g: E, learning_rate: E) -> E {
+///     w - learning_rate * g
+/// }
+/// assert_eq!(descend(1.0_f64, 2.0, 0.25), 0.5);
+/// assert_eq!(descend(1.0_f32, 2.0, 0.25), 0.5);
+/// ```
+pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self> {
+    /// The number nearest to `value`.
+    fn literal(value: f64) -> Self;
+
+    /// The square root.
+    #[must_use]
+    fn sqrt(self) -> Self;
+
+    /// The larger of two numbers; NaN if either is NaN, so that a NaN is never hidden.
+    #[must_use]
+    fn max(self, other: Self) -> Self;
+}
+
+/// The name of a storage type, as safetensors and NumPy users know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// 32-bit floating point.
+    F32,
+    /// 64-bit floating point.
+    F64,
+}
+
+/// The element types that variables, gradients and slots may have: `f32` and `f64`.
+///
+/// The trait is sealed.
+pub trait Scalar:
+    Real + Zero + AsPrimitive<f64> + PartialOrd + Default + Debug + Display + Send + Sync + sealed::Sealed
+{
+    /// Which of the types this is.
+    const DTYPE: DType;
+
+    /// Neither infinite nor NaN.
+    fn is_finite(self) -> bool;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
+macro_rules! scalar {
+    ($type:ty, $dtype:expr) => {
+        impl Real for $type {
+            #[inline(always)]
+            fn literal(value: f64) -> Self {
+                value as $type
+            }
+
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                self.sqrt()
+            }
+
+            #[inline(always)]
+            fn max(self, other: Self) -> Self {
+                if self > other || self.is_nan() { self } else { other }
+            }
+        }
+
+        impl Scalar for $type {
+            const DTYPE: DType = $dtype;
+
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                self.is_finite()
+            }
+        }
+    };
+}
+
+scalar!(f32, DType::F32);
+scalar!(f64, DType::F64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn max_shows_every_nan() {
+        assert!(Real::max(f64::NAN, 1.0).is_nan());
+        assert!(Real::max(1.0, f64::NAN).is_nan());
+        assert_eq!(Real::max(-1.0_f32, 2.0), 2.0);
+        assert_eq!(Real::max(2.0_f32, -1.0), 2.0);
+    }
+}

@@ -1,0 +1,209 @@
+//! The contract between update rules and the engine.
+//!
+//! A rule is hyperparameters, a list of [slots](SlotSpec), a few numbers computed once a step, and one pure function
+//! per element. Everything else (counting, allocating, clipping, decaying, averaging, checking) is the engine's.
+
+mod block;
+mod slot;
+
+use std::fmt::Debug;
+
+pub(crate) use block::Workspace;
+pub use block::{BLOCK, Block, Elementwise, SparseUpdate, elementwise};
+pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
+
+use crate::config::{Config, ConfigError, Generation};
+use crate::error::HyperparameterError;
+use crate::hyper::LearningRate;
+use crate::real::Scalar;
+
+/// A first-order update rule over elements of type `T`.
+///
+/// The trait is object safe: `Box<dyn UpdateRule<T>>` is a rule, too. Rules hold hyperparameters only. They keep no
+/// step counter and no state of their own: what they remember are slots.
+///
+/// # Examples
+///
+/// Signed gradient descent, complete:
+///
+/// ```
+/// use opt_core::{
+///     Config, ConfigError, HyperparameterError, Kernel, LearningRate, Optimizer, Real, Scalar, SlotSpec, Step,
+///     UpdateRule, Variable, config, elementwise,
+/// };
+///
+/// #[derive(Debug)]
+/// struct SignSgd(LearningRate);
+///
+/// fn element<E: Real>(learning_rate: &E, w: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
+///     let magnitude = g.max(E::literal(0.0) - g).max(E::literal(f64::MIN_POSITIVE));
+///     (w - *learning_rate * (g / magnitude), [])
+/// }
+///
+/// impl<T: Scalar> UpdateRule<T> for SignSgd {
+///     fn class_name(&self) -> &str {
+///         "SignSgd"
+///     }
+///     fn learning_rate(&self) -> &LearningRate {
+///         &self.0
+///     }
+///     fn learning_rate_mut(&mut self) -> &mut LearningRate {
+///         &mut self.0
+///     }
+///     fn validate(&self) -> Result<(), HyperparameterError> {
+///         Ok(())
+///     }
+///     fn slots(&self) -> Vec<SlotSpec> {
+///         vec![]
+///     }
+///     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+///         Box::new(elementwise(T::literal(step.learning_rate), element))
+///     }
+///     fn config(&self) -> Result<Config, ConfigError> {
+///         Ok(config([("learning_rate", self.0.base().to_json()?)]))
+///     }
+/// }
+///
+/// let mut w = [1.0, 2.0];
+/// let mut opt = Optimizer::new(SignSgd(LearningRate::new(0.25))).build()?;
+/// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, -0.1])])?;
+/// assert_eq!(w, [0.75, 2.25]);
+/// # Ok::<(), opt_core::Error>(())
+/// ```
+pub trait UpdateRule<T: Scalar>: Debug + Send + Sync {
+    /// The class name in configurations.
+    fn class_name(&self) -> &str;
+
+    /// The learning rate. A wrapper's is that of the rule inside it.
+    fn learning_rate(&self) -> &LearningRate;
+
+    /// The learning rate, to change it.
+    fn learning_rate_mut(&mut self) -> &mut LearningRate;
+
+    /// The learning rate of a step (counted from 0), with whatever the rule itself does to it, like a built-in warmup.
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        self.learning_rate().at(step)
+    }
+
+    /// Checks the rule's own hyperparameters; the engine checks the learning rate.
+    ///
+    /// # Errors
+    ///
+    /// Names the first one out of range.
+    fn validate(&self) -> Result<(), HyperparameterError>;
+
+    /// What the rule remembers, in the order of `weights`. Must not change after `build()`.
+    fn slots(&self) -> Vec<SlotSpec>;
+
+    /// Whether [`VariableStep::gradient_square_sum`] is wanted.
+    fn needs_gradient_norm(&self) -> bool {
+        false
+    }
+
+    /// Computes everything that is the same for all elements of a step. `shared` holds the
+    /// [shared slots](SlotSpec::shared) in their order; what is written there becomes part of the state.
+    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a>;
+
+    /// The hyperparameters, learning rate included, by Keras's names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotSerializable`] when one of them holds code.
+    fn config(&self) -> Result<Config, ConfigError>;
+
+    /// The generation whose configuration the rule writes.
+    fn generation(&self) -> Generation {
+        Generation::New
+    }
+}
+
+/// When a step happens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Step {
+    /// How many steps have been applied before this one.
+    pub iteration: u64,
+    /// The learning rate of this step.
+    pub learning_rate: f64,
+}
+
+impl Step {
+    /// A step.
+    #[must_use]
+    pub fn new(iteration: u64, learning_rate: f64) -> Self {
+        Self { iteration, learning_rate }
+    }
+
+    /// The step counted from 1, as papers do.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.iteration + 1
+    }
+}
+
+/// One step of a rule: its coefficients are fixed, the elements follow.
+///
+/// The engine calls [`begin_variable`](Self::begin_variable) once for each variable that has a gradient, then
+/// [`update`](Self::update) for its blocks, in any order and on any thread.
+pub trait Kernel<T: Scalar>: Send + Sync {
+    /// Computes what is the same for all elements of one variable. `scalars` holds its
+    /// [scalar slots](SlotSpec::scalar) in their order; what is written there becomes part of the state.
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+        let _ = (variable, scalars);
+        Locals::default()
+    }
+
+    /// Updates the elements of one block.
+    fn update(&self, block: Block<'_, T>);
+
+    /// Whether [`update`](Self::update) wants the rows, too, that a sparse gradient does not touch.
+    fn visits_untouched_rows(&self) -> bool;
+}
+
+/// A variable in the middle of a step.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct VariableStep<'a> {
+    /// The variable's name.
+    pub name: &'a str,
+    /// The sum of the squared elements of its gradient, after clipping; present if the rule
+    /// [needs](UpdateRule::needs_gradient_norm) it. For a sparse gradient: after rows of the same index were summed.
+    pub gradient_square_sum: Option<f64>,
+}
+
+/// Numbers that a kernel computes once for a variable and finds again in each of its blocks.
+pub type Locals = [f64; 4];
+
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+impl<T: Scalar, R: UpdateRule<T> + ?Sized> UpdateRule<T> for Box<R> {
+    fn class_name(&self) -> &str {
+        (**self).class_name()
+    }
+    fn learning_rate(&self) -> &LearningRate {
+        (**self).learning_rate()
+    }
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        (**self).learning_rate_mut()
+    }
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        (**self).learning_rate_at(step)
+    }
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        (**self).validate()
+    }
+    fn slots(&self) -> Vec<SlotSpec> {
+        (**self).slots()
+    }
+    fn needs_gradient_norm(&self) -> bool {
+        (**self).needs_gradient_norm()
+    }
+    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
+        (**self).begin_step(step, shared)
+    }
+    fn config(&self) -> Result<Config, ConfigError> {
+        (**self).config()
+    }
+    fn generation(&self) -> Generation {
+        (**self).generation()
+    }
+}

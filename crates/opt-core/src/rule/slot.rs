@@ -1,0 +1,77 @@
+//! What rules remember.
+
+use std::borrow::Cow;
+
+/// How many array slots a rule, with everything it wraps, may have.
+pub const MAX_ARRAY_SLOTS: usize = 8;
+
+/// A named piece of state that the engine allocates, stores and restores for a rule.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotSpec {
+    name: Cow<'static, str>,
+    init: SlotInit,
+}
+
+/// The extent of a slot, and how it starts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum SlotInit {
+    /// An array like the variable, of zeros.
+    Zeros,
+    /// An array like the variable, of ones.
+    Ones,
+    /// An array like the variable, a copy of it.
+    Copy,
+    /// One number for each variable, in 64 bits.
+    Scalar(f64),
+    /// One number for all variables, in 64 bits.
+    Shared(f64),
+}
+
+impl SlotSpec {
+    /// An array like the variable that starts with zeros.
+    #[must_use]
+    pub fn zeros(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, SlotInit::Zeros)
+    }
+
+    /// An array like the variable that starts with ones.
+    #[must_use]
+    pub fn ones(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, SlotInit::Ones)
+    }
+
+    /// An array like the variable that starts as a copy of it.
+    #[must_use]
+    pub fn copy_of_variable(name: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(name, SlotInit::Copy)
+    }
+
+    /// One number for each variable.
+    #[must_use]
+    pub fn scalar(name: impl Into<Cow<'static, str>>, initial: f64) -> Self {
+        Self::new(name, SlotInit::Scalar(initial))
+    }
+
+    /// One number for all variables, like Nadam's momentum cache.
+    #[must_use]
+    pub fn shared(name: impl Into<Cow<'static, str>>, initial: f64) -> Self {
+        Self::new(name, SlotInit::Shared(initial))
+    }
+
+    fn new(name: impl Into<Cow<'static, str>>, init: SlotInit) -> Self {
+        Self { name: name.into(), init }
+    }
+
+    /// The slot's name, unique within the rule.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The slot's extent and first value.
+    #[must_use]
+    pub fn init(&self) -> SlotInit {
+        self.init
+    }
+}

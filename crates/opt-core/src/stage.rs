@@ -1,0 +1,137 @@
+//! What the engine does to a block before and after the rule: loops over slices, compiled for several instruction
+//! sets, with the same bits on each.
+
+use multiversion::multiversion;
+
+use crate::real::Scalar;
+
+/// A change of the gradient that is the same for all elements of a variable: a clamp, then a factor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Transform {
+    /// Clip by value: to `-limit..=limit`.
+    pub(crate) limit: Option<f64>,
+    /// Clip by norm: 1 leaves the gradient as it is.
+    pub(crate) scale: f64,
+}
+
+impl Transform {
+    pub(crate) const IDENTITY: Self = Self { limit: None, scale: 1.0 };
+
+    pub(crate) fn is_identity(&self) -> bool {
+        *self == Self::IDENTITY
+    }
+
+    /// Changes one element.
+    #[inline(always)]
+    pub(crate) fn apply<T: Scalar>(&self, g: T) -> T {
+        T::literal(self.scale) * clamp(g, self.limit.map(T::literal))
+    }
+}
+
+/// NaN stays NaN.
+#[inline(always)]
+fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
+    match limit {
+        Some(limit) if g > limit => limit,
+        Some(limit) if g < T::zero() - limit => T::zero() - limit,
+        _ => g,
+    }
+}
+
+macro_rules! dispatched {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident<T>($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
+        $(#[$doc])*
+        #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+        $vis fn $name<T: Scalar>($($argument: $type),*) $(-> $result)? $body
+    };
+}
+
+dispatched! {
+    /// Writes the transformed gradient to `to`.
+    pub(crate) fn transform<T>(to: &mut [T], from: &[T], transform: Transform) {
+        let scale = T::literal(transform.scale);
+        match transform.limit.map(T::literal) {
+            None => to.iter_mut().zip(from).for_each(|(to, &g)| *to = scale * g),
+            Some(limit) => to.iter_mut().zip(from).for_each(|(to, &g)| *to = scale * clamp(g, Some(limit))),
+        }
+    }
+}
+
+dispatched! {
+    /// Decoupled weight decay: `w -= w * factor`.
+    pub(crate) fn decay<T>(value: &mut [T], factor: f64) {
+        let factor = T::literal(factor);
+        value.iter_mut().for_each(|w| *w = *w - *w * factor);
+    }
+}
+
+dispatched! {
+    /// Exponential moving average: `average = momentum * average + (1 - momentum) * w`.
+    pub(crate) fn average<T>(average: &mut [T], value: &[T], momentum: f64) {
+        let (keep, take) = (T::literal(momentum), T::literal(1.0 - momentum));
+        average.iter_mut().zip(value).for_each(|(average, &w)| *average = keep * *average + take * w);
+    }
+}
+
+/// Independent partial sums, so that the order of additions does not depend on the width of vectors.
+const LANES: usize = 16;
+
+dispatched! {
+    /// The sum of squares in 64 bits, in an order that depends on the length alone.
+    pub(crate) fn square_sum<T>(values: &[T], limit: Option<f64>) -> f64 {
+        let mut lanes = [0.0_f64; LANES];
+        let limit = limit.map(T::literal);
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, &g) in lanes.iter_mut().zip(chunk) {
+                let g: f64 = clamp(g, limit).as_();
+                *lane += g * g;
+            }
+        }
+        for (lane, &g) in lanes.iter_mut().zip(rest) {
+            let g: f64 = clamp(g, limit).as_();
+            *lane += g * g;
+        }
+        lanes.iter().sum()
+    }
+}
+
+dispatched! {
+    /// Whether no element is infinite or NaN.
+    pub(crate) fn all_finite<T>(values: &[T]) -> bool {
+        values.iter().fold(true, |finite, g| finite & g.is_finite())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_square_sum_does_not_overflow_in_f32() {
+        assert_eq!(square_sum(&[1e25_f32, 1e25], None), 2.0 * f64::from(1e25_f32).powi(2));
+    }
+
+    #[test]
+    fn clamping_keeps_nan_and_limits_infinities() {
+        let mut to = [0.0; 4];
+        transform(&mut to, &[f64::NAN, f64::INFINITY, -5.0, 0.25], Transform { limit: Some(0.5), scale: 2.0 });
+        assert!(to[0].is_nan());
+        assert_eq!(to[1..], [1.0, -1.0, 0.5]);
+    }
+
+    #[test]
+    fn every_element_counts() {
+        for len in 0..70 {
+            let ones = vec![1.0_f32; len];
+            assert_eq!(square_sum(&ones, None), len as f64);
+            for bad in 0..len {
+                let mut values = ones.clone();
+                values[bad] = f32::NEG_INFINITY;
+                assert!(!all_finite(&values));
+                assert_eq!(square_sum(&values, Some(2.0)), len as f64 + 3.0);
+            }
+            assert!(all_finite(&ones));
+        }
+    }
+}
