@@ -2,11 +2,13 @@
 
 mod fields;
 mod registry;
+mod spec;
 
 use serde_json::Value;
 
 pub use fields::Fields;
 pub use registry::{FromConfig, Registry, ScheduleFromConfig, ScheduleRegistry};
+pub use spec::{HyperparameterKind, HyperparameterSpec, Interval};
 
 use crate::error::HyperparameterError;
 

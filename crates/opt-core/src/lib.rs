@@ -32,8 +32,8 @@ mod variable;
 mod view;
 
 pub use config::{
-    Config, ConfigError, Envelope, Fields, FromConfig, Generation, Registry, ScheduleFromConfig, ScheduleRegistry,
-    config,
+    Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterKind, HyperparameterSpec, Interval,
+    Registry, ScheduleFromConfig, ScheduleRegistry, config,
 };
 pub use decay::Exclude;
 pub use ema::Ema;

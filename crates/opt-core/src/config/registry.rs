@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Envelope, Fields};
+use super::{Config, ConfigError, Envelope, Fields, HyperparameterSpec};
 use crate::hyper::Hyper;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
@@ -16,6 +16,9 @@ use crate::schedule::Schedule;
 pub trait ScheduleFromConfig: Schedule + Sized + 'static {
     /// The class name in configurations.
     const CLASS_NAME: &'static str;
+
+    /// The fields of the configuration: what [`Schedule::config`] writes. Only documents are made from it.
+    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[];
 
     /// Reads the schedule's own fields. What is left over is refused by the caller.
     ///
@@ -30,6 +33,10 @@ pub trait FromConfig<T: Scalar>: UpdateRule<T> + Sized + 'static {
     /// The class name in configurations.
     const CLASS_NAME: &'static str;
 
+    /// The rule's own fields of the configuration: what [`UpdateRule::config`] writes. Only documents are made from
+    /// it.
+    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[];
+
     /// Reads the rule's own fields. What is left over belongs to the engine, or is refused by it.
     ///
     /// Wrappers read the rule inside them through the registry.
@@ -43,10 +50,17 @@ pub trait FromConfig<T: Scalar>: UpdateRule<T> + Sized + 'static {
 type ReadSchedule = fn(&mut Fields<'_>) -> Result<Arc<dyn Schedule>, ConfigError>;
 type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRule<T>>, ConfigError>;
 
+/// A registered class.
+#[derive(Debug, Clone, Copy)]
+struct Class<Read> {
+    read: Read,
+    hyperparameters: &'static [HyperparameterSpec],
+}
+
 /// The schedules that configurations may name.
 #[derive(Clone, Default)]
 pub struct ScheduleRegistry {
-    classes: BTreeMap<&'static str, ReadSchedule>,
+    classes: BTreeMap<&'static str, Class<ReadSchedule>>,
 }
 
 impl ScheduleRegistry {
@@ -58,8 +72,15 @@ impl ScheduleRegistry {
 
     /// Adds a class, or replaces the one of the same name.
     pub fn register<S: ScheduleFromConfig>(&mut self) -> &mut Self {
-        self.classes.insert(S::CLASS_NAME, |fields| Ok(Arc::new(S::from_config(fields)?)));
+        let read: ReadSchedule = |fields| Ok(Arc::new(S::from_config(fields)?));
+        self.classes.insert(S::CLASS_NAME, Class { read, hyperparameters: S::HYPERPARAMETERS });
         self
+    }
+
+    /// What a class says about its fields.
+    #[must_use]
+    pub fn hyperparameters(&self, class_name: &str) -> &'static [HyperparameterSpec] {
+        self.classes.get(class_name).map_or(&[], |class| class.hyperparameters)
     }
 
     /// The class names, sorted.
@@ -78,12 +99,12 @@ impl ScheduleRegistry {
         }
         let (class_name, mut config, mut envelope) = Envelope::open(value)?;
         envelope.keep(&mut config, &["name"]);
-        let read = self.classes.get(class_name.as_str()).ok_or_else(|| ConfigError::UnknownClass {
+        let class = self.classes.get(class_name.as_str()).ok_or_else(|| ConfigError::UnknownClass {
             class_name: class_name.clone(),
             known: self.class_names().map(str::to_owned).collect(),
         })?;
         let mut fields = Fields::new(&class_name, config.clone(), self);
-        let schedule = read(&mut fields)?;
+        let schedule = (class.read)(&mut fields)?;
         fields.finish()?;
         schedule.validate()?;
         if let Ok(written) = schedule.config() {
@@ -104,7 +125,7 @@ impl fmt::Debug for ScheduleRegistry {
 /// The crate `optimizers` has a function that returns one with everything it knows.
 #[derive(Clone)]
 pub struct Registry<T> {
-    rules: BTreeMap<&'static str, ReadRule<T>>,
+    rules: BTreeMap<&'static str, Class<ReadRule<T>>>,
     schedules: ScheduleRegistry,
 }
 
@@ -117,8 +138,15 @@ impl<T: Scalar> Registry<T> {
 
     /// Adds a rule, or replaces the one of the same name.
     pub fn register<R: FromConfig<T>>(&mut self) -> &mut Self {
-        self.rules.insert(R::CLASS_NAME, |fields, registry| Ok(Box::new(R::from_config(fields, registry)?)));
+        let read: ReadRule<T> = |fields, registry| Ok(Box::new(R::from_config(fields, registry)?));
+        self.rules.insert(R::CLASS_NAME, Class { read, hyperparameters: R::HYPERPARAMETERS });
         self
+    }
+
+    /// What the class of a rule says about its fields.
+    #[must_use]
+    pub fn hyperparameters(&self, class_name: &str) -> &'static [HyperparameterSpec] {
+        self.rules.get(class_name).map_or(&[], |class| class.hyperparameters)
     }
 
     /// Adds a schedule, or replaces the one of the same name.
@@ -155,11 +183,11 @@ impl<T: Scalar> Registry<T> {
     ///
     /// When the class is not registered, or one of its fields is missing or of the wrong type.
     pub fn rule(&self, fields: &mut Fields<'_>) -> Result<Box<dyn UpdateRule<T>>, ConfigError> {
-        let read = self.rules.get(fields.class_name()).ok_or_else(|| ConfigError::UnknownClass {
+        let class = self.rules.get(fields.class_name()).ok_or_else(|| ConfigError::UnknownClass {
             class_name: fields.class_name().to_owned(),
             known: self.class_names().map(str::to_owned).collect(),
         })?;
-        read(fields, self)
+        (class.read)(fields, self)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::error::Error;
 /// Elements that one thread works on at a time; a multiple of [`BLOCK`](crate::rule::BLOCK).
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// Below this many elements in all, waking another thread from outside a pool takes longer than the work.
+/// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;
 
 /// Where a step runs.
@@ -48,11 +48,11 @@ impl Threads {
     ) {
         let total = items.iter().map(&size).sum();
         match self {
-            Self::Own(pool) => pool.install(|| fork(items, total, &size, &work)),
+            Self::Own(pool) if total >= WORTH_WAKING => pool.install(|| fork(items, total, &size, &work)),
             Self::Shared if total >= WORTH_WAKING || rayon::current_thread_index().is_some() => {
                 fork(items, total, &size, &work);
             }
-            Self::Shared | Self::Serial => work(items),
+            _ => work(items),
         }
     }
 }

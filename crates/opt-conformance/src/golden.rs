@@ -1,0 +1,247 @@
+//! The format of recorded runs: see `tests/golden/README.md`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// A file of recorded runs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The version of the format; 1.
+    pub format: u64,
+    /// Which system was recorded.
+    #[serde(default)]
+    pub oracle: Value,
+    /// The runs.
+    pub cases: Vec<Case>,
+}
+
+/// A recorded run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "Value")]
+pub enum Case {
+    /// Values of a schedule.
+    Schedule(ScheduleCase),
+    /// Steps of an optimizer.
+    Optimizer(Box<OptimizerCase>),
+}
+
+impl Case {
+    /// What the run is called.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Schedule(case) => &case.name,
+            Self::Optimizer(case) => &case.name,
+        }
+    }
+}
+
+impl TryFrom<Value> for Case {
+    type Error = serde_json::Error;
+
+    fn try_from(value: Value) -> Result<Self, Self::Error> {
+        if value.get("schedule").is_some() {
+            serde_json::from_value(value).map(Self::Schedule)
+        } else {
+            serde_json::from_value(value).map(|case| Self::Optimizer(Box::new(case)))
+        }
+    }
+}
+
+/// Values of a schedule.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScheduleCase {
+    /// What the run is called.
+    pub name: String,
+    /// The serialised schedule.
+    pub schedule: Value,
+    /// Steps and values.
+    pub points: Vec<(u64, f64)>,
+    /// The relative tolerance.
+    pub rtol: f64,
+    /// The absolute tolerance.
+    pub atol: f64,
+}
+
+/// Steps of an optimizer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerCase {
+    /// What the run is called.
+    pub name: String,
+    /// What the run is about.
+    pub note: Option<String>,
+    /// `float64` or `float32`.
+    pub dtype: String,
+    /// The serialised optimizer.
+    pub optimizer: Value,
+    /// What was excluded from weight decay before the first step.
+    pub exclude_from_weight_decay: Option<Excluded>,
+    /// The variables before the first step.
+    pub variables: Vec<RecordedVariable>,
+    /// The steps.
+    pub steps: Vec<RecordedStep>,
+    /// The variables after `finalize_variable_values`.
+    pub finalized: Option<Vec<Vec<f64>>>,
+    /// The state after the last step.
+    pub weights: Option<Vec<RecordedArray>>,
+    /// The relative tolerance.
+    pub rtol: f64,
+    /// The absolute tolerance.
+    pub atol: f64,
+    /// Dimensions of a device mesh.
+    pub mesh: Option<Vec<(String, usize)>>,
+    /// The variables after the last step, rank by rank.
+    pub shards: Option<Value>,
+    /// The slots after the last step, rank by rank.
+    pub slot_shards: Option<Value>,
+}
+
+/// Variables without weight decay.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Excluded {
+    /// Regular expressions.
+    pub var_names: Vec<String>,
+}
+
+/// A variable before the first step.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedVariable {
+    /// Its name.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements, row by row.
+    pub value: Vec<f64>,
+    /// For each axis, the mesh dimension that shards it.
+    pub layout: Option<Vec<Option<String>>>,
+}
+
+/// One step.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedStep {
+    /// A learning rate assigned before the step.
+    pub set_learning_rate: Option<f64>,
+    /// A gradient for each variable.
+    pub gradients: Vec<Option<RecordedGradient>>,
+    /// What came out.
+    pub expect: Expect,
+}
+
+/// A gradient.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum RecordedGradient {
+    /// One number for each element.
+    Dense {
+        /// The elements, row by row.
+        dense: Vec<f64>,
+    },
+    /// Some rows.
+    Sparse {
+        /// Which rows.
+        indices: Vec<i64>,
+        /// Their elements.
+        values: Vec<f64>,
+    },
+}
+
+/// The state after a step.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The variables.
+    pub variables: Vec<Vec<f64>>,
+    /// Slots by variable and name.
+    #[serde(default)]
+    pub slots: BTreeMap<String, BTreeMap<String, Recorded>>,
+    /// The step counter.
+    pub iterations: u64,
+}
+
+/// Elements of a slot.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub enum Recorded {
+    /// A single number.
+    Number(f64),
+    /// Elements, row by row.
+    Array(Vec<f64>),
+}
+
+impl Recorded {
+    /// The elements.
+    #[must_use]
+    pub fn elements(&self) -> &[f64] {
+        match self {
+            Self::Number(number) => std::slice::from_ref(number),
+            Self::Array(elements) => elements,
+        }
+    }
+}
+
+/// One entry of the state.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordedArray {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its elements.
+    pub value: Recorded,
+}
+
+/// Why a file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Not of the format.
+    #[error("{}: {source}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
+    /// Of a later format.
+    #[error("{}: format {found}, only 1 is known", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The format it says it has.
+        found: u64,
+    },
+}
+
+impl File {
+    /// Reads a file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, or is not of the format.
+    pub fn read(path: &Path) -> Result<Self, ReadError> {
+        let text = fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
+        let file: Self =
+            serde_json::from_str(&text).map_err(|source| ReadError::Format { path: path.to_owned(), source })?;
+        match file.format {
+            1 => Ok(file),
+            found => Err(ReadError::Version { path: path.to_owned(), found }),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What a run leaves behind, and how it goes on from there.
+
+use std::collections::BTreeSet;
+
+use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, UpdateRule, WeightValue};
+use serde_json::Value;
+
+use super::{Broken, Setting, Stage, Subject, for_all};
+use crate::problem::{self, Problem};
+
+/// Configuration, `weights` and variables are all that a run depends on: one that is restored from them at any step,
+/// in a new optimizer, goes on bit for bit.
+///
+/// # Errors
+///
+/// When the law does not hold.
+pub fn restoring_continues<R: Subject>(rule: &R) -> Result<(), Broken> {
+    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+        let problem = Problem::varied(14, 14);
+        let (control, want) = setting.trained::<T>(&problem)?;
+        let (mut optimizer, mut variables) = (setting.optimizer::<T>()?, problem.start::<T>());
+        for number in 0..=problem.steps.len() {
+            let config = optimizer.to_config().map_err(|error| setting.broken::<T>(error.to_string()))?;
+            let text = config.to_string();
+            let read: Value = serde_json::from_str(&text).map_err(|error| setting.broken::<T>(error.to_string()))?;
+            let builder = OptimizerBuilder::<R, T>::from_config_of(&read, &setting.registry())
+                .map_err(|error| setting.broken::<T>(format!("{text}: {error}")))?;
+            let (mut restored, mut continued) = (setting.build(builder)?, variables.clone());
+            if optimizer.variables().next().is_some() {
+                restored.add_variables(continued.named()).map_err(|error| setting.broken::<T>(error.to_string()))?;
+            }
+            restored.set_weights(optimizer.weights()).map_err(|error| setting.broken::<T>(error.to_string()))?;
+            setting.train(&problem, number, &mut restored, &mut continued)?;
+            setting.same(&format!("restored at step {number}"), &continued, &want)?;
+            setting.same_state(&format!("restored at step {number}"), &restored, &control)?;
+            if number < problem.steps.len() {
+                problem
+                    .step(number, &mut optimizer, &mut variables)
+                    .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+            }
+        }
+        Ok(())
+    }
+    for_all!(rule, Stage::ALL, restoring_continues => check);
+    Ok(())
+}
+
+/// A configuration that is written, read and written again is the same, and has the fields that the class documents.
+///
+/// # Errors
+///
+/// When the law does not hold.
+pub fn configurations_come_back<R: Subject>(rule: &R) -> Result<(), Broken> {
+    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+        let broken = |error: opt_core::ConfigError| setting.broken::<T>(error.to_string());
+        let written = setting.optimizer::<T>()?.to_config().map_err(broken)?;
+        let builder = OptimizerBuilder::<R, T>::from_config_of(&written, &setting.registry()).map_err(broken)?;
+        let again = setting.build(builder)?.to_config().map_err(broken)?;
+        if written != again {
+            return Err(setting.broken::<T>(format!("wrote {written}, then {again}")));
+        }
+        let fields = UpdateRule::<T>::config(setting.rule).map_err(broken)?;
+        let documented: BTreeSet<&str> =
+            <R as FromConfig<T>>::HYPERPARAMETERS.iter().map(|parameter| parameter.name).collect();
+        let undocumented = fields.keys().find(|key| !documented.is_empty() && !documented.contains(key.as_str()));
+        match undocumented {
+            Some(key) => Err(setting.broken::<T>(format!("field {key:?} is not in HYPERPARAMETERS"))),
+            None => Ok(()),
+        }
+    }
+    for_all!(rule, Stage::ALL, configurations_come_back => check);
+    Ok(())
+}
+
+/// The state has the slots that the rule declares, in that order, and nothing else.
+///
+/// # Errors
+///
+/// When the law does not hold.
+pub fn state_is_as_declared<R: Subject>(rule: &R) -> Result<(), Broken> {
+    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+        let problem = Problem::varied(15, 2);
+        let (optimizer, _) = setting.trained::<T>(&problem)?;
+        let names: Vec<&str> = problem.variables.iter().map(|(name, _)| name.as_str()).collect();
+        let mut want = vec!["iterations".to_owned()];
+        if matches!(setting.stage, Stage::Average | Stage::Everything) {
+            want.extend(names.iter().map(|name| format!("{name}/average")));
+        }
+        for slot in UpdateRule::<T>::slots(setting.rule) {
+            match slot.init() {
+                SlotInit::Shared(_) => want.push(slot.name().to_owned()),
+                _ => want.extend(names.iter().map(|name| format!("{name}/{}", slot.name()))),
+            }
+        }
+        let got: Vec<String> = optimizer.weights().into_iter().map(|weight| weight.name).collect();
+        if got == want { Ok(()) } else { Err(setting.broken::<T>(format!("weights are {got:?}, declared {want:?}"))) }
+    }
+    for_all!(rule, Stage::ALL, state_is_as_declared => check);
+    Ok(())
+}
+
+/// A weight, bit for bit.
+pub(super) fn bits<T: Scalar>(value: &WeightValue<T>) -> Vec<u64> {
+    match value {
+        WeightValue::Iterations(count) => vec![(*count as f64).to_bits()],
+        WeightValue::Scalar(number) => vec![number.to_bits()],
+        WeightValue::Array(array) => problem::bits(array),
+    }
+}

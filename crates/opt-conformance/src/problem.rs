@@ -1,0 +1,160 @@
+//! Made-up training runs: variables of many shapes, and gradients that do not depend on the variables.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, IxDyn};
+use opt_core::{Error, Optimizer, Scalar, StepReport, UpdateRule, Variable};
+
+/// A small generator of numbers (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+#[derive(Debug, Clone)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// The next 64 bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `[-1, 1)`, exact in 32 bits.
+    pub fn number(&mut self) -> f64 {
+        (self.bits() >> 41) as f64 / f64::from(1_u32 << 22) - 1.0
+    }
+
+    /// A whole number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.bits() % bound as u64) as usize
+    }
+
+    /// An array of numbers in `[-1, 1)`.
+    pub fn array(&mut self, shape: &[usize]) -> ArrayD<f64> {
+        ArrayD::from_shape_simple_fn(IxDyn(shape), || self.number())
+    }
+}
+
+/// A gradient of one variable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Gradient {
+    /// None in this step.
+    Absent,
+    /// One number for each element.
+    Dense(ArrayD<f64>),
+    /// Some rows, in any order, some of them twice.
+    Sparse(Vec<usize>, ArrayD<f64>),
+}
+
+/// Variables, and their gradients step by step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    /// Names and values before the first step.
+    pub variables: Vec<(String, ArrayD<f64>)>,
+    /// For each step, a gradient for each variable.
+    pub steps: Vec<Vec<Gradient>>,
+}
+
+impl Problem {
+    /// Variables of the given shapes, called `v0`, `v1`, ..., with dense gradients.
+    #[must_use]
+    pub fn dense(seed: u64, shapes: &[&[usize]], steps: usize) -> Self {
+        let mut rng = Rng(seed);
+        let variables =
+            shapes.iter().enumerate().map(|(i, shape)| (format!("v{i}"), rng.array(shape))).collect::<Vec<_>>();
+        let steps =
+            (0..steps).map(|_| shapes.iter().map(|shape| Gradient::Dense(rng.array(shape))).collect()).collect();
+        Self { variables, steps }
+    }
+
+    /// Everything that can come up: no axes to six, sizes 0 and 1, absent gradients, sparse ones with rows twice.
+    #[must_use]
+    pub fn varied(seed: u64, steps: usize) -> Self {
+        let shapes: [&[usize]; 8] = [&[], &[1], &[0], &[7, 3], &[5], &[2, 3, 4], &[2, 1, 3, 2], &[2, 2, 1, 3, 1, 2]];
+        let mut problem = Self::dense(seed, &shapes, steps);
+        let mut rng = Rng(!seed);
+        let embedding = [9, 4];
+        problem.variables.push(("embedding".to_owned(), rng.array(&embedding)));
+        problem.variables.push(("sometimes".to_owned(), rng.array(&[3, 2])));
+        for (number, step) in problem.steps.iter_mut().enumerate() {
+            let rows: Vec<usize> = (0..rng.below(6)).map(|_| rng.below(embedding[0])).collect();
+            let values = rng.array(&[rows.len(), embedding[1]]);
+            step.push(Gradient::Sparse(rows, values));
+            let sometimes = if number % 3 == 1 { Gradient::Absent } else { Gradient::Dense(rng.array(&[3, 2])) };
+            step.push(sometimes);
+        }
+        problem
+    }
+
+    /// The variables in the element type.
+    #[must_use]
+    pub fn start<T: Scalar>(&self) -> Variables<T> {
+        let values = self.variables.iter().map(|(name, value)| (name.clone(), value.mapv(T::literal)));
+        Variables(values.collect())
+    }
+
+    /// Applies one step.
+    ///
+    /// # Errors
+    ///
+    /// What the optimizer says.
+    pub fn step<R: UpdateRule<T>, T: Scalar>(
+        &self,
+        number: usize,
+        optimizer: &mut Optimizer<R, T>,
+        variables: &mut Variables<T>,
+    ) -> Result<StepReport, Error> {
+        let gradients: Vec<Cast<T>> = self.steps[number].iter().map(Cast::new).collect();
+        let names = self.variables.iter().map(|(name, _)| name.as_str());
+        let gradients: BTreeMap<&str, &Cast<T>> = names.zip(&gradients).collect();
+        let variables = variables.0.iter_mut().map(|(name, value)| {
+            let variable = Variable::new(name.as_str(), value);
+            match gradients.get(name.as_str()) {
+                None | Some(Cast::Absent) => variable,
+                Some(Cast::Dense(values)) => variable.gradient(values),
+                Some(Cast::Sparse(rows, values)) => variable.sparse_gradient(rows, values),
+            }
+        });
+        optimizer.apply_gradients(variables)
+    }
+}
+
+/// A gradient in the element type.
+enum Cast<T> {
+    Absent,
+    Dense(ArrayD<T>),
+    Sparse(Vec<usize>, ArrayD<T>),
+}
+
+impl<T: Scalar> Cast<T> {
+    fn new(gradient: &Gradient) -> Self {
+        match gradient {
+            Gradient::Absent => Self::Absent,
+            Gradient::Dense(values) => Self::Dense(values.mapv(T::literal)),
+            Gradient::Sparse(rows, values) => Self::Sparse(rows.clone(), values.mapv(T::literal)),
+        }
+    }
+}
+
+/// Named variables in the element type, in the order in which a step gets them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Variables<T>(pub Vec<(String, ArrayD<T>)>);
+
+impl<T: Scalar> Variables<T> {
+    /// A list without gradients.
+    pub fn named(&mut self) -> impl Iterator<Item = Variable<'_, T>> {
+        self.0.iter_mut().map(|(name, value)| Variable::new(name.as_str(), value))
+    }
+
+    /// All elements by name, bit for bit.
+    #[must_use]
+    pub fn bits(&self) -> BTreeMap<&str, Vec<u64>> {
+        self.0.iter().map(|(name, value)| (name.as_str(), bits(value))).collect()
+    }
+}
+
+/// The elements, bit for bit.
+#[must_use]
+pub fn bits<T: Scalar>(values: &ArrayD<T>) -> Vec<u64> {
+    values.iter().map(|value| value.as_().to_bits()).collect()
+}

@@ -1,0 +1,280 @@
+//! Recorded runs, once more with our optimizers: variables, slots, state and configuration have to agree.
+
+use ndarray::{ArrayD, IxDyn};
+use opt_core::{
+    Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, Slot, UpdateRule, Variable, WeightValue,
+};
+use serde_json::Value;
+
+use crate::golden::{Case, File, OptimizerCase, RecordedGradient, RecordedStep, ScheduleCase};
+use crate::golden_folder;
+
+/// How a replay ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Every number agrees.
+    Passed,
+    /// The first thing that does not agree.
+    Failed(String),
+    /// Why the case cannot be replayed yet.
+    Skipped(String),
+}
+
+/// Rules and schedules for both element types.
+#[derive(Debug, Clone)]
+pub struct Registries {
+    /// For `float32` cases.
+    pub float32: Registry<f32>,
+    /// For `float64` cases, and for schedules.
+    pub float64: Registry<f64>,
+}
+
+/// Replays one recorded run.
+#[must_use]
+pub fn replay(case: &Case, registries: &Registries) -> Verdict {
+    let result = match case {
+        Case::Schedule(case) => replay_schedule(case, &registries.float64),
+        Case::Optimizer(case) if case.mesh.is_some() => {
+            return Verdict::Skipped("a device mesh is not yet supported".to_owned());
+        }
+        Case::Optimizer(case) => match case.dtype.as_str() {
+            "float64" => Replay::run(case, &registries.float64),
+            "float32" => Replay::run(case, &registries.float32),
+            other => Err(format!("dtype {other:?} is neither float64 nor float32")),
+        },
+    };
+    match result {
+        Ok(()) => Verdict::Passed,
+        Err(reason) => Verdict::Failed(reason),
+    }
+}
+
+/// Replays every case of a file of the workspace with one class of rule, and all schedules.
+///
+/// # Panics
+///
+/// When a case does not pass.
+pub fn all_pass<R: FromConfig<f32> + FromConfig<f64>>(file: &str) {
+    let mut registries = Registries { float32: Registry::new(), float64: Registry::new() };
+    registries.float32.register::<R>();
+    registries.float64.register::<R>();
+    opt_schedules::register(registries.float32.schedules_mut());
+    opt_schedules::register(registries.float64.schedules_mut());
+    let cases = File::read(&golden_folder().join(file)).unwrap_or_else(|error| panic!("{error}")).cases;
+    assert!(!cases.is_empty(), "{file} has no cases");
+    for case in cases {
+        let verdict = replay(&case, &registries);
+        assert!(verdict == Verdict::Passed, "{file}: {}: {verdict:?}", case.name());
+    }
+}
+
+fn replay_schedule(case: &ScheduleCase, registry: &Registry<f64>) -> Result<(), String> {
+    let tolerance = Tolerance { rtol: case.rtol, atol: case.atol };
+    let schedule = registry.schedules().hyper(&case.schedule).map_err(|error| error.to_string())?;
+    for &(step, want) in &case.points {
+        tolerance.check(&format!("step {step}"), &[schedule.at(step)], &[want])?;
+    }
+    same_config(&schedule.to_json().map_err(|error| error.to_string())?, &case.schedule)
+}
+
+/// A run in progress.
+struct Replay<'c, T: Scalar> {
+    case: &'c OptimizerCase,
+    tolerance: Tolerance,
+    optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
+    variables: Vec<ArrayD<T>>,
+}
+
+impl<'c, T: Scalar> Replay<'c, T> {
+    fn run(case: &'c OptimizerCase, registry: &Registry<T>) -> Result<(), String> {
+        let text = |error: opt_core::Error| error.to_string();
+        let mut builder =
+            OptimizerBuilder::from_config(&case.optimizer, registry).map_err(|error| error.to_string())?;
+        if let Some(excluded) = &case.exclude_from_weight_decay {
+            let exclude = Exclude::patterns(&excluded.var_names).map_err(|error| error.to_string())?;
+            builder = builder.exclude_from_weight_decay(exclude);
+        }
+        let variables = case.variables.iter().map(|variable| array(&variable.shape, &variable.value));
+        let mut replay = Self {
+            case,
+            tolerance: Tolerance { rtol: case.rtol, atol: case.atol },
+            optimizer: builder.build().map_err(text)?,
+            variables: variables.collect::<Result<_, _>>()?,
+        };
+        for (number, step) in (1..).zip(&case.steps) {
+            replay.step(step).map_err(|reason| format!("step {number}: {reason}"))?;
+        }
+        replay.finalized()?;
+        replay.weights()?;
+        replay.config()
+    }
+
+    fn step(&mut self, step: &RecordedStep) -> Result<(), String> {
+        let text = |error: opt_core::Error| error.to_string();
+        if let Some(learning_rate) = step.set_learning_rate {
+            self.optimizer.set_learning_rate(learning_rate).map_err(text)?;
+        }
+        if step.gradients.len() != self.variables.len() {
+            return Err(format!("{} gradients for {} variables", step.gradients.len(), self.variables.len()));
+        }
+        let gradients = self.case.variables.iter().zip(&step.gradients);
+        let gradients =
+            gradients.map(|(variable, gradient)| gradient.as_ref().map(|g| Given::new(g, &variable.shape)).transpose());
+        let gradients: Vec<Option<Given<T>>> = gradients.collect::<Result<_, _>>()?;
+        let variables = named(self.case, &mut self.variables).zip(&gradients);
+        let variables = variables.map(|(variable, gradient)| match gradient {
+            None => variable,
+            Some(Given { indices: None, values }) => variable.gradient(values),
+            Some(Given { indices: Some(indices), values }) => variable.sparse_gradient(indices, values),
+        });
+        self.optimizer.apply_gradients(variables).map_err(text)?;
+        self.after(step)
+    }
+
+    /// Compares variables, slots and counter.
+    fn after(&self, step: &RecordedStep) -> Result<(), String> {
+        let expect = &step.expect;
+        for ((variable, got), want) in self.case.variables.iter().zip(&self.variables).zip(&expect.variables) {
+            self.tolerance.check(&format!("variable {:?}", variable.name), &numbers(got), want)?;
+        }
+        for (variable, slots) in &expect.slots {
+            for (name, want) in slots {
+                let slot = self.optimizer.slot(variable, name).map_err(|error| error.to_string())?;
+                let what = format!("slot {name:?} of variable {variable:?}");
+                self.tolerance.check_slot(&what, &slot, want.elements())?;
+            }
+        }
+        let iterations = self.optimizer.iterations();
+        if iterations != expect.iterations {
+            return Err(format!("iterations: got {iterations}, want {}", expect.iterations));
+        }
+        Ok(())
+    }
+
+    fn finalized(&mut self) -> Result<(), String> {
+        let Some(finalized) = &self.case.finalized else { return Ok(()) };
+        let mut values = self.variables.clone();
+        self.optimizer.finalize_variable_values(named(self.case, &mut values)).map_err(|error| error.to_string())?;
+        for ((variable, got), want) in self.case.variables.iter().zip(&values).zip(finalized) {
+            self.tolerance.check(&format!("finalized variable {:?}", variable.name), &numbers(got), want)?;
+        }
+        Ok(())
+    }
+
+    fn weights(&self) -> Result<(), String> {
+        let Some(want) = &self.case.weights else { return Ok(()) };
+        let got = self.optimizer.weights();
+        if got.len() != want.len() {
+            return Err(format!("weights: got {}, want {}", got.len(), want.len()));
+        }
+        for (index, (got, want)) in got.iter().zip(want).enumerate() {
+            let what = format!("weight {index} ({})", got.name);
+            let slot = match &got.value {
+                WeightValue::Iterations(count) => Slot::Scalar(*count as f64),
+                WeightValue::Scalar(number) => Slot::Scalar(*number),
+                WeightValue::Array(array) if array.shape() == want.shape => Slot::Array(array.view()),
+                WeightValue::Array(array) => {
+                    return Err(format!("{what}: got shape {:?}, want {:?}", array.shape(), want.shape));
+                }
+            };
+            self.tolerance.check_slot(&what, &slot, want.value.elements())?;
+        }
+        Ok(())
+    }
+
+    /// What was read is written back, besides what was set in between.
+    fn config(&mut self) -> Result<(), String> {
+        // Give the first learning rate back: it is part of the configuration.
+        let first = self.case.optimizer.pointer("/config/learning_rate").and_then(Value::as_f64);
+        let changed = self.case.steps.iter().any(|step| step.set_learning_rate.is_some());
+        if let (Some(first), true) = (first, changed) {
+            self.optimizer.set_learning_rate(first).map_err(|error| error.to_string())?;
+        }
+        let mut written = self.optimizer.to_config().map_err(|error| error.to_string())?;
+        if self.case.exclude_from_weight_decay.is_some()
+            && let Some(config) = written["config"].as_object_mut()
+        {
+            config.remove("exclude_from_weight_decay").ok_or("exclude_from_weight_decay is not written")?;
+        }
+        same_config(&written, &self.case.optimizer)
+    }
+}
+
+/// The variables of a case, without gradients.
+fn named<'a, T: Scalar>(case: &'a OptimizerCase, values: &'a mut [ArrayD<T>]) -> impl Iterator<Item = Variable<'a, T>> {
+    case.variables.iter().zip(values).map(|(variable, value)| Variable::new(variable.name.as_str(), value))
+}
+
+/// A gradient in the element type.
+struct Given<T> {
+    indices: Option<Vec<i64>>,
+    values: ArrayD<T>,
+}
+
+impl<T: Scalar> Given<T> {
+    fn new(gradient: &RecordedGradient, shape: &[usize]) -> Result<Self, String> {
+        match gradient {
+            RecordedGradient::Dense { dense } => Ok(Self { indices: None, values: array(shape, dense)? }),
+            RecordedGradient::Sparse { indices, values } => {
+                let mut rows = shape.to_vec();
+                *rows.first_mut().ok_or("a sparse gradient of a 0-dimensional variable")? = indices.len();
+                Ok(Self { indices: Some(indices.clone()), values: array(&rows, values)? })
+            }
+        }
+    }
+}
+
+fn array<T: Scalar>(shape: &[usize], elements: &[f64]) -> Result<ArrayD<T>, String> {
+    let elements = elements.iter().map(|&element| T::literal(element)).collect();
+    ArrayD::from_shape_vec(IxDyn(shape), elements).map_err(|error| format!("shape {shape:?}: {error}"))
+}
+
+fn numbers<'a, T: Scalar>(values: impl IntoIterator<Item = &'a T>) -> Vec<f64> {
+    values.into_iter().map(|value| value.as_()).collect()
+}
+
+/// When two numbers agree.
+#[derive(Debug, Clone, Copy)]
+struct Tolerance {
+    rtol: f64,
+    atol: f64,
+}
+
+impl Tolerance {
+    fn check(&self, what: &str, got: &[f64], want: &[f64]) -> Result<(), String> {
+        if got.len() != want.len() {
+            return Err(format!("{what}: got {} elements, want {}", got.len(), want.len()));
+        }
+        for (index, (got, want)) in got.iter().zip(want).enumerate() {
+            let close = (got - want).abs() <= self.atol + self.rtol * want.abs();
+            if !close {
+                return Err(format!("{what}: element {index}: got {got:?}, want {want:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A scalar slot agrees with an array whose elements all agree with it.
+    fn check_slot<T: Scalar>(&self, what: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
+        match got {
+            Slot::Array(array) => self.check(what, &numbers(array), want),
+            Slot::Scalar(number) => self.check(what, &vec![*number; want.len().max(1)], want),
+        }
+    }
+}
+
+/// Key for key, numbers by value.
+fn same_config(got: &Value, want: &Value) -> Result<(), String> {
+    if same_json(got, want) { Ok(()) } else { Err(format!("configuration: got {got}, want {want}")) }
+}
+
+fn same_json(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b)),
+        (Value::Object(a), Value::Object(b)) => {
+            a.len() == b.len() && a.iter().all(|(key, a)| b.get(key).is_some_and(|b| same_json(a, b)))
+        }
+        _ => a == b,
+    }
+}

@@ -1,0 +1,70 @@
+//! What a class says about its hyperparameters: the source of the tables in the documents and of the JSON Schema.
+
+/// A hyperparameter of a class that can be configured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HyperparameterSpec {
+    /// The key in configurations.
+    pub name: &'static str,
+    /// What values it takes.
+    pub kind: HyperparameterKind,
+    /// The value where the key is missing, as JSON; `None` if the key is required.
+    pub default: Option<&'static str>,
+    /// What it does, in a few words.
+    pub meaning: &'static str,
+}
+
+/// What values a hyperparameter takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum HyperparameterKind {
+    /// A number.
+    Number(Interval),
+    /// A number, or `null` for none.
+    OptionalNumber(Interval),
+    /// A number or a schedule.
+    NumberOrSchedule(Interval),
+    /// A whole number of at least this.
+    Integer(u64),
+    /// True or false.
+    Bool,
+    /// One of these texts.
+    Choice(&'static [&'static str]),
+    /// A list of numbers.
+    Numbers(Interval),
+    /// A list of whole numbers.
+    Integers,
+    /// A list of numbers and schedules.
+    Schedules,
+    /// A serialised optimizer.
+    Rule,
+}
+
+/// An interval of numbers, in the usual notation: `low` and `high` with their brackets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    /// The lower end, if there is one.
+    pub low: Option<f64>,
+    /// Whether the lower end itself is left out.
+    pub low_open: bool,
+    /// The upper end, if there is one.
+    pub high: Option<f64>,
+    /// Whether the upper end itself is left out.
+    pub high_open: bool,
+}
+
+impl Interval {
+    /// All finite numbers.
+    pub const FINITE: Self = Self { low: None, low_open: true, high: None, high_open: true };
+    /// Finite numbers of at least 0.
+    pub const NOT_NEGATIVE: Self = Self { low: Some(0.0), low_open: false, ..Self::FINITE };
+    /// Finite numbers above 0.
+    pub const POSITIVE: Self = Self { low: Some(0.0), ..Self::FINITE };
+    /// Finite numbers of at least 1.
+    pub const AT_LEAST_ONE: Self = Self { low: Some(1.0), low_open: false, ..Self::FINITE };
+    /// `[0, 1]`.
+    pub const UNIT: Self = Self { low: Some(0.0), low_open: false, high: Some(1.0), high_open: false };
+    /// `[0, 1)`.
+    pub const UNIT_BELOW_ONE: Self = Self { high_open: true, ..Self::UNIT };
+    /// `(0, 1]`.
+    pub const UNIT_ABOVE_ZERO: Self = Self { low_open: true, ..Self::UNIT };
+}

@@ -1,0 +1,178 @@
+//! From a structure to its implementations.
+
+use proc_macro_crate::{FoundCrate, crate_name};
+use proc_macro2::{Span, TokenStream};
+use quote::{format_ident, quote};
+use syn::{Data, DeriveInput, Error, Field, Ident, LitStr, Member, Result, Type};
+
+/// Both traits.
+pub(crate) fn parameters(input: &DeriveInput) -> Result<TokenStream> {
+    let gradients = implementation(input, &Trait::gradients())?;
+    let parameters = implementation(input, &Trait::parameters())?;
+    Ok(quote!(#gradients #parameters))
+}
+
+/// The trait to read alone.
+pub(crate) fn gradients(input: &DeriveInput) -> Result<TokenStream> {
+    implementation(input, &Trait::gradients())
+}
+
+/// What differs between the two traits.
+struct Trait {
+    name: Ident,
+    method: Ident,
+    mutability: Option<TokenStream>,
+    leaf: TokenStream,
+}
+
+impl Trait {
+    fn gradients() -> Self {
+        Self {
+            name: format_ident!("Gradients"),
+            method: format_ident!("visit"),
+            mutability: None,
+            leaf: quote!(Gradient),
+        }
+    }
+
+    fn parameters() -> Self {
+        Self {
+            name: format_ident!("Parameters"),
+            method: format_ident!("visit_mut"),
+            mutability: Some(quote!(mut)),
+            leaf: quote!(ViewMut),
+        }
+    }
+}
+
+fn implementation(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
+    let core = core_path()?;
+    let Trait { name, method, mutability, leaf } = traits;
+    let parts = parts(input)?;
+    let visits = parts.iter().map(|Part { member, path, .. }| {
+        quote!(#core::#name::#method(&#mutability self.#member, &#path, visit);)
+    });
+
+    let structure = &input.ident;
+    let (_, type_generics, _) = input.generics.split_for_impl();
+    let mut generics = input.generics.clone();
+    generics.params.push(syn::parse_quote!(__T: #core::Scalar));
+    let bounds = generics.make_where_clause();
+    for Part { kind, .. } in &parts {
+        bounds.predicates.push(syn::parse_quote!(#kind: #core::#name<__T>));
+    }
+    if *name == "Parameters" {
+        bounds.predicates.push(syn::parse_quote!(Self: #core::Gradients<__T>));
+    }
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    Ok(quote! {
+        #[automatically_derived]
+        impl #impl_generics #core::#name<__T> for #structure #type_generics #where_clause {
+            fn #method<'__a>(
+                &'__a #mutability self,
+                path: &#core::Path<'_>,
+                visit: &mut dyn ::core::ops::FnMut(::std::string::String, #core::#leaf<'__a, __T>),
+            ) {
+                let _ = (path, &mut *visit);
+                #(#visits)*
+            }
+        }
+    })
+}
+
+/// A field that holds variables.
+struct Part<'a> {
+    member: Member,
+    kind: &'a Type,
+    /// An expression for its path.
+    path: TokenStream,
+}
+
+fn parts(input: &DeriveInput) -> Result<Vec<Part<'_>>> {
+    let Data::Struct(data) = &input.data else {
+        let problem = "only structures have named variables: an enum's would change with its variant";
+        return Err(Error::new_spanned(&input.ident, problem));
+    };
+    let mut parts: Vec<Part<'_>> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    for (field, member) in data.fields.iter().zip(data.fields.members()) {
+        let Options { skip, rename } = Options::read(field)?;
+        if skip {
+            continue;
+        }
+        let (name, path) = match (rename, &member) {
+            (Some(name), _) => (name.value(), quote!(path.field(#name))),
+            (None, Member::Named(name)) => {
+                let name = unraw(name);
+                (name.clone(), quote!(path.field(#name)))
+            }
+            (None, Member::Unnamed(index)) => {
+                let index = index.index as usize;
+                (index.to_string(), quote!(path.index(#index)))
+            }
+        };
+        if names.contains(&name) {
+            return Err(Error::new_spanned(field, format!("two fields are called {name:?}")));
+        }
+        names.push(name);
+        parts.push(Part { member, kind: &field.ty, path });
+    }
+    Ok(parts)
+}
+
+/// `r#type` is called `type`.
+fn unraw(name: &Ident) -> String {
+    let name = name.to_string();
+    name.strip_prefix("r#").map_or(name.clone(), str::to_owned)
+}
+
+/// What `#[parameters(...)]` says on a field.
+#[derive(Default)]
+struct Options {
+    skip: bool,
+    rename: Option<LitStr>,
+}
+
+impl Options {
+    fn read(field: &Field) -> Result<Self> {
+        let mut options = Self::default();
+        for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("parameters")) {
+            attribute.parse_nested_meta(|meta| {
+                if meta.path.is_ident("skip") {
+                    options.skip = true;
+                } else if meta.path.is_ident("rename") {
+                    options.rename = Some(meta.value()?.parse()?);
+                } else {
+                    return Err(meta.error("expected `skip` or `rename = \"name\"`"));
+                }
+                Ok(())
+            })?;
+        }
+        match &options {
+            Self { skip: true, rename: Some(name) } => Err(Error::new_spanned(name, "a skipped field has no name")),
+            Self { rename: Some(name), .. } if name.value().is_empty() => {
+                Err(Error::new_spanned(name, "a name has at least one letter"))
+            }
+            _ => Ok(options),
+        }
+    }
+}
+
+/// The path of `opt-core`, by itself or inside the umbrella crate.
+fn core_path() -> Result<TokenStream> {
+    let path = |found: FoundCrate, itself: &str| match found {
+        FoundCrate::Itself => Ident::new(itself, Span::call_site()),
+        FoundCrate::Name(name) => Ident::new(&name, Span::call_site()),
+    };
+    if let Ok(found) = crate_name("opt-core") {
+        let core = path(found, "opt_core");
+        return Ok(quote!(::#core));
+    }
+    match crate_name("optimizers") {
+        Ok(found) => {
+            let umbrella = path(found, "optimizers");
+            Ok(quote!(::#umbrella::core))
+        }
+        Err(error) => Err(Error::new(Span::call_site(), error)),
+    }
+}

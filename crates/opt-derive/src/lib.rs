@@ -1,0 +1,58 @@
+//! `#[derive(Parameters)]` and `#[derive(Gradients)]`: a structure as a source of named arrays.
+//!
+//! Each field is a part, named after the field (or its place, in a tuple structure); parts of parts have paths:
+//! `layers.0.kernel`. On a field, `#[parameters(skip)]` leaves it out and `#[parameters(rename = "name")]` calls it
+//! something else.
+//!
+//! ```
+//! use ndarray::{Array1, Array2, array};
+//! use opt_core::Optimizer;
+//! use opt_derive::Parameters;
+//! use opt_sgd::Sgd;
+//!
+//! #[derive(Clone, Parameters)]
+//! struct Dense {
+//!     kernel: Array2<f64>,
+//!     bias: Array1<f64>,
+//!     #[parameters(skip)]
+//!     activation: fn(f64) -> f64,
+//! }
+//!
+//! #[derive(Clone, Parameters)]
+//! struct Model {
+//!     layers: Vec<Dense>,
+//!     #[parameters(rename = "temperature")]
+//!     t: [f64; 1],
+//! }
+//!
+//! let layer = Dense { kernel: array![[1.0, 2.0]], bias: array![3.0], activation: f64::tanh };
+//! let mut model = Model { layers: vec![layer], t: [1.0] };
+//! let grads = model.clone();
+//!
+//! let mut opt = Optimizer::new(Sgd::new(0.5)).build()?;
+//! opt.step(&mut model, &grads)?;
+//! assert_eq!(model.layers[0].kernel, array![[0.5, 1.0]]);
+//!
+//! let names: Vec<&str> = opt.variables().map(|(name, _)| name).collect();
+//! assert_eq!(names, ["layers.0.kernel", "layers.0.bias", "temperature"]);
+//! # Ok::<(), opt_core::Error>(())
+//! ```
+
+mod expand;
+
+use proc_macro::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+/// Derives `Parameters` and `Gradients` of `opt-core`: a model.
+#[proc_macro_derive(Parameters, attributes(parameters))]
+pub fn derive_parameters(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::parameters(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+}
+
+/// Derives `Gradients` of `opt-core` alone: a structure of gradients that are no variables, such as sparse ones.
+#[proc_macro_derive(Gradients, attributes(parameters))]
+pub fn derive_gradients(input: TokenStream) -> TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    expand::gradients(&input).unwrap_or_else(|error| error.to_compile_error()).into()
+}

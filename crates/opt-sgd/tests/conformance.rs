@@ -1,0 +1,162 @@
+//! SGD keeps every law, repeats every recorded run, and agrees with the textbook.
+
+use opt_conformance::conformance;
+use opt_conformance::problem::Problem;
+use opt_conformance::textbook::{self, Naive};
+use opt_core::{Ema, Error, Exclude, Optimizer, UpdateRule, Variable};
+use opt_schedules::CosineDecay;
+use opt_sgd::Sgd;
+use proptest::prelude::*;
+
+conformance! {
+    class: Sgd,
+    variants: {
+        plain: Sgd::new(0.125),
+        momentum: Sgd::new(0.125).momentum(0.875),
+        nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true),
+        scheduled: Sgd::new(CosineDecay::new(0.25, 9)).momentum(0.5),
+        legacy_momentum: Sgd::new(0.125).momentum(0.875).legacy().decay(0.25),
+        legacy_nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true).legacy(),
+    },
+    golden: ["sgd.json", "sgd_legacy.json"],
+    laws: [
+        configurations_come_back,
+        duplicate_rows_are_summed,
+        f32_follows_f64,
+        finite_stays_finite,
+        full_sparse_gradients_are_dense,
+        missing_gradients_leave_alone,
+        order_does_not_matter,
+        rejected_steps_leave_no_trace,
+        restoring_continues,
+        scattered_memory_does_not_matter,
+        skipped_steps_leave_no_trace,
+        splitting_changes_nothing,
+        state_is_as_declared,
+        threads_do_not_matter,
+        transposed_memory_does_not_matter,
+    ],
+}
+
+/// The numbers of Keras's documentation: the loss is w^2 / 2, so that the gradient is w.
+#[test]
+fn documented_numbers() {
+    let steps = |rule: Sgd| {
+        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut w = [1.0_f64];
+        let mut moved = Vec::new();
+        for _ in 0..2 {
+            let before = w[0];
+            opt.apply_gradients([Variable::new("w", &mut w).gradient(&[before])]).unwrap();
+            moved.push(before - w[0]);
+        }
+        moved
+    };
+    let close = |got: f64, want: f64| (got - want).abs() <= 4.0 * f64::EPSILON;
+    assert!(close(1.0 - steps(Sgd::new(0.1))[0], 0.9));
+    let with_momentum = steps(Sgd::new(0.1).momentum(0.9));
+    assert!(close(with_momentum[0], 0.1) && close(with_momentum[1], 0.18), "{with_momentum:?}");
+}
+
+#[test]
+fn the_learning_rate_is_inside_the_velocity() {
+    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+    let mut w = [0.0_f64];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert_eq!(w, [-1.0]);
+    opt.set_learning_rate(0.1).unwrap();
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert!((w[0] + 1.6).abs() <= f64::EPSILON);
+}
+
+/// Rows [1, 2, 3]; row 0 twice and row 1 in the first step, then row 1, then row 2.
+#[test]
+fn generations_treat_sparse_gradients_differently() {
+    let run = |rule: Sgd| {
+        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut w = [1.0, 2.0, 3.0];
+        let steps: [(&[usize], &[f64]); 3] = [(&[0, 1, 0], &[1.0, 1.0, 1.0]), (&[1], &[1.0]), (&[2], &[1.0])];
+        for (rows, values) in steps {
+            opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(rows, values)]).unwrap();
+        }
+        w
+    };
+    let close = |got: [f64; 3], want: [f64; 3]| got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 1e-15);
+    assert!(close(run(Sgd::new(0.1).momentum(0.9)), [0.458, 1.539, 2.9]));
+    assert!(close(run(Sgd::new(0.1).momentum(0.9).legacy()), [0.8, 1.71, 2.9]));
+}
+
+#[test]
+fn hyperparameters_out_of_range_are_refused() {
+    let refused = |rule: Sgd, name: &str| match Optimizer::<_, f32>::new(rule).build() {
+        Err(Error::Hyperparameter(error)) => assert_eq!(error.name, name),
+        other => panic!("{name}: {other:?}"),
+    };
+    for momentum in [1.5, -0.1, f64::NAN, f64::INFINITY] {
+        refused(Sgd::new(0.1).momentum(momentum), "momentum");
+    }
+    for learning_rate in [-1.0, f64::NAN, f64::INFINITY] {
+        refused(Sgd::new(learning_rate), "learning_rate");
+    }
+    refused(Sgd::new(0.1).legacy().decay(-1.0), "decay");
+    refused(Sgd::new(0.1).decay(0.5), "decay");
+    refused(Sgd::new(CosineDecay::new(0.1, 0)), "decay_steps");
+}
+
+#[test]
+fn a_slot_exists_only_for_momentum() {
+    let slots = |rule: Sgd| UpdateRule::<f32>::slots(&rule).len();
+    assert_eq!(slots(Sgd::new(0.1)), 0);
+    assert_eq!(slots(Sgd::new(0.1).nesterov(true)), 0);
+    assert_eq!(slots(Sgd::new(0.1).momentum(0.5)), 1);
+}
+
+proptest! {
+    /// Engine and rule together agree with naive loops, whatever the options.
+    #[test]
+    fn the_textbook_agrees(
+        seed in any::<u64>(),
+        eta in 0.0..1.0_f64,
+        mu in prop_oneof![Just(0.0), 0.0..=1.0_f64],
+        nesterov in any::<bool>(),
+        lazy in any::<bool>(),
+        clip in 0..4,
+        limit in 0.1..4.0_f64,
+        decay in proptest::option::of(0.0..0.5_f64),
+        ema in proptest::option::of((0.0..=1.0_f64, proptest::option::of(1..4_u64))),
+    ) {
+        let problem = Problem::varied(seed, 6);
+        let mut rule = Sgd::new(eta).momentum(mu).nesterov(nesterov);
+        if lazy {
+            rule = rule.legacy();
+        }
+        let mut builder = Optimizer::new(rule);
+        let mut naive = Naive { weight_decay: decay, excluded: vec!["v3".to_owned()], ema, ..Naive::default() };
+        match clip {
+            1 => (builder, naive.clipvalue) = (builder.clipvalue(limit), Some(limit)),
+            2 => (builder, naive.clipnorm) = (builder.clipnorm(limit), Some(limit)),
+            3 => (builder, naive.global_clipnorm) = (builder.global_clipnorm(limit), Some(limit)),
+            _ => {}
+        }
+        if let Some(rate) = decay {
+            builder = builder.weight_decay(rate).exclude_from_weight_decay(Exclude::names(["v3"]));
+        }
+        if let Some((momentum, overwrite)) = ema {
+            let averages = Ema::new(momentum);
+            builder = builder.ema(overwrite.map_or(averages, |steps| averages.overwrite_every(steps)));
+        }
+        let mut opt = builder.build().unwrap();
+        let mut variables = problem.start::<f64>();
+        let mut formula = textbook::Sgd { mu, nesterov, lazy, ..textbook::Sgd::default() };
+        for (number, want) in naive.run(&problem, |_| eta, &mut formula).iter().enumerate() {
+            problem.step(number, &mut opt, &mut variables).unwrap();
+            for (name, got) in &variables.0 {
+                let far = got.iter().zip(&want[name]).find(|(got, want)| {
+                    let close = (*got - *want).abs() <= 1e-13 * want.abs().max(1.0);
+                    !close
+                });
+                prop_assert!(far.is_none(), "step {number}: {name}: {far:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+#![doc = include_str!("../README.md")]
+
+#[doc(inline)]
+pub use opt_core as core;
+#[cfg(feature = "derive")]
+#[doc(inline)]
+pub use opt_derive::{Gradients, Parameters};
+#[cfg(feature = "schedules")]
+#[doc(inline)]
+pub use opt_schedules as schedules;
+#[cfg(feature = "sgd")]
+#[doc(inline)]
+pub use opt_sgd as sgd;
+
+#[doc(inline)]
+pub use opt_core::{
+    Ema, Error, Exclude, Gradients, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Registry,
+    Schedule, StepReport, UpdateRule, Variable,
+};
+#[cfg(feature = "sgd")]
+#[doc(inline)]
+pub use opt_sgd::Sgd;
+
+/// Every rule and schedule of the enabled features, by class name.
+///
+/// Add your own with [`Registry::register`] and [`Registry::register_schedule`]: what Keras calls `custom_objects`.
+///
+/// # Examples
+///
+/// ```
+/// use optimizers::{Optimizer, Variable};
+/// use serde_json::json;
+///
+/// // What tf.keras.optimizers.serialize(tf.keras.optimizers.SGD(0.5)) returns, shortened.
+/// let config = json!({"class_name": "SGD", "config": {"learning_rate": 0.5, "momentum": 0.0, "nesterov": false}});
+/// let mut opt = Optimizer::from_config(&config, &optimizers::registry())?;
+///
+/// let mut w = [1.0_f32];
+/// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
+/// assert_eq!(w, [0.5]);
+/// assert_eq!(opt.to_config()?, config);
+/// # Ok::<(), optimizers::Error>(())
+/// ```
+#[must_use]
+pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
+    #[allow(unused_mut, reason = "without features there is nothing to register")]
+    let mut registry = Registry::new();
+    #[cfg(feature = "schedules")]
+    opt_schedules::register(registry.schedules_mut());
+    #[cfg(feature = "sgd")]
+    registry.register::<Sgd>();
+    registry
+}
