@@ -165,8 +165,8 @@ pub struct Expect {
     /// Slots by variable and name.
     #[serde(default)]
     pub slots: BTreeMap<String, BTreeMap<String, Recorded>>,
-    /// The step counter.
-    pub iterations: u64,
+    /// The step counter, if it was recorded.
+    pub iterations: Option<u64>,
 }
 
 /// Elements of a slot.

@@ -24,7 +24,17 @@ impl Transform {
     /// Changes one element.
     #[inline(always)]
     pub(crate) fn apply<T: Scalar>(&self, g: T) -> T {
-        T::literal(self.scale) * clamp(g, self.limit.map(T::literal))
+        let (first, second) = self.factors::<T>();
+        clamp(g, self.limit.map(T::literal)) * first * second
+    }
+
+    /// The factor in two parts: a very small one would lose digits in 32 bits.
+    #[inline(always)]
+    fn factors<T: Scalar>(&self) -> (T, T) {
+        const SMALL: f64 = 1e-30;
+        const PART: f64 = 1.0 / (1_u128 << 64) as f64;
+        let (first, second) = if self.scale.abs() < SMALL { (PART, self.scale / PART) } else { (self.scale, 1.0) };
+        (T::literal(first), T::literal(second))
     }
 }
 
@@ -49,10 +59,12 @@ macro_rules! dispatched {
 dispatched! {
     /// Writes the transformed gradient to `to`.
     pub(crate) fn transform<T>(to: &mut [T], from: &[T], transform: Transform) {
-        let scale = T::literal(transform.scale);
+        let (first, second) = transform.factors::<T>();
         match transform.limit.map(T::literal) {
-            None => to.iter_mut().zip(from).for_each(|(to, &g)| *to = scale * g),
-            Some(limit) => to.iter_mut().zip(from).for_each(|(to, &g)| *to = scale * clamp(g, Some(limit))),
+            None => to.iter_mut().zip(from).for_each(|(to, &g)| *to = g * first * second),
+            Some(limit) => {
+                to.iter_mut().zip(from).for_each(|(to, &g)| *to = clamp(g, Some(limit)) * first * second);
+            }
         }
     }
 }

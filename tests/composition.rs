@@ -1,0 +1,295 @@
+//! Stages of the engine together, in their order, with numbers that tell the orders apart.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ndarray::{Array0, Array1, Array2, array};
+use optimizers::core::Outcome;
+use optimizers::schedules::ExponentialDecay;
+use optimizers::{
+    Ema, Error, Exclude, Gradients, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Sgd, Variable,
+};
+
+fn close(got: &[f64], want: &[f64]) {
+    let agree = got.len() == want.len() && got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 1e-15);
+    assert!(agree, "got {got:?}, want {want:?}");
+}
+
+/// Decay uses the old value and the current learning rate, comes before the rule, and is not clipped.
+#[test]
+fn weight_decay_comes_first() {
+    let mut opt = Optimizer::new(Sgd::new(0.1)).weight_decay(0.5).build().unwrap();
+    let mut w = [2.0];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    close(&w, &[1.8]);
+
+    let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).clipvalue(0.25).build().unwrap();
+    let mut w = [4.0];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[8.0])]).unwrap();
+    close(&w, &[4.0 - 1.0 - 0.125]);
+}
+
+#[test]
+fn weight_decay_follows_the_schedule_of_the_learning_rate() {
+    let mut opt = Optimizer::new(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).weight_decay(0.1).build().unwrap();
+    let mut w = [1.0];
+    let mut values = Vec::new();
+    for _ in 0..2 {
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0])]).unwrap();
+        values.push(w[0]);
+    }
+    close(&values, &[0.9, 0.855]);
+}
+
+#[test]
+fn exclusions_hold_for_later_variables_and_end_with_the_first_step() {
+    let mut opt = Optimizer::new(Sgd::new(1.0)).weight_decay(0.5).build().unwrap();
+    let (mut kernel, mut bias, mut scale) = ([1.0], [1.0], [1.0]);
+    opt.add_variables([Variable::new("a/kernel", &mut kernel), Variable::new("a/bias", &mut bias)]).unwrap();
+    opt.exclude_from_weight_decay(Exclude::patterns(["bias", "^b/"]).unwrap()).unwrap();
+    opt.apply_gradients([
+        Variable::new("a/kernel", &mut kernel).gradient(&[0.0]),
+        Variable::new("a/bias", &mut bias).gradient(&[0.0]),
+        Variable::new("b/scale", &mut scale).gradient(&[0.0]),
+    ])
+    .unwrap();
+    assert_eq!((kernel, bias, scale), ([0.5], [1.0], [1.0]));
+    let late = opt.exclude_from_weight_decay(Exclude::default());
+    assert_eq!(late, Err(Error::AlreadyStepped { option: "exclude_from_weight_decay" }));
+}
+
+/// Value 3.5, then norm 1, in the legacy generation; [0.65079137, 0.75925660] as TensorFlow has it.
+#[test]
+fn legacy_clips_apply_one_after_the_other() {
+    let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipvalue(3.5).clipnorm(1.0).build().unwrap();
+    let mut w = [0.0, 0.0];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, 4.0])]).unwrap();
+    let norm = 3.0_f64.hypot(3.5);
+    close(&w, &[-3.0 / norm, -3.5 / norm]);
+
+    let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipnorm(1.0).global_clipnorm(1.0).build().unwrap();
+    let (mut a, mut b) = ([0.0], [0.0]);
+    let report = opt
+        .apply_gradients([Variable::new("a", &mut a).gradient(&[5.0]), Variable::new("b", &mut b).gradient(&[-7.0])])
+        .unwrap();
+    // Each has norm 1 after the first clip, both together the root of 2.
+    close(&[report.global_norm.unwrap(), report.clip_factor.unwrap()], &[2_f64.sqrt(), 0.5_f64.sqrt()]);
+    close(&[a[0], b[0]], &[-0.5_f64.sqrt(), 0.5_f64.sqrt()]);
+}
+
+/// Clips see rows before they are summed: [3] and [4] at row 0 become 0.6 and 0.8, and their sum is 1.4.
+#[test]
+fn sparse_gradients_are_clipped_before_they_are_summed() {
+    let clipped = |opt: &mut Optimizer<Sgd, f64>| {
+        let mut w = [0.0, 0.0];
+        opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[0_usize, 0], &[3.0, 4.0])]).unwrap();
+        w
+    };
+    close(&clipped(&mut Optimizer::new(Sgd::new(1.0)).clipnorm(1.0).build().unwrap()), &[-1.4, 0.0]);
+    close(&clipped(&mut Optimizer::new(Sgd::new(1.0)).clipvalue(1.0).build().unwrap()), &[-2.0, 0.0]);
+}
+
+/// SGD with learning rate 1 on gradients of 1 from 2, momentum 0.5: the numbers of Keras.
+#[test]
+fn averages_overwrite_after_they_are_updated() {
+    let trace = |ema: Ema| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).ema(ema).build().unwrap();
+        let mut w = array![2.0];
+        (0..4)
+            .flat_map(|_| {
+                opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+                let average = opt.averages(&mut BTreeMap::from([("w", &mut w)])).unwrap()["w"][0];
+                [w[0], average]
+            })
+            .collect::<Vec<f64>>()
+    };
+    close(&trace(Ema::new(0.5))[..6], &[1.0, 1.5, 0.0, 0.75, -1.0, -0.125]);
+    close(&trace(Ema::new(0.5).overwrite_every(2)), &[1.0, 1.5, 0.75, 0.75, -0.25, 0.25, -0.5, -0.5]);
+    close(&trace(Ema::new(0.5).overwrite_every(3))[..6], &[1.0, 1.5, 0.0, 0.75, -0.125, -0.125]);
+}
+
+#[test]
+fn averages_are_lent_and_given_back() {
+    let mut model = BTreeMap::from([("a", array![1.0, 2.0]), ("b", array![3.0])]);
+    let grads = BTreeMap::from([("a", array![1.0, 0.0])]);
+    let mut opt = Optimizer::new(Sgd::new(1.0)).ema(Ema::new(0.5)).build().unwrap();
+    assert_eq!(opt.averages(&mut model).unwrap_err(), Error::UnknownVariable { name: "a".to_owned() });
+    opt.step(&mut model, &grads).unwrap();
+    let (before, state) = (model.clone(), opt.weights());
+    {
+        let averaged = opt.averages(&mut model).unwrap();
+        assert_eq!(averaged["a"], array![0.5, 2.0]);
+        assert_eq!(averaged["b"], array![3.0]);
+    }
+    assert_eq!((&model, opt.weights()), (&before, state));
+
+    // A guard that is never dropped: the optimizer knows.
+    std::mem::forget(opt.averages(&mut model).unwrap());
+    let refused = opt.step(&mut model, &grads);
+    assert_eq!(refused, Err(Error::SwappedIn { slot: "average".to_owned() }));
+
+    let mut without = Optimizer::<_, f64>::new(Sgd::new(1.0)).build().unwrap();
+    assert_eq!(without.averages(&mut model).unwrap_err(), Error::NoAverages);
+    assert_eq!(without.finalize_variable_values(model.variables()), Err(Error::NoAverages));
+}
+
+#[test]
+fn non_finite_gradients_do_what_the_policy_says() {
+    let spoilt = [1.0, f64::INFINITY, f64::NAN];
+    let step = |policy| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
+        let (mut a, mut b) = ([0.0; 3], [0.0]);
+        let result = opt.apply_gradients([
+            Variable::new("b", &mut b).gradient(&[1.0]),
+            Variable::new("a", &mut a).gradient(&spoilt),
+        ]);
+        (result, a, b, opt.iterations(), opt.variables().count())
+    };
+    let (report, a, b, iterations, known) = step(NonFinite::Propagate);
+    assert!(report.unwrap().is_applied() && a.iter().chain(&b).all(|w| w.is_nan()));
+    assert_eq!((iterations, known), (1, 2));
+
+    let (report, a, b, iterations, known) = step(NonFinite::SkipStep);
+    let report = report.unwrap();
+    let found = report.non_finite.unwrap();
+    assert_eq!((report.outcome, report.iterations), (Outcome::NonFinite, 0));
+    assert_eq!((found.variable.as_str(), found.index, found.value), ("a", vec![1], f64::INFINITY));
+    assert_eq!((a, b, iterations, known), ([0.0; 3], [0.0], 0, 0));
+
+    let (error, a, b, iterations, known) = step(NonFinite::Error);
+    let want = Error::NonFiniteGradient { variable: "a".to_owned(), index: vec![1], value: f64::INFINITY };
+    assert_eq!(error, Err(want));
+    assert_eq!((a, b, iterations, known), ([0.0; 3], [0.0], 0, 0));
+}
+
+/// Norms do not overflow and factors do not underflow, in neither type.
+#[test]
+fn huge_gradients_are_clipped_and_not_lost() {
+    for limit in [1.0, 1e-3] {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(limit).build().unwrap();
+        let mut w = [0.0_f32; 2];
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.5e38, -2e38])]).unwrap();
+        let agree = |got: f32, want: f64| (f64::from(got) - want).abs() <= 2.0 * f64::from(f32::EPSILON) * limit;
+        assert!(agree(w[0], -0.6 * limit) && agree(w[1], 0.8 * limit), "{w:?}");
+    }
+    let clipped = |builder: OptimizerBuilder<Sgd, f64>| {
+        let mut opt = builder.non_finite(NonFinite::Error).build().unwrap();
+        let mut w = [0.0; 2];
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3e200, -4e200])]).unwrap();
+        w
+    };
+    close(&clipped(Optimizer::new(Sgd::new(1.0)).clipnorm(1.0)), &[-0.6, 0.8]);
+    close(&clipped(Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
+}
+
+#[derive(Clone, Parameters)]
+struct Dense {
+    kernel: Array2<f32>,
+    bias: Option<Array1<f32>>,
+}
+
+#[derive(Clone, Parameters)]
+struct Model {
+    embedding: Array2<f32>,
+    layers: Vec<Dense>,
+    #[parameters(rename = "scale")]
+    gamma: Array0<f32>,
+    heads: HashMap<String, (Vec<f32>, [f32; 2])>,
+    #[parameters(skip)]
+    width: usize,
+}
+
+#[derive(Gradients)]
+struct ModelGradients {
+    embedding: IndexedSlices<f32>,
+    layers: [Option<Dense>; 2],
+}
+
+fn model() -> Model {
+    let layer = Dense { kernel: Array2::ones((2, 2)), bias: Some(Array1::ones(2)) };
+    let bare = Dense { kernel: Array2::ones((1, 2)), bias: None };
+    let head = |bias: f32| (vec![bias; 3], [bias; 2]);
+    Model {
+        embedding: Array2::ones((3, 2)),
+        layers: vec![layer, bare],
+        gamma: Array0::ones(()),
+        heads: HashMap::from([("b".to_owned(), head(2.0)), ("a".to_owned(), head(1.0))]),
+        width: 2,
+    }
+}
+
+#[test]
+fn a_structure_is_a_list_of_named_variables() {
+    let mut model = model();
+    let names: Vec<String> = model.variables().iter().map(|variable| variable.name().to_owned()).collect();
+    let want = [
+        "embedding",
+        "layers.0.kernel",
+        "layers.0.bias",
+        "layers.1.kernel",
+        "scale",
+        "heads.a.0",
+        "heads.a.1",
+        "heads.b.0",
+        "heads.b.1",
+    ];
+    assert_eq!(names, want);
+
+    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    opt.step(&mut model.clone(), &model).unwrap();
+    let gradients = ModelGradients {
+        embedding: IndexedSlices::new(vec![2, 2], array![[1.0, 0.0], [1.0, 0.0]]),
+        layers: [None, Some(Dense { kernel: array![[0.5, -0.5]], bias: None })],
+    };
+    opt.step(&mut model, &gradients).unwrap();
+    assert_eq!(model.embedding, array![[1.0, 1.0], [1.0, 1.0], [0.0, 1.0]]);
+    assert_eq!(model.layers[1].kernel, array![[0.75, 1.25]]);
+    assert_eq!((model.layers[0].kernel[[0, 0]], model.gamma[()], model.width), (1.0, 1.0, 2));
+}
+
+#[test]
+fn gradients_that_belong_nowhere_are_refused() {
+    let mut model = model();
+    let before = model.clone();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let wrong = BTreeMap::from([("scale", Array0::<f32>::ones(()).into_dyn()), ("gamma", Array0::ones(()).into_dyn())]);
+    let unknown = Error::UnknownGradient { name: "gamma".to_owned() };
+    assert_eq!(opt.step(&mut model, &wrong), Err(unknown.clone()));
+    assert_eq!(opt.minimize(&mut model, |_| (0.0, wrong.clone())).unwrap_err(), unknown);
+    assert_eq!(opt.compute_gradients(&mut model, |_| (0.0, wrong)).unwrap_err(), unknown);
+    let misshapen = BTreeMap::from([("embedding", Array2::<f32>::ones((2, 3)))]);
+    let error = opt.compute_gradients(&mut model, |_| (0.0, misshapen)).unwrap_err();
+    assert_eq!(error.to_string(), "variable \"embedding\": gradient has shape [2, 3], variable has [3, 2]");
+    assert_eq!(model.embedding, before.embedding);
+    assert_eq!((opt.iterations(), opt.variables().count()), (0, 0));
+}
+
+#[test]
+fn compute_then_apply_is_minimize() {
+    let loss = |w: &Array1<f64>| (w.mapv(|w| w * w).sum(), w.mapv(|w| 2.0 * w));
+    let (mut w, mut v) = (array![1.0, -3.0], array![1.0, -3.0]);
+    let (mut opt, mut twin) =
+        (Optimizer::new(Sgd::new(0.125)).build().unwrap(), Optimizer::new(Sgd::new(0.125)).build().unwrap());
+    for _ in 0..3 {
+        let minimized = opt.minimize(&mut w, loss).unwrap();
+        let (value, mut gradients) = twin.compute_gradients(&mut v, loss).unwrap();
+        gradients.mapv_inplace(|g| g);
+        twin.step(&mut v, &gradients).unwrap();
+        assert_eq!(minimized.loss, value);
+    }
+    assert_eq!(w, v);
+}
+
+#[test]
+fn a_schedule_is_not_lost_to_a_number() {
+    let mut opt = Optimizer::<_, f64>::new(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).build().unwrap();
+    let refused = opt.set_learning_rate(0.1).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the learning rate follows the schedule ExponentialDecay: assign another schedule, not a number"
+    );
+    assert_eq!(opt.learning_rate(), 1.0);
+    opt.set_learning_rate(ExponentialDecay::new(0.5, 1, 0.5)).unwrap();
+    assert_eq!(opt.learning_rate(), 0.5);
+    assert!(opt.set_learning_rate(ExponentialDecay::new(0.5, 0, 0.5)).is_err());
+    assert_eq!(opt.learning_rate(), 0.5);
+}

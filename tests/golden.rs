@@ -1,0 +1,77 @@
+//! Recorded runs of the reference systems, end to end through the umbrella crate and its registry.
+
+use opt_conformance::golden::{Case, File};
+use opt_conformance::replay::Registries;
+use opt_conformance::{Verdict, golden_folder, replay};
+
+fn registries() -> Registries {
+    Registries { float32: optimizers::registry(), float64: optimizers::registry() }
+}
+
+fn cases(file: &str) -> Vec<Case> {
+    File::read(&golden_folder().join(file)).unwrap_or_else(|error| panic!("{error}")).cases
+}
+
+fn all_pass(file: &str, count: usize) {
+    let cases = cases(file);
+    assert_eq!(cases.len(), count, "{file}");
+    for case in cases {
+        assert_eq!(replay(&case, &registries()), Verdict::Passed, "{file}: {}", case.name());
+    }
+}
+
+#[test]
+fn sgd() {
+    all_pass("sgd.json", 20);
+}
+
+#[test]
+fn sgd_legacy() {
+    all_pass("sgd_legacy.json", 10);
+}
+
+#[test]
+fn schedules() {
+    all_pass("schedules.json", 14);
+}
+
+#[test]
+fn cases_on_a_mesh_are_skipped() {
+    for case in cases("dtensor_sgd.json") {
+        assert!(matches!(replay(&case, &registries()), Verdict::Skipped(_)), "{}", case.name());
+    }
+}
+
+/// The replay itself can fail: each number that is changed a little is found.
+#[test]
+fn a_changed_number_is_found() {
+    let everything = || match cases("sgd.json").into_iter().find(|case| case.name() == "everything") {
+        Some(Case::Optimizer(case)) => *case,
+        other => panic!("{other:?}"),
+    };
+    let fails = |change: &dyn Fn(&mut opt_conformance::golden::OptimizerCase), what: &str| {
+        let mut case = everything();
+        change(&mut case);
+        match replay(&Case::Optimizer(Box::new(case)), &registries()) {
+            Verdict::Failed(reason) => assert!(reason.contains(what), "{reason}"),
+            other => panic!("{what}: {other:?}"),
+        }
+    };
+    fails(&|case| case.steps[2].expect.variables[0][3] += 1e-6, "step 3: variable \"kernel\": element 3");
+    fails(&|case| case.steps[2].expect.variables[0][3] = f64::NAN, "step 3: variable \"kernel\": element 3");
+    fails(&|case| case.steps[5].expect.iterations = Some(7), "step 6: iterations");
+    fails(&|case| case.steps[0].gradients.truncate(2), "step 1: 2 gradients");
+    fails(&|case| case.weights.as_mut().unwrap().truncate(3), "weights: got 7");
+    fails(&|case| case.weights.as_mut().unwrap()[1].shape.reverse(), "weight 1");
+    fails(&|case| case.finalized.as_mut().unwrap()[1][0] += 1e-6, "finalized variable \"bias\": element 0");
+    fails(&|case| case.optimizer["config"]["momentum"] = 0.5.into(), "step 1: variable \"kernel\"");
+    fails(&|case| case.optimizer["class_name"] = "Adagrad".into(), "unknown class \"Adagrad\"");
+    fails(&|case| case.dtype = "float16".into(), "float16");
+    fails(
+        &|case| {
+            let slot = case.steps[1].expect.slots.get_mut("bias").unwrap().remove("momentum").unwrap();
+            case.steps[1].expect.slots.get_mut("bias").unwrap().insert("moment".to_owned(), slot);
+        },
+        "unknown slot \"moment\"",
+    );
+}

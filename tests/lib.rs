@@ -1,0 +1,1 @@
+//! What no single crate can test: each file beside this one is a test.

@@ -1,0 +1,173 @@
+//! A stranger's optimizer: Lion, against the public interface alone.
+//!
+//! X. Chen et al., "Symbolic discovery of optimization algorithms", arXiv:2302.06675.
+
+use opt_conformance::golden::File;
+use opt_conformance::replay::Registries;
+use opt_conformance::{Verdict, conformance, replay};
+use optimizers::core::{
+    Config, ConfigError, Fields, FromConfig, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, Step,
+    config, elementwise, require,
+};
+use optimizers::{Optimizer, Registry, UpdateRule};
+use serde_json::{Value, json};
+
+/// The sign of an interpolation between momentum and gradient.
+#[derive(Debug, Clone)]
+struct Lion {
+    learning_rate: LearningRate,
+    beta_1: f64,
+    beta_2: f64,
+}
+
+struct Coefficients<E> {
+    eta: E,
+    beta_1: E,
+    beta_2: E,
+}
+
+fn element<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+    let c = g + k.beta_1 * (m - g);
+    let sign = c / c.max(E::literal(0.0) - c).max(E::literal(f64::from(f32::MIN_POSITIVE)));
+    (w - k.eta * sign, [g + k.beta_2 * (m - g)])
+}
+
+impl<T: Scalar> UpdateRule<T> for Lion {
+    fn class_name(&self) -> &str {
+        "Lion"
+    }
+    fn learning_rate(&self) -> &LearningRate {
+        &self.learning_rate
+    }
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        &mut self.learning_rate
+    }
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        require("beta_1", self.beta_1, 0.0..1.0)?;
+        require("beta_2", self.beta_2, 0.0..1.0)
+    }
+    fn slots(&self) -> Vec<SlotSpec> {
+        vec![SlotSpec::zeros("m")]
+    }
+    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+        let [eta, beta_1, beta_2] = [step.learning_rate, self.beta_1, self.beta_2].map(T::literal);
+        Box::new(elementwise(Coefficients { eta, beta_1, beta_2 }, element))
+    }
+    fn config(&self) -> Result<Config, ConfigError> {
+        let learning_rate = self.learning_rate.base().to_json()?;
+        Ok(config([("learning_rate", learning_rate), ("beta_1", self.beta_1.into()), ("beta_2", self.beta_2.into())]))
+    }
+}
+
+impl<T: Scalar> FromConfig<T> for Lion {
+    const CLASS_NAME: &'static str = "Lion";
+
+    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
+        let learning_rate = LearningRate::new(fields.hyper_or("learning_rate", 1e-4)?);
+        Ok(Self { learning_rate, beta_1: fields.f64_or("beta_1", 0.9)?, beta_2: fields.f64_or("beta_2", 0.99)? })
+    }
+}
+
+// That was all of it. From here on: what it gets for that.
+
+impl Lion {
+    fn new(learning_rate: f64) -> Self {
+        Self { learning_rate: LearningRate::new(learning_rate), beta_1: 0.9, beta_2: 0.99 }
+    }
+}
+
+#[test]
+fn it_is_under_60_lines_of_code() {
+    let code = include_str!("third_party.rs").split("// That was all of it.").next().unwrap();
+    let lines = code.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    let imports = |line: &&str| !line.starts_with("use ") && !line.ends_with("};") && !line.ends_with("Step,");
+    assert!(lines.filter(imports).count() < 60);
+}
+
+// Every law: clips, weight decay, averages, sparse gradients, resume, threads, memory layouts, refusals.
+conformance! {
+    class: Lion,
+    variants: { lion: Lion::new(0.0625) },
+    golden: [],
+    laws: [
+        configurations_come_back,
+        duplicate_rows_are_summed,
+        f32_follows_f64,
+        finite_stays_finite,
+        full_sparse_gradients_are_dense,
+        missing_gradients_leave_alone,
+        order_does_not_matter,
+        rejected_steps_leave_no_trace,
+        restoring_continues,
+        scattered_memory_does_not_matter,
+        skipped_steps_leave_no_trace,
+        splitting_changes_nothing,
+        state_is_as_declared,
+        threads_do_not_matter,
+        transposed_memory_does_not_matter,
+    ],
+}
+
+fn registry<T: Scalar>() -> Registry<T> {
+    let mut registry = optimizers::registry();
+    registry.register::<Lion>();
+    registry
+}
+
+/// A configuration with everything the engine offers, and a schedule of ours.
+fn everything() -> Value {
+    json!({
+        "class_name": "Lion",
+        "config": {
+            "name": "my_lion",
+            "learning_rate": {"class_name": "CosineDecay", "config": {"initial_learning_rate": 0.5, "decay_steps": 8}},
+            "beta_1": 0.5,
+            "beta_2": 0.75,
+            "weight_decay": 0.125,
+            "global_clipnorm": 1.0,
+            "use_ema": true,
+            "ema_momentum": 0.5,
+            "ema_overwrite_frequency": 4,
+            "exclude_from_weight_decay": {"var_names": ["bias"]},
+            "non_finite": "skip_step",
+        },
+    })
+}
+
+#[test]
+fn its_configuration_comes_back_key_for_key() {
+    let optimizer = Optimizer::from_config(&everything(), &registry::<f32>()).unwrap();
+    assert_eq!(optimizer.to_config().unwrap(), everything());
+    let message = |change: Value| {
+        let mut config = everything();
+        config["config"].as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        Optimizer::from_config(&config, &registry::<f32>()).unwrap_err().to_string()
+    };
+    assert_eq!(message(json!({"beta1": 0.5})), "Lion: unknown key \"beta1\"");
+    assert_eq!(message(json!({"beta_1": 1.0})), "beta_1 is 1, expected a number in [0, 1)");
+}
+
+/// Two steps by hand: eta = 0.5, beta_1 = 0.5, beta_2 = 0.75.
+#[test]
+fn its_recorded_runs_are_replayed() {
+    let file = json!({"format": 1, "cases": [{
+        "name": "by hand",
+        "dtype": "float64",
+        "optimizer": {"class_name": "Lion", "config": {"learning_rate": 0.5, "beta_1": 0.5, "beta_2": 0.75}},
+        "variables": [{"name": "w", "shape": [2], "value": [1.0, 2.0]}],
+        "steps": [
+            {"gradients": [{"dense": [1.0, -2.0]}],
+             "expect": {"variables": [[0.5, 2.5]], "slots": {"w": {"m": [0.25, -0.5]}}, "iterations": 1}},
+            {"gradients": [{"dense": [-0.125, 0.5]}],
+             "expect": {"variables": [[0.0, 2.5]], "slots": {"w": {"m": [0.15625, -0.25]}}, "iterations": 2}},
+        ],
+        "weights": [{"shape": [], "value": 2.0}, {"shape": [2], "value": [0.15625, -0.25]}],
+        "rtol": 0.0,
+        "atol": 0.0,
+    }]});
+    let registries = Registries { float32: registry(), float64: registry() };
+    let file: File = serde_json::from_value(file).unwrap();
+    assert_eq!(replay(&file.cases[0], &registries), Verdict::Passed);
+    let strangers = Registries { float32: optimizers::registry(), float64: optimizers::registry() };
+    assert!(matches!(replay(&file.cases[0], &strangers), Verdict::Failed(reason) if reason.contains("unknown class")));
+}
