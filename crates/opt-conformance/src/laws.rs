@@ -156,6 +156,7 @@ impl<R: Subject> Setting<'_, R> {
         let dtype = match T::DTYPE {
             opt_core::DType::F32 => "f32",
             opt_core::DType::F64 => "f64",
+            _ => "another type",
         };
         Broken { law: self.law, stage: format!("{:?}", self.stage), dtype, how: how.into() }
     }

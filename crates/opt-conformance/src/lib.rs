@@ -6,6 +6,8 @@
 //!
 //! [`conformance!`] runs the first two for a rule crate.
 
+#![forbid(unsafe_code)]
+
 pub mod golden;
 pub mod laws;
 pub mod problem;

@@ -3,6 +3,7 @@
 use ndarray::{ArrayBase, ArrayD, ArrayView, Data, Dimension};
 use num_traits::ToPrimitive;
 
+use crate::real::Scalar;
 use crate::view::View;
 
 /// A gradient of a variable.
@@ -160,6 +161,12 @@ macro_rules! dense {
             }
         }
     )+};
+}
+
+impl<'a, T: Scalar> From<&'a T> for Gradient<'a, T> {
+    fn from(number: &'a T) -> Self {
+        Self::Dense(number.into())
+    }
 }
 
 dense!(

@@ -14,6 +14,8 @@
 //! * **Nothing silent.** Unknown keys, options that exclude each other, numbers out of range: a typed error.
 //! * Gradients are never written.
 
+#![forbid(unsafe_code)]
+
 mod clip;
 mod config;
 mod decay;

@@ -27,6 +27,9 @@ use crate::view::{View, ViewMut};
 /// let shape = [3, 4];
 /// let foreign = Variable::new("raw", (&mut raw[..], &shape[..])).gradient((&raw_grad[..], &shape[..]));
 ///
+/// let mut temperature = 1.0_f32;
+/// let number = Variable::new("temperature", &mut temperature).gradient(&0.5);
+///
 /// let mut frozen = Array1::<f32>::zeros(4);
 /// let no_gradient = Variable::new("frozen", &mut frozen);
 /// ```

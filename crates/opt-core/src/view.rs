@@ -1,8 +1,12 @@
 //! How arrays, slices and single numbers come in.
 
+use std::slice;
+
 use ndarray::{
     ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension, IxDyn, ShapeError,
 };
+
+use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,13 +15,13 @@ pub(crate) struct ShapeMismatch {
     pub(crate) shape: Vec<usize>,
 }
 
-/// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, and
+/// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, numbers, and
 /// `(slice, shape)` pairs in row-major order.
 #[derive(Debug, Clone)]
 pub struct View<'a, T>(pub(crate) Result<ArrayViewD<'a, T>, ShapeMismatch>);
 
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
-/// vectors, and `(slice, shape)` pairs in row-major order.
+/// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
 pub struct ViewMut<'a, T>(pub(crate) Result<ArrayViewMutD<'a, T>, ShapeMismatch>);
 
@@ -78,6 +82,20 @@ impl<'a, T, const N: usize> From<&'a [T; N]> for View<'a, T> {
 impl<'a, T, const N: usize> From<&'a mut [T; N]> for ViewMut<'a, T> {
     fn from(array: &'a mut [T; N]) -> Self {
         array.as_mut_slice().into()
+    }
+}
+
+/// A single number is a variable without axes.
+impl<'a, T: Scalar> From<&'a T> for View<'a, T> {
+    fn from(number: &'a T) -> Self {
+        (slice::from_ref(number), &[][..]).into()
+    }
+}
+
+/// A single number is a variable without axes.
+impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
+    fn from(number: &'a mut T) -> Self {
+        (slice::from_mut(number), &[][..]).into()
     }
 }
 

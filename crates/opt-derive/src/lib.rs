@@ -38,6 +38,8 @@
 //! # Ok::<(), opt_core::Error>(())
 //! ```
 
+#![forbid(unsafe_code)]
+
 mod expand;
 
 use proc_macro::TokenStream;

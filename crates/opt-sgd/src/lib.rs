@@ -19,6 +19,8 @@
 //! * `config.rs`: hyperparameters, their ranges and defaults, configurations
 //! * `rule.rs`: the formula
 
+#![forbid(unsafe_code)]
+
 mod config;
 mod rule;
 

@@ -1,0 +1,112 @@
+//! Whatever holds numbers is a variable, and a gradient.
+
+use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
+use opt_core::{Optimizer, Slot, Variable, View, ViewMut};
+use opt_sgd::Sgd;
+
+/// One step with learning rate 1 and gradient `g`.
+fn descend<'a>(w: impl Into<ViewMut<'a, f64>>, g: impl Into<View<'a, f64>>) {
+    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    opt.apply_gradients([Variable::new("w", w).gradient(g.into())]).unwrap();
+}
+
+#[test]
+fn plain_memory() {
+    let (mut vec, mut array, mut number) = (vec![1.0, 2.0], [1.0, 2.0], 1.0);
+    descend(&mut vec, &[0.5, 1.0]);
+    descend(&mut array, &vec![0.5, 1.0]);
+    descend(&mut number, &0.25);
+    assert_eq!((vec, array, number), (vec![0.5, 1.0], [0.5, 1.0], 0.75));
+    let mut raw = [1.0, 2.0, 3.0, 4.0];
+    descend((&mut raw[..], &[2, 2][..]), &array![[1.0, 0.0], [0.0, 1.0]]);
+    assert_eq!(raw, [0.0, 2.0, 3.0, 3.0]);
+}
+
+#[test]
+fn views_of_any_layout() {
+    let mut backwards = array![1.0, 2.0, 3.0];
+    descend(backwards.slice_mut(s![..;-1]), &array![1.0, 0.0, 0.0]);
+    assert_eq!(backwards, array![1.0, 2.0, 2.0]);
+
+    let mut column_major = Array::zeros((2, 3).f());
+    let gradient = array![[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]];
+    descend(&mut column_major, &gradient);
+    assert_eq!(column_major, -&gradient);
+
+    let mut every_second = array![1.0, 1.0, 1.0, 1.0];
+    descend(every_second.slice_mut(s![1..;2]), &[1.0, 0.5]);
+    assert_eq!(every_second, array![1.0, 0.0, 1.0, 0.5]);
+
+    let mut row_major = array![[1.0, 1.0], [1.0, 1.0]];
+    descend(&mut row_major, array![1.0, 0.0].broadcast((2, 2)).unwrap());
+    assert_eq!(row_major, array![[0.0, 1.0], [0.0, 1.0]]);
+
+    let mut shared = array![1.0].into_shared();
+    let other = shared.clone();
+    descend(&mut shared, &[1.0]);
+    assert_eq!((shared[0], other[0]), (0.0, 1.0));
+}
+
+#[test]
+fn no_axes_to_six_and_sizes_from_zero() {
+    let mut scalar = Array0::from_elem((), 2.0);
+    descend(&mut scalar, &Array0::from_elem((), 0.5));
+    assert_eq!(scalar[()], 1.5);
+    for shape in [&[0][..], &[1], &[3, 0, 2], &[1, 1], &[2, 3, 1], &[2, 1, 2, 2], &[1, 2, 1, 2, 3], &[2, 1, 2, 1, 2, 3]]
+    {
+        let mut value = ArrayD::<f64>::ones(IxDyn(shape));
+        descend(&mut value, &ArrayD::ones(IxDyn(shape)));
+        assert_eq!(value, ArrayD::<f64>::zeros(IxDyn(shape)));
+    }
+}
+
+/// Around the sizes of blocks (2,048) and of pieces (65,536), every element is updated once, in every layout.
+#[test]
+fn around_blocks_and_pieces() {
+    for length in [2047, 2048, 2049, 4096 + 1, 65_535, 65_536, 65_537, 131_073] {
+        let gradient = Array::from_shape_fn(length, |i| i as f64);
+        let mut value = Array::zeros(length);
+        descend(&mut value, &gradient);
+        assert_eq!(value, -&gradient);
+        let mut room = Array::zeros(2 * length);
+        descend(room.slice_mut(s![..;2]), &gradient);
+        assert!(room.iter().enumerate().all(|(i, &w)| w == if i % 2 == 0 { -(i as f64 / 2.0) } else { 0.0 }));
+    }
+}
+
+/// The same for rows: some touched, some not, wide ones and narrow ones.
+#[test]
+fn around_blocks_and_pieces_by_rows() {
+    for (rows, width) in [(70_000, 1), (5_000, 31), (40, 2048), (3, 2049), (3, 70_000)] {
+        let touched: Vec<usize> = (0..rows).rev().filter(|row| row % 3 != 1).collect();
+        let values = Array::from_shape_fn((touched.len(), width), |(i, j)| (touched[i] * width + j) as f64);
+        let mut value = Array::ones((rows, width));
+        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+        opt.apply_gradients([Variable::new("w", &mut value).sparse_gradient(&touched, &values)]).unwrap();
+        for (row, elements) in value.axis_iter(Axis(0)).enumerate() {
+            let moved = |j: usize| if row % 3 == 1 { 0.0 } else { (row * width + j) as f64 };
+            assert!(elements.iter().enumerate().all(|(j, &w)| w == 1.0 - moved(j)), "row {row} of {rows}x{width}");
+        }
+        let Ok(Slot::Array(momentum)) = opt.slot("w", "momentum") else { panic!("momentum is an array") };
+        assert_eq!(momentum, (value - 1.0).into_dyn());
+    }
+}
+
+/// Dense steps on a column-major variable, then sparse ones: slots keep their meaning.
+#[test]
+fn sparse_steps_after_dense_ones_on_column_major_memory() {
+    let mut column_major = Array::zeros((3, 2).f());
+    let mut row_major = Array::zeros((3, 2));
+    let dense = array![[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]];
+    let rows = array![[10.0, 20.0]];
+    let mut slots = Vec::new();
+    for w in [&mut column_major, &mut row_major] {
+        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+        opt.apply_gradients([Variable::new("w", &mut *w).gradient(&dense)]).unwrap();
+        opt.apply_gradients([Variable::new("w", &mut *w).sparse_gradient(&[1_usize], &rows)]).unwrap();
+        opt.apply_gradients([Variable::new("w", &mut *w).gradient(&dense)]).unwrap();
+        slots.push(opt.weights());
+    }
+    assert_eq!(column_major, row_major);
+    assert_eq!(slots[0], slots[1]);
+}

@@ -1,0 +1,81 @@
+//! Any function of the step.
+
+use std::fmt;
+
+use opt_core::{Config, ConfigError, Schedule};
+
+/// A schedule that calls a function; made by [`schedule_fn`].
+#[derive(Clone)]
+pub struct Closure<F> {
+    function: F,
+}
+
+/// Makes a schedule of any function of the step.
+///
+/// For experiments, and for values that come from outside. A configuration cannot hold code: for a schedule that is to
+/// be saved with the optimizer, implement [`Schedule`] for a type of your own.
+///
+/// ```text
+/// value(s) = function(s)
+/// ```
+///
+/// | symbol | field | default |
+/// |---|---|---|
+/// | function | the argument | required |
+///
+/// # Examples
+///
+/// ```
+/// use opt_schedules::{Schedule, schedule_fn};
+///
+/// // The rate of "Attention Is All You Need", for a model of width 256 and a warmup of 400 steps.
+/// let noam = schedule_fn(|step| {
+///     let t = step as f64 + 1.0;
+///     256_f64.powf(-0.5) * t.powf(-0.5).min(t * 400_f64.powf(-1.5))
+/// });
+/// assert!((noam.value(399) - 0.0625 / 20.0).abs() < 1e-15);
+/// assert!(noam.config().is_err());
+/// ```
+///
+/// # Differences
+///
+/// Keras calls a function without arguments; this one gets the step. PyTorch's `LambdaLR` multiplies; this one gives
+/// the value itself.
+///
+/// # Errors
+///
+/// [`config`](Schedule::config) returns [`ConfigError::NotSerializable`]. What the function returns is not checked.
+///
+/// # References
+///
+/// A. Vaswani et al., 2017: Attention Is All You Need. arXiv:1706.03762 (the example).
+#[must_use]
+pub fn schedule_fn<F>(function: F) -> Closure<F>
+where
+    F: Fn(u64) -> f64 + Send + Sync,
+{
+    Closure { function }
+}
+
+impl<F> fmt::Debug for Closure<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Closure").finish_non_exhaustive()
+    }
+}
+
+impl<F> Schedule for Closure<F>
+where
+    F: Fn(u64) -> f64 + Send + Sync,
+{
+    fn value(&self, step: u64) -> f64 {
+        (self.function)(step)
+    }
+
+    fn class_name(&self) -> &str {
+        "Closure"
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        Err(ConfigError::NotSerializable { what: "a schedule made by schedule_fn".to_owned(), reason: "it holds code" })
+    }
+}

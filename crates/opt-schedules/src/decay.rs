@@ -1,0 +1,174 @@
+//! Decay without an end: exponential, and inverse in time.
+
+use opt_core::{
+    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Schedule,
+    ScheduleFromConfig, config,
+};
+
+use crate::checks;
+use crate::numbers::{fraction, power, saturate, split};
+use crate::spec::{INITIAL_LEARNING_RATE, RATE, STEPS, optional, required};
+
+/// A decay that depends on how many times `decay_steps` has passed, whole (a staircase) or in part.
+///
+/// The formula takes the initial rate, the decay rate and that number.
+macro_rules! decay {
+    ($(#[$documentation:meta])* $name:ident, $formula:expr) => {
+        $(#[$documentation])*
+        #[derive(Debug, Clone, PartialEq)]
+        pub struct $name {
+            initial_learning_rate: f64,
+            decay_steps: u64,
+            decay_rate: f64,
+            staircase: bool,
+        }
+
+        impl $name {
+            /// Decays from `initial_learning_rate`, by `decay_rate` once per `decay_steps`, smoothly.
+            #[must_use]
+            pub fn new(initial_learning_rate: f64, decay_steps: u64, decay_rate: f64) -> Self {
+                Self { initial_learning_rate, decay_steps, decay_rate, staircase: false }
+            }
+
+            /// Whether the value stays the same for `decay_steps` steps, and then jumps.
+            #[must_use]
+            pub fn staircase(mut self, staircase: bool) -> Self {
+                self.staircase = staircase;
+                self
+            }
+        }
+
+        impl Schedule for $name {
+            fn value(&self, step: u64) -> f64 {
+                let periods = if self.staircase {
+                    split(step, self.decay_steps).0 as f64
+                } else {
+                    fraction(step, self.decay_steps)
+                };
+                let formula: fn(f64, f64, f64) -> f64 = $formula;
+                saturate(formula(self.initial_learning_rate, self.decay_rate, periods))
+            }
+
+            fn class_name(&self) -> &str {
+                Self::CLASS_NAME
+            }
+
+            fn config(&self) -> Result<Config, ConfigError> {
+                Ok(config([
+                    ("initial_learning_rate", self.initial_learning_rate.into()),
+                    ("decay_steps", self.decay_steps.into()),
+                    ("decay_rate", self.decay_rate.into()),
+                    ("staircase", self.staircase.into()),
+                ]))
+            }
+
+            fn validate(&self) -> Result<(), HyperparameterError> {
+                checks::rate("initial_learning_rate", self.initial_learning_rate)?;
+                checks::at_least_one("decay_steps", self.decay_steps)?;
+                checks::rate("decay_rate", self.decay_rate)
+            }
+        }
+
+        impl ScheduleFromConfig for $name {
+            const CLASS_NAME: &'static str = stringify!($name);
+
+            const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
+                INITIAL_LEARNING_RATE,
+                required("decay_steps", STEPS, "steps of one decay, d"),
+                required("decay_rate", RATE, "strength of one decay, r"),
+                optional("staircase", HyperparameterKind::Bool, "false", "decay in jumps, every `decay_steps` steps"),
+            ];
+
+            fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
+                Ok(Self {
+                    initial_learning_rate: fields.f64("initial_learning_rate")?,
+                    decay_steps: fields.u64("decay_steps")?,
+                    decay_rate: fields.f64("decay_rate")?,
+                    staircase: fields.bool_or("staircase", false)?,
+                })
+            }
+        }
+    };
+}
+
+decay! {
+    /// Multiplies the learning rate by the same factor every `decay_steps` steps.
+    ///
+    /// For long trainings without a known end, and, with a decay rate above 1, for a sweep over learning rates.
+    ///
+    /// ```text
+    /// value(s) = l r^(s / d)           floor(s / d) if staircase
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | l | `initial_learning_rate` | required |
+    /// | d | `decay_steps` | required |
+    /// | r | `decay_rate` | required |
+    /// | | `staircase` | false |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{ExponentialDecay, Schedule};
+    ///
+    /// let smooth = ExponentialDecay::new(0.8, 2, 0.25);
+    /// assert_eq!([0, 1, 2, 3, 4].map(|step| smooth.value(step)), [0.8, 0.4, 0.2, 0.1, 0.05]);
+    ///
+    /// let stairs = smooth.staircase(true);
+    /// assert_eq!([0, 1, 2, 3, 4].map(|step| stairs.value(step)), [0.8, 0.8, 0.2, 0.2, 0.05]);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// Keras computes in `f32`, and with `decay_steps = 0` returns NaN. With a decay rate above 1, growth stops before
+    /// infinity. PyTorch's `ExponentialLR` is `decay_steps = 1`, its `StepLR` is the staircase.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](Schedule::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    ExponentialDecay,
+    |l, r, periods| l * power(r, periods)
+}
+
+decay! {
+    /// Divides the learning rate by a number that grows with the step.
+    ///
+    /// Slower than exponential decay: the steps still add up to any distance, as the convergence proofs of stochastic
+    /// approximation ask for.
+    ///
+    /// ```text
+    /// value(s) = l / (1 + r s / d)     floor(s / d) if staircase
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | l | `initial_learning_rate` | required |
+    /// | d | `decay_steps` | required |
+    /// | r | `decay_rate` | required |
+    /// | | `staircase` | false |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{InverseTimeDecay, Schedule};
+    ///
+    /// let smooth = InverseTimeDecay::new(1.0, 2, 1.0);
+    /// assert_eq!([0, 2, 6, 14].map(|step| smooth.value(step)), [1.0, 0.5, 0.25, 0.125]);
+    /// assert_eq!(smooth.staircase(true).value(13), 1.0 / 7.0);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// Keras computes in `f32`, and accepts negative decay rates, for which the value has a pole.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](Schedule::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    ///
+    /// # References
+    ///
+    /// H. Robbins and S. Monro, 1951: A Stochastic Approximation Method. The Annals of Mathematical Statistics 22(3).
+    InverseTimeDecay,
+    |l, r, periods| l / (1.0 + r * periods)
+}
