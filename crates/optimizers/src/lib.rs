@@ -1,4 +1,5 @@
 #![doc = include_str!("../README.md")]
+#![forbid(unsafe_code)]
 
 #[doc(inline)]
 pub use opt_core as core;
@@ -14,7 +15,7 @@ pub use opt_sgd as sgd;
 
 #[doc(inline)]
 pub use opt_core::{
-    Ema, Error, Exclude, Gradients, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Registry,
+    Ema, Error, Exclude, Gradients, Hyper, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Registry,
     Schedule, StepReport, UpdateRule, Variable,
 };
 #[cfg(feature = "sgd")]
@@ -43,7 +44,10 @@ pub use opt_sgd::Sgd;
 /// ```
 #[must_use]
 pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
-    #[allow(unused_mut, reason = "without features there is nothing to register")]
+    #[cfg_attr(
+        not(any(feature = "schedules", feature = "sgd")),
+        expect(unused_mut, reason = "without features there is nothing to register")
+    )]
     let mut registry = Registry::new();
     #[cfg(feature = "schedules")]
     opt_schedules::register(registry.schedules_mut());

@@ -1,0 +1,93 @@
+//! The optimizers that take part, one line each.
+
+use optimizers::schedules::{
+    CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
+};
+use optimizers::{Ema, Error, Exclude, Hyper, Optimizer, OptimizerBuilder, Sgd, UpdateRule};
+
+/// An optimizer of any rule, for `f32` variables.
+pub(crate) type AnyOptimizer = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
+type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
+
+/// A name, and how to make the optimizer for a training of so many steps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Contestant {
+    pub(crate) name: &'static str,
+    builder: fn(u64) -> Builder,
+}
+
+impl Contestant {
+    pub(crate) fn build(&self, steps: u64) -> Result<AnyOptimizer, Error> {
+        (self.builder)(steps).build()
+    }
+}
+
+/// Add a line to add an optimizer. `n` is the number of steps of the training, which schedules want to know.
+pub(crate) fn contestants() -> Vec<Contestant> {
+    let contestant = |name, builder| Contestant { name, builder };
+    vec![
+        contestant("sgd-plain", |_| of(Sgd::new(0.5))),
+        contestant("sgd-momentum", |_| of(momentum())),
+        contestant("sgd-nesterov", |_| of(momentum().nesterov(true))),
+        contestant("sgd-decay", |_| of(momentum()).weight_decay(0.01).exclude_from_weight_decay(biases())),
+        contestant("sgd-clip", |_| of(momentum()).global_clipnorm(0.5)),
+        contestant("sgd-ema", |_| of(momentum()).ema(Ema::new(0.99))),
+        contestant("sgd-legacy", |_| of(momentum().legacy().decay(1e-3))),
+        contestant("sgd-cosine", |n| of(sgd(CosineDecay::new(0.0, n - n / 10).warmup(0.2, n / 10)))),
+        contestant("sgd-one-cycle", |n| of(sgd(OneCycle::new(0.3, n)))),
+        contestant("sgd-exponential", |n| of(sgd(ExponentialDecay::new(0.2, n, 0.05)))),
+        contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
+        contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
+    ]
+}
+
+/// Forgets the type of the rule, so that all of them fit into one list.
+fn of(rule: impl UpdateRule<f32> + 'static) -> Builder {
+    Optimizer::new(rule).boxed()
+}
+
+/// SGD with momentum, at a learning rate or schedule.
+fn sgd(learning_rate: impl Into<Hyper>) -> Sgd {
+    Sgd::new(learning_rate).momentum(0.9)
+}
+
+fn momentum() -> Sgd {
+    sgd(0.1)
+}
+
+fn biases() -> Exclude {
+    Exclude::names(["hidden.bias", "output.bias"])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const STEPS: [u64; 3] = [45, 1_350, 45 * u32::MAX as u64];
+
+    #[test]
+    fn every_class_of_the_registry_takes_part() {
+        let build = |contestant: Contestant| contestant.build(STEPS[1]).unwrap();
+        let found: BTreeSet<String> =
+            contestants().into_iter().map(|c| build(c).rule().class_name().to_owned()).collect();
+        let registered = optimizers::registry::<f32>().class_names().map(str::to_owned).collect();
+        assert_eq!(found, registered);
+    }
+
+    #[test]
+    fn names_are_unique_and_no_class_names() {
+        let mut names: BTreeSet<String> = contestants().iter().map(|contestant| contestant.name.to_owned()).collect();
+        assert_eq!(names.len(), contestants().len());
+        let classes = optimizers::registry::<f32>().class_names().map(str::to_lowercase).collect::<Vec<_>>();
+        assert!(classes.into_iter().all(|class| names.insert(class)));
+    }
+
+    #[test]
+    fn any_number_of_epochs_builds() {
+        for (contestant, steps) in contestants().iter().flat_map(|c| STEPS.map(|steps| (c, steps))) {
+            assert!(contestant.build(steps).is_ok(), "{} over {steps} steps", contestant.name);
+        }
+    }
+}

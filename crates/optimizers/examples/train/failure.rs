@@ -1,0 +1,65 @@
+//! What can go wrong, in one line each.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Why the program ends early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error("unknown optimizer {name:?}, known are {known}")]
+    UnknownOptimizer { name: String, known: String },
+
+    #[error("cannot read {path}: {error}", path = path.display())]
+    Read { path: PathBuf, error: io::Error },
+
+    #[error("{path} is not JSON: {error}", path = path.display())]
+    Json { path: PathBuf, error: serde_json::Error },
+
+    #[error("{path}: {error}", path = path.display())]
+    Config { path: PathBuf, error: optimizers::Error },
+
+    #[error("{name}: {error}")]
+    Training { name: String, error: optimizers::Error },
+
+    #[error("cannot write {path}: {error}", path = path.display())]
+    Write { path: PathBuf, error: io::Error },
+
+    #[error("cannot draw the loss curves: {0}")]
+    Plot(String),
+
+    #[error("cannot print: {0}")]
+    Print(io::Error),
+}
+
+impl Failure {
+    /// Says what went wrong; the exit code is 2 if the command line or a file that it names is to blame.
+    ///
+    /// A reader that has seen enough and closed the pipe is no failure.
+    pub(crate) fn report(&self) -> ExitCode {
+        let code = match self {
+            Self::Print(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::UnknownOptimizer { .. } | Self::Read { .. } | Self::Json { .. } | Self::Config { .. } => 2,
+            Self::Training { .. } | Self::Write { .. } | Self::Plot(_) | Self::Print(_) => 1,
+        };
+        // Where standard error is closed, nobody can be told.
+        let _ = writeln!(io::stderr(), "error: {}", self.line());
+        ExitCode::from(code)
+    }
+
+    /// The message with its line breaks, such as those of regular expressions, as spaces.
+    fn line(&self) -> String {
+        self.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_one_line() {
+        let failure = Failure::UnknownOptimizer { name: "a".to_owned(), known: "b,\n  c".to_owned() };
+        assert_eq!(failure.line(), "unknown optimizer \"a\", known are b, c");
+    }
+}

@@ -1,0 +1,74 @@
+//! An optimizer's settings in a few words: what its configuration says beyond the defaults.
+
+use serde_json::Value;
+
+use crate::contestants::AnyOptimizer;
+
+/// Such as `learning_rate 0.1, momentum 0.9`: the rule's own hyperparameters, then the options of every optimizer.
+pub(crate) fn in_short(optimizer: &AnyOptimizer) -> String {
+    let Ok(Value::Object(mut config)) = optimizer.to_config().map(|mut config| config["config"].take()) else {
+        return String::new();
+    };
+    config.remove("name");
+    if config.get("use_ema") != Some(&Value::Bool(true)) {
+        config.remove("ema_momentum");
+    }
+    let mut own = Vec::new();
+    for spec in optimizers::registry::<f32>().hyperparameters(optimizer.rule().class_name()) {
+        let value = config.remove(spec.name).unwrap_or_default();
+        if spec.default != Some(value.to_string().as_str()) {
+            own.extend(words(spec.name, &value));
+        }
+    }
+    let options = config.iter().filter_map(|(key, value)| words(key, value));
+    own.into_iter().chain(options).collect::<Vec<_>>().join(", ")
+}
+
+/// A key with its value; nothing for what is off.
+fn words(key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Null | Value::Bool(false) => None,
+        Value::Bool(true) => Some(key.to_owned()),
+        _ => Some(format!("{key} {}", word(value)).trim_end().to_owned()),
+    }
+}
+
+/// A number or a text as it is, an object by its class name, anything else not at all.
+fn word(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(object) => object.get("class_name").map_or_else(String::new, word),
+        Value::Array(_) | Value::Null => String::new(),
+        number_or_bool => number_or_bool.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use optimizers::schedules::CosineDecay;
+    use optimizers::{Ema, Exclude, Optimizer, Sgd, UpdateRule};
+
+    use super::*;
+
+    fn boxed(sgd: Sgd) -> Box<dyn UpdateRule<f32>> {
+        Box::new(sgd)
+    }
+
+    #[test]
+    fn defaults_are_left_out() {
+        let plain = Optimizer::new(boxed(Sgd::new(0.5))).build().unwrap();
+        assert_eq!(in_short(&plain), "learning_rate 0.5");
+        let legacy = Optimizer::new(boxed(Sgd::new(0.5).legacy().decay(0.25))).build().unwrap();
+        assert_eq!(in_short(&legacy), "learning_rate 0.5, decay 0.25");
+    }
+
+    #[test]
+    fn everything_else_is_there() {
+        let rule = boxed(Sgd::new(CosineDecay::new(0.5, 10)).momentum(0.25).nesterov(true));
+        let builder = Optimizer::new(rule).ema(Ema::new(0.75)).clipnorm(2.0);
+        let builder = builder.weight_decay(0.125).exclude_from_weight_decay(Exclude::names(["a"]));
+        let expected = "learning_rate CosineDecay, momentum 0.25, nesterov, clipnorm 2.0, ema_momentum 0.75, \
+                        exclude_from_weight_decay, use_ema, weight_decay 0.125";
+        assert_eq!(in_short(&builder.build().unwrap()), expected);
+    }
+}

@@ -1,0 +1,158 @@
+//! The training loop.
+
+use std::time::{Duration, Instant};
+
+use optimizers::{Ema, Error};
+
+use crate::contestants::AnyOptimizer;
+use crate::digits::Digits;
+use crate::model::{Evaluation, Mlp};
+use crate::random::Random;
+use crate::selection::Entry;
+use crate::settings;
+
+/// Images of one step.
+const BATCH: usize = 32;
+
+/// What is the same for all optimizers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) epochs: u32,
+    pub(crate) seed: u64,
+}
+
+impl Plan {
+    /// How many steps the training takes.
+    pub(crate) fn steps(&self, digits: &Digits) -> u64 {
+        u64::from(self.epochs) * digits.training.len().div_ceil(BATCH) as u64
+    }
+}
+
+/// A model after some epochs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Epoch {
+    /// Over all training images.
+    pub(crate) training_loss: f64,
+    /// From 0 to 1, over the test images.
+    pub(crate) test_accuracy: f64,
+}
+
+/// What came out for one optimizer.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) name: String,
+    pub(crate) settings: String,
+    /// The model before training, then after each epoch.
+    pub(crate) epochs: Vec<Epoch>,
+    /// The median time of a step of the optimizer, without the gradients.
+    pub(crate) step_time: Duration,
+}
+
+impl Run {
+    /// After the last epoch.
+    pub(crate) fn last(&self) -> Epoch {
+        self.epochs[self.epochs.len() - 1]
+    }
+}
+
+/// Trains a new model, and calls `on_epoch` after each epoch.
+pub(crate) fn train(entry: Entry, digits: &Digits, plan: &Plan, on_epoch: impl Fn(Epoch)) -> Result<Run, Error> {
+    let Entry { name, mut optimizer } = entry;
+    let mut random = Random::new(plan.seed);
+    let mut model = Mlp::new(&mut random);
+    let mut order: Vec<usize> = (0..digits.training.len()).collect();
+    let mut epochs = vec![Epoch::of(&model, digits)];
+    let mut times = Vec::new();
+    for _ in 0..plan.epochs {
+        random.shuffle(&mut order);
+        train_epoch(&mut optimizer, &mut model, digits, &order, &mut times)?;
+        let epoch = evaluate(&mut optimizer, &mut model, digits)?;
+        on_epoch(epoch);
+        epochs.push(epoch);
+    }
+    Ok(Run { name, settings: settings::in_short(&optimizer), epochs, step_time: median(&mut times) })
+}
+
+fn train_epoch(
+    optimizer: &mut AnyOptimizer,
+    model: &mut Mlp,
+    digits: &Digits,
+    order: &[usize],
+    times: &mut Vec<Duration>,
+) -> Result<(), Error> {
+    for rows in order.chunks(BATCH) {
+        let gradients = model.gradients(&digits.training.pick(rows));
+        let start = Instant::now();
+        optimizer.step(model, &gradients)?;
+        times.push(start.elapsed());
+    }
+    Ok(())
+}
+
+/// Evaluates the averages of the model where the optimizer keeps some; training goes on with the model itself.
+fn evaluate(optimizer: &mut AnyOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
+    if optimizer.slot_names().contains(&Ema::SLOT) {
+        Ok(Epoch::of(&*optimizer.averages(model)?, digits))
+    } else {
+        Ok(Epoch::of(model, digits))
+    }
+}
+
+impl Epoch {
+    fn of(model: &Mlp, digits: &Digits) -> Self {
+        let Evaluation { loss, .. } = model.evaluate(&digits.training);
+        let Evaluation { accuracy, .. } = model.evaluate(&digits.test);
+        Self { training_loss: loss, test_accuracy: accuracy }
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use optimizers::{Optimizer, Sgd};
+
+    use super::*;
+    use crate::contestants::contestants;
+
+    const PLAN: Plan = Plan { epochs: 3, seed: 1 };
+
+    fn train(name: &str, plan: &Plan) -> Run {
+        let digits = Digits::load();
+        let contestant = contestants().into_iter().find(|contestant| contestant.name == name).unwrap();
+        let optimizer = contestant.build(plan.steps(&digits)).unwrap();
+        super::train(Entry { name: name.to_owned(), optimizer }, &digits, plan, |_| ()).unwrap()
+    }
+
+    #[test]
+    fn sgd_with_momentum_recognises_95_percent() {
+        let accuracy = train("sgd-momentum", &Plan { epochs: 10, ..PLAN }).last().test_accuracy;
+        assert!(accuracy >= 0.95, "{accuracy}");
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
+        let [first, second] = [(); 2].map(|()| train("sgd-cosine", &PLAN).epochs);
+        assert_eq!(first, second);
+        assert_ne!(first, train("sgd-cosine", &Plan { seed: 2, ..PLAN }).epochs);
+    }
+
+    #[test]
+    fn averages_are_evaluated_where_there_are_some() {
+        let (averaged, plain) = (train("sgd-ema", &PLAN).epochs, train("sgd-momentum", &PLAN).epochs);
+        assert_eq!(averaged[0], plain[0]);
+        assert!(averaged[1].training_loss > plain[1].training_loss, "an average of 45 steps lags behind");
+    }
+
+    #[test]
+    fn divergence_is_a_result() {
+        let optimizer = Optimizer::new(Sgd::new(1e38)).boxed().build().unwrap();
+        let entry = Entry { name: "sgd".to_owned(), optimizer };
+        let run = super::train(entry, &Digits::load(), &PLAN, |_| ()).unwrap();
+        assert!(run.last().training_loss.is_nan());
+        assert_eq!((run.epochs.len(), run.last().test_accuracy), (4, 0.0));
+    }
+}
