@@ -1,0 +1,89 @@
+//! Calls of cargo, with their output passed through.
+
+use std::fmt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, bail};
+
+/// One call of cargo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    args: Vec<String>,
+    env: Vec<(&'static str, &'static str)>,
+}
+
+impl Call {
+    /// A call with arguments separated by blanks.
+    pub(crate) fn new(args: &str) -> Self {
+        Self { args: args.split_whitespace().map(str::to_owned).collect(), env: Vec::new() }
+    }
+
+    /// Adds an argument, which may hold blanks.
+    pub(crate) fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Sets an environment variable.
+    pub(crate) fn env(mut self, key: &'static str, value: &'static str) -> Self {
+        self.env.push((key, value));
+        self
+    }
+
+    /// Prints the call and runs it; fails if cargo does.
+    pub(crate) fn run(&self) -> anyhow::Result<()> {
+        eprintln!("$ {self}");
+        let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
+        if !status.success() {
+            bail!("`{self}` failed: {status}");
+        }
+        Ok(())
+    }
+
+    /// Runs it without output, and says whether it succeeded.
+    pub(crate) fn succeeds(&self) -> bool {
+        self.command().stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    }
+
+    /// Runs it and returns what it prints.
+    pub(crate) fn output(&self) -> anyhow::Result<Vec<u8>> {
+        let output = self.command().stderr(Stdio::inherit()).output();
+        let output = output.with_context(|| format!("cannot start `{self}`"))?;
+        if !output.status.success() {
+            bail!("`{self}` failed: {}", output.status);
+        }
+        Ok(output.stdout)
+    }
+
+    fn command(&self) -> Command {
+        // Cargo sets CARGO to its own path, so that the toolchain stays the one that was asked for.
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(&self.args).envs(self.env.iter().copied());
+        command
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (key, value) in &self.env {
+            write!(f, "{key}={value:?} ")?;
+        }
+        write!(f, "cargo")?;
+        self.args.iter().try_for_each(|arg| write!(f, " {arg}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_call_is_an_error_that_names_it() {
+        let call = Call::new("no-such-subcommand").env("LAW", "a b");
+        let message = call.output().unwrap_err().to_string();
+        assert!(message.starts_with("`LAW=\"a b\" cargo no-such-subcommand` failed"), "{message}");
+        assert!(call.run().is_err());
+        assert!(!call.succeeds());
+        assert!(Call::new("--version").succeeds());
+    }
+}

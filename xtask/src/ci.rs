@@ -1,0 +1,126 @@
+//! `cargo xtask ci`: everything that CI runs, in order.
+
+use anyhow::{Context, bail};
+
+use crate::cargo::Call;
+use crate::workspace::{Package, Workspace};
+
+/// A named part of CI.
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    calls: Vec<Call>,
+}
+
+impl Step {
+    fn run(&self) -> anyhow::Result<()> {
+        eprintln!("==> {}", self.name);
+        self.calls.iter().try_for_each(Call::run).with_context(|| format!("step {} failed", self.name))
+    }
+}
+
+/// Prints the steps and what they run.
+pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<()> {
+    for step in steps(workspace) {
+        println!("{}", step.name);
+        for call in step.calls {
+            println!("    {call}");
+        }
+    }
+    Ok(())
+}
+
+/// Runs all steps but some, up to the first failure.
+pub(crate) fn run(workspace: &Workspace, skip: &[String]) -> anyhow::Result<()> {
+    let mut steps = steps(workspace);
+    for name in skip {
+        take(&mut steps, name)?;
+    }
+    steps.iter().try_for_each(Step::run)?;
+    println!("ci: {} steps, all passed", steps.len());
+    Ok(())
+}
+
+/// Runs one step.
+pub(crate) fn run_one(workspace: &Workspace, name: &str) -> anyhow::Result<()> {
+    take(&mut steps(workspace), name)?.run()
+}
+
+/// Takes a step out of the list.
+fn take(steps: &mut Vec<Step>, name: &str) -> anyhow::Result<Step> {
+    match steps.iter().position(|step| step.name == name) {
+        Some(place) => Ok(steps.remove(place)),
+        None => bail!("no step {name:?}; the steps are {}", names(steps).join(", ")),
+    }
+}
+
+fn names(steps: &[Step]) -> Vec<&'static str> {
+    steps.iter().map(|step| step.name).collect()
+}
+
+fn steps(workspace: &Workspace) -> Vec<Step> {
+    let one = |name, args| Step { name, calls: vec![Call::new(args)] };
+    vec![
+        one("fmt", "fmt --all --check"),
+        one("clippy", "clippy --workspace --all-targets --all-features -- -D warnings"),
+        Step {
+            name: "doc",
+            calls: vec![Call::new("doc --workspace --no-deps --all-features").env("RUSTDOCFLAGS", "-D warnings")],
+        },
+        one("codegen", "xtask codegen --check"),
+        one("tidy", "xtask tidy"),
+        Step { name: "features", calls: workspace.packages.iter().flat_map(feature_checks).collect() },
+        Step { name: "test", calls: vec![test()] },
+        one("doctest", "test --workspace --doc --all-features"),
+        one("parity", "xtask parity tests/golden/sgd.json tests/golden/sgd_legacy.json tests/golden/schedules.json"),
+    ]
+}
+
+/// Every package by itself, without features and with each alone: built together, one hides what another lacks.
+fn feature_checks(package: &Package) -> Vec<Call> {
+    let bare = Call::new("check --no-default-features -p").arg(&package.name);
+    let features = package.features.keys().filter(|feature| *feature != "default");
+    let each = features.map(|feature| bare.clone().arg("--features").arg(feature));
+    std::iter::once(bare.clone()).chain(each).collect()
+}
+
+/// Nextest where it is installed.
+fn test() -> Call {
+    if Call::new("nextest --version").succeeds() {
+        Call::new("nextest run --workspace --all-features")
+    } else {
+        Call::new("test --workspace --all-features --tests --examples")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn features_are_checked_alone() {
+        let workspace = Workspace::load().unwrap();
+        let calls: Vec<_> =
+            feature_checks(workspace.package("optimizers").unwrap()).iter().map(ToString::to_string).collect();
+        assert_eq!(calls[0], "cargo check --no-default-features -p optimizers");
+        assert!(calls.contains(&"cargo check --no-default-features -p optimizers --features sgd".to_owned()));
+        assert!(calls.iter().all(|call| !call.ends_with("--features default")));
+    }
+
+    #[test]
+    fn one_step_is_found_by_its_name() {
+        let workspace = Workspace::load().unwrap();
+        let mut steps = steps(&workspace);
+        assert_eq!(take(&mut steps, "tidy").unwrap().name, "tidy");
+        assert!(!names(&steps).contains(&"tidy"));
+        let message = take(&mut steps, "tidi").unwrap_err().to_string();
+        assert!(message.starts_with("no step \"tidi\"; the steps are fmt, clippy, "), "{message}");
+    }
+
+    #[test]
+    fn a_failing_call_fails_and_names_its_step() {
+        let step = Step { name: "broken", calls: vec![Call::new("no-such-subcommand")] };
+        let message = format!("{:#}", step.run().unwrap_err());
+        assert!(message.starts_with("step broken failed: `cargo no-such-subcommand` failed"), "{message}");
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask codegen`: text that is made from the code, written or compared by the same function.
+
+mod classes;
+mod diff;
+mod features;
+mod markers;
+mod readmes;
+mod schema;
+mod tables;
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use classes::Classes;
+
+use crate::workspace::Workspace;
+
+/// A file with generated text.
+#[derive(Debug)]
+struct Generated {
+    /// Below the root.
+    path: String,
+    /// What it should hold.
+    text: anyhow::Result<String>,
+}
+
+/// Writes everything that is generated, or compares it with what is there.
+pub(crate) fn run(workspace: &Workspace, check: bool) -> anyhow::Result<()> {
+    let files = plan(workspace, &Classes::registered(workspace)?);
+    let total = files.len();
+    let failed = settle_all(&workspace.root, files, check);
+    match (failed, check) {
+        (0, _) => println!("codegen: {total} files up to date"),
+        (_, true) => bail!("codegen: {failed} of {total} files are not up to date; run `cargo xtask codegen`"),
+        (_, false) => bail!("codegen: {failed} of {total} files could not be written"),
+    }
+    Ok(())
+}
+
+fn plan(workspace: &Workspace, classes: &Classes) -> Vec<Generated> {
+    let mut files = readmes::plan(workspace, classes);
+    files.push(Generated { path: schema::PATH.to_owned(), text: schema::text(workspace, classes) });
+    files
+}
+
+/// Settles each file, says what went wrong, and counts it.
+fn settle_all(root: &Path, files: Vec<Generated>, check: bool) -> usize {
+    let problems = files.into_iter().filter_map(|file| {
+        let path = file.path.clone();
+        file.settle(root, check).err().map(|error| format!("{path}: {error:#}"))
+    });
+    problems.inspect(|problem| println!("{problem}")).count()
+}
+
+impl Generated {
+    /// Makes the file what it should be, or fails with the difference if nothing may change.
+    fn settle(self, root: &Path, check: bool) -> anyhow::Result<()> {
+        let expected = self.text?;
+        let path = root.join(&self.path);
+        let found = read(&path)?;
+        match found {
+            Some(found) if found == expected => Ok(()),
+            Some(found) if check => bail!("differs\n{}", diff::short(&found, &expected)),
+            None if check => bail!("is missing"),
+            _ => write(&path, &expected),
+        }
+    }
+}
+
+/// The text of a file, if there is one.
+fn read(path: &Path) -> anyhow::Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).context("cannot be read"),
+    }
+}
+
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).context("the folder cannot be made")?;
+    }
+    fs::write(path, text).context("cannot be written")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{Sample, package};
+
+    const FRAME: &str = "# A\n\n<!-- generated: crates, by cargo xtask codegen -->\n<!-- end generated -->\n\n\
+                         <!-- generated: features, by cargo xtask codegen -->\n<!-- end generated -->\n";
+    const MANIFEST: &str = "[features]\ndefault = [\"a\"]\n## What a is.\na = []\n";
+
+    fn sample() -> Sample {
+        let files =
+            [("README.md", FRAME), ("crates/optimizers/README.md", FRAME), ("crates/optimizers/Cargo.toml", MANIFEST)];
+        let packages = [package("opt-schedules", []), package("opt-sgd", []), package("optimizers", [])];
+        Sample::new(files).packages(packages)
+    }
+
+    fn failures(workspace: &Workspace, check: bool) -> usize {
+        settle_all(&workspace.root, plan(workspace, &Classes::sample()), check)
+    }
+
+    #[test]
+    fn what_is_written_is_up_to_date() {
+        let sample = sample();
+        let workspace = sample.workspace();
+        assert_eq!(failures(&workspace, true), 5, "two differ, three are missing");
+        assert_eq!(failures(&workspace, false), 0);
+        assert_eq!(failures(&workspace, true), 0);
+    }
+
+    #[test]
+    fn every_generated_file_is_compared() {
+        let sample = sample();
+        let workspace = sample.workspace();
+        failures(&workspace, false);
+        for file in plan(&workspace, &Classes::sample()) {
+            let path = workspace.root.join(&file.path);
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.to_lowercase().contains("generated"), "{text}");
+            fs::write(&path, text.replacen("learning_rate", "rate", 1).replacen("What", "what", 1)).unwrap();
+            assert_eq!(failures(&workspace, true), 1, "{}", file.path);
+            fs::write(&path, text).unwrap();
+        }
+    }
+
+    #[test]
+    fn documents_without_markers_are_left_alone() {
+        let sample = sample();
+        let workspace = sample.workspace();
+        let readme = workspace.root.join("README.md");
+        fs::write(&readme, "# A\n").unwrap();
+        assert_eq!(failures(&workspace, false), 1);
+        assert_eq!(fs::read_to_string(&readme).unwrap(), "# A\n");
+        fs::remove_file(&readme).unwrap();
+        assert_eq!(failures(&workspace, false), 1);
+        assert!(!readme.exists());
+    }
+}

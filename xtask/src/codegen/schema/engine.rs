@@ -1,0 +1,99 @@
+//! The keys that every optimizer has, because the engine reads them.
+
+use serde_json::json;
+
+use super::Object;
+use super::values::or_schedule;
+
+/// The keys by name.
+pub(super) fn properties() -> Object {
+    [kept(), clipping(), weight_decay(), averaging(), checks()].into_iter().flatten().collect()
+}
+
+/// Keys without meaning here: accepted and written back.
+fn kept() -> Object {
+    opt_core::config([
+        ("name", json!({"type": ["string", "null"]})),
+        ("jit_compile", json!({"type": ["boolean", "string", "null"]})),
+        ("is_legacy_optimizer", json!({"type": "boolean"})),
+        ("loss_scale_factor", json!({"type": "null"})),
+        ("gradient_accumulation_steps", json!({"type": "null"})),
+    ])
+}
+
+fn clipping() -> Object {
+    let limit = |what| json!({"description": what, "type": ["number", "null"], "exclusiveMinimum": 0});
+    opt_core::config([
+        ("clipnorm", limit("largest norm of each variable's gradient")),
+        ("clipvalue", limit("largest size of each element of a gradient")),
+        ("global_clipnorm", limit("largest norm of all gradients together")),
+    ])
+}
+
+fn weight_decay() -> Object {
+    let mut rate = or_schedule(&json!({"type": ["number", "null"], "minimum": 0}));
+    rate["description"] = "decoupled weight decay".into();
+    let names = |what| json!({"description": what, "type": ["array", "null"], "items": {"type": "string"}});
+    let exclude = json!({
+        "description": "variables without weight decay",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "var_names": names("regular expressions that match anywhere in a name"),
+            "var_list": names("whole names"),
+        },
+    });
+    opt_core::config([
+        ("weight_decay", rate.clone()),
+        ("decoupled_weight_decay", rate),
+        ("exclude_from_weight_decay", exclude),
+    ])
+}
+
+fn averaging() -> Object {
+    opt_core::config([
+        ("use_ema", json!({"description": "average the variables", "type": "boolean", "default": false})),
+        ("ema_momentum", json!({"type": "number", "minimum": 0, "maximum": 1, "default": 0.99})),
+        (
+            "ema_overwrite_frequency",
+            json!({
+                "description": "steps between writing averages into the variables",
+                "type": ["integer", "null"],
+                "minimum": 1,
+            }),
+        ),
+    ])
+}
+
+fn checks() -> Object {
+    let non_finite = json!({
+        "description": "what to do about a gradient that is not finite",
+        "enum": ["propagate", "skip_step", "error"],
+        "default": "propagate",
+    });
+    opt_core::config([("non_finite", non_finite)])
+}
+
+#[cfg(test)]
+mod tests {
+    use opt_core::{Ema, NonFinite, Optimizer};
+
+    use super::*;
+
+    /// Everything that the engine can write, it has to be able to describe.
+    #[test]
+    fn every_key_that_the_engine_writes_is_known() {
+        let builder = Optimizer::new(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));
+        let builder = builder.global_clipnorm(1.0).non_finite(NonFinite::SkipStep);
+        let builder = builder.exclude_from_weight_decay(opt_core::Exclude::names(["bias"]));
+        let optimizer: Optimizer<_, f64> = builder.build().unwrap();
+        let config = optimizer.to_config().unwrap();
+        let own = ["learning_rate", "momentum", "nesterov"];
+        let written = config["config"].as_object().unwrap().keys().filter(|key| !own.contains(&key.as_str()));
+        let known = properties();
+        for key in written {
+            assert!(known.contains_key(key), "{key}");
+        }
+        assert!(config["config"].as_object().unwrap().len() >= own.len() + 10);
+    }
+}

@@ -1,0 +1,130 @@
+//! Tasks of this repository: `cargo xtask --help`.
+
+mod bench;
+mod cargo;
+mod ci;
+mod codegen;
+mod parity;
+mod release;
+#[cfg(test)]
+mod samples;
+mod tidy;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use workspace::Workspace;
+
+/// Tasks of this repository.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Writes the generated tables and the JSON Schema.
+    Codegen {
+        /// Changes nothing; prints what differs and fails if anything does.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Checks the laws of the repository.
+    Tidy,
+    /// Runs everything that CI runs, in order, up to the first failure.
+    Ci {
+        /// Prints the steps instead.
+        #[arg(long)]
+        list: bool,
+        /// Runs this step alone.
+        #[arg(long, value_name = "NAME", conflicts_with = "list")]
+        step: Option<String>,
+        /// Leaves this step out; may be given several times.
+        #[arg(long, value_name = "NAME", conflicts_with_all = ["list", "step"])]
+        skip: Vec<String>,
+    },
+    /// Replays recorded runs from their configurations; fails if any differs.
+    Parity {
+        /// Recorded runs, in the format of tests/golden.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Prints every case.
+        #[arg(long)]
+        verbose: bool,
+    },
+    /// Runs the benchmarks.
+    Bench {
+        /// Takes fewer samples.
+        #[arg(long)]
+        quick: bool,
+        /// Runs only the benchmarks whose names match.
+        #[arg(long, value_name = "REGEX")]
+        filter: Option<String>,
+    },
+    /// Prepares a release; never publishes.
+    Release {
+        #[command(subcommand)]
+        command: Release,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Release {
+    /// Checks that everything could be published, and prints the order.
+    Check,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> anyhow::Result<ExitCode> {
+    match task {
+        Task::Codegen { check } => codegen::run(&Workspace::load()?, check)?,
+        Task::Tidy => tidy::run(Workspace::load()?)?,
+        Task::Ci { list: true, .. } => ci::list(&Workspace::load()?)?,
+        Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
+        Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
+        Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
+        Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
+        Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused() {
+        for line in [
+            "",
+            "parity",
+            "ci --list --step fmt",
+            "ci --step fmt --skip doc",
+            "release",
+            "release publish",
+            "codegen --chek",
+        ] {
+            let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_err(), "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `cargo xtask parity`: recorded runs of the reference systems, replayed.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use opt_conformance::golden::File;
+use opt_conformance::replay::Registries;
+use opt_conformance::{Verdict, replay};
+
+/// How many cases ended in which way.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+}
+
+/// Replays every case of the files; fails if one differs, or a file cannot be read.
+pub(crate) fn run(files: &[PathBuf], verbose: bool) -> ExitCode {
+    let registries = Registries { float32: optimizers::registry(), float64: optimizers::registry() };
+    let mut counts = Counts::default();
+    for path in files {
+        counts.add_file(path, &registries, verbose);
+    }
+    println!("{}", counts.summary());
+    if counts.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Counts {
+    fn add_file(&mut self, path: &Path, registries: &Registries, verbose: bool) {
+        let file = match File::read(path) {
+            Ok(file) => file,
+            Err(error) => {
+                println!("FAILED  {error}");
+                self.failed += 1;
+                return;
+            }
+        };
+        for case in file.cases {
+            let place = format!("{}: {}", path.display(), case.name());
+            match replay(&case, registries) {
+                Verdict::Passed => {
+                    self.passed += 1;
+                    if verbose {
+                        println!("passed  {place}");
+                    }
+                }
+                Verdict::Failed(reason) => {
+                    self.failed += 1;
+                    println!("FAILED  {place}: {reason}");
+                }
+                Verdict::Skipped(reason) => {
+                    self.skipped += 1;
+                    println!("skipped {place}: {reason}");
+                }
+            }
+        }
+    }
+
+    fn summary(&self) -> String {
+        let Self { passed, failed, skipped } = self;
+        let skipped = if *skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        format!("{passed} passed, {failed} failed{skipped}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opt_conformance::golden_folder;
+
+    fn count(file: &Path) -> Counts {
+        let registries = Registries { float32: optimizers::registry(), float64: optimizers::registry() };
+        let mut counts = Counts::default();
+        counts.add_file(file, &registries, true);
+        counts
+    }
+
+    #[test]
+    fn recorded_cases_pass_and_cases_on_a_mesh_wait() {
+        let passed = Counts { passed: 14, ..Counts::default() };
+        assert_eq!(count(&golden_folder().join("schedules.json")), passed);
+        let skipped = Counts { skipped: 9, ..Counts::default() };
+        assert_eq!(count(&golden_folder().join("dtensor_sgd.json")), skipped);
+        assert_eq!(skipped.summary(), "0 passed, 0 failed, 9 skipped");
+    }
+
+    #[test]
+    fn unknown_classes_and_unreadable_files_fail() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let unknown = r#"{"format": 1, "cases": [{"name": "x", "dtype": "float64", "rtol": 0.0, "atol": 0.0,
+            "optimizer": {"class_name": "Nobody", "config": {}}, "variables": [], "steps": []}]}"#;
+        for (name, text) in [("unknown", unknown), ("later", r#"{"format": 2, "cases": []}"#), ("broken", "{")] {
+            assert_eq!(count(&write(name, text)), Counts { failed: 1, ..Counts::default() }, "{name}");
+        }
+        assert_eq!(count(Path::new("no such file")).summary(), "0 passed, 1 failed");
+    }
+}
