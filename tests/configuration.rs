@@ -9,8 +9,8 @@ fn read(config: &Value) -> Result<Value, Error> {
     Ok(Optimizer::from_config(config, &optimizers::registry::<f64>())?.to_config()?)
 }
 
-fn sgd(config: Value) -> Value {
-    json!({"class_name": "SGD", "config": config})
+fn sgd(config: impl Into<Value>) -> Value {
+    json!({"class_name": "SGD", "config": config.into()})
 }
 
 #[test]

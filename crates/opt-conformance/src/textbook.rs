@@ -80,6 +80,10 @@ pub struct Naive {
 
 impl Naive {
     /// The variables after each step.
+    ///
+    /// # Panics
+    ///
+    /// Never: each gradient belongs to a variable of the problem.
     pub fn run(
         &self,
         problem: &Problem,

@@ -48,7 +48,7 @@ pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{
     BLOCK, Block, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule,
-    VariableStep, elementwise,
+    VariableStep, WeightsOrder, elementwise,
 };
 pub use schedule::Schedule;
 pub use variable::Variable;

@@ -184,8 +184,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The names of the slots that each variable has, the rule's first.
     #[must_use]
     pub fn slot_names(&self) -> Vec<&str> {
-        let of_variables = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Shared(_));
-        let rule = self.slots.iter().filter(of_variables).map(SlotSpec::name);
+        let rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
         rule.chain(self.options.use_ema.then_some(Ema::SLOT)).collect()
     }
 
@@ -196,34 +195,48 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// When the variable has not been seen, or there is no such slot.
     pub fn slot(&self, variable: &str, slot: &str) -> Result<Slot<'_, T>, Error> {
         let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
-        Ok(match self.slot_place(slot)? {
-            SlotPlace::Array(place) => Slot::Array(record.view(&record.arrays[place])),
-            SlotPlace::Scalar(place) => Slot::Scalar(record.scalars[place]),
-            SlotPlace::Average => Slot::Array(record.view(record.average.as_deref().unwrap_or_default())),
+        Ok(record.slot(self.slot_place(slot)?))
+    }
+
+    /// How many bytes the slots of all known variables take.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.state_bytes_of(self.variables().map(|(_, shape)| shape))
+    }
+
+    /// How many bytes the slots of variables of these shapes would take; shared slots and the counter are 8 bytes
+    /// each, whatever the variables are.
+    pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
+        let places: Vec<_> = self.places().filter_map(|(_, place)| place).collect();
+        let scalars = places.iter().filter(|place| matches!(place, SlotPlace::Scalar(_))).count();
+        let arrays = places.len() - scalars + usize::from(self.options.use_ema);
+        let of_shape = |shape: S| {
+            let elements: usize = shape.as_ref().iter().product();
+            arrays * elements * size_of::<T>() + scalars * size_of::<f64>()
+        };
+        shapes.into_iter().map(of_shape).sum()
+    }
+
+    /// The rule's slots, in its order, with their places in a record; a shared slot has none.
+    fn places(&self) -> impl Iterator<Item = (&str, Option<SlotPlace>)> {
+        let (mut arrays, mut scalars) = (0.., 0..);
+        self.slots.iter().map(move |slot| {
+            let place = match slot.init() {
+                SlotInit::Shared(_) => None,
+                SlotInit::Scalar(_) => scalars.next().map(SlotPlace::Scalar),
+                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => arrays.next().map(SlotPlace::Array),
+            };
+            (slot.name(), place)
         })
     }
 
     fn slot_place(&self, name: &str) -> Result<SlotPlace, Error> {
-        if self.options.use_ema && name == Ema::SLOT {
-            return Ok(SlotPlace::Average);
-        }
-        let (mut arrays, mut scalars) = (0, 0);
-        for slot in &self.slots {
-            let place = match slot.init() {
-                SlotInit::Shared(_) => continue,
-                SlotInit::Scalar(_) => SlotPlace::Scalar(scalars),
-                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => SlotPlace::Array(arrays),
-            };
-            if slot.name() == name {
-                return Ok(place);
-            }
-            match place {
-                SlotPlace::Scalar(_) => scalars += 1,
-                _ => arrays += 1,
-            }
-        }
-        let known = self.slot_names().into_iter().map(str::to_owned).collect();
-        Err(Error::UnknownSlot { slot: name.to_owned(), known })
+        let average = self.options.use_ema.then_some((Ema::SLOT, Some(SlotPlace::Average)));
+        let found = self.places().chain(average).find(|(slot, _)| *slot == name).and_then(|(_, place)| place);
+        found.ok_or_else(|| {
+            let known = self.slot_names().into_iter().map(str::to_owned).collect();
+            Error::UnknownSlot { slot: name.to_owned(), known }
+        })
     }
 
     /// Whether state is whole and the variables hold their own values.

@@ -115,6 +115,21 @@ pub trait UpdateRule<T: Scalar>: Debug + Send + Sync {
     fn generation(&self) -> Generation {
         Generation::New
     }
+
+    /// In which order `weights` lists the slots.
+    fn weights_order(&self) -> WeightsOrder {
+        WeightsOrder::BySlot
+    }
+}
+
+/// The order of slots in `weights`. Shared slots are listed where the rule declares them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WeightsOrder {
+    /// Slot by slot, each over all variables: m of `a`, m of `b`, v of `a`, v of `b`.
+    #[default]
+    BySlot,
+    /// Variable by variable, each with all its slots: m of `a`, v of `a`, m of `b`, v of `b`.
+    ByVariable,
 }
 
 /// When a step happens.
@@ -205,5 +220,8 @@ impl<T: Scalar, R: UpdateRule<T> + ?Sized> UpdateRule<T> for Box<R> {
     }
     fn generation(&self) -> Generation {
         (**self).generation()
+    }
+    fn weights_order(&self) -> WeightsOrder {
+        (**self).weights_order()
     }
 }

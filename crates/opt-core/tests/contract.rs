@@ -193,7 +193,9 @@ fn slots_that_cannot_be_held_are_refused() {
 #[derive(Debug)]
 struct Panicking(LearningRate);
 
-struct PanickingKernel(Elementwise<f64, fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]), 0>);
+type Descent = fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]);
+
+struct PanickingKernel(Elementwise<f64, Descent, 0>);
 
 impl Kernel<f64> for PanickingKernel {
     fn update(&self, block: Block<'_, f64>) {

@@ -49,9 +49,9 @@ fn implementation(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
     let core = core_path()?;
     let Trait { name, method, mutability, leaf } = traits;
     let parts = parts(input)?;
-    let visits = parts.iter().map(|Part { member, path, .. }| {
-        quote!(#core::#name::#method(&#mutability self.#member, &#path, visit);)
-    });
+    let visits = parts
+        .iter()
+        .map(|Part { member, path, .. }| quote!(#core::#name::#method(&#mutability self.#member, &#path, visit);));
 
     let structure = &input.ident;
     let (_, type_generics, _) = input.generics.split_for_impl();

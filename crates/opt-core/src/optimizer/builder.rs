@@ -107,6 +107,16 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Forgets the type of the rule, so that optimizers with different rules have the same type.
+    #[must_use]
+    pub fn boxed(self) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T>
+    where
+        R: 'static,
+    {
+        let Self { rule, options, thread_count, element } = self;
+        OptimizerBuilder { rule: Box::new(rule), options, thread_count, element }
+    }
+
     /// Checks every option and hyperparameter, and makes the optimizer.
     ///
     /// # Errors

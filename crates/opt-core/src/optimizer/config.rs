@@ -32,7 +32,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
         let (class_name, fields, envelope) = Envelope::open(config)?;
         let mut reader = registry.fields(&class_name, fields.clone());
         let rule = registry.rule(&mut reader)?;
-        Self::new(rule).read_options(fields, reader, envelope)
+        Self::new(rule).read_options(&fields, reader, envelope)
     }
 }
 
@@ -60,7 +60,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         let mut reader = registry.fields(&found, fields.clone());
         let rule = R::from_config(&mut reader, registry)?;
-        Self::new(rule).read_options(fields, reader, envelope)
+        Self::new(rule).read_options(&fields, reader, envelope)
     }
 }
 
@@ -68,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Reads what the rule has left, and refuses what nobody reads.
     fn read_options(
         mut self,
-        fields: Config,
+        fields: &Config,
         mut reader: Fields<'_>,
         mut envelope: Envelope,
     ) -> Result<Self, ConfigError> {
@@ -95,7 +95,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {
-            envelope.remember_absent(&fields, written);
+            envelope.remember_absent(fields, written);
         }
         self.options.envelope = envelope;
         Ok(self)

@@ -227,7 +227,7 @@ fn cut_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
 }
 
 /// The part of a slice that may be absent (empty).
-fn part<'a, T>(slice: &'a mut [T], at: usize, n: usize) -> &'a mut [T] {
+fn part<T>(slice: &mut [T], at: usize, n: usize) -> &mut [T] {
     if slice.is_empty() { slice } else { &mut slice[at..at + n] }
 }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
 use super::resolve::Input;
+use super::{Slot, SlotPlace};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec};
 
@@ -52,7 +53,7 @@ impl<T: Scalar> Record<T> {
     }
 
     /// An array slot with the axes in the variable's order.
-    pub(crate) fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
+    fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
         let stored: Vec<usize> = match &self.axes {
             None => self.shape.clone(),
             Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
@@ -67,6 +68,24 @@ impl<T: Scalar> Record<T> {
                 }
                 view.permuted_axes(IxDyn(&order))
             }
+        }
+    }
+
+    /// A slot with the axes in the variable's order.
+    pub(crate) fn slot(&self, place: SlotPlace) -> Slot<'_, T> {
+        match place {
+            SlotPlace::Array(array) => Slot::Array(self.view(&self.arrays[array])),
+            SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
+            SlotPlace::Average => Slot::Array(self.view(self.average.as_deref().unwrap_or_default())),
+        }
+    }
+
+    /// An array slot as it is stored.
+    pub(crate) fn array_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<T>> {
+        match place {
+            SlotPlace::Array(array) => self.arrays.get_mut(array),
+            SlotPlace::Average => self.average.as_mut(),
+            SlotPlace::Scalar(_) => None,
         }
     }
 
@@ -142,6 +161,10 @@ impl<T: Scalar> Records<T> {
 
     pub(crate) fn get(&self, name: &str) -> Option<&Record<T>> {
         self.place(name, 0).map(|place| &self.records[place])
+    }
+
+    pub(crate) fn at(&self, place: usize) -> &Record<T> {
+        &self.records[place]
     }
 
     pub(crate) fn at_mut(&mut self, place: usize) -> &mut Record<T> {

@@ -3,8 +3,6 @@
 use std::mem;
 use std::ops::Deref;
 
-use ndarray::ArrayViewMutD;
-
 use super::resolve::{Input, resolve};
 use super::{Optimizer, SlotPlace};
 use crate::ema::Ema;
@@ -148,17 +146,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         for Input { place: record, mut value, .. } in inputs {
             let record = self.records.at_mut(record);
-            let slot = match place {
-                SlotPlace::Array(array) => &mut record.arrays[array],
-                SlotPlace::Average => record.average.get_or_insert_default(),
-                SlotPlace::Scalar(_) => continue,
-            };
-            pairs(&mut value, slot, &change);
+            let slot = record.array_mut(place).into_iter().flatten();
+            value.iter_mut().zip(slot).for_each(|(value, slot)| change(value, slot));
         }
         Ok(())
     }
-}
-
-fn pairs<T>(value: &mut ArrayViewMutD<'_, T>, slot: &mut [T], change: impl Fn(&mut T, &mut T)) {
-    value.iter_mut().zip(slot).for_each(|(value, slot)| change(value, slot));
 }

@@ -2,11 +2,11 @@
 
 use ndarray::ArrayD;
 
-use super::Optimizer;
+use super::{Optimizer, Slot, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::real::Scalar;
-use crate::rule::{SlotInit, UpdateRule};
+use crate::rule::{UpdateRule, WeightsOrder};
 
 /// One entry of the state.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,47 +52,25 @@ impl<T: Scalar> WeightValue<T> {
     }
 }
 
+/// Where the state keeps an entry.
+#[derive(Debug, Clone, Copy)]
+enum Entry {
+    Iterations,
+    /// A shared slot.
+    Shared(usize),
+    /// A slot of the variable at this place.
+    Of(usize, SlotPlace),
+}
+
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// All state besides the variables: `iterations`; with averaging the average of each variable; then slot by slot,
-    /// in the order of the rule, the shared number or the slot of each variable.
+    /// in the order of the rule, the shared number or the slot of each variable. (A rule may ask for its slots
+    /// [variable by variable](crate::WeightsOrder) instead.)
     ///
     /// Together with the configuration and the variables this is everything that a run depends on.
     #[must_use]
     pub fn weights(&self) -> Vec<Weight<T>> {
-        let mut weights =
-            vec![Weight { name: "iterations".to_owned(), value: WeightValue::Iterations(self.iterations) }];
-        for record in self.records.iter() {
-            if let Some(average) = &record.average {
-                let name = format!("{}/{}", record.name, Ema::SLOT);
-                weights.push(Weight { name, value: WeightValue::Array(record.view(average).to_owned()) });
-            }
-        }
-        let (mut shared, mut arrays, mut scalars) = (0, 0, 0);
-        for slot in &self.slots {
-            let name = |variable: &str| format!("{variable}/{}", slot.name());
-            match slot.init() {
-                SlotInit::Shared(_) => {
-                    let value = WeightValue::Scalar(self.shared[shared]);
-                    weights.push(Weight { name: slot.name().to_owned(), value });
-                    shared += 1;
-                }
-                SlotInit::Scalar(_) => {
-                    weights.extend(self.records.iter().map(|record| Weight {
-                        name: name(&record.name),
-                        value: WeightValue::Scalar(record.scalars[scalars]),
-                    }));
-                    scalars += 1;
-                }
-                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => {
-                    weights.extend(self.records.iter().map(|record| Weight {
-                        name: name(&record.name),
-                        value: WeightValue::Array(record.view(&record.arrays[arrays]).to_owned()),
-                    }));
-                    arrays += 1;
-                }
-            }
-        }
-        weights
+        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.read(entry) }).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -103,60 +81,82 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// When the list has another length, or an entry another kind or shape. Nothing is then assigned.
     pub fn set_weights<W: Into<WeightValue<T>>>(&mut self, weights: impl IntoIterator<Item = W>) -> Result<(), Error> {
-        let given: Vec<WeightValue<T>> = weights.into_iter().map(Into::into).collect();
-        let current = self.weights();
-        if given.len() != current.len() {
-            return Err(Error::WeightCount { expected: current.len(), found: given.len() });
+        if let Some(slot) = &self.swapped_in {
+            return Err(Error::SwappedIn { slot: slot.clone() });
         }
-        for (index, (given, current)) in given.iter().zip(&current).enumerate() {
-            if !given.fits(&current.value) {
-                let (name, expected, found) = (current.name.clone(), current.value.kind(), given.kind());
+        let given: Vec<WeightValue<T>> = weights.into_iter().map(Into::into).collect();
+        let entries = self.entries();
+        if given.len() != entries.len() {
+            return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
+        }
+        for (index, (given, (name, entry))) in given.iter().zip(&entries).enumerate() {
+            let current = self.read(*entry);
+            if !given.fits(&current) {
+                let (name, expected, found) = (name.clone(), current.kind(), given.kind());
                 return Err(Error::WeightMismatch { index, name, expected, found });
             }
         }
-        self.assign(given);
+        for (given, (_, entry)) in given.into_iter().zip(entries) {
+            self.write(entry, given);
+        }
         self.poisoned = false;
         Ok(())
     }
 
-    /// Assigns a list that fits.
-    fn assign(&mut self, weights: Vec<WeightValue<T>>) {
-        let mut iterations = None;
-        let (mut numbers, mut arrays) = (Vec::new(), Vec::new());
-        for weight in weights {
-            match weight {
-                WeightValue::Iterations(count) => iterations = Some(count),
-                WeightValue::Scalar(number) => numbers.push(number),
-                WeightValue::Array(array) => arrays.push(array),
+    /// The entries of the list, with their names.
+    fn entries(&self) -> Vec<(String, Entry)> {
+        let mut entries = vec![("iterations".to_owned(), Entry::Iterations)];
+        let of = |record: usize, slot: &str, place| {
+            (format!("{}/{slot}", self.records.at(record).name), Entry::Of(record, place))
+        };
+        let records = 0..self.records.len();
+        if self.options.use_ema {
+            entries.extend(records.clone().map(|record| of(record, Ema::SLOT, SlotPlace::Average)));
+        }
+        let (mut shared, mut own) = (0, Vec::new());
+        for (slot, place) in self.places() {
+            match place {
+                None => {
+                    entries.push((slot.to_owned(), Entry::Shared(shared)));
+                    shared += 1;
+                }
+                Some(place) if self.rule.weights_order() == WeightsOrder::BySlot => {
+                    entries.extend(records.clone().map(|record| of(record, slot, place)));
+                }
+                Some(place) => own.push((slot, place)),
             }
         }
-        self.iterations = iterations.unwrap_or(self.iterations);
-        let (mut numbers, mut arrays) = (numbers.into_iter(), arrays.into_iter());
-        for record in self.records.iter_mut().filter(|record| record.average.is_some()) {
-            record.average = arrays.next().map(|array| record.stored(array.view()));
+        entries.extend(records.flat_map(|record| own.iter().map(move |(slot, place)| of(record, slot, *place))));
+        entries
+    }
+
+    fn read(&self, entry: Entry) -> WeightValue<T> {
+        match entry {
+            Entry::Iterations => WeightValue::Iterations(self.iterations),
+            Entry::Shared(slot) => WeightValue::Scalar(self.shared[slot]),
+            Entry::Of(record, place) => match self.records.at(record).slot(place) {
+                Slot::Scalar(number) => WeightValue::Scalar(number),
+                Slot::Array(array) => WeightValue::Array(array.to_owned()),
+            },
         }
-        let (mut shared_at, mut arrays_at, mut scalars_at) = (0, 0, 0);
-        for slot in &self.slots {
-            match slot.init() {
-                SlotInit::Shared(_) => {
-                    self.shared[shared_at] = numbers.next().unwrap_or_default();
-                    shared_at += 1;
-                }
-                SlotInit::Scalar(_) => {
-                    for (record, number) in self.records.iter_mut().zip(numbers.by_ref()) {
-                        record.scalars[scalars_at] = number;
-                    }
-                    scalars_at += 1;
-                }
-                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => {
-                    for record in self.records.iter_mut() {
-                        if let Some(array) = arrays.next() {
-                            record.arrays[arrays_at] = record.stored(array.view());
-                        }
-                    }
-                    arrays_at += 1;
+    }
+
+    /// Assigns a value that fits.
+    fn write(&mut self, entry: Entry, value: WeightValue<T>) {
+        match (entry, value) {
+            (Entry::Iterations, WeightValue::Iterations(count)) => self.iterations = count,
+            (Entry::Shared(slot), WeightValue::Scalar(number)) => self.shared[slot] = number,
+            (Entry::Of(record, SlotPlace::Scalar(slot)), WeightValue::Scalar(number)) => {
+                self.records.at_mut(record).scalars[slot] = number;
+            }
+            (Entry::Of(record, place), WeightValue::Array(array)) => {
+                let record = self.records.at_mut(record);
+                let stored = record.stored(array.view());
+                if let Some(slot) = record.array_mut(place) {
+                    *slot = stored;
                 }
             }
+            _ => unreachable!("the value fits the entry"),
         }
     }
 }
