@@ -1,9 +1,17 @@
 //! The formulas once more, as naive loops in 64 bits. They share no code with the engine, and are themselves pinned
 //! by the recorded runs.
 
+mod lookahead;
+mod nadam;
+mod novograd;
+mod radam;
+mod sgd;
+
 use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
+
+pub use sgd::Sgd;
 
 use crate::problem::{Gradient, Problem};
 
@@ -133,35 +141,6 @@ impl Naive {
         if let Some(limit) = self.global_clipnorm {
             let norm = gradients.values().map(|gradient| gradient.norm().powi(2)).sum::<f64>().sqrt();
             gradients.values_mut().for_each(|gradient| gradient.change(|g| g * limit / norm.max(limit)));
-        }
-    }
-}
-
-/// Stochastic gradient descent with momentum.
-#[derive(Debug, Default)]
-pub struct Sgd {
-    /// Momentum.
-    pub mu: f64,
-    /// Nesterov momentum.
-    pub nesterov: bool,
-    /// Rows that a gradient does not have keep their velocity and their value.
-    pub lazy: bool,
-    /// Velocities by variable.
-    pub velocity: BTreeMap<String, Vec<f64>>,
-}
-
-impl Formula for Sgd {
-    fn update(&mut self, _t: u64, eta: f64, name: &str, w: &mut [f64], rows: &BTreeMap<usize, Vec<f64>>) {
-        let velocity = self.velocity.entry(name.to_owned()).or_insert_with(|| vec![0.0; w.len()]);
-        let width = rows.values().next().map_or(1, Vec::len);
-        for i in 0..w.len() {
-            let row = rows.get(&(i / width));
-            if row.is_none() && self.lazy {
-                continue;
-            }
-            let g = row.map_or(0.0, |row| row[i % width]);
-            velocity[i] = self.mu * velocity[i] - eta * g;
-            w[i] += if self.nesterov { self.mu * velocity[i] - eta * g } else { velocity[i] };
         }
     }
 }

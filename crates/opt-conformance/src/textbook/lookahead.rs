@@ -1,0 +1,1 @@
+//! Lookahead as a naive loop.

@@ -1,0 +1,1 @@
+//! Nadam as a naive loop.

@@ -1,0 +1,1 @@
+//! NovoGrad as a naive loop.

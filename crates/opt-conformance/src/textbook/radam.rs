@@ -1,0 +1,1 @@
+//! RectifiedAdam as a naive loop.

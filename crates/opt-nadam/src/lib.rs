@@ -1,0 +1,3 @@
+//! Adam with Nesterov momentum, exact to Keras's two generations.
+
+#![forbid(unsafe_code)]

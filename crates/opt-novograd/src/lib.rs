@@ -1,0 +1,3 @@
+//! NovoGrad: layer-wise normalised gradients with momentum, exact to TensorFlow Addons.
+
+#![forbid(unsafe_code)]

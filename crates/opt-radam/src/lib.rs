@@ -1,0 +1,3 @@
+//! Rectified Adam, exact to TensorFlow Addons.
+
+#![forbid(unsafe_code)]
