@@ -21,6 +21,8 @@ use opt_core::{
 /// | eta | [`new`](Self::new): `learning_rate`, a number or a schedule | 0.01 | at least 0 |
 /// | mu | [`momentum`](Self::momentum) | 0 | `[0, 1]` |
 /// | | [`nesterov`](Self::nesterov) | false | |
+/// | | [`learning_rate_in_velocity`](Self::learning_rate_in_velocity) | true | |
+/// | tau | [`dampening`](Self::dampening), outside the velocity only | 0 | `[0, 1]` |
 /// | | [`legacy`](Self::legacy) | false | |
 /// | | [`decay`](Self::decay), legacy only | 0 | at least 0 |
 ///
@@ -42,7 +44,20 @@ use opt_core::{
 /// # Differences
 ///
 /// * The learning rate is inside m, as in Keras: after a change of the learning rate the old velocity keeps the old
-///   one. In PyTorch and optax it is outside. With a constant learning rate all three agree.
+///   one. In PyTorch and optax it is outside, and the change rescales the whole velocity at once. With a constant
+///   learning rate all three agree. [`Sgd::pytorch`] and [`Sgd::optax`] are those:
+///
+///   ```text
+///   m := mu m + (1 - tau) g         m := g at the first gradient of a variable
+///   w := w - eta m
+///   w := w - eta (g + mu m)         Nesterov momentum, with the new m
+///   ```
+///
+///   | | Keras | PyTorch | optax |
+///   |---|---|---|---|
+///   | learning rate | inside m | outside | outside |
+///   | dampening | no | `dampening`, not at the first gradient | no |
+///   | weight decay | decoupled, before the step | added to g: not offered here | by chain |
 /// * Keras's two generations treat **sparse gradients** differently. By default, as since Keras 2.11, a sparse gradient
 ///   is a dense one, stored cleverly: m of every row decays, and every row of w moves on. With
 ///   [`legacy`](Self::legacy), only touched rows change.
@@ -58,6 +73,8 @@ pub struct Sgd {
     pub(crate) learning_rate: LearningRate,
     pub(crate) momentum: f64,
     pub(crate) nesterov: bool,
+    pub(crate) learning_rate_in_velocity: bool,
+    pub(crate) dampening: f64,
     pub(crate) generation: Generation,
 }
 
@@ -69,8 +86,37 @@ impl Sgd {
             learning_rate: LearningRate::new(learning_rate),
             momentum: 0.0,
             nesterov: false,
+            learning_rate_in_velocity: true,
+            dampening: 0.0,
             generation: Generation::New,
         }
+    }
+
+    /// SGD as PyTorch's `torch.optim.SGD`: the learning rate is outside the velocity.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::{Optimizer, Variable};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let mut opt = Optimizer::new(Sgd::pytorch(1.0).momentum(0.5)).build()?;
+    /// let mut w = [0.0];
+    /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
+    /// opt.set_learning_rate(0.5)?;
+    /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
+    /// assert_eq!(w, [-1.0 - 0.5 * 1.5]); // Keras: the old velocity keeps its learning rate, -2.0
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn pytorch(learning_rate: impl Into<Hyper>) -> Self {
+        Self::new(learning_rate).learning_rate_in_velocity(false)
+    }
+
+    /// SGD as `optax.sgd`: the learning rate is outside the velocity.
+    #[must_use]
+    pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
+        Self::new(learning_rate).learning_rate_in_velocity(false)
     }
 
     /// Sets the momentum, in `[0, 1]`; 0 needs no slot.
@@ -84,6 +130,22 @@ impl Sgd {
     #[must_use]
     pub fn nesterov(mut self, nesterov: bool) -> Self {
         self.nesterov = nesterov;
+        self
+    }
+
+    /// Whether the velocity is in units of w, as in Keras, or of g, as in PyTorch and optax.
+    #[must_use]
+    pub fn learning_rate_in_velocity(mut self, inside: bool) -> Self {
+        self.learning_rate_in_velocity = inside;
+        self
+    }
+
+    /// Scales each gradient but a variable's first by `1 - dampening` on its way into the velocity, as PyTorch does.
+    /// The learning rate must be outside the velocity, and Nesterov momentum is not possible. A scalar slot, `started`,
+    /// remembers whether a variable has had its first gradient.
+    #[must_use]
+    pub fn dampening(mut self, dampening: f64) -> Self {
+        self.dampening = dampening;
         self
     }
 
@@ -103,8 +165,19 @@ impl Sgd {
         self
     }
 
+    /// Dampening without momentum does nothing.
+    pub(crate) fn is_dampened(&self) -> bool {
+        self.dampening != 0.0 && self.momentum != 0.0
+    }
+
     pub(crate) fn check(&self) -> Result<(), HyperparameterError> {
         require("momentum", self.momentum, 0.0..=1.0)?;
+        require("dampening", self.dampening, 0.0..=1.0)?;
+        if self.dampening != 0.0 && (self.learning_rate_in_velocity || self.nesterov) {
+            let expected = "0, unless the learning rate is outside the velocity and momentum is not Nesterov's";
+            let (name, expected) = ("dampening".to_owned(), expected.to_owned());
+            return Err(HyperparameterError { name, value: self.dampening, expected });
+        }
         let decay = self.learning_rate.inverse_time_decay();
         if self.generation == Generation::New && decay != 0.0 {
             let expected = "0, unless the optimizer is legacy".to_owned();
@@ -119,6 +192,12 @@ impl Sgd {
             ("momentum", self.momentum.into()),
             ("nesterov", self.nesterov.into()),
         ]);
+        if !self.learning_rate_in_velocity {
+            fields.insert("learning_rate_in_velocity".to_owned(), false.into());
+        }
+        if self.dampening != 0.0 {
+            fields.insert("dampening".to_owned(), self.dampening.into());
+        }
         if self.generation == Generation::Legacy {
             fields.insert("decay".to_owned(), self.learning_rate.inverse_time_decay().into());
         }
@@ -155,6 +234,18 @@ impl<T: Scalar> FromConfig<T> for Sgd {
             meaning: "look ahead along the velocity",
         },
         HyperparameterSpec {
+            name: "learning_rate_in_velocity",
+            kind: HyperparameterKind::Bool,
+            default: Some("true"),
+            meaning: "the velocity is in units of the variable, as in Keras, and not of the gradient, as in PyTorch",
+        },
+        HyperparameterSpec {
+            name: "dampening",
+            kind: HyperparameterKind::Number(Interval::UNIT),
+            default: Some("0.0"),
+            meaning: "PyTorch's dampening, tau; only with the learning rate outside the velocity",
+        },
+        HyperparameterSpec {
             name: "decay",
             kind: HyperparameterKind::Number(Interval::NOT_NEGATIVE),
             default: Some("0.0"),
@@ -165,7 +256,9 @@ impl<T: Scalar> FromConfig<T> for Sgd {
     fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
         let sgd = Self::new(fields.hyper_or("learning_rate", 0.01)?)
             .momentum(fields.f64_or("momentum", 0.0)?)
-            .nesterov(fields.bool_or("nesterov", false)?);
+            .nesterov(fields.bool_or("nesterov", false)?)
+            .learning_rate_in_velocity(fields.bool_or("learning_rate_in_velocity", true)?)
+            .dampening(fields.f64_or("dampening", 0.0)?);
         match fields.generation() {
             Generation::Legacy => Ok(sgd.legacy().decay(fields.f64_or("decay", 0.0)?)),
             Generation::New => Ok(sgd),

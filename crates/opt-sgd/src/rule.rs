@@ -1,8 +1,8 @@
 //! The formula of SGD.
 
 use opt_core::{
-    Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, SparseUpdate,
-    Step, UpdateRule, elementwise,
+    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
+    SparseUpdate, Step, UpdateRule, VariableStep, elementwise,
 };
 
 use crate::config::Sgd;
@@ -30,6 +30,47 @@ fn nesterov<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]
     (w + (k.mu * m - k.eta * g), [m])
 }
 
+/// With the learning rate outside the velocity.
+fn heavy_ball<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+    let m = k.mu * m + g;
+    (w - k.eta * m, [m])
+}
+
+/// With the learning rate outside the velocity.
+fn heavy_ball_nesterov<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+    let m = k.mu * m + g;
+    (w - k.eta * (g + k.mu * m), [m])
+}
+
+/// With the learning rate outside the velocity, and all gradients of a variable but the first dampened.
+struct Dampened {
+    eta: f64,
+    mu: f64,
+    /// 1 - tau.
+    gain: f64,
+    sparse: SparseUpdate,
+}
+
+impl<T: Scalar> Kernel<T> for Dampened {
+    fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+        let gain = if scalars[0] == 0.0 { 1.0 } else { self.gain };
+        scalars[0] = 1.0;
+        [gain, 0.0, 0.0, 0.0]
+    }
+
+    fn update(&self, block: Block<'_, T>) {
+        let k = [self.eta, self.mu, block.locals[0]].map(T::literal);
+        block.elementwise(self.sparse, &k, |&[eta, mu, gain], w, g, [m]| {
+            let m = mu * m + gain * g;
+            (w - eta * m, [m])
+        });
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        self.sparse != SparseUpdate::Rows
+    }
+}
+
 impl<T: Scalar> UpdateRule<T> for Sgd {
     fn class_name(&self) -> &str {
         "SGD"
@@ -48,7 +89,8 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        if self.momentum == 0.0 { vec![] } else { vec![SlotSpec::zeros("momentum")] }
+        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum"));
+        momentum.into_iter().chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0))).collect()
     }
 
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
@@ -57,11 +99,19 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
             Generation::Legacy => SparseUpdate::Rows,
             Generation::New => SparseUpdate::Dense,
         };
-        match (self.momentum == 0.0, self.nesterov) {
+        if self.momentum == 0.0 {
             // A gradient of 0 changes nothing: both generations agree, and untouched rows need no visit.
-            (true, _) => Box::new(elementwise(k, plain).sparse(SparseUpdate::Rows)),
-            (false, false) => Box::new(elementwise(k, momentum).sparse(sparse)),
-            (false, true) => Box::new(elementwise(k, nesterov).sparse(sparse)),
+            return Box::new(elementwise(k, plain).sparse(SparseUpdate::Rows));
+        }
+        if self.is_dampened() {
+            let (eta, mu, gain) = (step.learning_rate, self.momentum, 1.0 - self.dampening);
+            return Box::new(Dampened { eta, mu, gain, sparse });
+        }
+        match (self.learning_rate_in_velocity, self.nesterov) {
+            (true, false) => Box::new(elementwise(k, momentum).sparse(sparse)),
+            (true, true) => Box::new(elementwise(k, nesterov).sparse(sparse)),
+            (false, false) => Box::new(elementwise(k, heavy_ball).sparse(sparse)),
+            (false, true) => Box::new(elementwise(k, heavy_ball_nesterov).sparse(sparse)),
         }
     }
 

@@ -15,6 +15,9 @@ conformance! {
         momentum: Sgd::new(0.125).momentum(0.875),
         nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true),
         scheduled: Sgd::new(CosineDecay::new(0.25, 9)).momentum(0.5),
+        pytorch: Sgd::pytorch(0.125).momentum(0.875),
+        pytorch_dampened: Sgd::pytorch(0.125).momentum(0.875).dampening(0.25),
+        optax_nesterov: Sgd::optax(0.125).momentum(0.875).nesterov(true),
         legacy_momentum: Sgd::new(0.125).momentum(0.875).legacy().decay(0.25),
         legacy_nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true).legacy(),
     },
@@ -98,6 +101,11 @@ fn hyperparameters_out_of_range_are_refused() {
     for learning_rate in [-1.0, f64::NAN, f64::INFINITY] {
         refused(Sgd::new(learning_rate), "learning_rate");
     }
+    for dampening in [1.5, -0.5, f64::NAN] {
+        refused(Sgd::pytorch(0.1).momentum(0.5).dampening(dampening), "dampening");
+    }
+    refused(Sgd::new(0.1).momentum(0.5).dampening(0.5), "dampening");
+    refused(Sgd::pytorch(0.1).momentum(0.5).nesterov(true).dampening(0.5), "dampening");
     refused(Sgd::new(0.1).legacy().decay(-1.0), "decay");
     refused(Sgd::new(0.1).decay(0.5), "decay");
     refused(Sgd::new(CosineDecay::new(0.1, 0)), "decay_steps");
@@ -109,6 +117,8 @@ fn a_slot_exists_only_for_momentum() {
     assert_eq!(slots(Sgd::new(0.1)), 0);
     assert_eq!(slots(Sgd::new(0.1).nesterov(true)), 0);
     assert_eq!(slots(Sgd::new(0.1).momentum(0.5)), 1);
+    assert_eq!(slots(Sgd::pytorch(0.1).dampening(0.5)), 0);
+    assert_eq!(slots(Sgd::pytorch(0.1).momentum(0.5).dampening(0.5)), 2);
 }
 
 proptest! {
