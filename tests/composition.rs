@@ -201,6 +201,23 @@ fn huge_gradients_are_clipped_and_not_lost() {
     close(&clipped(Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
 }
 
+/// Each gradient is finite, and so is its norm; all together are not.
+#[test]
+fn a_norm_that_no_number_can_hold_is_not_finite() {
+    let step = |policy| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
+        let (mut a, mut b) = ([0.0], [0.0]);
+        let largest = [f64::MAX];
+        let variables = [Variable::new("a", &mut a).gradient(&largest), Variable::new("b", &mut b).gradient(&largest)];
+        let result = opt.apply_gradients(variables);
+        (result, a, b)
+    };
+    assert_eq!(step(NonFinite::Error), (Err(Error::NormOverflow), [0.0], [0.0]));
+    let (report, a, b) = step(NonFinite::SkipStep);
+    let report = report.unwrap();
+    assert_eq!((report.outcome, report.non_finite, a, b), (Outcome::NonFinite, None, [0.0], [0.0]));
+}
+
 #[derive(Clone, Parameters)]
 struct Dense {
     kernel: Array2<f32>,
