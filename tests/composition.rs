@@ -161,6 +161,26 @@ fn non_finite_gradients_do_what_the_policy_says() {
     assert_eq!((a, b, iterations, known), ([0.0; 3], [0.0], 0, 0));
 }
 
+/// Added to the large square first, the small ones vanish one by one; added up first, they would not.
+#[test]
+fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
+    let small = 2_f64.powi(-27);
+    let mut gradients: Vec<(String, [f64; 1])> = (0..8).map(|i| (format!("small{i}"), [small])).collect();
+    gradients.push(("large".to_owned(), [1.0]));
+    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).build().unwrap();
+    for number in 0..4 {
+        let mut values = vec![[0.0]; gradients.len()];
+        let variables = gradients
+            .iter()
+            .zip(&mut values)
+            .map(|((name, gradient), value)| Variable::new(name.as_str(), value).gradient(gradient));
+        // All new, all known, and a part of them.
+        let report = opt.apply_gradients(variables.filter(|v| number < 2 || v.name() != "small3")).unwrap();
+        assert_eq!(report.global_norm, Some(1.0), "step {number}");
+        gradients.reverse();
+    }
+}
+
 /// Norms do not overflow and factors do not underflow, in neither type.
 #[test]
 fn huge_gradients_are_clipped_and_not_lost() {
@@ -179,6 +199,23 @@ fn huge_gradients_are_clipped_and_not_lost() {
     };
     close(&clipped(Optimizer::new(Sgd::new(1.0)).clipnorm(1.0)), &[-0.6, 0.8]);
     close(&clipped(Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
+}
+
+/// Each gradient is finite, and so is its norm; all together are not.
+#[test]
+fn a_norm_that_no_number_can_hold_is_not_finite() {
+    let step = |policy| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
+        let (mut a, mut b) = ([0.0], [0.0]);
+        let largest = [f64::MAX];
+        let variables = [Variable::new("a", &mut a).gradient(&largest), Variable::new("b", &mut b).gradient(&largest)];
+        let result = opt.apply_gradients(variables);
+        (result, a, b)
+    };
+    assert_eq!(step(NonFinite::Error), (Err(Error::NormOverflow), [0.0], [0.0]));
+    let (report, a, b) = step(NonFinite::SkipStep);
+    let report = report.unwrap();
+    assert_eq!((report.outcome, report.non_finite, a, b), (Outcome::NonFinite, None, [0.0], [0.0]));
 }
 
 #[derive(Clone, Parameters)]
