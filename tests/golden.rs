@@ -36,6 +36,35 @@ fn schedules() {
 }
 
 #[test]
+fn nadam() {
+    all_pass("nadam.json", 10);
+}
+
+#[test]
+fn radam() {
+    all_pass("radam.json", 15);
+}
+
+#[test]
+fn novograd() {
+    all_pass("novograd.json", 15);
+}
+
+#[test]
+fn lookahead() {
+    all_pass("lookahead.json", 12);
+}
+
+/// What other libraries mean by the same names.
+#[test]
+fn dialects() {
+    all_pass("dialects_nadam.json", 4);
+    all_pass("dialects_novograd.json", 6);
+    all_pass("dialects_radam.json", 5);
+    all_pass("dialects_sgd.json", 6);
+}
+
+#[test]
 fn cases_on_a_mesh_are_skipped() {
     for case in cases("dtensor_sgd.json") {
         assert!(matches!(replay(&case, &registries()), Verdict::Skipped(_)), "{}", case.name());

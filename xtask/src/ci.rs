@@ -1,5 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in order.
 
+use std::fs;
+
 use anyhow::{Context, bail};
 
 use crate::cargo::Call;
@@ -72,7 +74,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         Step { name: "features", calls: workspace.packages.iter().flat_map(feature_checks).collect() },
         Step { name: "test", calls: vec![test()] },
         one("doctest", "test --workspace --doc --all-features"),
-        one("parity", "xtask parity tests/golden/sgd.json tests/golden/sgd_legacy.json tests/golden/schedules.json"),
+        Step { name: "parity", calls: vec![parity(workspace)] },
     ]
 }
 
@@ -82,6 +84,15 @@ fn feature_checks(package: &Package) -> Vec<Call> {
     let features = package.features.keys().filter(|feature| *feature != "default");
     let each = features.map(|feature| bare.clone().arg("--features").arg(feature));
     std::iter::once(bare.clone()).chain(each).collect()
+}
+
+/// Every recorded run.
+fn parity(workspace: &Workspace) -> Call {
+    let folder = fs::read_dir(workspace.root.join("tests/golden")).into_iter().flatten().flatten();
+    let mut files: Vec<String> = folder.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+    files.retain(|file| file.ends_with(".json"));
+    files.sort();
+    files.iter().fold(Call::new("xtask parity"), |call, file| call.arg(format!("tests/golden/{file}")))
 }
 
 /// Nextest where it is installed.

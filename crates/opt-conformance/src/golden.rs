@@ -78,6 +78,8 @@ pub struct OptimizerCase {
     pub name: String,
     /// What the run is about.
     pub note: Option<String>,
+    /// Whose arithmetic was recorded, where the same name means different things.
+    pub dialect: Option<String>,
     /// `float64` or `float32`.
     pub dtype: String,
     /// The serialised optimizer.

@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
+pub use lookahead::Lookahead;
+pub use nadam::Nadam;
+pub use novograd::NovoGrad;
+pub use radam::RectifiedAdam;
 pub use sgd::Sgd;
 
 use crate::problem::{Gradient, Problem};

@@ -53,6 +53,9 @@ pub trait Scalar:
     /// Which of the types this is.
     const DTYPE: DType;
 
+    /// The smallest normal number above 0.
+    const SMALLEST: Self;
+
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
 }
@@ -84,6 +87,7 @@ macro_rules! scalar {
 
         impl Scalar for $type {
             const DTYPE: DType = $dtype;
+            const SMALLEST: Self = <$type>::MIN_POSITIVE;
 
             #[inline(always)]
             fn is_finite(self) -> bool {

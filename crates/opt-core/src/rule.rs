@@ -36,7 +36,7 @@ use crate::real::Scalar;
 /// struct SignSgd(LearningRate);
 ///
 /// fn element<E: Real>(learning_rate: &E, w: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
-///     let magnitude = g.max(E::literal(0.0) - g).max(E::literal(f64::MIN_POSITIVE));
+///     let magnitude = g.max(E::literal(0.0) - g).max(E::literal(1e-30));
 ///     (w - *learning_rate * (g / magnitude), [])
 /// }
 ///

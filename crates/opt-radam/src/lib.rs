@@ -1,3 +1,28 @@
-//! Rectified Adam, exact to TensorFlow Addons.
+//! Rectified Adam: Adam whose first steps wait until its second moment can be trusted.
+//!
+//! [`RectifiedAdam`] holds the hyperparameters; [`opt_core::Optimizer`] does the rest.
+//!
+//! ```
+//! use opt_core::{Optimizer, Variable};
+//! use opt_radam::RectifiedAdam;
+//!
+//! let mut w = [1.0_f64];
+//! let mut opt = Optimizer::new(RectifiedAdam::new(0.25).total_steps(200).warmup_proportion(0.05)).build()?;
+//! assert_eq!(opt.learning_rate(), 0.025); // the first of 10 steps of warmup
+//! for _ in 0..200 {
+//!     let gradient = w; // of w^2 / 2
+//!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)])?;
+//! }
+//! assert!(w[0].abs() < 1e-3);
+//! # Ok::<(), opt_core::Error>(())
+//! ```
+//!
+//! * `config.rs`: hyperparameters, their ranges and defaults, dialects, configurations
+//! * `rule.rs`: the formula
 
 #![forbid(unsafe_code)]
+
+mod config;
+mod rule;
+
+pub use config::{EpsilonPlacement, RectifiedAdam};

@@ -21,7 +21,7 @@ use opt_core::{
 /// | eta | [`new`](Self::new): `learning_rate`, a number or a schedule | 0.01 | at least 0 |
 /// | mu | [`momentum`](Self::momentum) | 0 | `[0, 1]` |
 /// | | [`nesterov`](Self::nesterov) | false | |
-/// | | [`learning_rate_in_velocity`](Self::learning_rate_in_velocity) | true | |
+/// | | [`learning_rate_outside`](Self::learning_rate_outside) | false | |
 /// | tau | [`dampening`](Self::dampening), outside the velocity only | 0 | `[0, 1]` |
 /// | | [`legacy`](Self::legacy) | false | |
 /// | | [`decay`](Self::decay), legacy only | 0 | at least 0 |
@@ -73,7 +73,7 @@ pub struct Sgd {
     pub(crate) learning_rate: LearningRate,
     pub(crate) momentum: f64,
     pub(crate) nesterov: bool,
-    pub(crate) learning_rate_in_velocity: bool,
+    pub(crate) learning_rate_outside: bool,
     pub(crate) dampening: f64,
     pub(crate) generation: Generation,
 }
@@ -86,7 +86,7 @@ impl Sgd {
             learning_rate: LearningRate::new(learning_rate),
             momentum: 0.0,
             nesterov: false,
-            learning_rate_in_velocity: true,
+            learning_rate_outside: false,
             dampening: 0.0,
             generation: Generation::New,
         }
@@ -110,13 +110,13 @@ impl Sgd {
     /// ```
     #[must_use]
     pub fn pytorch(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).learning_rate_in_velocity(false)
+        Self::new(learning_rate).learning_rate_outside(true)
     }
 
     /// SGD as `optax.sgd`: the learning rate is outside the velocity.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).learning_rate_in_velocity(false)
+        Self::new(learning_rate).learning_rate_outside(true)
     }
 
     /// Sets the momentum, in `[0, 1]`; 0 needs no slot.
@@ -133,10 +133,10 @@ impl Sgd {
         self
     }
 
-    /// Whether the velocity is in units of w, as in Keras, or of g, as in PyTorch and optax.
+    /// Whether the learning rate is outside the velocity, as in PyTorch and optax, or inside, as in Keras.
     #[must_use]
-    pub fn learning_rate_in_velocity(mut self, inside: bool) -> Self {
-        self.learning_rate_in_velocity = inside;
+    pub fn learning_rate_outside(mut self, outside: bool) -> Self {
+        self.learning_rate_outside = outside;
         self
     }
 
@@ -173,7 +173,7 @@ impl Sgd {
     pub(crate) fn check(&self) -> Result<(), HyperparameterError> {
         require("momentum", self.momentum, 0.0..=1.0)?;
         require("dampening", self.dampening, 0.0..=1.0)?;
-        if self.dampening != 0.0 && (self.learning_rate_in_velocity || self.nesterov) {
+        if self.dampening != 0.0 && (!self.learning_rate_outside || self.nesterov) {
             let expected = "0, unless the learning rate is outside the velocity and momentum is not Nesterov's";
             let (name, expected) = ("dampening".to_owned(), expected.to_owned());
             return Err(HyperparameterError { name, value: self.dampening, expected });
@@ -192,8 +192,8 @@ impl Sgd {
             ("momentum", self.momentum.into()),
             ("nesterov", self.nesterov.into()),
         ]);
-        if !self.learning_rate_in_velocity {
-            fields.insert("learning_rate_in_velocity".to_owned(), false.into());
+        if self.learning_rate_outside {
+            fields.insert("learning_rate_outside".to_owned(), true.into());
         }
         if self.dampening != 0.0 {
             fields.insert("dampening".to_owned(), self.dampening.into());
@@ -234,10 +234,10 @@ impl<T: Scalar> FromConfig<T> for Sgd {
             meaning: "look ahead along the velocity",
         },
         HyperparameterSpec {
-            name: "learning_rate_in_velocity",
+            name: "learning_rate_outside",
             kind: HyperparameterKind::Bool,
-            default: Some("true"),
-            meaning: "the velocity is in units of the variable, as in Keras, and not of the gradient, as in PyTorch",
+            default: Some("false"),
+            meaning: "the learning rate is outside the velocity, as in PyTorch and optax",
         },
         HyperparameterSpec {
             name: "dampening",
@@ -257,7 +257,7 @@ impl<T: Scalar> FromConfig<T> for Sgd {
         let sgd = Self::new(fields.hyper_or("learning_rate", 0.01)?)
             .momentum(fields.f64_or("momentum", 0.0)?)
             .nesterov(fields.bool_or("nesterov", false)?)
-            .learning_rate_in_velocity(fields.bool_or("learning_rate_in_velocity", true)?)
+            .learning_rate_outside(fields.bool_or("learning_rate_outside", false)?)
             .dampening(fields.f64_or("dampening", 0.0)?);
         match fields.generation() {
             Generation::Legacy => Ok(sgd.legacy().decay(fields.f64_or("decay", 0.0)?)),

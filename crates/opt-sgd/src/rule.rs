@@ -107,11 +107,11 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
             let (eta, mu, gain) = (step.learning_rate, self.momentum, 1.0 - self.dampening);
             return Box::new(Dampened { eta, mu, gain, sparse });
         }
-        match (self.learning_rate_in_velocity, self.nesterov) {
-            (true, false) => Box::new(elementwise(k, momentum).sparse(sparse)),
-            (true, true) => Box::new(elementwise(k, nesterov).sparse(sparse)),
-            (false, false) => Box::new(elementwise(k, heavy_ball).sparse(sparse)),
-            (false, true) => Box::new(elementwise(k, heavy_ball_nesterov).sparse(sparse)),
+        match (self.learning_rate_outside, self.nesterov) {
+            (false, false) => Box::new(elementwise(k, momentum).sparse(sparse)),
+            (false, true) => Box::new(elementwise(k, nesterov).sparse(sparse)),
+            (true, false) => Box::new(elementwise(k, heavy_ball).sparse(sparse)),
+            (true, true) => Box::new(elementwise(k, heavy_ball_nesterov).sparse(sparse)),
         }
     }
 

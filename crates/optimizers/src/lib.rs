@@ -6,6 +6,18 @@ pub use opt_core as core;
 #[cfg(feature = "derive")]
 #[doc(inline)]
 pub use opt_derive::{Gradients, Parameters};
+#[cfg(feature = "lookahead")]
+#[doc(inline)]
+pub use opt_lookahead as lookahead;
+#[cfg(feature = "nadam")]
+#[doc(inline)]
+pub use opt_nadam as nadam;
+#[cfg(feature = "novograd")]
+#[doc(inline)]
+pub use opt_novograd as novograd;
+#[cfg(feature = "radam")]
+#[doc(inline)]
+pub use opt_radam as radam;
 #[cfg(feature = "schedules")]
 #[doc(inline)]
 pub use opt_schedules as schedules;
@@ -18,6 +30,18 @@ pub use opt_core::{
     Ema, Error, Exclude, Gradients, Hyper, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Registry,
     Schedule, StepReport, UpdateRule, Variable,
 };
+#[cfg(feature = "lookahead")]
+#[doc(inline)]
+pub use opt_lookahead::Lookahead;
+#[cfg(feature = "nadam")]
+#[doc(inline)]
+pub use opt_nadam::Nadam;
+#[cfg(feature = "novograd")]
+#[doc(inline)]
+pub use opt_novograd::NovoGrad;
+#[cfg(feature = "radam")]
+#[doc(inline)]
+pub use opt_radam::RectifiedAdam;
 #[cfg(feature = "sgd")]
 #[doc(inline)]
 pub use opt_sgd::Sgd;
@@ -45,12 +69,27 @@ pub use opt_sgd::Sgd;
 #[must_use]
 pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     #[cfg_attr(
-        not(any(feature = "schedules", feature = "sgd")),
+        not(any(
+            feature = "lookahead",
+            feature = "nadam",
+            feature = "novograd",
+            feature = "radam",
+            feature = "schedules",
+            feature = "sgd"
+        )),
         expect(unused_mut, reason = "without features there is nothing to register")
     )]
     let mut registry = Registry::new();
     #[cfg(feature = "schedules")]
     opt_schedules::register(registry.schedules_mut());
+    #[cfg(feature = "lookahead")]
+    opt_lookahead::register(&mut registry);
+    #[cfg(feature = "nadam")]
+    registry.register::<Nadam>();
+    #[cfg(feature = "novograd")]
+    registry.register::<NovoGrad>();
+    #[cfg(feature = "radam")]
+    registry.register::<RectifiedAdam>();
     #[cfg(feature = "sgd")]
     registry.register::<Sgd>();
     registry

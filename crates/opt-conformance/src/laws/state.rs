@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, UpdateRule, WeightValue};
+use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, SlotSpec, UpdateRule, WeightValue, WeightsOrder};
 use serde_json::Value;
 
 use super::{Broken, Setting, Stage, Subject, for_all};
@@ -86,10 +86,23 @@ pub fn state_is_as_declared<R: Subject>(rule: &R) -> Result<(), Broken> {
         if matches!(setting.stage, Stage::Average | Stage::Everything) {
             want.extend(names.iter().map(|name| format!("{name}/average")));
         }
-        for slot in UpdateRule::<T>::slots(setting.rule) {
-            match slot.init() {
-                SlotInit::Shared(_) => want.push(slot.name().to_owned()),
-                _ => want.extend(names.iter().map(|name| format!("{name}/{}", slot.name()))),
+        let slots = UpdateRule::<T>::slots(setting.rule);
+        let is_shared = |slot: &SlotSpec| matches!(slot.init(), SlotInit::Shared(_));
+        let of = |name: &str, slot: &SlotSpec| format!("{name}/{}", slot.name());
+        match UpdateRule::<T>::weights_order(setting.rule) {
+            WeightsOrder::BySlot => {
+                for slot in &slots {
+                    if is_shared(slot) {
+                        want.push(slot.name().to_owned());
+                    } else {
+                        want.extend(names.iter().map(|name| of(name, slot)));
+                    }
+                }
+            }
+            WeightsOrder::ByVariable => {
+                want.extend(slots.iter().filter(|slot| is_shared(slot)).map(|slot| slot.name().to_owned()));
+                let own: Vec<&SlotSpec> = slots.iter().filter(|slot| !is_shared(slot)).collect();
+                want.extend(names.iter().flat_map(|name| own.iter().map(move |slot| of(name, slot))));
             }
         }
         let got: Vec<String> = optimizer.weights().into_iter().map(|weight| weight.name).collect();

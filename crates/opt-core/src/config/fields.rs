@@ -164,6 +164,9 @@ impl<'a> Fields<'a> {
     ///
     /// When it is missing, something else, or a schedule that cannot be read.
     pub fn hyper(&mut self, key: &str) -> Result<Hyper, ConfigError> {
+        if self.fields.get(key).is_some_and(Value::is_null) {
+            return Err(ConfigError::wrong_type(&self.class_name, key, &Value::Null, "a number or a schedule"));
+        }
         self.optional_hyper(key)?.ok_or_else(|| self.missing(key))
     }
 

@@ -3,7 +3,9 @@
 use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
-use optimizers::{Ema, Error, Exclude, Hyper, Optimizer, OptimizerBuilder, Sgd, UpdateRule};
+use optimizers::{
+    Ema, Error, Exclude, Hyper, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+};
 
 /// An optimizer of any rule, for `f32` variables.
 pub(crate) type AnyOptimizer = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
@@ -38,6 +40,15 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-exponential", |n| of(sgd(ExponentialDecay::new(0.2, n, 0.05)))),
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
         contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
+        contestant("nadam-legacy", |_| of(Nadam::new(0.003))),
+        contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
+        contestant("nadam-clip", |_| of(Nadam::keras(0.003)).global_clipnorm(1.0)),
+        contestant("radam", |_| of(RectifiedAdam::new(0.005))),
+        contestant("radam-warmup", |n| of(RectifiedAdam::new(0.01).total_steps(n).min_lr(1e-5))),
+        contestant("novograd-plain", |_| of(NovoGrad::new(0.02))),
+        contestant("novograd-averaging", |_| of(NovoGrad::new(0.1).grad_averaging(true).weight_decay(1e-3))),
+        contestant("lookahead-sgd", |_| of(Lookahead::new(momentum()))),
+        contestant("ranger", |_| of(Lookahead::new(RectifiedAdam::new(0.01)))),
     ]
 }
 

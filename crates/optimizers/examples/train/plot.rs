@@ -25,13 +25,15 @@ const TEXT: RGBColor = RGBColor(60, 60, 60);
 const VISIBLE: Range<f64> = 1e-6..1e6;
 
 /// Colors that stay distinct with a color vision deficiency, after P. Tol, "Colour schemes", 2021.
-const COLORS: [RGBColor; 6] = [
+const COLORS: [RGBColor; 8] = [
     RGBColor(0, 119, 187),
     RGBColor(238, 119, 51),
     RGBColor(0, 153, 136),
     RGBColor(204, 51, 17),
     RGBColor(170, 68, 153),
     RGBColor(70, 70, 70),
+    RGBColor(170, 120, 20),
+    RGBColor(51, 187, 238),
 ];
 
 /// Lengths of dash and gap, once the colors are used up; the first lines are solid.

@@ -1,0 +1,194 @@
+//! Hyperparameters of Lookahead: ranges, defaults, configurations.
+
+mod any;
+mod inner;
+
+use std::ops::Bound;
+
+pub use any::register;
+use inner::Inner;
+use opt_core::{
+    Config, ConfigError, Fields, FromConfig, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval,
+    Registry, Scalar, UpdateRule, config, require,
+};
+
+/// Lookahead: after every k steps of a rule, the variables go part of the way back to where those steps began.
+///
+/// Less noise in the variables, and less care with the hyperparameters of the rule inside, for one array more per
+/// variable and almost no time.
+///
+/// ```text
+/// w := A(w, g)                  each step: the rule A
+/// s := s + alpha (w - s)        each k-th step, after A
+/// w := s
+/// ```
+///
+/// | symbol | field | default | range |
+/// |---|---|---|---|
+/// | A | [`new`](Self::new): `optimizer`, any rule, boxed or not | | |
+/// | k | [`sync_period`](Self::sync_period) | 6 | at least 1 |
+/// | alpha | [`slow_step_size`](Self::slow_step_size) | 0.5 | `(0, 1]` |
+///
+/// The slot `slow`, s, of the variable's shape, starts as a copy of w and comes before the slots of A. A slot of A that
+/// is called `slow`, too, is called `slow_2` outside: so in Lookahead around Lookahead, `slow` is always the outermost,
+/// the slowest. The learning rate is that of A, and so is everything that A does to it.
+///
+/// Steps are counted for all variables together: the first synchronisation is at step k. A variable without gradient
+/// in that step is not synchronised then, but at the next multiple of k at which it has one. With a sparse gradient
+/// all rows are synchronised, also those that it does not touch.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::{Error, Optimizer, UpdateRule, Variable};
+/// use opt_lookahead::Lookahead;
+/// use opt_sgd::Sgd;
+///
+/// fn trace(rule: impl UpdateRule<f64>) -> Result<Vec<f64>, Error> {
+///     let mut opt = Optimizer::new(rule).build()?;
+///     let mut w = [10.0];
+///     let mut step = || {
+///         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
+///         Ok(w[0])
+///     };
+///     (0..6).map(|_| step()).collect()
+/// }
+///
+/// let lookahead = Lookahead::new(Sgd::new(1.0)).sync_period(3).slow_step_size(0.5);
+/// assert_eq!(trace(lookahead)?, [9.0, 8.0, 8.5, 7.5, 6.5, 7.0]);
+///
+/// // Which is inside, and which is outside, matters.
+/// let (often, seldom) = (Lookahead::new(Sgd::new(1.0)).sync_period(2), Lookahead::new(Sgd::new(1.0)).sync_period(3));
+/// assert_eq!(trace(Lookahead::new(often).sync_period(3))?[5], 8.25);
+/// assert_eq!(trace(Lookahead::new(seldom).sync_period(2))?[5], 8.125);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// # Differences
+///
+/// * TensorFlow Addons takes any `sync_period` and `slow_step_size`, and fails in the middle of a step with a period of
+///   0; here they are checked before the first step.
+/// * TensorFlow Addons ignores the clips, the weight decay and the averages of an optimizer that it wraps. Here a
+///   configuration that asks for them inside is refused: they belong outside, to the engine.
+/// * With `alpha = 1`, s is w exactly, without a rounding; `k = 1` and `alpha = 1` together are A, bit for bit.
+/// * The paper's appendix also resets or interpolates what A remembers. Here, as in TensorFlow Addons, A keeps it.
+/// * timm makes s at the first synchronisation, which therefore does nothing. optax recomputes w and s in every step, so
+///   that a NaN in w reaches s at once; here s is touched in each k-th step only.
+///
+/// # References
+///
+/// * M. R. Zhang, J. Lucas, G. Hinton, J. Ba, "Lookahead optimizer: k steps forward, 1 step back", 2019,
+///   arXiv:1907.08610.
+#[derive(Debug, Clone)]
+pub struct Lookahead<R> {
+    pub(crate) inner: Inner<R>,
+    pub(crate) sync_period: u64,
+    pub(crate) slow_step_size: f64,
+}
+
+impl<R> Lookahead<R> {
+    /// Lookahead around a rule.
+    #[must_use]
+    pub fn new(rule: R) -> Self {
+        Self::around(Inner::new(rule))
+    }
+
+    fn around(inner: Inner<R>) -> Self {
+        Self { inner, sync_period: 6, slow_step_size: 0.5 }
+    }
+
+    /// Sets after how many steps the variables go back: at least 1.
+    #[must_use]
+    pub fn sync_period(mut self, steps: u64) -> Self {
+        self.sync_period = steps;
+        self
+    }
+
+    /// Sets which part of the way forward stays, in `(0, 1]`; 1 goes all the way and never back.
+    #[must_use]
+    pub fn slow_step_size(mut self, slow_step_size: f64) -> Self {
+        self.slow_step_size = slow_step_size;
+        self
+    }
+
+    /// The rule inside.
+    #[must_use]
+    pub fn get_ref(&self) -> &R {
+        &self.inner.rule
+    }
+
+    /// Gives the rule inside back.
+    #[must_use]
+    pub fn into_inner(self) -> R {
+        self.inner.rule
+    }
+
+    pub(crate) fn check(&self) -> Result<(), HyperparameterError> {
+        require("sync_period", self.sync_period as f64, 1.0..)?;
+        require("slow_step_size", self.slow_step_size, (Bound::Excluded(0.0), Bound::Included(1.0)))
+    }
+
+    pub(crate) fn fields<T: Scalar>(&self) -> Result<Config, ConfigError>
+    where
+        R: UpdateRule<T>,
+    {
+        Ok(config([
+            ("optimizer", self.inner.write()?),
+            ("sync_period", self.sync_period.into()),
+            ("slow_step_size", self.slow_step_size.into()),
+        ]))
+    }
+
+    /// Reads all fields, the rule inside by `read`.
+    fn from_fields<T: Scalar>(
+        fields: &mut Fields<'_>,
+        registry: &Registry<T>,
+        read: impl FnOnce(&mut Fields<'_>) -> Result<R, ConfigError>,
+    ) -> Result<Self, ConfigError>
+    where
+        R: UpdateRule<T>,
+    {
+        const RULE: &str = "optimizer";
+        let class_name = fields.class_name().to_owned();
+        let inner = fields.take(RULE).ok_or(ConfigError::MissingKey { class_name, key: RULE.to_owned() })?;
+        let lookahead = Self::around(Inner::read(&inner, registry, read)?);
+        Ok(lookahead
+            .sync_period(fields.u64_or("sync_period", 6)?)
+            .slow_step_size(fields.f64_or("slow_step_size", 0.5)?))
+    }
+}
+
+impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
+    const CLASS_NAME: &'static str = "Lookahead";
+
+    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
+        HyperparameterSpec {
+            name: "optimizer",
+            kind: HyperparameterKind::Rule,
+            default: None,
+            meaning: "the rule inside, A",
+        },
+        HyperparameterSpec {
+            name: "sync_period",
+            kind: HyperparameterKind::Integer(1),
+            default: Some("6"),
+            meaning: "steps from one synchronisation to the next, k",
+        },
+        HyperparameterSpec {
+            name: "slow_step_size",
+            kind: HyperparameterKind::Number(Interval::UNIT_ABOVE_ZERO),
+            default: Some("0.5"),
+            meaning: "which part of the way forward stays, alpha",
+        },
+    ];
+
+    fn from_config(fields: &mut Fields<'_>, registry: &Registry<T>) -> Result<Self, ConfigError> {
+        Self::from_fields(fields, registry, |inner| {
+            let found = inner.class_name();
+            if found != R::CLASS_NAME {
+                return Err(ConfigError::OtherClass { found: found.to_owned(), expected: R::CLASS_NAME });
+            }
+            R::from_config(inner, registry)
+        })
+    }
+}

@@ -1,0 +1,92 @@
+//! The rule inside a wrapper, with its configuration.
+
+use opt_core::{Config, ConfigError, Envelope, Fields, Registry, Scalar, UpdateRule};
+use serde_json::Value;
+
+/// Keys of an optimizer that change nothing for a rule inside another one.
+const WITHOUT_MEANING: [&str; 5] =
+    ["name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency"];
+
+/// Keys that ask something of the engine, which is outside; accepted as long as they ask for nothing.
+const ENGINE: [&str; 10] = [
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "weight_decay",
+    "decoupled_weight_decay",
+    "exclude_from_weight_decay",
+    "use_ema",
+    "non_finite",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+];
+
+/// A rule, and what its configuration said besides the rule's own fields.
+#[derive(Debug, Clone)]
+pub(crate) struct Inner<R> {
+    pub(crate) rule: R,
+    envelope: Envelope,
+}
+
+impl<R> Inner<R> {
+    pub(super) fn new(rule: R) -> Self {
+        Self { rule, envelope: Envelope::default() }
+    }
+
+    /// Reads a serialised optimizer, its rule by `read`.
+    pub(super) fn read<T: Scalar>(
+        serialised: &Value,
+        registry: &Registry<T>,
+        read: impl FnOnce(&mut Fields<'_>) -> Result<R, ConfigError>,
+    ) -> Result<Self, ConfigError>
+    where
+        R: UpdateRule<T>,
+    {
+        let (class_name, config, mut envelope) = Envelope::open(serialised)?;
+        let mut fields = registry.fields(&class_name, config.clone());
+        let rule = read(&mut fields)?;
+        fields.keep(&mut envelope, &WITHOUT_MEANING);
+        // What the rule has read, like a weight decay of its own, is none of the engine's.
+        for key in ENGINE.into_iter().filter(|key| fields.contains(key)).collect::<Vec<_>>() {
+            require_nothing(&class_name, key, &config[key])?;
+            fields.keep(&mut envelope, &[key]);
+        }
+        fields.finish()?;
+
+        let mut inner = Self { rule, envelope };
+        if let Ok(written) = inner.fields() {
+            inner.envelope.remember_absent(&config, written);
+        }
+        Ok(inner)
+    }
+
+    /// The reverse of [`read`](Self::read).
+    pub(super) fn write<T: Scalar>(&self) -> Result<Value, ConfigError>
+    where
+        R: UpdateRule<T>,
+    {
+        Ok(self.envelope.wrap(self.rule.class_name(), self.fields()?))
+    }
+
+    fn fields<T: Scalar>(&self) -> Result<Config, ConfigError>
+    where
+        R: UpdateRule<T>,
+    {
+        let mut fields = self.rule.config()?;
+        fields.insert("name".to_owned(), self.rule.class_name().into());
+        Ok(fields)
+    }
+}
+
+/// Refuses what the engine would have to do, but only outside.
+fn require_nothing(class_name: &str, key: &str, value: &Value) -> Result<(), ConfigError> {
+    match value {
+        Value::Null | Value::Bool(false) => Ok(()),
+        other => Err(ConfigError::WrongType {
+            class_name: class_name.to_owned(),
+            key: key.to_owned(),
+            found: other.to_string(),
+            expected: "null inside another optimizer, which alone can have it".to_owned(),
+        }),
+    }
+}

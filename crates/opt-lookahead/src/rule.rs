@@ -1,0 +1,136 @@
+//! The formula of Lookahead.
+
+use opt_core::{
+    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotInit,
+    SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
+};
+
+use crate::config::Lookahead;
+
+/// The slot of the slow weights, s.
+const SLOW: &str = "slow";
+
+/// Goes part of the way. The gradient has had its say in the rule inside.
+fn blend<E: Real>(alpha: &E, w: E, _g: E, [s]: [E; 1]) -> (E, [E; 1]) {
+    let s = s + *alpha * (w - s);
+    (s, [s])
+}
+
+/// Goes all the way: alpha = 1, but `s + (w - s)` would round.
+fn copy<E: Real>((): &(), w: E, _g: E, [_s]: [E; 1]) -> (E, [E; 1]) {
+    (w, [w])
+}
+
+/// What happens to a block after the rule inside.
+#[derive(Debug, Clone, Copy)]
+enum Sync {
+    NotNow,
+    Blend { alpha: f64 },
+    Copy,
+}
+
+struct Steps<'a, T> {
+    inner: Box<dyn Kernel<T> + 'a>,
+    sync: Sync,
+}
+
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+impl<T: Scalar> Kernel<T> for Steps<'_, T> {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+        self.inner.begin_variable(variable, scalars)
+    }
+
+    fn update(&self, mut block: Block<'_, T>) {
+        if block.gradient.is_some() || self.inner.visits_untouched_rows() {
+            self.inner.update(block.with_slots(1..));
+        }
+        match self.sync {
+            Sync::NotNow => {}
+            Sync::Blend { alpha } => block.elementwise(SparseUpdate::Dense, &T::literal(alpha), blend),
+            Sync::Copy => block.elementwise(SparseUpdate::Dense, &(), copy),
+        }
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        !matches!(self.sync, Sync::NotNow) || self.inner.visits_untouched_rows()
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
+    fn class_name(&self) -> &str {
+        "Lookahead"
+    }
+
+    fn learning_rate(&self) -> &LearningRate {
+        self.inner.rule.learning_rate()
+    }
+
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        self.inner.rule.learning_rate_mut()
+    }
+
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        self.inner.rule.learning_rate_at(step)
+    }
+
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        self.check()?;
+        self.inner.rule.validate()
+    }
+
+    fn slots(&self) -> Vec<SlotSpec> {
+        let mut slots = vec![SlotSpec::copy_of_variable(SLOW)];
+        for slot in self.inner.rule.slots() {
+            let slot = free_name(&slots, slot.name()).map_or(slot.clone(), |name| renamed(&slot, name));
+            slots.push(slot);
+        }
+        slots
+    }
+
+    fn needs_gradient_norm(&self) -> bool {
+        self.inner.rule.needs_gradient_norm()
+    }
+
+    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
+        let (k, alpha) = (self.sync_period, self.slow_step_size);
+        let sync = match step.number().is_multiple_of(k) {
+            false => Sync::NotNow,
+            true if alpha == 1.0 => Sync::Copy,
+            true => Sync::Blend { alpha },
+        };
+        Box::new(Steps { inner: self.inner.rule.begin_step(step, shared), sync })
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.fields()
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Legacy
+    }
+
+    fn weights_order(&self) -> WeightsOrder {
+        self.inner.rule.weights_order()
+    }
+}
+
+/// The first free one of `slow_2`, `slow_3`, ... if a name is taken; only `slow` and its followers can be.
+fn free_name(slots: &[SlotSpec], name: &str) -> Option<String> {
+    let taken = |name: &str| slots.iter().any(|slot| slot.name() == name);
+    let mut names = (2..).map(|number| format!("{SLOW}_{number}")).filter(|name| !taken(name));
+    if taken(name) { names.next() } else { None }
+}
+
+/// The same slot by another name.
+fn renamed(slot: &SlotSpec, name: String) -> SlotSpec {
+    match slot.init() {
+        SlotInit::Zeros => SlotSpec::zeros(name),
+        SlotInit::Ones => SlotSpec::ones(name),
+        SlotInit::Copy => SlotSpec::copy_of_variable(name),
+        SlotInit::Scalar(initial) => SlotSpec::scalar(name, initial),
+        SlotInit::Shared(initial) => SlotSpec::shared(name, initial),
+        // A kind that is not known yet keeps its name, and the engine refuses a name that is given twice.
+        _ => slot.clone(),
+    }
+}

@@ -1,0 +1,203 @@
+//! Lookahead keeps every law around every rule, repeats every recorded run, and agrees with the textbook.
+
+use opt_conformance::golden::File;
+use opt_conformance::laws::Subject;
+use opt_conformance::problem::Problem;
+use opt_conformance::replay::Registries;
+use opt_conformance::textbook::{self, Formula, Naive};
+use opt_conformance::{Verdict, conformance, golden_folder, replay};
+use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, WeightValue};
+use opt_lookahead::Lookahead;
+use opt_nadam::Nadam;
+use opt_novograd::NovoGrad;
+use opt_radam::RectifiedAdam;
+use opt_schedules::CosineDecay;
+use opt_sgd::Sgd;
+use proptest::prelude::*;
+
+mod laws {
+    use super::*;
+
+    conformance! {
+        class: Lookahead<Sgd>,
+        variants: {
+            defaults: Lookahead::new(Sgd::new(0.125)),
+            momentum: Lookahead::new(Sgd::new(CosineDecay::new(0.25, 9)).momentum(0.875)).sync_period(3).slow_step_size(0.75),
+            legacy: Lookahead::new(Sgd::new(0.125).momentum(0.875).legacy().decay(0.25)).sync_period(2).slow_step_size(0.25),
+            all_the_way: Lookahead::new(Sgd::new(0.125).momentum(0.875).nesterov(true)).sync_period(1).slow_step_size(1.0),
+            nested: Lookahead::new(Lookahead::new(Sgd::new(0.125).momentum(0.5)).sync_period(2)).sync_period(3),
+        },
+        // Several classes: see `recorded_runs_around_every_rule`.
+        golden: [],
+        laws: [
+            configurations_come_back,
+            duplicate_rows_are_summed,
+            f32_follows_f64,
+            finite_stays_finite,
+            full_sparse_gradients_are_dense,
+            missing_gradients_leave_alone,
+            order_does_not_matter,
+            rejected_steps_leave_no_trace,
+            restoring_continues,
+            scattered_memory_does_not_matter,
+            skipped_steps_leave_no_trace,
+            splitting_changes_nothing,
+            state_is_as_declared,
+            threads_do_not_matter,
+            transposed_memory_does_not_matter,
+        ],
+    }
+}
+
+// What depends on the rule inside is tested in its own crate: how closely 32 bits follow 64, large and small gradients,
+// and whether a variable is more than its elements. What Lookahead has to keep of the others is here.
+mod laws_around {
+    use super::*;
+
+    conformance! {
+        class: Lookahead<Nadam>,
+        variants: {
+            nadam: Lookahead::new(Nadam::new(0.0625).schedule_decay(0.25)).sync_period(3),
+            keras_nadam: Lookahead::new(Nadam::keras(0.0625)).sync_period(3),
+            ranger: Lookahead::new(RectifiedAdam::new(0.0625).beta_2(0.9375).weight_decay(0.0625).total_steps(9)).sync_period(4),
+            novograd: Lookahead::new(NovoGrad::new(0.0625).grad_averaging(true).amsgrad(true)).sync_period(3).slow_step_size(0.25),
+        },
+        golden: [],
+        laws: [
+            configurations_come_back,
+            missing_gradients_leave_alone,
+            order_does_not_matter,
+            rejected_steps_leave_no_trace,
+            restoring_continues,
+            scattered_memory_does_not_matter,
+            skipped_steps_leave_no_trace,
+            state_is_as_declared,
+            threads_do_not_matter,
+        ],
+    }
+}
+
+fn registry<T: Scalar>() -> Registry<T> {
+    let mut registry = Registry::new();
+    opt_schedules::register(registry.schedules_mut());
+    registry.register::<Sgd>().register::<Nadam>().register::<RectifiedAdam>().register::<NovoGrad>();
+    opt_lookahead::register(&mut registry);
+    registry
+}
+
+#[test]
+fn recorded_runs_around_every_rule() {
+    let registries = Registries { float32: registry(), float64: registry() };
+    let cases = File::read(&golden_folder().join("lookahead.json")).unwrap().cases;
+    assert_eq!(cases.len(), 12);
+    for case in cases {
+        assert_eq!(replay(&case, &registries), Verdict::Passed, "{}", case.name());
+    }
+}
+
+/// With k = 1 and alpha = 1, Lookahead is the rule inside: the same bits in variables, slots and shared numbers.
+fn is_its_inner_rule<R: Subject>(rule: &R) {
+    fn check<R: Subject + FromConfig<T>, T: Scalar>(rule: &R) {
+        fn around<R: UpdateRule<T>, T: Scalar>(rule: R) -> OptimizerBuilder<R, T> {
+            let builder = Optimizer::new(rule).global_clipnorm(2.0).weight_decay(0.0625);
+            builder.ema(Ema::new(0.75).overwrite_every(4))
+        }
+        let problem = Problem::varied(16, 12);
+        let lookahead = Lookahead::new(rule.clone()).sync_period(1).slow_step_size(1.0);
+        let (mut inner, mut outer) = (around(rule.clone()).build().unwrap(), around(lookahead).build().unwrap());
+        let (mut want, mut got) = (problem.start::<T>(), problem.start::<T>());
+        for number in 0..problem.steps.len() {
+            problem.step(number, &mut inner, &mut want).unwrap();
+            problem.step(number, &mut outer, &mut got).unwrap();
+            assert_eq!(got.bits(), want.bits(), "step {number}, {:?}", T::DTYPE);
+        }
+        // By value: a slot of the inner rule may have another name outside.
+        let others = outer.weights().into_iter().filter(|weight| !weight.name.ends_with("/slow"));
+        let others: Vec<WeightValue<T>> = others.map(WeightValue::from).collect();
+        let own: Vec<WeightValue<T>> = inner.weights().into_iter().map(WeightValue::from).collect();
+        assert_eq!(others, own, "{:?}", T::DTYPE);
+    }
+    check::<R, f32>(rule);
+    check::<R, f64>(rule);
+}
+
+#[test]
+fn one_step_all_the_way_is_the_inner_rule() {
+    is_its_inner_rule(&Sgd::new(0.125));
+    is_its_inner_rule(&Sgd::new(0.125).momentum(0.875));
+    is_its_inner_rule(&Sgd::new(0.125).momentum(0.875).nesterov(true).legacy());
+    is_its_inner_rule(&Nadam::new(0.125));
+    is_its_inner_rule(&Nadam::keras(0.125));
+    is_its_inner_rule(&RectifiedAdam::new(0.125).amsgrad(true).weight_decay(0.125));
+    is_its_inner_rule(&NovoGrad::new(0.125).amsgrad(true).grad_averaging(true));
+    is_its_inner_rule(&Lookahead::new(Sgd::new(0.125).momentum(0.5)).sync_period(2));
+}
+
+/// Runs the engine beside naive loops.
+fn agree<R: UpdateRule<f64>>(
+    problem: &Problem,
+    builder: OptimizerBuilder<R, f64>,
+    naive: &Naive,
+    eta: f64,
+    formula: &mut dyn Formula,
+) -> Result<(), TestCaseError> {
+    let mut opt = builder.build().unwrap();
+    let mut variables = problem.start::<f64>();
+    for (number, want) in naive.run(problem, |_| eta, formula).iter().enumerate() {
+        problem.step(number, &mut opt, &mut variables).unwrap();
+        for (name, got) in &variables.0 {
+            let far = got.iter().zip(&want[name]).find(|(got, want)| {
+                let close = (*got - *want).abs() <= 1e-13 * want.abs().max(1.0);
+                !close
+            });
+            prop_assert!(far.is_none(), "step {number}: {name}: {far:?}");
+        }
+    }
+    Ok(())
+}
+
+proptest! {
+    /// Engine and rule together agree with naive loops, whatever the options.
+    #[test]
+    fn the_textbook_agrees(
+        seed in any::<u64>(),
+        eta in 0.0..1.0_f64,
+        mu in prop_oneof![Just(0.0), 0.0..=1.0_f64],
+        lazy in any::<bool>(),
+        [k, outer_k] in [1..5_u64, 1..5_u64],
+        alpha in 0.01..=1.0_f64,
+        outer_alpha in prop_oneof![Just(1.0), 0.01..=1.0_f64],
+        clipnorm in proptest::option::of(0.1..4.0_f64),
+        decay in proptest::option::of(0.0..0.5_f64),
+        ema in proptest::option::of((0.0..=1.0_f64, 1..4_u64)),
+    ) {
+        fn engine<R: UpdateRule<f64>>(rule: R, naive: &Naive) -> OptimizerBuilder<R, f64> {
+            let mut builder = Optimizer::new(rule);
+            if let Some(limit) = naive.clipnorm {
+                builder = builder.clipnorm(limit);
+            }
+            if let Some(rate) = naive.weight_decay {
+                builder = builder.weight_decay(rate).exclude_from_weight_decay(Exclude::names(["v3"]));
+            }
+            if let Some((momentum, Some(steps))) = naive.ema {
+                builder = builder.ema(Ema::new(momentum).overwrite_every(steps));
+            }
+            builder
+        }
+        let problem = Problem::varied(seed, 9);
+        let sgd = Sgd::new(eta).momentum(mu);
+        let sgd = if lazy { sgd.legacy() } else { sgd };
+        let lookahead = Lookahead::new(sgd).sync_period(k).slow_step_size(alpha);
+        let nested = Lookahead::new(lookahead.clone()).sync_period(outer_k).slow_step_size(outer_alpha);
+        let formula = || {
+            let sgd = textbook::Sgd { mu, lazy, ..textbook::Sgd::default() };
+            textbook::Lookahead::new(sgd, k, alpha, &problem)
+        };
+        let ema = ema.map(|(momentum, steps)| (momentum, Some(steps)));
+        let excluded = vec!["v3".to_owned()];
+        let naive = Naive { clipnorm, weight_decay: decay, excluded, ema, ..Naive::default() };
+        agree(&problem, engine(lookahead, &naive), &naive, eta, &mut formula())?;
+        let mut around = textbook::Lookahead::new(formula(), outer_k, outer_alpha, &problem);
+        agree(&problem, engine(nested, &naive), &naive, eta, &mut around)?;
+    }
+}

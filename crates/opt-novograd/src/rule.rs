@@ -1,0 +1,160 @@
+//! The formula of NovoGrad.
+
+use opt_core::{
+    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
+    SparseUpdate, Step, UpdateRule, VariableStep,
+};
+
+use crate::config::NovoGrad;
+
+/// Only touched rows change.
+const SPARSE: SparseUpdate = SparseUpdate::Rows;
+
+/// What is the same for all elements of a variable in a step.
+#[derive(Debug, Clone, Copy)]
+struct Coefficients<E> {
+    beta_1: E,
+    /// How u enters m: times -eta, or as it is if the learning rate is outside.
+    into_m: E,
+    /// How m enters w: as it is, or times -eta if the learning rate is outside; bias corrected.
+    out_of_m: E,
+    /// Weight decay.
+    lambda: E,
+    /// Weight decay times learning rate.
+    eta_lambda: E,
+    /// 1 - beta_1 with gradient averaging, else 1.
+    gain: E,
+    /// The denominator.
+    d: E,
+}
+
+/// Normalisation and weight decay inside the moment.
+fn inside<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+    let u = g / k.d + k.lambda * w;
+    let m = k.beta_1 * m + k.into_m * (k.gain * u);
+    (w + k.out_of_m * m, [m])
+}
+
+/// Normalisation and weight decay outside the moment.
+fn outside<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
+    let m = k.beta_1 * m + k.into_m * (k.gain * g);
+    (w + (k.out_of_m * m / k.d - k.eta_lambda * w), [m])
+}
+
+/// A step over all variables.
+#[derive(Debug)]
+struct NovoGradStep<'a> {
+    rule: &'a NovoGrad,
+    /// Learning rate.
+    eta: f64,
+    /// 1 / (1 - beta_1^t), or 1.
+    m_correction: f64,
+    /// 1 / (1 - beta_2^t), or 1.
+    v_correction: f64,
+}
+
+impl<'a> NovoGradStep<'a> {
+    fn new(rule: &'a NovoGrad, step: &Step) -> Self {
+        let t = step.number() as f64;
+        let correction = |beta: f64| if rule.bias_correction { 1.0 / (1.0 - beta.powf(t)) } else { 1.0 };
+        Self {
+            rule,
+            eta: step.learning_rate,
+            m_correction: correction(rule.beta_1),
+            v_correction: correction(rule.beta_2),
+        }
+    }
+
+    fn coefficients<T: Scalar>(&self, [d, gain, ..]: Locals) -> Coefficients<T> {
+        let rule = self.rule;
+        let (into_m, out_of_m) = if rule.learning_rate_outside { (1.0, -self.eta) } else { (-self.eta, 1.0) };
+        let d = T::literal(d);
+        Coefficients {
+            beta_1: T::literal(rule.beta_1),
+            into_m: T::literal(into_m),
+            out_of_m: T::literal(out_of_m * self.m_correction),
+            lambda: T::literal(rule.weight_decay),
+            eta_lambda: T::literal(self.eta * rule.weight_decay),
+            gain: T::literal(gain),
+            // Only for epsilon = 0, where no gradient has been large enough for its square: 0/0 is to be 0.
+            d: if d == T::zero() { T::literal(f64::INFINITY) } else { d },
+        }
+    }
+}
+
+impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+        let Self { rule, v_correction, .. } = *self;
+        let s = variable.gradient_square_sum.expect("the rule needs the norm of gradients");
+
+        let v = scalars[0];
+        let unseen = v == 0.0;
+        let v = if unseen && !rule.init_zero { s } else { rule.beta_2 * v + (1.0 - rule.beta_2) * s };
+        scalars[0] = v;
+        let v = if rule.amsgrad {
+            scalars[1] = Real::max(scalars[1], v);
+            scalars[1]
+        } else {
+            v
+        };
+        let d = (v * v_correction + rule.epsilon_root).sqrt() + rule.epsilon;
+
+        let averages = rule.grad_averaging && (rule.average_first_step || !unseen);
+        [d, if averages { 1.0 - rule.beta_1 } else { 1.0 }, 0.0, 0.0]
+    }
+
+    fn update(&self, block: Block<'_, T>) {
+        let k = self.coefficients(*block.locals);
+        if self.rule.reg_inside_moment {
+            block.elementwise(SPARSE, &k, inside);
+        } else {
+            block.elementwise(SPARSE, &k, outside);
+        }
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        SPARSE != SparseUpdate::Rows
+    }
+}
+
+impl<T: Scalar> UpdateRule<T> for NovoGrad {
+    fn class_name(&self) -> &str {
+        "NovoGrad"
+    }
+
+    fn learning_rate(&self) -> &LearningRate {
+        &self.learning_rate
+    }
+
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        &mut self.learning_rate
+    }
+
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        self.check()
+    }
+
+    fn slots(&self) -> Vec<SlotSpec> {
+        let mut slots = vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)];
+        if self.amsgrad {
+            slots.push(SlotSpec::scalar("vhat", 0.0));
+        }
+        slots
+    }
+
+    fn needs_gradient_norm(&self) -> bool {
+        true
+    }
+
+    fn begin_step<'a>(&'a self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
+        Box::new(NovoGradStep::new(self, step))
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.fields()
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Legacy
+    }
+}

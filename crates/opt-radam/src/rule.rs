@@ -1,0 +1,224 @@
+//! The formula of RectifiedAdam.
+
+use opt_core::{
+    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec,
+    SparseUpdate, Step, UpdateRule,
+};
+
+use crate::config::{EpsilonPlacement, RectifiedAdam};
+
+/// What is the same for all elements of a step.
+#[derive(Debug, Clone, Copy)]
+struct Coefficients<E> {
+    /// Learning rate.
+    eta: E,
+    beta_1: E,
+    one_minus_beta_1: E,
+    beta_2: E,
+    one_minus_beta_2: E,
+    /// From m to m with its bias corrected.
+    m_correction: E,
+    /// From v to v with its bias corrected.
+    v_correction: E,
+    /// Rectification; none in a step of momentum alone.
+    r: Option<E>,
+    epsilon: E,
+    epsilon_root: E,
+    /// Weight decay, decoupled from the gradient.
+    lambda: E,
+    /// Weight decay, coupled to the gradient.
+    coupled_lambda: E,
+}
+
+fn element<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+    let [m, v] = moments(k, w, g, [m, v]);
+    (w - k.eta * direction(k, w, m, v), [m, v])
+}
+
+fn amsgrad<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v, v_max]: [E; 3]) -> (E, [E; 3]) {
+    let [m, v] = moments(k, w, g, [m, v]);
+    let v_max = v_max.max(v);
+    (w - k.eta * direction(k, w, m, v_max), [m, v, v_max])
+}
+
+fn moments<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
+    let g = g + k.coupled_lambda * w;
+    [k.beta_1 * m + k.one_minus_beta_1 * g, k.beta_2 * v + k.one_minus_beta_2 * g * g]
+}
+
+fn direction<E: Real>(k: &Coefficients<E>, w: E, m: E, v: E) -> E {
+    let m_hat = k.m_correction * m;
+    let u = match k.r {
+        Some(r) => r * m_hat / ((k.v_correction * v + k.epsilon_root).sqrt() + k.epsilon),
+        None => m_hat,
+    };
+    u + k.lambda * w
+}
+
+/// `1 - beta^t`, to the last bits also where beta is close to 1.
+fn one_minus_power(beta: f64, t: f64) -> f64 {
+    -(t * beta.ln()).exp_m1()
+}
+
+impl RectifiedAdam {
+    /// `rho_inf`, the limit of [`rho_at`](Self::rho_at): `2 / (1 - beta_2) - 1`.
+    #[must_use]
+    pub fn rho_inf(&self) -> f64 {
+        2.0 / (1.0 - self.beta_2) - 1.0
+    }
+
+    /// `rho_t`: how many gradients a plain average would hold that is as old as v is. `step` is counted from 0, so that
+    /// `t = step + 1`.
+    ///
+    /// It grows from 1 towards [`rho_inf`](Self::rho_inf).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let rule = opt_radam::RectifiedAdam::new(1e-3); // beta_2 = 0.999
+    /// for (step, rho) in [1.0, 1.9995, 2.9987, 3.9975, 4.9960, 5.9942].into_iter().enumerate() {
+    ///     assert!((rule.rho_at(step as u64) - rho).abs() < 5e-5);
+    /// }
+    /// ```
+    #[must_use]
+    pub fn rho_at(&self, step: u64) -> f64 {
+        let t = step as f64 + 1.0;
+        let power = (t * self.beta_2.ln()).exp();
+        self.rho_inf() - 2.0 * t * power / one_minus_power(self.beta_2, t)
+    }
+
+    /// `r_t`, by which a step is shortened while few gradients have been seen; `None` in a step of momentum alone.
+    /// `step` is counted from 0, so that `t = step + 1`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let rule = opt_radam::RectifiedAdam::new(1e-3); // beta_2 = 0.999
+    /// assert_eq!(rule.rectification_at(4), None);
+    /// assert!((rule.rectification_at(5).unwrap() - 0.025821).abs() < 5e-7);
+    /// assert!((rule.rectification_at(4_999).unwrap() - 0.982878).abs() < 5e-7);
+    /// ```
+    #[must_use]
+    pub fn rectification_at(&self, step: u64) -> Option<f64> {
+        let (rho, rho_inf) = (self.rho_at(step), self.rho_inf());
+        let square = (rho - 4.0) / (rho_inf - 4.0) * ((rho - 2.0) / (rho_inf - 2.0)) * (rho_inf / rho);
+        self.reaches_threshold(rho).then(|| square.sqrt())
+    }
+
+    pub(crate) fn reaches_threshold(&self, rho: f64) -> bool {
+        if self.strict_threshold { rho > self.sma_threshold } else { rho >= self.sma_threshold }
+    }
+
+    /// Warmup to `eta`, then decay to `min_lr`; `step` is counted from 0.
+    fn warmed_up(&self, eta: f64, step: u64) -> f64 {
+        if self.total_steps == 0 {
+            return eta;
+        }
+        let t = step as f64 + 1.0;
+        let warmup_steps = self.total_steps as f64 * self.warmup_proportion;
+        if t <= warmup_steps {
+            return eta * t / warmup_steps;
+        }
+        let decay_steps = (self.total_steps as f64 - warmup_steps).max(1.0);
+        // As an interpolation it never passes its end: a learning rate must not come out below 0.
+        let way = (t - warmup_steps).min(decay_steps) / decay_steps;
+        eta * (1.0 - way) + self.min_lr * way
+    }
+
+    fn coefficients<E: Scalar>(&self, step: &Step) -> Coefficients<E> {
+        let t = step.number() as f64;
+        let m_correction = one_minus_power(self.beta_1, t).recip();
+        let v_correction = one_minus_power(self.beta_2, t).recip();
+        let r = self.rectification_at(step.iteration);
+        // Where epsilon is added to the root of v as it is, the correction of v moves into r.
+        let (r, v_correction) = match self.epsilon_placement {
+            EpsilonPlacement::AfterCorrection => (r, v_correction),
+            EpsilonPlacement::BeforeCorrection => (r.map(|r| r / v_correction.sqrt()), 1.0),
+        };
+        let weight_decay = self.weight_decay.at(step.iteration);
+        let (lambda, coupled_lambda) =
+            if self.coupled_weight_decay { (0.0, weight_decay) } else { (weight_decay, 0.0) };
+        Coefficients {
+            eta: E::literal(step.learning_rate),
+            beta_1: E::literal(self.beta_1),
+            one_minus_beta_1: E::literal(1.0 - self.beta_1),
+            beta_2: E::literal(self.beta_2),
+            one_minus_beta_2: E::literal(1.0 - self.beta_2),
+            m_correction: E::literal(m_correction),
+            v_correction: E::literal(v_correction),
+            r: r.map(E::literal),
+            // The smallest number stands for an epsilon of 0: an element without gradients so far is not 0/0.
+            epsilon: E::literal(self.epsilon).max(E::SMALLEST),
+            epsilon_root: E::literal(self.epsilon_root),
+            lambda: E::literal(lambda),
+            coupled_lambda: E::literal(coupled_lambda),
+        }
+    }
+}
+
+/// A step with its coefficients.
+struct Rectified<E> {
+    touched: Coefficients<E>,
+    /// For rows that a sparse gradient does not touch: weight decay is no business of theirs, not even in m and v.
+    untouched: Coefficients<E>,
+    amsgrad: bool,
+}
+
+impl<T: Scalar> Kernel<T> for Rectified<T> {
+    fn update(&self, block: Block<'_, T>) {
+        let k = if block.gradient.is_some() { &self.touched } else { &self.untouched };
+        if self.amsgrad {
+            block.elementwise(SparseUpdate::Moments, k, amsgrad);
+        } else {
+            block.elementwise(SparseUpdate::Moments, k, element);
+        }
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
+    fn class_name(&self) -> &str {
+        "RectifiedAdam"
+    }
+
+    fn learning_rate(&self) -> &LearningRate {
+        &self.learning_rate
+    }
+
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        &mut self.learning_rate
+    }
+
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        self.warmed_up(self.learning_rate.at(step), step)
+    }
+
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        self.check()
+    }
+
+    fn slots(&self) -> Vec<SlotSpec> {
+        let mut slots = vec![SlotSpec::zeros("m"), SlotSpec::zeros("v")];
+        if self.amsgrad {
+            slots.push(SlotSpec::zeros("vhat"));
+        }
+        slots
+    }
+
+    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+        let touched = self.coefficients(step);
+        let untouched = Coefficients { coupled_lambda: T::literal(0.0), ..touched };
+        Box::new(Rectified { touched, untouched, amsgrad: self.amsgrad })
+    }
+
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.fields()
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Legacy
+    }
+}
