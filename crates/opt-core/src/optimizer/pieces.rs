@@ -344,3 +344,35 @@ impl<T: Scalar> Stages<'_, '_, T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Runs cover every element of the piece once, in order; touched rows get their values, no others do.
+        #[test]
+        fn runs_cover_all_rows(touched in proptest::collection::btree_set(0..40_usize, 0..40), first in 0..9_usize, width in 1..4_usize) {
+            let rows: Vec<usize> = touched.iter().map(|row| row + first).collect();
+            let mut next = 0;
+            let mut seen = BTreeSet::new();
+            for (range, values) in runs(&rows, first, 40, width) {
+                prop_assert_eq!(range.start, next);
+                prop_assert!(range.end > range.start);
+                next = range.end;
+                for element in range.clone() {
+                    let row = element / width;
+                    let at = values.map(|start| start + element - range.start);
+                    let place = rows.binary_search(&(row + first)).ok();
+                    prop_assert_eq!(at, place.map(|place| place * width + element % width));
+                    seen.insert(row);
+                }
+            }
+            prop_assert_eq!((next, seen.len()), (40 * width, 40));
+        }
+    }
+}
