@@ -181,6 +181,23 @@ fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
     }
 }
 
+/// In any part of a large gradient, and by the indices of the variable, whatever its layout.
+#[test]
+fn non_finite_gradients_are_found_wherever_they_are() {
+    let found = |value: &mut Array2<f64>, gradient: &Array2<f64>| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).non_finite(NonFinite::SkipStep).build().unwrap();
+        opt.apply_gradients([Variable::new("w", value).gradient(gradient)]).unwrap().non_finite.map(|found| found.index)
+    };
+    for bad in [[0, 5], [350, 0], [699, 299]] {
+        let mut gradient = Array2::zeros((700, 300));
+        gradient[bad] = f64::NAN;
+        assert_eq!(found(&mut Array2::zeros((700, 300)), &gradient), Some(bad.to_vec()));
+    }
+    let mut gradient = Array2::zeros((2, 3));
+    gradient[[1, 2]] = f64::INFINITY;
+    assert_eq!(found(&mut Array2::zeros((3, 2)).reversed_axes(), &gradient), Some(vec![1, 2]));
+}
+
 /// Norms do not overflow and factors do not underflow, in neither type.
 #[test]
 fn huge_gradients_are_clipped_and_not_lost() {
@@ -199,6 +216,8 @@ fn huge_gradients_are_clipped_and_not_lost() {
     };
     close(&clipped(Optimizer::new(Sgd::new(1.0)).clipnorm(1.0)), &[-0.6, 0.8]);
     close(&clipped(Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
+    let both = Optimizer::new(Sgd::new(1.0).legacy()).clipvalue(1e200).clipnorm(1.0);
+    close(&clipped(both), &[-0.5_f64.sqrt(), 0.5_f64.sqrt()]);
 }
 
 /// Each gradient is finite, and so is its norm; all together are not.
