@@ -146,6 +146,20 @@ fn learning_rates_that_are_none() {
 }
 
 #[test]
+fn a_step_counter_that_cannot_go_on() {
+    let (mut opt, mut known) = stepped();
+    let mut weights = opt.weights();
+    weights[0].value = opt_core::WeightValue::Iterations(u64::MAX);
+    opt.set_weights(weights.clone()).unwrap();
+    let before = known.clone();
+    let Err(Error::Hyperparameter(error)) = opt.apply_gradients([Variable::new("known", &mut known).gradient(&before)])
+    else {
+        panic!("the counter wrapped around")
+    };
+    assert_eq!((error.name.as_str(), &known, opt.weights()), ("iterations", &before, weights));
+}
+
+#[test]
 fn a_rule_with_other_slots() {
     let (mut opt, _) = stepped();
     assert!(matches!(opt.set_rule(Sgd::new(0.5)), Err(Error::Slots { rule, .. }) if rule == "SGD"));

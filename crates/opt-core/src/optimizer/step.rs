@@ -6,12 +6,15 @@ use super::pieces::{Buffers, Piece, Plan};
 use super::resolve::{Input, resolve};
 use super::sparse::UniqueRows;
 use crate::clip::{clip_factor, global_clip_factor};
-use crate::error::{Error, require};
+use crate::error::{Error, HyperparameterError, require};
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 use crate::rule::{Step, UpdateRule, VariableStep};
 use crate::stage::Transform;
 use crate::variable::Variable;
+
+/// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
+const LAST_ITERATION: u64 = u64::MAX - 2;
 
 /// Clipping of a whole step.
 struct Clipping {
@@ -27,6 +30,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<StepReport, Error> {
         self.ready()?;
+        if self.iterations >= LAST_ITERATION {
+            let (name, expected) = ("iterations".to_owned(), "a count that can go on".to_owned());
+            return Err(HyperparameterError { name, value: self.iterations as f64, expected }.into());
+        }
         let learning_rate = self.rule.learning_rate_at(self.iterations);
         require("learning_rate", learning_rate, 0.0..)?;
         let decay = self.weight_decay_at(learning_rate)?;
