@@ -159,7 +159,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             }
             None if new_names.insert(name.to_string()) => {
                 let shape = shape_of(&name, &value)?.into();
-                let axes = memory_order(&value).filter(|_| !is_sparse);
+                let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
                 (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes })))
             }
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
