@@ -35,6 +35,8 @@ enum State<'a, T> {
 struct Part<'a, T> {
     plan: Plan<T>,
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many slots there are.
+    count: usize,
     packed: Option<Box<Packed<'a>>>,
     average: &'a mut [T],
 }
@@ -181,6 +183,7 @@ impl<'a, T: Scalar> Rows<'a, T> {
 impl<'a, T: Scalar> Part<'a, T> {
     fn all_of(record: &'a mut Record<T>, plan: Plan<T>, pass: &Pass<'_, T>) -> Self {
         let noise = pass.noise(record).filter(|_| !record.packed.is_empty());
+        let count = record.arrays.len();
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
         for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
             *slot = array;
@@ -193,7 +196,7 @@ impl<'a, T: Scalar> Part<'a, T> {
             }
             Box::new(packed)
         });
-        Self { plan, slots, packed, average: record.average.as_deref_mut().unwrap_or_default() }
+        Self { plan, slots, count, packed, average: record.average.as_deref_mut().unwrap_or_default() }
     }
 
     /// Keeps the elements before `at`.
@@ -210,7 +213,7 @@ impl<'a, T: Scalar> Part<'a, T> {
             let Packed { places, noise, first, .. } = **packed;
             Box::new(Packed { slots, places, noise, first: first + at })
         });
-        Self { plan: self.plan, slots, packed, average: cut_off(&mut self.average, at) }
+        Self { plan: self.plan, slots, count: self.count, packed, average: cut_off(&mut self.average, at) }
     }
 
     fn run(
@@ -220,7 +223,7 @@ impl<'a, T: Scalar> Part<'a, T> {
         kernel: &dyn Kernel<T>,
         buffers: &mut Buffers<T>,
     ) {
-        let Self { plan, slots, packed, average } = self;
+        let Self { plan, slots, count, packed, average } = self;
         let len = value.len();
         let turn = packed.as_ref().map(|packed| packed.first);
         // How long the block is that starts at `at` and ends before `end`.
@@ -229,7 +232,8 @@ impl<'a, T: Scalar> Part<'a, T> {
             longest.min(end - at)
         };
         let packed = packed.as_deref_mut();
-        let mut stages = Stages { plan, kernel, slots, packed, average, workspace: &mut buffers.workspace };
+        let count = *count;
+        let mut stages = Stages { plan, kernel, slots, count, packed, average, workspace: &mut buffers.workspace };
         let mut cursor = match value {
             Value::Slice(slice) => Cursor::Slice(slice),
             Value::Strided(view) => {

@@ -1,8 +1,5 @@
 //! What happens to one block: clip, decay, rule (with whatever it wraps), average.
 
-use std::array;
-use std::mem;
-
 use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
@@ -110,6 +107,8 @@ pub(crate) struct Stages<'p, 'a, T> {
     pub(crate) plan: &'p Plan<T>,
     pub(crate) kernel: &'p dyn Kernel<T>,
     pub(crate) slots: &'p mut [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many of them there are.
+    pub(crate) count: usize,
     pub(crate) packed: Option<&'p mut Packed<'a>>,
     pub(crate) average: &'p mut [T],
     pub(crate) workspace: &'p mut Workspace<T>,
@@ -138,11 +137,14 @@ impl<T: Scalar> Stages<'_, '_, T> {
         let (n, mut around) = (value.len(), self.plan.around);
         let average = part(self.average, at, n);
         if gradient.is_some() || self.kernel.visits_untouched_rows() {
-            let mut slots = self.slots.each_mut().map(|slot| &mut **slot);
+            let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+            for (slot, whole) in slots.iter_mut().zip(self.slots.iter_mut().take(self.count)) {
+                *slot = part(whole, at, n);
+            }
             self.kernel.update(Block {
                 value,
                 gradient,
-                slots: array::from_fn(|slot| part(mem::take(&mut slots[slot]), at, n)),
+                slots,
                 narrow: self.packed.as_mut().map(|packed| packed.block(at, n)),
                 locals: &self.plan.locals,
                 average: around.average.is_some().then_some(&mut *average),
