@@ -56,15 +56,8 @@ enum Task {
         #[arg(long)]
         verbose: bool,
     },
-    /// Runs the benchmarks.
-    Bench {
-        /// Takes fewer samples.
-        #[arg(long)]
-        quick: bool,
-        /// Runs only the benchmarks whose names match.
-        #[arg(long, value_name = "REGEX")]
-        filter: Option<String>,
-    },
+    /// Times every rule and the usual compositions against bare loops.
+    Bench(bench::Options),
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -96,7 +89,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
-        Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
+        Task::Bench(options) => bench::run(&options)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)

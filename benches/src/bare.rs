@@ -1,0 +1,160 @@
+//! Bare loops: what memory allows.
+//!
+//! A bare loop reads a gradient and adds it to as many arrays as the steps of a contestant read and write, of the same
+//! sizes, cut into the same tasks, on as many threads, with one fork and join. Where a norm has to come first, a loop
+//! that only sums runs over the gradients before, with its own fork and join. Nothing is computed that could be left
+//! out. It is compiled for the same instruction sets as the engine.
+
+mod arrays;
+mod kernels;
+
+use std::hint::black_box;
+
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
+
+pub use arrays::Arrays;
+pub use kernels::Add;
+
+use crate::Element;
+use crate::traffic::Traffic;
+
+/// Elements that a thread works on at a time, as in the engine.
+const CHUNK: usize = 64 * 1024;
+
+/// Below this many elements, waking another thread takes longer than the work; as in the engine.
+const WORTH_WAKING: usize = 4 * CHUNK;
+
+/// A part of one tensor's arrays.
+#[derive(Debug)]
+struct Piece<'a, T> {
+    gradient: &'a [T],
+    wide: Vec<&'a mut [T]>,
+    narrow: Vec<&'a mut [u16]>,
+    /// Whether a sum comes first.
+    sweeps: bool,
+}
+
+/// A bare loop over arrays.
+#[derive(Debug)]
+pub struct Bare<'a, T> {
+    traffic: Traffic,
+    /// Pieces of about [`CHUNK`] elements together.
+    tasks: Vec<Vec<Piece<'a, T>>>,
+    pool: Option<ThreadPool>,
+    step: usize,
+}
+
+impl<'a, T: Element> Bare<'a, T> {
+    /// A loop that moves what this traffic is, over arrays that are made as needed.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn new(arrays: &'a mut Arrays<T>, traffic: Traffic, threads: usize) -> Result<Self, ThreadPoolBuildError> {
+        let worth_waking = threads > 1 && arrays.elements() >= WORTH_WAKING;
+        let pool = worth_waking.then(|| ThreadPoolBuilder::new().num_threads(threads).build()).transpose()?;
+        Ok(Self { traffic, tasks: tasks(arrays.pieces(traffic)), pool, step: 0 })
+    }
+
+    /// One pass, over what a step would read and write.
+    pub fn step(&mut self) {
+        let Self { traffic, tasks, pool, step } = self;
+        let wide = traffic.wide_at(*step);
+        let sums = tasks.iter().flatten().any(|piece| piece.sweeps);
+        let fork = pool.is_some();
+        let mut pass = || {
+            if sums {
+                each(tasks, fork, Piece::sum);
+            }
+            each(tasks, fork, |piece| piece.add(wide));
+        };
+        match &*pool {
+            Some(pool) => pool.install(pass),
+            None => pass(),
+        }
+        *step += 1;
+    }
+}
+
+/// Pieces in the order of memory, small ones together.
+fn tasks<T>(pieces: Vec<Piece<'_, T>>) -> Vec<Vec<Piece<'_, T>>> {
+    let mut tasks = vec![Vec::new()];
+    let mut elements = 0;
+    for piece in pieces {
+        if elements > 0 && elements + piece.gradient.len() > CHUNK {
+            tasks.push(Vec::new());
+            elements = 0;
+        }
+        elements += piece.gradient.len();
+        tasks.last_mut().expect("there is a first task").push(piece);
+    }
+    tasks
+}
+
+fn each<'a, T: Element>(tasks: &mut [Vec<Piece<'a, T>>], fork: bool, work: impl Fn(&mut Piece<'a, T>) + Sync) {
+    if fork {
+        tasks.par_iter_mut().with_max_len(1).for_each(|task| task.iter_mut().for_each(&work));
+    } else {
+        tasks.iter_mut().flatten().for_each(work);
+    }
+}
+
+impl<T: Element> Piece<'_, T> {
+    fn sum(&mut self) {
+        if self.sweeps {
+            black_box(kernels::sum(self.gradient));
+        }
+    }
+
+    /// Adds the gradient to the first `wide` arrays.
+    fn add(&mut self, wide: usize) {
+        kernels::add_to_all(self.gradient, &mut self.wide[..wide], &mut self.narrow);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shapes::Shape;
+    use crate::traffic::Sweep;
+
+    /// How often each array was added to, for two tensors, after some passes.
+    fn additions(traffic: Traffic, threads: usize, passes: usize) -> Vec<Vec<f64>> {
+        let shape = Shape { name: String::new(), tensors: vec![vec![4 * CHUNK + 7], vec![3, 5]] };
+        let mut arrays = Arrays::<f64>::new(&shape);
+        let mut bare = Bare::new(&mut arrays, traffic, threads).unwrap();
+        (0..passes).for_each(|_| bare.step());
+        drop(bare);
+        arrays.additions()
+    }
+
+    #[test]
+    fn every_element_of_every_array_is_touched_once() {
+        for threads in [1, 2] {
+            for state in 0..5 {
+                let counts = additions(Traffic::state(state).after(Sweep::All), threads, 2);
+                assert_eq!(counts.len(), 1 + state);
+                assert!(counts.iter().flatten().all(|&count| count == 2.0), "{state} on {threads} threads");
+            }
+        }
+    }
+
+    #[test]
+    fn periodic_arrays_are_touched_periodically() {
+        let counts = additions(Traffic::state(1).every(3), 2, 7);
+        let firsts: Vec<f64> = counts.iter().map(|counts| counts[0]).collect();
+        assert_eq!(firsts, [7.0, 7.0, 2.0]);
+    }
+
+    #[test]
+    fn small_tensors_share_a_task_and_large_ones_do_not() {
+        let mut arrays = Arrays::<f32>::new(&Shape::many(1_000, 1_000));
+        let sizes = |arrays| -> Vec<usize> {
+            let bare = Bare::<f32>::new(arrays, Traffic::state(1), 1).unwrap();
+            bare.tasks.iter().map(|task| task.iter().map(|piece| piece.gradient.len()).sum()).collect()
+        };
+        assert_eq!(sizes(&mut arrays), [[65_000; 15].as_slice(), &[25_000]].concat());
+        assert_eq!(sizes(&mut Arrays::new(&Shape::single(CHUNK + 1))), [CHUNK, 1]);
+    }
+}
