@@ -32,7 +32,7 @@ fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
             b.iter(|| black_box(optimizer.apply_gradients(model.variables()).expect("the gradients fit")));
         });
         group.bench_function(BenchmarkId::new("bare", threads), |b| {
-            let mut arrays = Arrays::new(shape);
+            let mut arrays = Arrays::<f32>::new(shape);
             let mut bare = Bare::new(&mut arrays, contestant.traffic, threads).expect("threads can be started");
             b.iter(|| bare.step());
         });
