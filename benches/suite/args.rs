@@ -23,7 +23,10 @@ pub(crate) struct Args {
     /// Where table, JSON and plots go.
     #[arg(long, value_name = "FOLDER", default_value = "target/bench")]
     pub(crate) out: PathBuf,
-    /// A command that speaks the protocol of peers; may be given several times. Its words are separated by blanks.
-    #[arg(long, value_name = "COMMAND")]
-    pub(crate) peer: Vec<String>,
+    /// Peers in Rust take part: the program of `benches/peers`.
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) peers: Option<PathBuf>,
+    /// Peers in Python take part, from a virtual environment with `benches/peers/requirements.txt`.
+    #[arg(long, value_name = "VENV")]
+    pub(crate) python: Option<PathBuf>,
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 fn suite(args: &Args) -> anyhow::Result<()> {
     let baseline = args.baseline.as_deref().map(Baseline::read).transpose()?;
     let plan = Plan::new(args);
-    let peers = Peers::start(args)?;
+    let peers = Peers::start(args, plan.most_threads)?;
     let records = run::all(&plan, &peers)?;
     let overheads = plan.with_overheads.then(|| overheads::measure(&plan)).transpose()?;
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::rc::Rc;
 use std::thread;
@@ -40,13 +41,18 @@ pub(crate) struct Guest {
     peer: Rc<RefCell<Peer>>,
 }
 
+/// What the names of libraries' settings for the number of threads are.
+const THREAD_COUNTS: [&str; 4] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"];
+
 impl Peers {
-    pub(crate) fn start(args: &Args) -> anyhow::Result<Self> {
-        let peers = args.peer.iter().map(|command| {
-            let peer = Peer::start(command).with_context(|| format!("peer `{command}`"))?;
+    /// Starts the processes that were asked for, on so many threads each.
+    pub(crate) fn start(args: &Args, threads: usize) -> anyhow::Result<Self> {
+        let commands = commands(args).into_iter().map(|mut command| {
+            command.envs(THREAD_COUNTS.map(|name| (name, threads.to_string())));
+            let peer = Peer::start(&mut command).with_context(|| format!("peer {command:?}"))?;
             Ok(Rc::new(RefCell::new(peer)))
         });
-        Ok(Self(peers.collect::<anyhow::Result<_>>()?))
+        Ok(Self(commands.collect::<anyhow::Result<_>>()?))
     }
 
     /// Opens every optimizer that does what our contestant does. One that cannot be opened is left out with a message.
@@ -65,11 +71,28 @@ impl Peers {
     }
 }
 
+fn commands(args: &Args) -> Vec<Command> {
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let rust = args.peers.iter().flat_map(|program| {
+        ["burn", "candle"].map(|name| {
+            let mut command = Command::new(program);
+            command.arg(name);
+            command
+        })
+    });
+    let python = args.python.iter().flat_map(|environment| {
+        ["torch_peer.py", "jax_peer.py"].map(|script| {
+            let mut command = Command::new(environment.join("bin").join("python"));
+            command.arg(scripts.join(script));
+            command
+        })
+    });
+    rust.chain(python).collect()
+}
+
 impl Peer {
-    fn start(command: &str) -> anyhow::Result<Self> {
-        let mut words = command.split_whitespace();
-        let program = words.next().context("no command")?;
-        let mut child = Command::new(program).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    fn start(command: &mut Command) -> anyhow::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let input = child.stdin.take();
         let output = BufReader::new(child.stdout.take().context("no output")?);
         let hello = Hello { name: String::new(), contestants: Vec::new() };
@@ -150,15 +173,15 @@ mod tests {
 
     #[test]
     fn what_is_no_peer_is_refused() {
-        for (command, message) in [
-            ("", "no command"),
+        for (words, message) in [
             ("true", "has ended"),
             ("echo hello", "no reply"),
             (r#"echo {"closed":{}}"#, "unexpected reply"),
             ("no-such-program-anywhere", "No such file"),
         ] {
-            let error = format!("{:#}", Peer::start(command).unwrap_err());
-            assert!(error.contains(message), "{command}: {error}");
+            let (program, argument) = words.split_once(' ').unwrap_or((words, ""));
+            let error = format!("{:#}", Peer::start(Command::new(program).arg(argument)).unwrap_err());
+            assert!(error.contains(message), "{words}: {error}");
         }
     }
 }

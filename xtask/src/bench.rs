@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: the benchmarks of the whole workspace.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
+use serde::Deserialize;
 
 use crate::cargo::Call;
 
@@ -24,23 +26,56 @@ pub(crate) struct Options {
     /// Where table, JSON and plots go; `target/bench` by default.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    /// Optimizers of other Rust frameworks take part: burn, and candle with candle-optimisers. They are built first,
+    /// which takes minutes.
+    #[arg(long)]
+    peers: bool,
+    /// Optimizers in Python take part: PyTorch, pytorch-optimizer and optax, from a virtual environment with
+    /// `benches/peers/requirements.txt`.
+    #[arg(long, value_name = "VENV")]
+    python: Option<PathBuf>,
 }
 
 /// Builds the suite, then runs it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Call::new(BUILD).run()?;
-    options.suite().run()
+    let peers = options.peers.then(build_peers).transpose()?;
+    options.suite(peers.as_deref()).run()
+}
+
+/// Builds the peers, which are no part of the workspace, and returns their program.
+fn build_peers() -> anyhow::Result<PathBuf> {
+    Call::new(BUILD_PEERS).run()?;
+    let messages = Call::new(BUILD_PEERS).arg("--quiet").arg("--message-format=json").output()?;
+    program(&messages).context("cargo does not say where the program of the peers is")
+}
+
+/// The program that cargo says it has built.
+fn program(messages: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let messages = messages.split(|&byte| byte == b'\n');
+    messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable).next_back()
 }
 
 const BUILD: &str = "build --release -p benches --bin bench-suite";
+const BUILD_PEERS: &str = "build --release --locked --manifest-path benches/peers/Cargo.toml";
 const SUITE: &str = "run --release --quiet -p benches --bin bench-suite --";
 
 impl Options {
-    fn suite(&self) -> Call {
+    fn suite(&self, peers: Option<&Path>) -> Call {
         let call = Call::new(SUITE);
         let call = if self.quick { call.arg("--quick") } else { call };
-        let paths = [("--baseline", &self.baseline), ("--json", &self.json), ("--out", &self.out)];
-        let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path.as_ref()?.display().to_string())));
+        let paths = [
+            ("--baseline", self.baseline.as_deref()),
+            ("--json", self.json.as_deref()),
+            ("--out", self.out.as_deref()),
+            ("--peers", peers),
+            ("--python", self.python.as_deref()),
+        ];
+        let paths = paths.into_iter().filter_map(|(name, path)| Some((name, path?.display().to_string())));
         let filter = self.filter.clone().map(|filter| ("--filter", filter));
         filter.into_iter().chain(paths).fold(call, |call, (name, value)| call.arg(name).arg(value))
     }
@@ -52,15 +87,24 @@ mod tests {
 
     #[test]
     fn options_go_to_the_suite() {
-        assert_eq!(Options::default().suite().to_string(), format!("cargo {SUITE}"));
+        assert_eq!(Options::default().suite(None).to_string(), format!("cargo {SUITE}"));
         let options = Options {
             quick: true,
             filter: Some("^sgd/.*".to_owned()),
             json: Some("new file.json".into()),
             baseline: Some("old.json".into()),
-            out: None,
+            python: Some("venv".into()),
+            ..Options::default()
         };
-        let expected = format!("cargo {SUITE} --quick --filter ^sgd/.* --baseline old.json --json new file.json");
-        assert_eq!(options.suite().to_string(), expected);
+        let expected = "--quick --filter ^sgd/.* --baseline old.json --json new file.json --peers a/b --python venv";
+        assert_eq!(options.suite(Some(Path::new("a/b"))).to_string(), format!("cargo {SUITE} {expected}"));
+    }
+
+    #[test]
+    fn the_program_is_found_in_what_cargo_says() {
+        let messages =
+            b"{\"reason\":\"a\"}\n{\"reason\":\"b\",\"executable\":null}\n{\"executable\":\"/a/b\"}\n{\"c\":1}\n";
+        assert_eq!(program(messages), Some(PathBuf::from("/a/b")));
+        assert_eq!(program(b"{}\n"), None);
     }
 }

@@ -19,7 +19,7 @@ impl<T: Element> Arrays<T> {
     /// Only gradients as yet.
     #[must_use]
     pub fn new(shape: &Shape) -> Self {
-        let mut random = Random(0xba5e);
+        let mut random = Random::new(0xba5e);
         let gradients = shape.sizes().map(|size| (0..size).map(|_| T::literal(random.signed())).collect());
         Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new() }
     }

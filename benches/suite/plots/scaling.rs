@@ -7,7 +7,7 @@ use super::distinct;
 use super::style::{Area, Drawn, color, font, legend, picture};
 
 /// A curve needs as many sizes.
-const SIZES: usize = 3;
+const SIZES: usize = 5;
 
 /// A contestant with its sizes, ascending.
 type Curve<'a> = (&'a str, Vec<&'a Record>);
@@ -59,7 +59,7 @@ fn chart(area: &Area<'_>, curves: &[Curve<'_>], title: &str) -> Drawn {
         .x_desc("parameters")
         .y_desc("ns per parameter; dashed: bare loop")
         .x_label_formatter(&|size| format!("{size:e}"))
-        .y_label_formatter(&|time| time.to_string())
+        .y_label_formatter(&|time| (*time as f32).to_string())
         .label_style(font(14))
         .axis_desc_style(font(15))
         .bold_line_style(BLACK.mix(0.15))

@@ -37,7 +37,7 @@ fn chart(area: &Area<'_>, records: &[&Record], title: &str) -> Drawn {
         .disable_y_axis()
         .disable_y_mesh()
         .x_desc("ns per parameter")
-        .x_label_formatter(&|time| time.to_string())
+        .x_label_formatter(&|time| (*time as f32).to_string())
         .label_style(font(14))
         .axis_desc_style(font(15))
         .bold_line_style(BLACK.mix(0.15))
