@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Args;
-use serde::Deserialize;
 
 use crate::cargo::Call;
 
@@ -39,25 +37,9 @@ pub(crate) struct Options {
 /// Builds the suite, then runs it.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     Call::new(BUILD).run()?;
-    let peers = options.peers.then(build_peers).transpose()?;
+    // They are no part of the workspace.
+    let peers = options.peers.then(|| Call::new(BUILD_PEERS).build_program()).transpose()?;
     options.suite(peers.as_deref()).run()
-}
-
-/// Builds the peers, which are no part of the workspace, and returns their program.
-fn build_peers() -> anyhow::Result<PathBuf> {
-    Call::new(BUILD_PEERS).run()?;
-    let messages = Call::new(BUILD_PEERS).arg("--quiet").arg("--message-format=json").output()?;
-    program(&messages).context("cargo does not say where the program of the peers is")
-}
-
-/// The program that cargo says it has built.
-fn program(messages: &[u8]) -> Option<PathBuf> {
-    #[derive(Deserialize)]
-    struct Message {
-        executable: Option<PathBuf>,
-    }
-    let messages = messages.split(|&byte| byte == b'\n');
-    messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable).next_back()
 }
 
 const BUILD: &str = "build --release -p benches --bin bench-suite";
@@ -98,13 +80,5 @@ mod tests {
         };
         let expected = "--quick --filter ^sgd/.* --baseline old.json --json new file.json --peers a/b --python venv";
         assert_eq!(options.suite(Some(Path::new("a/b"))).to_string(), format!("cargo {SUITE} {expected}"));
-    }
-
-    #[test]
-    fn the_program_is_found_in_what_cargo_says() {
-        let messages =
-            b"{\"reason\":\"a\"}\n{\"reason\":\"b\",\"executable\":null}\n{\"executable\":\"/a/b\"}\n{\"c\":1}\n";
-        assert_eq!(program(messages), Some(PathBuf::from("/a/b")));
-        assert_eq!(program(b"{}\n"), None);
     }
 }

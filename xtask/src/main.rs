@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod instructions;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -58,6 +59,12 @@ enum Task {
     },
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
+    /// Counts the instructions of steps with valgrind; fails if there are more than recorded.
+    Instructions {
+        /// Records them instead.
+        #[arg(long)]
+        write: bool,
+    },
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -90,6 +97,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
         Task::Bench(options) => bench::run(&options)?,
+        Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)
