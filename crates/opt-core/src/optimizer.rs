@@ -7,6 +7,7 @@ mod pieces;
 mod records;
 mod resolve;
 mod sparse;
+mod stages;
 mod step;
 mod swap;
 mod threads;
@@ -106,8 +107,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         self.ready()?;
-        let inputs = resolve(variables.into_iter(), &mut self.records)?;
-        self.admit(&inputs);
+        let mut inputs = resolve(variables.into_iter(), &mut self.records)?;
+        self.admit(&mut inputs);
         Ok(())
     }
 
@@ -178,7 +179,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Names and shapes of the variables, in the order in which they were first seen.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.records.iter().map(|record| (record.name.as_str(), record.shape.as_slice()))
+        self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
     /// The names of the slots that each variable has, the rule's first.
