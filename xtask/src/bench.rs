@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::cargo::Call;
+use crate::workspace::Workspace;
 
 /// What is measured, and where the results go.
 #[derive(Debug, Default, Args)]
@@ -35,16 +36,21 @@ pub(crate) struct Options {
 }
 
 /// Builds the suite, then runs it.
-pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     Call::new(BUILD).run()?;
-    // They are no part of the workspace.
-    let peers = options.peers.then(|| Call::new(BUILD_PEERS).build_program()).transpose()?;
+    let peers = options.peers.then(|| build_peers(workspace).build_program()).transpose()?;
     options.suite(peers.as_deref()).run()
 }
 
 const BUILD: &str = "build --release -p benches --bin bench-suite";
-const BUILD_PEERS: &str = "build --release --locked --manifest-path benches/peers/Cargo.toml";
 const SUITE: &str = "run --release --quiet -p benches --bin bench-suite --";
+
+/// They are no part of the workspace, but what is built goes to the same place.
+fn build_peers(workspace: &Workspace) -> Call {
+    let path = |path: &str| workspace.root.join(path).display().to_string();
+    let call = Call::new("build --release --locked --manifest-path").arg(path("benches/peers/Cargo.toml"));
+    call.arg("--target-dir").arg(path("target/peers"))
+}
 
 impl Options {
     fn suite(&self, peers: Option<&Path>) -> Call {

@@ -96,7 +96,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
-        Task::Bench(options) => bench::run(&options)?,
+        Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }

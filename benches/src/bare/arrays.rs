@@ -29,17 +29,15 @@ impl<T: Element> Arrays<T> {
         self.gradients.iter().map(Vec::len).sum()
     }
 
-    /// Exactly the arrays that the traffic needs, cut into pieces.
+    /// The arrays that the traffic needs, cut into pieces.
     pub(super) fn pieces(&mut self, traffic: Traffic) -> Vec<Piece<'_, T>> {
-        // Written, so that the pages are there: not what comes zeroed from the operating system.
-        let ones = |gradients: &[Vec<T>]| gradients.iter().map(|g| vec![T::literal(1.0); g.len()]).collect();
-        self.wide.resize_with(traffic.wide + usize::from(traffic.periodic.is_some()), || ones(&self.gradients));
-        let ones = |gradients: &[Vec<T>]| gradients.iter().map(|g| vec![1; g.len()]).collect();
-        self.narrow.resize_with(traffic.narrow, || ones(&self.gradients));
+        let (wide, narrow) = (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow);
+        grow(&mut self.wide, wide, &self.gradients, T::literal(1.0));
+        grow(&mut self.narrow, narrow, &self.gradients, 1);
 
         let mut pieces = Vec::new();
-        let mut wide: Vec<_> = self.wide.iter_mut().map(|tensors| tensors.iter_mut()).collect();
-        let mut narrow: Vec<_> = self.narrow.iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        let mut wide: Vec<_> = self.wide[..wide].iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        let mut narrow: Vec<_> = self.narrow[..narrow].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         for gradient in &self.gradients {
             let mut wide: Vec<_> = wide.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut narrow: Vec<_> = narrow.iter_mut().map(|tensors| chunks(tensors.next())).collect();
@@ -52,6 +50,14 @@ impl<T: Element> Arrays<T> {
             }));
         }
         pieces
+    }
+}
+
+/// Makes arrays of ones until there are so many. They are written, so that the pages are there: nothing that comes zeroed
+/// from the operating system. No array is dropped before the end: each loop gets the same memory as the one before.
+fn grow<E: Copy, T>(arrays: &mut Vec<Vec<Vec<E>>>, count: usize, sizes: &[Vec<T>], one: E) {
+    while arrays.len() < count {
+        arrays.push(sizes.iter().map(|tensor| vec![one; tensor.len()]).collect());
     }
 }
 
