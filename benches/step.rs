@@ -1,6 +1,6 @@
 //! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
 //!
-//! `cargo bench -p benches -- momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
+//! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
 //! by `cargo xtask bench`, which lets them take turns.
 
 use std::hint::black_box;
@@ -14,7 +14,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 const THREADS: [usize; 2] = [1, 2];
 
 fn steps(c: &mut Criterion) {
-    let shapes = [Shape::single(4_096), Shape::single(1_000_000), Shape::single(10_000_000), Shape::many(1_000, 1_000)];
+    let shapes = [Shape::single(4_000), Shape::single(1_000_000), Shape::single(10_000_000), Shape::many(1_000, 1_000)];
     for shape in shapes {
         for contestant in contestants() {
             steps_of(c, &contestant, &shape);
@@ -34,7 +34,7 @@ fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
         group.bench_function(BenchmarkId::new("bare", threads), |b| {
             let mut arrays = Arrays::<f32>::new(shape);
             let mut bare = Bare::new(&mut arrays, contestant.traffic, threads).expect("threads can be started");
-            b.iter(|| bare.step());
+            b.iter(|| bare.steps(1));
         });
     }
     group.finish();

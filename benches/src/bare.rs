@@ -9,6 +9,7 @@ mod arrays;
 mod kernels;
 
 use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
@@ -17,6 +18,7 @@ pub use arrays::Arrays;
 pub use kernels::Add;
 
 use crate::Element;
+use crate::sampling::Subject;
 use crate::traffic::Traffic;
 
 /// Elements that a thread works on at a time, as in the engine.
@@ -57,23 +59,32 @@ impl<'a, T: Element> Bare<'a, T> {
         Ok(Self { traffic, tasks: tasks(arrays.pieces(traffic)), pool, step: 0 })
     }
 
-    /// One pass, over what a step would read and write.
-    pub fn step(&mut self) {
+    /// Passes over what steps would read and write. All of them start on a thread of the pool, which is then awake.
+    pub fn steps(&mut self, steps: usize) {
         let Self { traffic, tasks, pool, step } = self;
-        let wide = traffic.wide_at(*step);
         let sums = tasks.iter().flatten().any(|piece| piece.sweeps);
         let fork = pool.is_some();
-        let mut pass = || {
-            if sums {
-                each(tasks, fork, Piece::sum);
+        let mut passes = || {
+            for step in *step..*step + steps {
+                if sums {
+                    each(tasks, fork, Piece::sum);
+                }
+                each(tasks, fork, |piece| piece.add(traffic.wide_at(step)));
             }
-            each(tasks, fork, |piece| piece.add(wide));
         };
         match &*pool {
-            Some(pool) => pool.install(pass),
-            None => pass(),
+            Some(pool) => pool.install(passes),
+            None => passes(),
         }
-        *step += 1;
+        *step += steps;
+    }
+}
+
+impl<T: Element> Subject for Bare<'_, T> {
+    fn run(&mut self, steps: usize) -> anyhow::Result<Duration> {
+        let start = Instant::now();
+        self.steps(steps);
+        Ok(start.elapsed())
     }
 }
 
@@ -124,7 +135,7 @@ mod tests {
         let shape = Shape { name: String::new(), tensors: vec![vec![4 * CHUNK + 7], vec![3, 5]] };
         let mut arrays = Arrays::<f64>::new(&shape);
         let mut bare = Bare::new(&mut arrays, traffic, threads).unwrap();
-        (0..passes).for_each(|_| bare.step());
+        bare.steps(passes);
         drop(bare);
         arrays.additions()
     }

@@ -34,10 +34,11 @@ pub struct Record {
     pub bare_ns_per_param: f64,
     /// What the bare loop moves.
     pub bare_bytes_per_param: f64,
-    /// `(min_bytes_per_param / ns_per_param) / (bare_bytes_per_param / bare_ns_per_param)`: 1 is as fast as memory
-    /// allows.
+    /// `(min_bytes_per_param / ns) / (bare_bytes_per_param / bare_ns)`: 1 is as fast as memory allows. It is computed of
+    /// the medians of each round, and this is the median over rounds. So it may differ a little from what the medians
+    /// over everything give, if the machine became faster or slower in between.
     pub fraction_of_bare_loop: f64,
-    /// The lowest and highest fraction of a single round.
+    /// The lowest and highest fraction of a round.
     pub fraction_range: [f64; 2],
 }
 
@@ -71,9 +72,10 @@ impl Setting<'_> {
     pub fn record(&self, peer: Option<String>, times: &Times, bare: &Times) -> Record {
         let params = self.shape.params() as f64;
         let ns = |at| times.quantile(at) / params;
-        let (ns_per_param, bare_ns_per_param) = (ns(0.5), bare.median() / params);
-        let by_round: Vec<f64> =
-            times.round_medians().zip(bare.round_medians()).map(|(ours, bare)| bare / ours).collect();
+        // The bare loop moves as many bytes.
+        let rounds = times.round_medians().zip(bare.round_medians());
+        let fractions: Vec<f64> = rounds.map(|(ours, bare)| bare / ours).collect();
+        let fraction = |at| quantile(fractions.clone(), at);
         Record {
             rule: self.rule.to_owned(),
             peer,
@@ -82,14 +84,14 @@ impl Setting<'_> {
             params: self.shape.params(),
             dtype: self.dtype.to_owned(),
             threads: self.threads,
-            ns_per_param,
+            ns_per_param: ns(0.5),
             ns_per_param_quartiles: [ns(0.25), ns(0.75)],
             samples: times.samples(),
             min_bytes_per_param: self.bytes,
-            bare_ns_per_param,
+            bare_ns_per_param: bare.median() / params,
             bare_bytes_per_param: self.bytes,
-            fraction_of_bare_loop: bare_ns_per_param / ns_per_param,
-            fraction_range: [quantile(by_round.clone(), 0.0), quantile(by_round, 1.0)],
+            fraction_of_bare_loop: fraction(0.5),
+            fraction_range: [fraction(0.0), fraction(1.0)],
         }
     }
 }
@@ -111,5 +113,42 @@ impl Record {
     #[must_use]
     pub fn noise(&self) -> f64 {
         (self.ns_per_param_quartiles[1] - self.ns_per_param_quartiles[0]) / (2.0 * self.ns_per_param)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shapes::Shape;
+
+    #[test]
+    fn fractions_are_those_of_rounds() {
+        let shape = Shape::many(2, 500);
+        let setting = Setting { rule: "nadam", shape: &shape, dtype: "f32", threads: 2, bytes: 28.0 };
+        // The machine is twice as fast in the second round, for both.
+        let ours = Times::new(vec![vec![800.0, 810.0, 790.0], vec![400.0], vec![500.0]]);
+        let bare = Times::new(vec![vec![600.0], vec![320.0], vec![500.0]]);
+        let record = setting.record(None, &ours, &bare);
+        assert_eq!((record.ns_per_param, record.bare_ns_per_param), (0.79, 0.5));
+        assert_eq!((record.fraction_of_bare_loop, record.fraction_range), (0.8, [0.75, 1.0]));
+        assert_eq!((record.params, record.tensors, record.samples), (1_000, 2, 5));
+        assert_eq!(record.ns_per_param_quartiles, [0.5, 0.8]);
+        assert_eq!(setting.id(), "nadam/2x500/f32/2");
+        assert_eq!(record.key(), ("nadam".to_owned(), None, "2x500".to_owned(), "f32".to_owned(), 2));
+        assert!((record.bandwidth() - 28.0 / 0.79).abs() < 1e-12);
+        assert!((record.noise() - 0.15 / 0.79).abs() < 1e-12);
+    }
+
+    #[test]
+    fn results_are_read_as_written_and_ours_have_no_peer() {
+        let shape = Shape::single(10);
+        let setting = Setting { rule: "sgd", shape: &shape, dtype: "f64", threads: 1, bytes: 24.0 };
+        let times = Times::new(vec![vec![30.0]]);
+        for (peer, names_it) in [(None, false), (Some("torch: SGD".to_owned()), true)] {
+            let record = setting.record(peer, &times, &times);
+            let text = serde_json::to_string(&record).unwrap();
+            assert_eq!(text.contains("\"peer\""), names_it);
+            assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+        }
     }
 }

@@ -49,10 +49,10 @@ pub struct Effort {
 impl Effort {
     /// For results to keep.
     pub const FULL: Self =
-        Self { rounds: 7, slice: Duration::from_millis(50), sample: Duration::from_micros(500), warm_up: 8 };
+        Self { rounds: 11, slice: Duration::from_millis(25), sample: Duration::from_micros(500), warm_up: 8 };
 
     /// For a first impression.
-    pub const QUICK: Self = Self { rounds: 3, slice: Duration::from_millis(20), ..Self::FULL };
+    pub const QUICK: Self = Self { rounds: 5, slice: Duration::from_millis(15), ..Self::FULL };
 }
 
 /// What was measured of one subject: nanoseconds per step, round by round.
@@ -109,6 +109,12 @@ fn slice(subject: &mut dyn Subject, steps: usize, effort: &Effort) -> anyhow::Re
 }
 
 impl Times {
+    /// Nanoseconds per step, round by round.
+    #[must_use]
+    pub fn new(rounds: Vec<Vec<f64>>) -> Self {
+        Self { rounds }
+    }
+
     /// The median over all samples.
     #[must_use]
     pub fn median(&self) -> f64 {

@@ -71,13 +71,9 @@ fn one<T: Element>(
     let mut guests = if takes_peers { peers.open(setting)? } else { Vec::new() };
 
     let mut optimizer = contestant.build(setting.threads)?;
-    let mut bare = Bare::new(arrays, contestant.traffic, setting.threads)?;
+    let mut floor = Bare::new(arrays, contestant.traffic, setting.threads)?;
     let mut ours = Local(|| {
         optimizer.apply_gradients(model.variables())?;
-        Ok(())
-    });
-    let mut floor = Local(|| {
-        bare.step();
         Ok(())
     });
     let mut subjects: Vec<&mut dyn Subject> = vec![&mut floor, &mut ours];
