@@ -8,7 +8,6 @@
 mod arrays;
 mod kernels;
 
-use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -33,8 +32,8 @@ struct Piece<'a, T> {
     gradient: &'a [T],
     wide: Vec<&'a mut [T]>,
     narrow: Vec<&'a mut [u16]>,
-    /// Whether a sum comes first.
-    sweeps: bool,
+    /// The sum of the gradient, if that comes first.
+    sum: Option<T>,
 }
 
 /// A bare loop over arrays.
@@ -62,7 +61,7 @@ impl<'a, T: Element> Bare<'a, T> {
     /// Passes over what steps would read and write. All of them start on a thread of the pool, which is then awake.
     pub fn steps(&mut self, steps: usize) {
         let Self { traffic, tasks, pool, step } = self;
-        let sums = tasks.iter().flatten().any(|piece| piece.sweeps);
+        let sums = tasks.iter().flatten().any(|piece| piece.sum.is_some());
         let fork = pool.is_some();
         let mut passes = || {
             for step in *step..*step + steps {
@@ -113,8 +112,8 @@ fn each<'a, T: Element>(tasks: &mut [Vec<Piece<'a, T>>], fork: bool, work: impl 
 
 impl<T: Element> Piece<'_, T> {
     fn sum(&mut self) {
-        if self.sweeps {
-            black_box(kernels::sum(self.gradient));
+        if let Some(sum) = &mut self.sum {
+            *sum = kernels::sum(self.gradient);
         }
     }
 
@@ -128,7 +127,7 @@ impl<T: Element> Piece<'_, T> {
 mod tests {
     use super::*;
     use crate::shapes::Shape;
-    use crate::traffic::Sweep;
+    use crate::traffic::{Sweep, cached_bytes};
 
     /// How often each array was added to, for two tensors, after some passes.
     fn additions(traffic: Traffic, threads: usize, passes: usize) -> Vec<Vec<f64>> {
@@ -156,6 +155,25 @@ mod tests {
         let counts = additions(Traffic::state(1).every(3), 2, 7);
         let firsts: Vec<f64> = counts.iter().map(|counts| counts[0]).collect();
         assert_eq!(firsts, [7.0, 7.0, 2.0]);
+    }
+
+    #[test]
+    fn gradients_are_summed_where_a_norm_comes_first() {
+        let large = cached_bytes() / size_of::<f64>() + 1;
+        let shape = Shape { name: String::new(), tensors: vec![vec![large], vec![10]] };
+        let gradients_summed = |sweep| -> usize {
+            let mut arrays = Arrays::<f64>::new(&shape);
+            let mut bare = Bare::new(&mut arrays, Traffic::state(1).after(sweep), 2).unwrap();
+            bare.steps(1);
+            let pieces = bare.tasks.iter().flatten();
+            let summed = pieces.filter(|piece| {
+                let expected: f64 = piece.gradient.iter().sum();
+                piece.sum.is_some_and(|sum| (sum - expected).abs() < 1e-9)
+            });
+            summed.map(|piece| piece.gradient.len()).sum()
+        };
+        let summed = [Sweep::Nothing, Sweep::ByVariable, Sweep::All].map(gradients_summed);
+        assert_eq!(summed, [0, large, large + 10]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use benches::contestants::contestants;
 use benches::protocol::{Hello, Offer, Reply, Request, send};
 use benches::record::Setting;
 use benches::sampling::Subject;
@@ -47,12 +48,19 @@ const THREAD_COUNTS: [&str; 4] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_N
 impl Peers {
     /// Starts the processes that were asked for, on so many threads each.
     pub(crate) fn start(args: &Args, threads: usize) -> anyhow::Result<Self> {
-        let commands = commands(args).into_iter().map(|mut command| {
+        Self::of(commands(args).into_iter().map(|mut command| {
             command.envs(THREAD_COUNTS.map(|name| (name, threads.to_string())));
+            command
+        }))
+    }
+
+    /// The processes of these commands.
+    pub(crate) fn of(commands: impl IntoIterator<Item = Command>) -> anyhow::Result<Self> {
+        let peers = commands.into_iter().map(|mut command| {
             let peer = Peer::start(&mut command).with_context(|| format!("peer {command:?}"))?;
             Ok(Rc::new(RefCell::new(peer)))
         });
-        Ok(Self(commands.collect::<anyhow::Result<_>>()?))
+        Ok(Self(peers.collect::<anyhow::Result<_>>()?))
     }
 
     /// Opens every optimizer that does what our contestant does. One that cannot be opened is left out with a message.
@@ -101,7 +109,12 @@ impl Peer {
             Reply::Hello(hello) => peer.hello = hello,
             other => return Err(other.unexpected()),
         }
-        Ok(peer)
+        let known = contestants::<f32>();
+        let is_known = |offer: &&Offer| known.iter().any(|contestant| contestant.name == offer.rule);
+        match peer.hello.contestants.iter().find(|offer| !is_known(offer)) {
+            Some(offer) => bail!("{:?} is said to be like {:?}, which is no contestant", offer.name, offer.rule),
+            None => Ok(peer),
+        }
     }
 
     fn offers(&self, setting: &Setting<'_>) -> impl Iterator<Item = &Offer> {
@@ -176,6 +189,7 @@ mod tests {
         for (words, message) in [
             ("true", "has ended"),
             ("echo hello", "no reply"),
+            (r#"echo {"hello":{"name":"a","contestants":[{"id":"b","rule":"adam","name":"c"}]}}"#, "no contestant"),
             (r#"echo {"closed":{}}"#, "unexpected reply"),
             ("no-such-program-anywhere", "No such file"),
         ] {

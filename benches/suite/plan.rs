@@ -19,7 +19,7 @@ pub(crate) struct Plan {
     pub(crate) effort: Effort,
     /// Whether the times of a fork and join and of an empty step are measured.
     pub(crate) with_overheads: bool,
-    filter: Option<Regex>,
+    pub(crate) filter: Option<Regex>,
     /// The number of threads at which peers take part.
     pub(crate) most_threads: usize,
 }

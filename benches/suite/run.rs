@@ -84,3 +84,66 @@ fn one<T: Element>(
     let names = [None].into_iter().chain(guests.iter().map(|guest| Some(guest.name.clone())));
     Ok(names.zip(&times[1..]).map(|(name, ours)| setting.record(name, ours, &times[0])).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::process::Command;
+    use std::time::Duration;
+
+    use benches::sampling::Effort;
+    use benches::shapes::Shape;
+    use regex::Regex;
+
+    use super::*;
+
+    /// A peer that takes a second for each call, and cannot open `broken`.
+    const PEER: &str = r#"
+        echo '{"hello":{"name":"sh","contestants":[{"id":"slow","rule":"nadam","name":"sleeper"},
+            {"id":"broken","rule":"nadam","name":"cripple"},
+            {"id":"slow","rule":"nadam","name":"hermit","max_tensors":1}]}}' | tr -d '\n'
+        echo
+        while read -r line; do
+            case "$line" in
+                *broken*) echo '{"error":{"message":"no"}}' ;;
+                *open*) echo '{"opened":{"subject":7}}' ;;
+                *run*) echo '{"ran":{"ns":1000000000}}' ;;
+                *) echo '{"closed":{}}' ;;
+            esac
+        done"#;
+
+    fn plan(filter: &str) -> Plan {
+        let case = Case { shape: Shape::many(2, 50), dtypes: &["f32", "f64"], threads: &[1, 2], scaling: false };
+        let (slice, sample) = (Duration::from_micros(50), Duration::from_micros(10));
+        Plan {
+            cases: vec![case],
+            effort: Effort { rounds: 2, slice, sample, warm_up: 1 },
+            with_overheads: false,
+            filter: Some(Regex::new(filter).unwrap()),
+            most_threads: 2,
+        }
+    }
+
+    #[test]
+    fn everything_is_measured_once() {
+        let records = all(&plan(""), &Peers::of([]).unwrap()).unwrap();
+        let keys: BTreeSet<_> = records.iter().map(Record::key).collect();
+        assert_eq!((records.len(), keys.len()), (4 * contestants::<f32>().len(), records.len()));
+        assert!(records.iter().all(|record| record.fraction_of_bare_loop > 0.0 && record.ns_per_param > 0.0));
+        let clip = records.iter().find(|record| record.rule == "clip-nadam" && record.dtype == "f64").unwrap();
+        assert_eq!((clip.min_bytes_per_param, clip.bare_bytes_per_param), (64.0, 64.0));
+    }
+
+    #[test]
+    fn peers_take_part_where_they_can() {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", PEER]);
+        let records = all(&plan("^(nadam|radam)/"), &Peers::of([shell]).unwrap()).unwrap();
+        let peers: Vec<&Record> = records.iter().filter(|record| record.peer.is_some()).collect();
+        let [peer] = peers[..] else { panic!("{peers:?}") };
+        let setting = (peer.rule.as_str(), peer.dtype.as_str(), peer.threads);
+        assert_eq!((setting, peer.peer.as_deref()), (("nadam", "f32", 2), Some("sh: sleeper")));
+        assert_eq!(peer.ns_per_param, 1e9 / 100.0);
+        assert_eq!(records.len(), 8 + 1);
+    }
+}

@@ -1,4 +1,5 @@
-//! burn on its fastest CPU backend, flex.
+//! burn on flex, the CPU backend that it recommends. (`ndarray` is deprecated in its favour; `cpu` downloads a build of
+//! LLVM while it is compiled.)
 //!
 //! It has neither Nadam nor RAdam: AdamW, which moves as many bytes, stands in for both. Tensors are handed over and
 //! taken back, so that burn may work in place; gradients are lent, as ours are.

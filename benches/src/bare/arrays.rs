@@ -41,12 +41,12 @@ impl<T: Element> Arrays<T> {
         for gradient in &self.gradients {
             let mut wide: Vec<_> = wide.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut narrow: Vec<_> = narrow.iter_mut().map(|tensors| chunks(tensors.next())).collect();
-            let sweeps = traffic.sweeps(gradient.len(), size_of::<T>());
+            let sum = traffic.sweeps(gradient.len(), size_of::<T>()).then(T::default);
             pieces.extend(gradient.chunks(CHUNK).map(|gradient| Piece {
                 gradient,
                 wide: wide.iter_mut().filter_map(Iterator::next).collect(),
                 narrow: narrow.iter_mut().filter_map(Iterator::next).collect(),
-                sweeps,
+                sum,
             }));
         }
         pieces

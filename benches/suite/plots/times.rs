@@ -49,9 +49,10 @@ fn chart(area: &Area<'_>, records: &[&Record], title: &str) -> Drawn {
     };
     for (line, record) in records.iter().enumerate() {
         let is_ours = record.peer.is_none();
-        let (top, bottom) = (line as f64 - 0.35, line as f64 + 0.35);
-        let style = color(usize::from(!is_ours)).filled();
-        chart.draw_series([Rectangle::new([(lowest, top), (record.ns_per_param, bottom)], style)])?;
+        let color = color(usize::from(!is_ours));
+        let dot = (record.ns_per_param, line as f64);
+        chart.draw_series(LineSeries::new([(lowest, line as f64), dot], color.mix(0.4).stroke_width(1)))?;
+        chart.draw_series([Circle::new(dot, 5, color.filled())])?;
         let share = (line as f64 + 0.5) / lines;
         let y = height.start + ((height.end - height.start) as f64 * share) as i32 - 7;
         let name = record.peer.clone().unwrap_or_else(|| record.rule.clone());
