@@ -69,7 +69,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.copy_slot(Ema::SLOT, variables)
     }
 
-    /// Writes an array slot into the variables; into those in [16 bits](Variable::half) rounded, and into their masters.
+    /// Writes an array slot into the variables; into those in [16 bits](Variable::half) rounded, and in full into their
+    /// masters.
     ///
     /// # Errors
     ///
@@ -88,7 +89,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.over_slots(variables.into_iter(), place, Move::Copy)
     }
 
-    /// Swaps an array slot into a model, until the guard is dropped.
+    /// Swaps an array slot into a model, until the guard is dropped. Variables in [16 bits](Variable::half) show it
+    /// rounded; neither it nor their masters lose a digit.
     ///
     /// # Errors
     ///
