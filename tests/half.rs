@@ -195,7 +195,7 @@ fn sparse_gradients_work() {
         let [mut half, mut other, mut full] = builders;
         let mut w = Array2::from_shape_fn(SHAPE, start::<bf16>);
         let mut column_major = Array2::from_shape_fn(SHAPE.f(), start::<bf16>);
-        let mut reference = w.mapv(|w| w.to_f32());
+        let mut reference = w.mapv(bf16::to_f32);
         for step in 0..4 {
             let rows = [7_i64, 290, 7, 100 + step as i64];
             let values = gradient(step).slice(s![..4, ..]).to_owned();
@@ -300,7 +300,7 @@ fn the_type_may_not_change() {
     assert_eq!(refused, Err(error(<bf16 as Narrow>::DTYPE, <f16 as Narrow>::DTYPE)));
     let text = "variable \"kernel\" is in F16, its slots were made for Bf16";
     assert_eq!(refused.unwrap_err().to_string(), text);
-    let mut short = vec![bf16::ZERO; 5];
+    let mut short = [bf16::ZERO; 5];
     let data = Error::VariableData { variable: "new".to_owned(), elements: 5, shape: vec![6] };
     let refused = opt.apply_gradients([Variable::half("new", (&mut short[..], &[6][..])).gradient(&[1.0; 6])]);
     assert_eq!(refused, Err(data));
