@@ -71,6 +71,17 @@ pub enum Error {
         found: Vec<usize>,
     },
 
+    /// A known variable came back in another element type.
+    #[error("variable {variable:?} is in {found:?}, its slots were made for {expected:?}")]
+    VariableType {
+        /// The name of the variable.
+        variable: String,
+        /// The element type it had when its slots were made.
+        expected: DType,
+        /// The element type it has now.
+        found: DType,
+    },
+
     /// A gradient of another shape than its variable.
     #[error("variable {variable:?}: gradient has shape {gradient:?}, variable has {shape:?}")]
     GradientShape {

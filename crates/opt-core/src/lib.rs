@@ -26,6 +26,7 @@ mod hyper;
 mod moments;
 mod optimizer;
 mod parameters;
+mod precision;
 mod real;
 mod report;
 mod rule;
@@ -46,6 +47,7 @@ pub use hyper::{Hyper, LearningRate, Scheduled};
 pub use moments::MomentStorage;
 pub use optimizer::{Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, Weight, WeightValue};
 pub use parameters::{Gradients, Parameters, Path};
+pub use precision::{Half, Stored};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{

@@ -12,6 +12,7 @@ mod step;
 mod swap;
 mod threads;
 mod training;
+mod values;
 mod weights;
 
 use half::bf16;
@@ -19,7 +20,7 @@ use ndarray::ArrayViewD;
 
 pub use builder::OptimizerBuilder;
 use builder::Options;
-use records::Records;
+use records::{Record, Records};
 use resolve::resolve;
 pub use swap::SlotGuard;
 pub use training::Minimized;
@@ -30,6 +31,7 @@ use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
+use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
@@ -186,11 +188,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
-    /// The names of the slots that each variable has, the rule's first.
+    /// The names of the slots that each variable has, the rule's first. `master` is the last one if there are variables
+    /// in [16 bits](Variable::half), which alone have it.
     #[must_use]
     pub fn slot_names(&self) -> Vec<&str> {
         let rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
-        rule.chain(self.options.use_ema.then_some(Ema::SLOT)).collect()
+        let average = self.options.use_ema.then_some(Ema::SLOT);
+        rule.chain(average).chain(self.has_masters().then_some(MASTER)).collect()
     }
 
     /// A slot of a variable.
@@ -200,17 +204,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// When the variable has not been seen, or there is no such slot.
     pub fn slot(&self, variable: &str, slot: &str) -> Result<Slot<'_, T>, Error> {
         let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
-        Ok(record.slot(self.slot_place(slot)?))
+        match self.slot_place(slot)? {
+            SlotPlace::Master if !record.is_half() => Err(self.unknown_slot(slot)),
+            place => Ok(record.slot(place)),
+        }
     }
 
     /// How many bytes the slots of all known variables take.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
-        self.state_bytes_of(self.variables().map(|(_, shape)| shape))
+        let masters: usize = self.records.iter().map(|record| record.master.len() * size_of::<T>()).sum();
+        self.state_bytes_of(self.variables().map(|(_, shape)| shape)) + masters
     }
 
     /// How many bytes the slots of variables of these shapes would take; shared slots and the counter are 8 bytes
-    /// each, whatever the variables are.
+    /// each, whatever the variables are. A variable in [16 bits](Variable::half) takes 4 more for each element.
     pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
         let bytes = |slot: &SlotSpec| match slot.init() {
             SlotInit::Shared(_) => (0, 0),
@@ -240,11 +248,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     fn slot_place(&self, name: &str) -> Result<SlotPlace, Error> {
         let average = self.options.use_ema.then_some((Ema::SLOT, Some(SlotPlace::Average)));
-        let found = self.places().chain(average).find(|(slot, _)| *slot == name).and_then(|(_, place)| place);
-        found.ok_or_else(|| {
-            let known = self.slot_names().into_iter().map(str::to_owned).collect();
-            Error::UnknownSlot { slot: name.to_owned(), known }
-        })
+        let master = self.has_masters().then_some((MASTER, Some(SlotPlace::Master)));
+        let mut places = self.places().chain(average).chain(master);
+        let found = places.find(|(slot, _)| *slot == name).and_then(|(_, place)| place);
+        found.ok_or_else(|| self.unknown_slot(name))
+    }
+
+    fn unknown_slot(&self, name: &str) -> Error {
+        let known = self.slot_names().into_iter().map(str::to_owned).collect();
+        Error::UnknownSlot { slot: name.to_owned(), known }
+    }
+
+    fn has_masters(&self) -> bool {
+        self.records.iter().any(Record::is_half)
     }
 
     /// Whether state is whole and the variables hold their own values.
@@ -258,9 +274,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 }
 
 /// Where a record keeps a slot.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotPlace {
     Array(usize),
     Scalar(usize),
     Average,
+    /// Of variables of 16 bits only.
+    Master,
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
 
+use half::{bf16, f16};
 use ndarray::{ArrayBase, Data, DataMut, Dimension};
 
 use crate::gradient::{Gradient, IndexedSlices};
+use crate::precision::Stored;
+use crate::precision::sealed::Sealed;
 use crate::real::Scalar;
 use crate::variable::Variable;
 use crate::view::{View, ViewMut};
@@ -40,7 +43,8 @@ pub trait Gradients<T: Scalar> {
 
 /// A source of named variables: a model.
 ///
-/// Implemented for what implements [`Gradients`], except sparse gradients; derive it for structures. A model is a
+/// Implemented for what implements [`Gradients`], except sparse gradients; derive it for structures. Arrays and vectors
+/// of 16 bits are variables as [`Variable::half`] makes them. A model is a
 /// source of gradients as well: a second value of the same type can hold them.
 ///
 /// # Examples
@@ -107,15 +111,15 @@ impl Path<'_> {
 type Visit<'v, 'a, T> = &'v mut dyn FnMut(String, Gradient<'a, T>);
 type VisitMut<'v, 'a, T> = &'v mut dyn FnMut(String, ViewMut<'a, T>);
 
-impl<T: Scalar, S: Data<Elem = T>, D: Dimension> Gradients<T> for ArrayBase<S, D> {
+impl<T: Scalar, E: Stored<T>, S: Data<Elem = E>, D: Dimension> Gradients<T> for ArrayBase<S, D> {
     fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
-        visit(path.name(), self.into());
+        visit(path.name(), E::view(self.into()).into());
     }
 }
 
-impl<T: Scalar, S: DataMut<Elem = T>, D: Dimension> Parameters<T> for ArrayBase<S, D> {
+impl<T: Scalar, E: Stored<T>, S: DataMut<Elem = E>, D: Dimension> Parameters<T> for ArrayBase<S, D> {
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
-        visit(path.name(), self.into());
+        visit(path.name(), E::view_mut(self.into()));
     }
 }
 
@@ -127,25 +131,29 @@ impl<T: Scalar> Gradients<T> for IndexedSlices<T> {
 
 /// Plain vectors and arrays of numbers: one variable of one axis.
 macro_rules! plain {
-    ($([$($generics:tt)*] $type:ty: $element:ty),+ $(,)?) => {$(
+    ($([$($generics:tt)*] $type:ty: $number:ty as $element:ty),+ $(,)?) => {$(
         impl<$($generics)*> Gradients<$element> for $type {
             fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, $element>) {
-                visit(path.name(), View::from(&self[..]).into());
+                visit(path.name(), <$number as Sealed<$element>>::view(View::from(&self[..])).into());
             }
         }
         impl<$($generics)*> Parameters<$element> for $type {
             fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, $element>) {
-                visit(path.name(), ViewMut::from(&mut self[..]));
+                visit(path.name(), <$number as Sealed<$element>>::view_mut(ViewMut::from(&mut self[..])));
             }
         }
     )+};
 }
 
 plain!(
-    [] Vec<f32>: f32,
-    [] Vec<f64>: f64,
-    [const N: usize] [f32; N]: f32,
-    [const N: usize] [f64; N]: f64,
+    [] Vec<f32>: f32 as f32,
+    [] Vec<f64>: f64 as f64,
+    [] Vec<bf16>: bf16 as f32,
+    [] Vec<f16>: f16 as f32,
+    [const N: usize] [f32; N]: f32 as f32,
+    [const N: usize] [f64; N]: f64 as f64,
+    [const N: usize] [bf16; N]: bf16 as f32,
+    [const N: usize] [f16; N]: f16 as f32,
 );
 
 /// Things that point to one source.

@@ -42,6 +42,10 @@ pub enum DType {
     F32,
     /// 64-bit floating point.
     F64,
+    /// bfloat16, of variables: see [`Variable::half`](crate::Variable::half).
+    Bf16,
+    /// 16-bit floating point, of variables: see [`Variable::half`](crate::Variable::half).
+    F16,
 }
 
 /// The element types that variables, gradients and slots may have: `f32` and `f64`.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::gradient::{Gradient, Indices};
+use crate::precision::Half;
 use crate::view::{View, ViewMut};
 
 /// A variable as a step sees it: a name, the numbers to update, and a gradient if there is one.
@@ -70,5 +71,50 @@ impl<'a, T> Variable<'a, T> {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+}
+
+impl<'a> Variable<'a, f32> {
+    /// A variable in 16 bits, [`half::bf16`] or [`half::f16`], of an optimizer in 32 bits.
+    ///
+    /// The optimizer keeps it in 32 bits in a slot of its own, `master`: the rule, weight decay and averages work on
+    /// that, and after each block of a step the variable gets it rounded to nearest, ties to even. So many small steps
+    /// add up that would each be rounded away. A number that is too large for the type becomes infinite in the variable
+    /// (above 65,519 in `f16`), while its master stays finite; NaN stays NaN.
+    ///
+    /// The master starts as the exact value of the variable. An element that is not its rounded master at the next step
+    /// has been changed by somebody else, and its master is taken anew from it: a model can be loaded into the
+    /// variables at any time.
+    ///
+    /// Row-major numbers are updated in place, others through a buffer. Gradients may have 32 bits or 16
+    /// ([`half_gradient`](Self::half_gradient)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use half::bf16;
+    /// use opt_core::{Optimizer, Slot, Variable};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let mut w = vec![bf16::ONE; 2];
+    /// let mut opt = Optimizer::new(Sgd::new(0.001)).build()?;
+    /// for _ in 0..6 {
+    ///     opt.apply_gradients([Variable::half("w", &mut w).gradient(&[1.0, -1.0])])?;
+    /// }
+    /// // A single step would be rounded away: the next numbers to 1 are 255/256 and 129/128.
+    /// assert_eq!(w, [0.9921875, 1.0078125].map(bf16::from_f32));
+    /// let Slot::Array(master) = opt.slot("w", "master")? else { unreachable!() };
+    /// assert!((master[0] - 0.994).abs() < 1e-6 && (master[1] - 1.006).abs() < 1e-6);
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn half<H: Half>(name: impl Into<Cow<'a, str>>, value: impl Into<ViewMut<'a, H>>) -> Self {
+        Self::new(name, ViewMut::half(value))
+    }
+
+    /// Sets a gradient in 16 bits, of a variable in 16 or 32; its shape must be the variable's. It is widened block by
+    /// block: clips, norms and checks see the numbers in 32 bits.
+    #[must_use]
+    pub fn half_gradient<H: Half>(self, gradient: impl Into<View<'a, H>>) -> Self {
+        self.gradient(View::half(gradient))
     }
 }

@@ -2,9 +2,11 @@
 
 use std::slice;
 
+use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
+use crate::precision::{Any, Half};
 use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
@@ -17,12 +19,24 @@ pub(crate) struct ShapeMismatch {
 /// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, numbers, and
 /// `(slice, shape)` pairs in row-major order.
 #[derive(Debug, Clone)]
-pub struct View<'a, T>(pub(crate) Layout<&'a [T], ArrayViewD<'a, T>>);
+pub struct View<'a, T>(pub(crate) Numbers<'a, T>);
 
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
 /// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
-pub struct ViewMut<'a, T>(pub(crate) Layout<&'a mut [T], ArrayViewMutD<'a, T>>);
+pub struct ViewMut<'a, T>(pub(crate) NumbersMut<'a, T>);
+
+/// To read, in `T` or in 16 bits.
+pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Read<'a, bf16>, Read<'a, f16>>;
+
+/// To change, in `T` or in 16 bits.
+pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Change<'a, bf16>, Change<'a, f16>>;
+
+/// To read, in `T`.
+pub(crate) type Read<'a, T> = Layout<&'a [T], ArrayViewD<'a, T>>;
+
+/// To change, in `T`.
+pub(crate) type Change<'a, T> = Layout<&'a mut [T], ArrayViewMutD<'a, T>>;
 
 /// The length of each axis.
 pub(crate) type Shape = SmallVec<[usize; 4]>;
@@ -38,23 +52,39 @@ pub(crate) enum Layout<S, V> {
     Mismatch(Box<ShapeMismatch>),
 }
 
+impl<'a> View<'a, f32> {
+    /// Numbers in 16 bits, as gradients of an optimizer in 32. They are widened block by block.
+    ///
+    /// Also where a [`Gradient`](crate::Gradient) is asked for: `View::half(&g).into()`.
+    pub fn half<H: Half>(numbers: impl Into<View<'a, H>>) -> Self {
+        H::view(numbers.into())
+    }
+}
+
+impl<'a> ViewMut<'a, f32> {
+    /// Numbers in 16 bits, as a variable of an optimizer in 32: see [`Variable::half`](crate::Variable::half).
+    pub fn half<H: Half>(numbers: impl Into<ViewMut<'a, H>>) -> Self {
+        H::view_mut(numbers.into())
+    }
+}
+
 impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
     fn from(view: ArrayView<'a, T, D>) -> Self {
-        Self(match view.to_slice() {
+        Self(Any::Full(match view.to_slice() {
             Some(data) => Layout::Filled { data, shape: view.shape().into() },
             None => Layout::Strided(Box::new(view.into_dyn())),
-        })
+        }))
     }
 }
 
 impl<'a, T, D: Dimension> From<ArrayViewMut<'a, T, D>> for ViewMut<'a, T> {
     fn from(view: ArrayViewMut<'a, T, D>) -> Self {
         if !view.is_standard_layout() {
-            return Self(Layout::Strided(Box::new(view.into_dyn())));
+            return Self(Any::Full(Layout::Strided(Box::new(view.into_dyn()))));
         }
         let shape = view.shape().into();
         let data = view.into_slice().expect("standard layout is a slice");
-        Self(Layout::Filled { data, shape })
+        Self(Any::Full(Layout::Filled { data, shape }))
     }
 }
 
@@ -72,13 +102,13 @@ impl<'a, T, S: DataMut<Elem = T>, D: Dimension> From<&'a mut ArrayBase<S, D>> fo
 
 impl<'a, T> From<&'a [T]> for View<'a, T> {
     fn from(slice: &'a [T]) -> Self {
-        Self(Layout::Filled { shape: smallvec![slice.len()], data: slice })
+        Self(Any::Full(Layout::Filled { shape: smallvec![slice.len()], data: slice }))
     }
 }
 
 impl<'a, T> From<&'a mut [T]> for ViewMut<'a, T> {
     fn from(slice: &'a mut [T]) -> Self {
-        Self(Layout::Filled { shape: smallvec![slice.len()], data: slice })
+        Self(Any::Full(Layout::Filled { shape: smallvec![slice.len()], data: slice }))
     }
 }
 
@@ -122,13 +152,13 @@ impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
 
 impl<'a, T> From<(&'a [T], &[usize])> for View<'a, T> {
     fn from((slice, shape): (&'a [T], &[usize])) -> Self {
-        Self(filled(slice.len(), shape, slice))
+        Self(Any::Full(filled(slice.len(), shape, slice)))
     }
 }
 
 impl<'a, T> From<(&'a mut [T], &[usize])> for ViewMut<'a, T> {
     fn from((slice, shape): (&'a mut [T], &[usize])) -> Self {
-        Self(filled(slice.len(), shape, slice))
+        Self(Any::Full(filled(slice.len(), shape, slice)))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
 use crate::moments::{MAX_NARROW, MomentStorage};
+use crate::precision::MASTER;
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
@@ -208,7 +209,7 @@ pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Er
 
 fn check_slots(rule: &str, slots: &[SlotSpec]) -> Result<(), Error> {
     let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
-    let mut names = HashSet::from([Ema::SLOT]);
+    let mut names = HashSet::from([Ema::SLOT, MASTER]);
     if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
         return refuse(format!("slot name {:?} is taken", slot.name()));
     }

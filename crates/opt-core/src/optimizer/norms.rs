@@ -2,11 +2,13 @@
 
 use std::ops::Add;
 
-use super::resolve::{Form, Input, InputGradient, Values};
+use super::resolve::{Form, Input, InputGradient};
 use super::threads::{CHUNK, Threads};
+use super::values::{AnyValues, Values};
+use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::NonFiniteGradient;
-use crate::rule::BLOCK;
+use crate::rule::{BLOCK, Buffer};
 use crate::stage;
 
 /// What is known about the gradient of one input.
@@ -44,7 +46,7 @@ pub(crate) fn norms<T: Scalar>(
     let share = threads.share(total);
     let mut parts = Vec::with_capacity(inputs.len());
     for gradient in inputs.iter().filter(wanted).filter_map(|input| input.gradient.as_ref()) {
-        Part::cut(gradient.values(), share, &mut parts);
+        Part::cut(gradient.values().reborrow(), share, &mut parts);
     }
     threads.run(
         &mut parts,
@@ -67,48 +69,39 @@ pub(crate) fn norms<T: Scalar>(
 
 /// A part of one gradient.
 struct Part<'a, T> {
-    values: Values<'a, T>,
+    values: AnyValues<'a, T>,
     sum: Sum,
 }
 
 impl<'a, T: Scalar> Part<'a, T> {
     /// Cuts a gradient where the tree of its chunks branches, down to a share; scattered ones stay whole.
-    fn cut(values: &'a Values<'_, T>, share: usize, parts: &mut Vec<Self>) {
-        match values {
-            Values::Slice(slice) => Self::cut_slice(slice, share, parts),
-            Values::Strided(_) => parts.push(Self { values: values.reborrow(), sum: Sum::NONE }),
+    fn cut(values: AnyValues<'a, T>, share: usize, parts: &mut Vec<Self>) {
+        if values.len() <= share || !values.is_slice() {
+            return parts.push(Self { values, sum: Sum::NONE });
         }
-    }
-
-    fn cut_slice(slice: &'a [T], share: usize, parts: &mut Vec<Self>) {
-        if slice.len() <= share {
-            return parts.push(Self { values: Values::Slice(slice), sum: Sum::NONE });
-        }
-        let (left, right) = slice.split_at(left_of(slice.len()));
-        Self::cut_slice(left, share, parts);
-        Self::cut_slice(right, share, parts);
+        let left = left_of(values.len());
+        let (left, right) = values.split_at(left, left);
+        Self::cut(left, share, parts);
+        Self::cut(right, share, parts);
     }
 
     /// Adds the sums of the parts of a gradient.
-    fn sum(values: &Values<'_, T>, share: usize, sums: &mut impl Iterator<Item = Sum>) -> Sum {
+    fn sum(values: &AnyValues<'_, T>, share: usize, sums: &mut impl Iterator<Item = Sum>) -> Sum {
         let mut next = || sums.next().expect("each part has a sum");
-        match values {
-            Values::Slice(slice) => in_tree(slice.len(), share, &mut |_| next()),
-            Values::Strided(_) => next(),
-        }
+        if values.is_slice() { in_tree(values.len(), share, &mut |_| next()) } else { next() }
     }
 }
 
 impl Question {
     /// Looks at one gradient.
-    pub(crate) fn answer<T: Scalar>(self, values: &Values<'_, T>) -> Norm {
+    pub(crate) fn answer<T: Scalar>(self, values: &AnyValues<'_, T>) -> Norm {
         self.norm(values, self.over(values))
     }
 
     /// Looks at one gradient, chunk by chunk.
-    fn over<T: Scalar>(self, values: &Values<'_, T>) -> Sum {
+    fn over<T: Scalar>(self, values: &AnyValues<'_, T>) -> Sum {
         match values {
-            Values::Slice(slice) => {
+            Any::Full(Values::Slice(slice)) => {
                 let mut rest = *slice;
                 in_tree(slice.len(), CHUNK, &mut |len| {
                     let (chunk, behind) = rest.split_at(len);
@@ -116,7 +109,7 @@ impl Question {
                     self.over_chunk(chunk)
                 })
             }
-            Values::Strided(view) => {
+            Any::Full(Values::Strided(view)) => {
                 let mut elements = view.iter().copied();
                 let mut chunk = Vec::with_capacity(view.len().min(CHUNK));
                 in_tree(view.len(), CHUNK, &mut |len| {
@@ -125,11 +118,18 @@ impl Question {
                     self.over_chunk(&chunk)
                 })
             }
+            Any::Bf16(_) | Any::F16(_) => {
+                let (mut reader, mut buffer) = (values.reader(), Buffer::default());
+                in_tree(values.len(), CHUNK, &mut |len| {
+                    let blocks = (0..len).step_by(BLOCK).map(|at| BLOCK.min(len - at));
+                    blocks.fold(Sum::NONE, |sum, n| sum + self.over_chunk(reader.block(n, None, &mut buffer)))
+                })
+            }
         }
     }
 
     /// From the sum over a gradient to its norm.
-    fn norm<T: Scalar>(self, values: &Values<'_, T>, Sum { square_sum, finite }: Sum) -> Norm {
+    fn norm<T: Scalar>(self, values: &AnyValues<'_, T>, Sum { square_sum, finite }: Sum) -> Norm {
         let norm = if square_sum.is_infinite() {
             let limit = self.limit.unwrap_or(f64::INFINITY);
             scaled_norm(values.to_rows().iter().map(|&g| g.as_().abs().min(limit)))

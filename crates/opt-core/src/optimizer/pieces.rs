@@ -3,23 +3,22 @@
 
 use std::mem;
 
-use half::bf16;
-use ndarray::iter::IterMut;
-use ndarray::{Axis, IxDyn};
+use half::{bf16, f16};
 
 use super::norms::Norm;
 use super::records::Record;
-use super::resolve::{InputGradient, Value, Values};
+use super::resolve::InputGradient;
 use super::sparse::UniqueRows;
 use super::stages::{Packed, Pass, Plan, Stages};
+use super::values::{AnyValue, AnyValues, Halves};
 use crate::moments::{self, MAX_NARROW};
+use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
-use crate::stage;
 
 /// A part of one variable, with all that belongs to it.
 pub(crate) struct Piece<'a, T> {
-    value: Value<'a, T>,
+    value: AnyValue<'a, T>,
     gradient: Gradient<'a, T>,
     state: State<'a, T>,
 }
@@ -39,10 +38,11 @@ struct Part<'a, T> {
     count: usize,
     packed: Option<Box<Packed<'a>>>,
     average: &'a mut [T],
+    master: &'a mut [T],
 }
 
 enum Gradient<'a, T> {
-    Dense(Values<'a, T>),
+    Dense(AnyValues<'a, T>),
     Rows(Box<Rows<'a, T>>),
 }
 
@@ -61,7 +61,7 @@ struct Rows<'a, T> {
 impl<'a, T: Scalar> Piece<'a, T> {
     /// A whole variable; nothing if there are no elements. `norm` is present if it is known already.
     pub(crate) fn whole(
-        value: Value<'a, T>,
+        value: AnyValue<'a, T>,
         gradient: &'a InputGradient<'_, T>,
         unique: Option<&'a UniqueRows<T>>,
         record: &'a mut Record<T>,
@@ -90,12 +90,10 @@ impl<'a, T: Scalar> Piece<'a, T> {
         pieces: &mut Vec<Self>,
     ) {
         // Elements that must stay together: a strided array and rows can be cut along axis 0 only.
-        let width = match (&self.value, &self.gradient) {
-            (Value::Slice(_), Gradient::Dense(Values::Slice(_))) => 1,
-            (Value::Slice(_), Gradient::Rows(rows)) => rows.width,
-            (Value::Strided(view), _) => view.len() / view.shape().first().copied().unwrap_or(1),
-            (_, Gradient::Dense(Values::Strided(view))) => view.len() / view.shape().first().copied().unwrap_or(1),
-        };
+        let width = self.value.width().max(match &self.gradient {
+            Gradient::Dense(values) => values.width(),
+            Gradient::Rows(rows) => rows.width,
+        });
         let rows = |left: usize| (share(left) / width).max(1);
         if self.len() > rows(*left) * width {
             self.state = match self.state {
@@ -122,25 +120,11 @@ impl<'a, T: Scalar> Piece<'a, T> {
 
     fn split_at(self, row: usize, width: usize) -> (Self, Self) {
         let at = row * width;
-        let (value, value_back) = match self.value {
-            Value::Slice(slice) => {
-                let (front, back) = slice.split_at_mut(at);
-                (Value::Slice(front), Value::Slice(back))
-            }
-            Value::Strided(view) => {
-                let (front, back) = view.split_at(Axis(0), row);
-                (Value::Strided(Box::new(front)), Value::Strided(Box::new(back)))
-            }
-        };
+        let (value, value_back) = self.value.split_at(at, row);
         let (gradient, gradient_back) = match self.gradient {
-            Gradient::Dense(Values::Slice(slice)) => {
-                let (front, back) = slice.split_at(at);
-                (Gradient::Dense(Values::Slice(front)), Gradient::Dense(Values::Slice(back)))
-            }
-            Gradient::Dense(Values::Strided(view)) => {
-                let (front, back) = view.split_at(Axis(0), row);
-                let [front, back] = [front, back].map(|view| Gradient::Dense(Values::Strided(Box::new(view))));
-                (front, back)
+            Gradient::Dense(values) => {
+                let (front, back) = values.split_at(at, row);
+                (Gradient::Dense(front), Gradient::Dense(back))
             }
             Gradient::Rows(rows) => {
                 let (front, back) = rows.split_at(row);
@@ -204,7 +188,8 @@ impl<'a, T: Scalar> Part<'a, T> {
             }
             Box::new(packed)
         });
-        Self { plan, slots, count, packed, average: record.average.as_deref_mut().unwrap_or_default() }
+        let average = record.average.as_deref_mut().unwrap_or_default();
+        Self { plan, slots, count, packed, average, master: &mut record.master }
     }
 
     /// Keeps the elements before `at`.
@@ -221,17 +206,18 @@ impl<'a, T: Scalar> Part<'a, T> {
             let Packed { places, noise, first, .. } = **packed;
             Box::new(Packed { slots, places, noise, first: first + at })
         });
-        Self { plan: self.plan, slots, count: self.count, packed, average: cut_off(&mut self.average, at) }
+        let (average, master) = (cut_off(&mut self.average, at), cut_off(&mut self.master, at));
+        Self { plan: self.plan, slots, count: self.count, packed, average, master }
     }
 
     fn run(
         &mut self,
-        value: &mut Value<'_, T>,
+        value: &mut AnyValue<'_, T>,
         gradient: &Gradient<'_, T>,
         kernel: &dyn Kernel<T>,
         buffers: &mut Buffers<T>,
     ) {
-        let Self { plan, slots, count, packed, average } = self;
+        let Self { plan, slots, count, packed, average, master } = self;
         let len = value.len();
         let turn = packed.as_ref().map(|packed| packed.first);
         // How long the block is that starts at `at` and ends before `end`.
@@ -243,37 +229,17 @@ impl<'a, T: Scalar> Part<'a, T> {
         let count = *count;
         let mut stages = Stages { plan, kernel, slots, count, packed, average, workspace: &mut buffers.workspace };
         let mut cursor = match value {
-            Value::Slice(slice) => Cursor::Slice(slice),
-            Value::Strided(view) => {
-                let block = Vec::with_capacity(BLOCK);
-                Cursor::Strided { elements: view.iter_mut(), block, buffer: &mut buffers.value }
-            }
+            Any::Full(value) => Any::Full(value.cursor(&mut buffers.value)),
+            Any::Bf16(value) => Any::Bf16(Halves { cursor: value.cursor(&mut buffers.bf16), master }),
+            Any::F16(value) => Any::F16(Halves { cursor: value.cursor(&mut buffers.f16), master }),
         };
         match gradient {
-            Gradient::Dense(Values::Slice(gradient)) => {
-                let mut at = 0;
+            Gradient::Dense(gradient) => {
+                let (mut gradient, mut at) = (gradient.reader(), 0);
                 while at < len {
                     let n = block(at, len);
-                    let mut g = &gradient[at..at + n];
-                    if let Some(limit) = plan.limit {
-                        let buffer = buffers.gradient.first(n);
-                        stage::clip_by_value(buffer, g, limit);
-                        g = buffer;
-                    }
+                    let g = gradient.block(n, plan.limit, &mut buffers.gradient);
                     cursor.visit(at, n, |value| stages.run(at, value, Some(g)));
-                    at += n;
-                }
-            }
-            Gradient::Dense(Values::Strided(gradient)) => {
-                let mut elements = gradient.iter().copied();
-                let mut at = 0;
-                while at < len {
-                    let n = block(at, len);
-                    let buffer = buffers.gradient.first(n);
-                    for (to, g) in buffer.iter_mut().zip(elements.by_ref()) {
-                        *to = plan.limit.map_or(g, |limit| stage::clamp(g, Some(limit)));
-                    }
-                    cursor.visit(at, n, |value| stages.run(at, value, Some(buffer)));
                     at += n;
                 }
             }
@@ -338,37 +304,10 @@ fn runs(
 #[derive(Default)]
 pub(crate) struct Buffers<T> {
     value: Buffer<T>,
+    bf16: Buffer<bf16>,
+    f16: Buffer<f16>,
     gradient: Buffer<T>,
     workspace: Workspace<T>,
-}
-
-/// Gives blocks of a value, wherever it lies in memory.
-enum Cursor<'a, T> {
-    Slice(&'a mut [T]),
-    Strided { elements: IterMut<'a, T, IxDyn>, block: Vec<&'a mut T>, buffer: &'a mut Buffer<T> },
-}
-
-impl<T: Scalar> Cursor<'_, T> {
-    /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
-    fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
-        match self {
-            Self::Slice(slice) => change(&mut slice[at..at + n]),
-            Self::Strided { elements, block, buffer } => {
-                block.clear();
-                block.extend(elements.take(n));
-                let buffer = buffer.first(n);
-                buffer.iter_mut().zip(&*block).for_each(|(to, from)| *to = **from);
-                change(buffer);
-                block.iter_mut().zip(&*buffer).for_each(|(to, from)| **to = *from);
-            }
-        }
-    }
-
-    fn skip(&mut self, n: usize) {
-        if let Self::Strided { elements, .. } = self {
-            elements.take(n).for_each(drop);
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use half::bf16;
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use smallvec::SmallVec;
 
-use super::resolve::{Form, Input, Value};
+use super::resolve::{Form, Input};
 use super::{Slot, SlotPlace};
 use crate::moments::{self, MomentStorage};
-use crate::real::Scalar;
+use crate::precision::Any;
+use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec};
 use crate::view::{Layout, ViewMut};
 
@@ -27,6 +28,10 @@ pub(crate) struct Record<T> {
     pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
+    /// The element type of the variable.
+    pub(crate) dtype: DType,
+    /// The variable in the element type of the slots, if its own has 16 bits; else empty. Stored row by row.
+    pub(crate) master: Vec<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
     /// The last call in which the variable was given.
@@ -42,10 +47,7 @@ impl<T: Scalar> Record<T> {
         averages: bool,
         decays: bool,
     ) -> Self {
-        let copy = || match &input.value {
-            Value::Slice(slice) => slice.to_vec(),
-            Value::Strided(view) => view.iter().copied().collect(),
-        };
+        let copy = || input.value.to_vec();
         let filled = |value: f64| vec![T::literal(value); input.value.len()];
         let mut record = Self {
             name: input.name.clone().into_owned(),
@@ -55,6 +57,8 @@ impl<T: Scalar> Record<T> {
             hash: moments::hash(&input.name),
             scalars: Vec::new(),
             average: averages.then(copy),
+            dtype: input.value.dtype(T::DTYPE),
+            master: if matches!(input.value, Any::Full(_)) { Vec::new() } else { copy() },
             decays,
             seen_in: 0,
         };
@@ -106,7 +110,13 @@ impl<T: Scalar> Record<T> {
             },
             SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
             SlotPlace::Average => Slot::Array(self.view(self.average.as_deref().unwrap_or_default())),
+            SlotPlace::Master => Slot::Array(self.view(&self.master)),
         }
+    }
+
+    /// Whether the variable has 16 bits, and so a master.
+    pub(crate) fn is_half(&self) -> bool {
+        self.dtype != T::DTYPE
     }
 
     /// An array slot as it is stored.
@@ -114,8 +124,19 @@ impl<T: Scalar> Record<T> {
         match place {
             SlotPlace::Array(array) => self.arrays.get_mut(array),
             SlotPlace::Average => self.average.as_mut(),
+            SlotPlace::Master => Some(&mut self.master),
             SlotPlace::Scalar(_) => None,
         }
+    }
+
+    /// An array slot as it is stored, unless it is the master or has 16 bits, and the master.
+    pub(crate) fn with_master(&mut self, place: SlotPlace) -> (Option<&[T]>, &mut [T]) {
+        let slot = match place {
+            SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),
+            SlotPlace::Average => self.average.as_deref(),
+            SlotPlace::Scalar(_) | SlotPlace::Master => None,
+        };
+        (slot, &mut self.master)
     }
 
     /// An array slot in 16 bits; it is stored row by row.
@@ -156,9 +177,10 @@ pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usi
     }
 }
 
-/// The axes in memory order, slowest first; `None` if that is their own order.
+/// The axes in memory order, slowest first; `None` if that is their own order, and for variables of 16 bits, whose
+/// slots are stored row by row.
 pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
-    let Layout::Strided(view) = &value.0 else { return None };
+    let Any::Full(Layout::Strided(view)) = &value.0 else { return None };
     let mut axes: Vec<usize> = (0..view.ndim()).collect();
     axes.sort_by_key(|&axis| std::cmp::Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
     if axes.is_sorted() { None } else { Some(axes) }

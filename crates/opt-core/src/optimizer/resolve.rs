@@ -3,14 +3,16 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, IxDyn};
+use ndarray::{ArrayView, ArrayViewMut, IxDyn};
 
 use super::records::{Records, in_order, in_order_mut, memory_order};
+use super::values::{AnyValue, AnyValues, Value, Values};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
+use crate::precision::{each, map};
 use crate::real::Scalar;
 use crate::variable::Variable;
-use crate::view::{Layout, Shape, ShapeMismatch, View, ViewMut};
+use crate::view::{Change, Layout, Read, Shape, ShapeMismatch, View};
 
 /// A variable that fits its record, with a gradient that fits the variable.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct Input<'a, T> {
     /// The place of its record; beyond the last one if it is new.
     pub(crate) place: usize,
     pub(crate) name: Cow<'a, str>,
-    pub(crate) value: Value<'a, T>,
+    pub(crate) value: AnyValue<'a, T>,
     pub(crate) gradient: Option<InputGradient<'a, T>>,
     /// What its record will be made of, if it is new.
     pub(crate) new: Option<Box<Form>>,
@@ -42,24 +44,10 @@ impl Form {
     }
 }
 
-/// A variable's numbers, with the axes in stored order.
-#[derive(Debug)]
-pub(crate) enum Value<'a, T> {
-    Slice(&'a mut [T]),
-    Strided(Box<ArrayViewMutD<'a, T>>),
-}
-
-/// Numbers to read, with the axes in stored order.
-#[derive(Debug)]
-pub(crate) enum Values<'a, T> {
-    Slice(&'a [T]),
-    Strided(Box<ArrayViewD<'a, T>>),
-}
-
 /// A checked gradient.
 #[derive(Debug)]
 pub(crate) enum InputGradient<'a, T> {
-    Dense(Values<'a, T>),
+    Dense(AnyValues<'a, T>),
     Sparse(Box<SparseGradient<'a, T>>),
 }
 
@@ -67,62 +55,12 @@ pub(crate) enum InputGradient<'a, T> {
 #[derive(Debug)]
 pub(crate) struct SparseGradient<'a, T> {
     pub(crate) rows: Vec<usize>,
-    pub(crate) values: Values<'a, T>,
-}
-
-impl<T> Value<'_, T> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Slice(slice) => slice.len(),
-            Self::Strided(view) => view.len(),
-        }
-    }
-
-    /// The same for a shorter time.
-    pub(crate) fn reborrow(&mut self) -> Value<'_, T> {
-        match self {
-            Self::Slice(slice) => Value::Slice(slice),
-            Self::Strided(view) => Value::Strided(Box::new(view.view_mut())),
-        }
-    }
-
-    /// Calls `visit` with each element, in stored order.
-    pub(crate) fn for_each(&mut self, visit: impl FnMut(&mut T)) {
-        match self {
-            Self::Slice(slice) => slice.iter_mut().for_each(visit),
-            Self::Strided(view) => view.iter_mut().for_each(visit),
-        }
-    }
-}
-
-impl<T: Copy> Values<'_, T> {
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Slice(slice) => slice.len(),
-            Self::Strided(view) => view.len(),
-        }
-    }
-
-    /// The same for a shorter time.
-    pub(crate) fn reborrow(&self) -> Values<'_, T> {
-        match self {
-            Self::Slice(slice) => Values::Slice(slice),
-            Self::Strided(view) => Values::Strided(Box::new(view.view())),
-        }
-    }
-
-    /// The elements, row by row.
-    pub(crate) fn to_rows(&self) -> Cow<'_, [T]> {
-        match self {
-            Self::Slice(slice) => Cow::Borrowed(slice),
-            Self::Strided(view) => Cow::Owned(view.iter().copied().collect()),
-        }
-    }
+    pub(crate) values: AnyValues<'a, T>,
 }
 
 impl<'a, T> InputGradient<'a, T> {
     /// The numbers as they were given.
-    pub(crate) fn values(&self) -> &Values<'a, T> {
+    pub(crate) fn values(&self) -> &AnyValues<'a, T> {
         match self {
             Self::Dense(values) => values,
             Self::Sparse(sparse) => &sparse.values,
@@ -145,7 +83,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
         let place = records.place(&name, position);
         let (place, new) = match place {
             Some(place) => {
-                let shape = shape_of(&name, &value)?;
+                let shape = each!(&value.0, value => shape_of(&name, value))?;
                 let record = records.at_mut(place);
                 if record.seen_in == call {
                     return Err(Error::DuplicateVariable { name: name.into_owned() });
@@ -155,10 +93,14 @@ pub(crate) fn resolve<'a, T: Scalar>(
                     let (variable, found) = (name.into_owned(), shape.to_vec());
                     return Err(Error::VariableShape { variable, expected: record.shape().to_vec(), found });
                 }
+                let (expected, found) = (record.dtype, value.0.dtype(T::DTYPE));
+                if expected != found {
+                    return Err(Error::VariableType { variable: name.into_owned(), expected, found });
+                }
                 (place, None)
             }
             None if new_names.insert(name.to_string()) => {
-                let shape = shape_of(&name, &value)?.into();
+                let shape = each!(&value.0, value => shape_of(&name, value))?.into();
                 let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
                 (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes })))
             }
@@ -172,7 +114,8 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Dense(view)) => Some(dense(&name, form, view, axes)?),
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
-        inputs.push(Input { place, name, value: stored(value, axes), gradient, new });
+        let value = map!(value.0, value => stored(value, axes));
+        inputs.push(Input { place, name, value, gradient, new });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -180,8 +123,8 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
-fn shape_of<'v, T>(name: &str, value: &'v ViewMut<'_, T>) -> Result<&'v [usize], Error> {
-    match &value.0 {
+fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], Error> {
+    match value {
         Layout::Filled { shape, .. } => Ok(shape),
         Layout::Strided(view) => Ok(view.shape()),
         Layout::Mismatch(mismatch) => {
@@ -197,8 +140,8 @@ fn same(a: &[usize], b: &[usize]) -> bool {
 }
 
 /// A value with its axes in stored order.
-fn stored<'a, T>(value: ViewMut<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
-    let view = match (value.0, axes) {
+fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
+    let view = match (value, axes) {
         (Layout::Filled { data, .. }, None) => return Value::Slice(data),
         (Layout::Filled { data, shape }, _) => {
             ArrayViewMut::from_shape(IxDyn(&shape), data).expect("the shape was checked")
@@ -216,12 +159,12 @@ fn stored<'a, T>(value: ViewMut<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> 
 
 /// Numbers to read, of a given shape, with their axes in stored order.
 fn stored_values<'a, T>(
-    values: View<'a, T>,
+    values: Read<'a, T>,
     axes: Option<&[usize]>,
     fits: impl FnOnce(&[usize]) -> Result<(), Error>,
     mismatch: impl FnOnce(ShapeMismatch) -> Error,
 ) -> Result<Values<'a, T>, Error> {
-    let view = match (values.0, axes) {
+    let view = match (values, axes) {
         (Layout::Filled { data, shape }, None) => {
             fits(&shape)?;
             return Ok(Values::Slice(data));
@@ -257,7 +200,8 @@ fn dense<'a, T>(
         let (variable, gradient) = (name.to_owned(), found.to_vec());
         Err(Error::GradientShape { variable, gradient, shape: shape.to_vec() })
     };
-    stored_values(gradient, axes, fits, |mismatch| gradient_data(name, mismatch)).map(InputGradient::Dense)
+    let mismatch = |mismatch| gradient_data(name, mismatch);
+    Ok(InputGradient::Dense(map!(gradient.0, gradient => stored_values(gradient, axes, fits, mismatch)?)))
 }
 
 fn sparse<'a, T>(
@@ -277,7 +221,8 @@ fn sparse<'a, T>(
         let expected = [&[indices], row_shape].concat();
         Err(Error::SparseShape { variable, indices, values: found.to_vec(), expected })
     };
-    let values = stored_values(values, None, fits, |mismatch| gradient_data(name, mismatch))?;
+    let mismatch = |mismatch| gradient_data(name, mismatch);
+    let values = map!(values.0, values => stored_values(values, None, fits, mismatch)?);
     let rows = indices.rows(row_count).map_err(|(position, index)| Error::IndexOutOfRange {
         variable: name.to_owned(),
         position,

@@ -4,7 +4,7 @@ use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
 use super::records::Record;
-use super::resolve::Values;
+use super::values::AnyValues;
 use crate::clip::clip_factor;
 use crate::moments::{MAX_NARROW, MomentStorage, Noise};
 use crate::real::Scalar;
@@ -60,7 +60,7 @@ impl<T: Scalar> Pass<'_, T> {
     }
 
     /// The norm of one gradient, if anybody wants it.
-    pub(crate) fn norm(&self, values: &Values<'_, T>) -> Norm {
+    pub(crate) fn norm(&self, values: &AnyValues<'_, T>) -> Norm {
         if self.wants_norms() { self.question.answer(values) } else { Norm::NONE }
     }
 

@@ -3,14 +3,17 @@
 use std::mem;
 use std::ops::Deref;
 
+use super::records::Record;
 use super::resolve::{Input, resolve};
+use super::values::Value;
 use super::{Optimizer, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::moments::MomentStorage;
 use crate::parameters::Parameters;
+use crate::precision::{Any, MASTER, Narrow};
 use crate::real::Scalar;
-use crate::rule::UpdateRule;
+use crate::rule::{BLOCK, Buffer, UpdateRule};
 use crate::variable::Variable;
 
 /// A model that holds a slot (such as the averages) instead of its own values; dropping the guard swaps them back.
@@ -41,7 +44,7 @@ impl<P: Parameters<T>, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R,
         let Self { model, optimizer, place } = self;
         // The same list has just been accepted; a model that gives another one now keeps what it has, and the
         // optimizer goes on refusing steps.
-        if optimizer.over_slots(model.variables().into_iter(), *place, mem::swap).is_ok() {
+        if optimizer.over_slots(model.variables().into_iter(), *place, Move::SwapBack).is_ok() {
             optimizer.swapped_in = None;
         }
     }
@@ -66,7 +69,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.copy_slot(Ema::SLOT, variables)
     }
 
-    /// Writes an array slot into the variables.
+    /// Writes an array slot into the variables; into those in [16 bits](Variable::half) rounded, and in full into their
+    /// masters.
     ///
     /// # Errors
     ///
@@ -82,10 +86,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         self.ready()?;
         let place = self.array_place(slot)?;
-        self.over_slots(variables.into_iter(), place, |value, slot| *value = *slot)
+        self.over_slots(variables.into_iter(), place, Move::Copy)
     }
 
-    /// Swaps an array slot into a model, until the guard is dropped.
+    /// Swaps an array slot into a model, until the guard is dropped. Variables in [16 bits](Variable::half) show it
+    /// rounded; neither it nor their masters lose a digit.
     ///
     /// # Errors
     ///
@@ -98,7 +103,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<SlotGuard<'a, P, R, T>, Error> {
         self.ready()?;
         let place = self.array_place(slot)?;
-        self.over_slots(model.variables().into_iter(), place, mem::swap)?;
+        self.over_slots(model.variables().into_iter(), place, Move::Swap)?;
         self.swapped_in = Some(slot.to_owned());
         Ok(SlotGuard { model, optimizer: self, place })
     }
@@ -125,18 +130,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let packed = self.options.moments != MomentStorage::Full
             && self.slots.iter().any(|spec| spec.name() == slot && spec.is_moment());
         if packed || matches!(place, SlotPlace::Scalar(_)) {
-            let known = self.slot_names().into_iter().map(str::to_owned).collect();
-            return Err(Error::UnknownSlot { slot: slot.to_owned(), known });
+            return Err(self.unknown_slot(slot));
         }
         Ok(place)
     }
 
-    /// Runs `change` over pairs of elements: of a variable and of its slot.
+    /// Moves numbers between variables and their slots.
     fn over_slots<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
         place: SlotPlace,
-        change: impl Fn(&mut T, &mut T),
+        way: Move,
     ) -> Result<(), Error>
     where
         T: 'a,
@@ -146,11 +150,61 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if let Some(unknown) = inputs.iter().find(|input| input.place >= self.records.len()) {
             return Err(Error::UnknownVariable { name: unknown.name.to_string() });
         }
-        for Input { place: record, mut value, .. } in inputs {
+        if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
+            return Err(self.unknown_slot(MASTER));
+        }
+        for Input { place: record, value, .. } in inputs {
             let record = self.records.at_mut(record);
-            let mut slot = record.array_mut(place).into_iter().flatten();
-            value.for_each(|value| slot.next().into_iter().for_each(|slot| change(value, slot)));
+            match value {
+                Any::Full(value) => way.full(value, record.array_mut(place).into_iter().flatten()),
+                Any::Bf16(value) => way.half(value, record, place),
+                Any::F16(value) => way.half(value, record, place),
+            }
         }
         Ok(())
+    }
+}
+
+/// What happens to a variable and a slot of it.
+#[derive(Debug, Clone, Copy)]
+enum Move {
+    /// The variable gets the slot, for good.
+    Copy,
+    /// The variable gets the slot.
+    Swap,
+    /// The variable gets back what it was before.
+    SwapBack,
+}
+
+impl Move {
+    fn full<'s, T: Scalar>(self, mut value: Value<'_, T>, mut slot: impl Iterator<Item = &'s mut T>) {
+        value.for_each(|value| match (self, slot.next()) {
+            (Self::Copy, Some(slot)) => *value = *slot,
+            (Self::Swap | Self::SwapBack, Some(slot)) => mem::swap(value, slot),
+            (_, None) => {}
+        });
+    }
+
+    /// A slot does not fit into 16 bits: it stays where it is, and it is the master that knows what the variable was.
+    fn half<H: Narrow, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
+        let (slot, master) = record.with_master(place);
+        let len = master.len();
+        let mut buffer = Buffer::default();
+        let mut cursor = value.cursor(&mut buffer);
+        for at in (0..len).step_by(BLOCK) {
+            let block = at..len.min(at + BLOCK);
+            let (slot, master) = (slot.map(|slot| &slot[block.clone()]), &mut master[block.clone()]);
+            cursor.visit(at, block.len(), |half| match (self, slot) {
+                (Self::SwapBack, _) => H::round(half, master),
+                (Self::Copy, slot) => {
+                    slot.into_iter().for_each(|slot| master.copy_from_slice(slot));
+                    H::round(half, master);
+                }
+                (Self::Swap, slot) => {
+                    H::take_changed(master, half);
+                    H::round(half, slot.unwrap_or(master));
+                }
+            });
+        }
     }
 }

@@ -6,6 +6,7 @@ use ndarray::ArrayD;
 use super::{Optimizer, Slot, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::rule::{UpdateRule, WeightsOrder};
 
@@ -64,8 +65,8 @@ enum Entry {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// All state besides the variables: `iterations`; with averaging the average of each variable; then slot by slot,
-    /// in the order of the rule, the shared number or the slot of each variable. (A rule may ask for its slots
+    /// All state besides the variables: `iterations`; with averaging the average of each variable; the `master` of each
+    /// variable in [16 bits](crate::Variable::half); then slot by slot, in the order of the rule, the shared number or the slot of each variable. (A rule may ask for its slots
     /// [variable by variable](crate::WeightsOrder) instead.)
     ///
     /// Together with the configuration and the variables this is everything that a run depends on.
@@ -114,6 +115,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if self.options.use_ema {
             entries.extend(records.clone().map(|record| of(record, Ema::SLOT, SlotPlace::Average)));
         }
+        let halves = records.clone().filter(|record| self.records.at(*record).is_half());
+        entries.extend(halves.map(|record| of(record, MASTER, SlotPlace::Master)));
         let (mut shared, mut own) = (0, Vec::new());
         for (slot, place) in self.places() {
             match place {

@@ -267,10 +267,10 @@ pub(crate) struct Workspace<T> {
 #[derive(Debug, Default)]
 pub(crate) struct Buffer<T>(Vec<T>);
 
-impl<T: Scalar> Buffer<T> {
+impl<T: Copy + Default> Buffer<T> {
     pub(crate) fn first(&mut self, len: usize) -> &mut [T] {
         if self.0.is_empty() {
-            self.0.resize(BLOCK, T::zero());
+            self.0.resize(BLOCK, T::default());
         }
         &mut self.0[..len]
     }

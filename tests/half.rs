@@ -1,0 +1,424 @@
+//! Variables in 16 bits: a run is that of their masters in 32 bits, and the variable is the master, rounded.
+
+use std::fmt::Debug;
+
+use half::{bf16, f16};
+use ndarray::{Array2, ArrayD, ShapeBuilder, array, s};
+use optimizers::core::{DType, Half, Slot, View, ViewMut, Weight};
+use optimizers::{
+    Ema, Error, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters,
+    RectifiedAdam, Sgd, UpdateRule, Variable,
+};
+
+type Rule = Box<dyn UpdateRule<f32>>;
+type Halved = Optimizer<Rule, f32>;
+
+/// A type of 16 bits, converted one by one.
+trait Narrow: Half + Copy + PartialEq + Debug {
+    const DTYPE: DType;
+    fn new(x: f32) -> Self;
+    fn bits(self) -> u16;
+    fn wide(self) -> f32;
+}
+
+impl Narrow for bf16 {
+    const DTYPE: DType = DType::Bf16;
+    fn new(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn bits(self) -> u16 {
+        self.to_bits()
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Narrow for f16 {
+    const DTYPE: DType = DType::F16;
+    fn new(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn bits(self) -> u16 {
+        self.to_bits()
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+fn rules() -> Vec<(&'static str, Rule)> {
+    vec![
+        ("sgd", Box::new(Sgd::new(0.01))),
+        ("nesterov", Box::new(Sgd::new(0.01).momentum(0.9).nesterov(true))),
+        ("nadam", Box::new(Nadam::new(0.003))),
+        ("radam", Box::new(RectifiedAdam::new(0.003))),
+        ("amsgrad", Box::new(RectifiedAdam::new(0.003).amsgrad(true))),
+        ("novograd", Box::new(NovoGrad::new(0.003))),
+        ("lookahead", Box::new(Lookahead::new(RectifiedAdam::new(0.003)).sync_period(2))),
+    ]
+}
+
+/// Every stage around the rule.
+fn composed(rule: Rule) -> OptimizerBuilder<Rule, f32> {
+    Optimizer::new(rule)
+        .global_clipnorm(5.0)
+        .weight_decay(0.1)
+        .ema(Ema::new(0.75).overwrite_every(3))
+        .non_finite(NonFinite::Error)
+}
+
+/// More than four pieces, and not a whole number of blocks.
+const SHAPE: (usize, usize) = (301, 1000);
+
+/// Numbers that 16 bits hold exactly.
+fn start<H: Narrow>((i, j): (usize, usize)) -> H {
+    H::new(((i * 31 + j * 7) % 61) as f32 / 64.0 - 0.5)
+}
+
+/// Gradients that 16 bits hold exactly.
+fn gradient(step: usize) -> Array2<f32> {
+    Array2::from_shape_fn(SHAPE, |(i, j)| ((i * 17 + j * 5 + step * 23) % 97) as f32 / 64.0 - 0.7)
+        .mapv(|g| bf16::from_f32(g).to_f32())
+}
+
+fn master(opt: &Halved, name: &str) -> ArrayD<f32> {
+    match opt.slot(name, "master").unwrap() {
+        Slot::Array(master) => master.to_owned(),
+        slot => panic!("{slot:?}"),
+    }
+}
+
+fn bits(numbers: impl IntoIterator<Item = f32>) -> Vec<u32> {
+    numbers.into_iter().map(f32::to_bits).collect()
+}
+
+/// All state but masters.
+fn rest(opt: &Halved) -> Vec<Weight<f32>> {
+    opt.weights().into_iter().filter(|weight| !weight.name.ends_with("/master")).collect()
+}
+
+/// Runs 16 and 32 bits side by side with the same gradients; after each step they have to agree to the bit.
+fn follows<H: Narrow>(name: &str, mut half: Halved, mut full: Halved, strided: bool) {
+    let (rows, columns) = SHAPE;
+    let mut whole = Array2::from_shape_fn((2 * rows, 2 * columns).set_f(strided), |(i, j)| start::<H>((i / 2, j / 2)));
+    let mut w = if strided { whole.slice_mut(s![..;2, ..;2]) } else { whole.slice_mut(s![..rows, ..columns]) };
+    let mut owned = w.to_owned();
+    let mut reference = w.mapv(H::wide);
+    for step in 0..5 {
+        let g = gradient(step);
+        let g16 = g.mapv(H::new);
+        let (g_f, g16_f) = (g.t().as_standard_layout().to_owned(), g16.t().as_standard_layout().to_owned());
+        let variable = if strided { Variable::half("w", w.view_mut()) } else { Variable::half("w", &mut owned) };
+        // In turn with gradients of 32 bits and of 16, in either memory order.
+        let variable = match step {
+            0 => variable.gradient(&g),
+            1 => variable.half_gradient(&g16),
+            2 => variable.half_gradient(g16_f.t()),
+            3 => variable.gradient(g_f.t()),
+            _ => variable.gradient(View::half(&g16)),
+        };
+        let report = half.apply_gradients([variable]).unwrap();
+        let expected = full.apply_gradients([Variable::new("w", &mut reference).gradient(&g)]).unwrap();
+        assert_eq!(report, expected, "{name}");
+        let value = if strided { w.to_owned() } else { owned.clone() };
+        assert_eq!(bits(master(&half, "w")), bits(reference.iter().copied()), "{name}: master, step {step}");
+        assert!(value.iter().zip(&reference).all(|(w, &r)| w.bits() == H::new(r).bits()), "{name}: step {step}");
+        assert_eq!(rest(&half), full.weights(), "{name}: slots, step {step}");
+    }
+    if strided {
+        // What lies between has not been touched.
+        assert!(whole.indexed_iter().all(|((i, j), &w)| i % 2 + j % 2 == 0 || w == start((i / 2, j / 2))), "{name}");
+    }
+}
+
+/// Both types, the one on three threads and the other on one.
+fn all_follow(build: impl Fn(Rule) -> OptimizerBuilder<Rule, f32>, strided: bool) {
+    let optimizers =
+        |threads: usize| rules().into_iter().map(move |(name, rule)| (name, rule, threads)).collect::<Vec<_>>();
+    for ((name, half, _), (_, full, _)) in optimizers(3).into_iter().zip(optimizers(1)) {
+        let (half, full) = (build(half).threads(3).build().unwrap(), build(full).threads(1).build().unwrap());
+        follows::<bf16>(name, half, full, strided);
+    }
+    for ((name, half), (_, full)) in rules().into_iter().zip(rules()) {
+        let (half, full) = (build(half).threads(1).build().unwrap(), build(full).threads(3).build().unwrap());
+        follows::<f16>(name, half, full, strided);
+    }
+}
+
+#[test]
+fn a_run_is_that_of_the_masters() {
+    all_follow(Optimizer::new, false);
+    all_follow(composed, false);
+}
+
+#[test]
+fn scattered_numbers_are_no_different() {
+    all_follow(composed, true);
+}
+
+#[test]
+fn moments_in_16_bits_are_no_different() {
+    all_follow(|rule| composed(rule).moments(MomentStorage::Bf16 { seed: 5 }), false);
+}
+
+#[test]
+fn every_clip_sees_the_gradient_in_32_bits() {
+    all_follow(|rule| Optimizer::new(rule).clipvalue(0.25), false);
+    all_follow(|rule| Optimizer::new(rule).clipnorm(2.0), true);
+}
+
+#[test]
+fn every_length_works() {
+    for len in [0, 1, 3, 15, 16, 17, 255, 257, 8191, 8192, 8193, 65_537] {
+        let numbers = |factor: f32| (0..len).map(move |i| (i % 100) as f32 * factor + 0.01);
+        let mut w: Vec<f16> = numbers(0.01).map(f16::from_f32).collect();
+        let mut reference: Vec<f32> = w.iter().map(|w| w.to_f32()).collect();
+        let g: Vec<f16> = numbers(-0.02).map(f16::from_f32).collect();
+        let wide: Vec<f32> = g.iter().map(|g| g.to_f32()).collect();
+        let mut opt = Optimizer::new(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
+        let mut full = Optimizer::new(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
+        for _ in 0..3 {
+            opt.apply_gradients([Variable::half("w", &mut w).half_gradient(&g)]).unwrap();
+            full.apply_gradients([Variable::new("w", &mut reference).gradient(&wide)]).unwrap();
+            assert!(w.iter().zip(&reference).all(|(w, &r)| *w == f16::from_f32(r)), "{len}");
+        }
+        assert_eq!(opt.state_bytes(), 12 * len);
+    }
+}
+
+/// Rows of a sparse gradient, in 32 bits and in 16.
+#[test]
+fn sparse_gradients_work() {
+    for (((name, half), (_, other)), (_, full)) in rules().into_iter().zip(rules()).zip(rules()) {
+        let builders = [half, other, full].map(|rule| composed(rule).build().unwrap());
+        let [mut half, mut other, mut full] = builders;
+        let mut w = Array2::from_shape_fn(SHAPE, start::<bf16>);
+        let mut column_major = Array2::from_shape_fn(SHAPE.f(), start::<bf16>);
+        let mut reference = w.mapv(bf16::to_f32);
+        for step in 0..4 {
+            let rows = [7_i64, 290, 7, 100 + step as i64];
+            let values = gradient(step).slice(s![..4, ..]).to_owned();
+            let narrow = values.mapv(bf16::from_f32);
+            half.apply_gradients([Variable::half("w", &mut w).sparse_gradient(&rows, &values)]).unwrap();
+            other
+                .apply_gradients([Variable::half("w", &mut column_major).sparse_gradient(&rows, View::half(&narrow))])
+                .unwrap();
+            full.apply_gradients([Variable::new("w", &mut reference).sparse_gradient(&rows, &values)]).unwrap();
+            assert_eq!(bits(master(&half, "w")), bits(reference.iter().copied()), "{name}");
+            assert!(w.iter().zip(&reference).all(|(w, &r)| *w == bf16::from_f32(r)), "{name}");
+            assert_eq!((&column_major, rest(&half)), (&w, full.weights()), "{name}");
+            assert_eq!(other.weights(), half.weights(), "{name}");
+        }
+    }
+}
+
+/// A model of everything: 16 bits of both kinds, and 32.
+#[derive(Clone, Parameters)]
+struct Model {
+    kernel: Array2<bf16>,
+    bias: Vec<f16>,
+    scale: [f32; 3],
+}
+
+impl Model {
+    fn new() -> Self {
+        let (kernel, bias) = (Array2::from_shape_fn((20, 30), start::<bf16>), vec![f16::from_f32(0.1); 30]);
+        Self { kernel, bias, scale: [1.0, 2.0, 3.0] }
+    }
+
+    /// A quadratic with its minimum at 0.3.
+    fn gradients(&self) -> Self {
+        let mut gradients = self.clone();
+        gradients.kernel.mapv_inplace(|w| bf16::from_f32(w.to_f32() - 0.3));
+        gradients.bias.iter_mut().for_each(|w| *w = f16::from_f32(w.to_f32() - 0.3));
+        gradients.scale.iter_mut().for_each(|w| *w -= 0.3);
+        gradients
+    }
+
+    fn step(&mut self, opt: &mut Halved) {
+        let gradients = self.gradients();
+        opt.step(self, &gradients).unwrap();
+    }
+
+    fn bits(&self) -> Vec<u32> {
+        let kernel = self.kernel.iter().map(|w| u32::from(w.to_bits()));
+        let bias = self.bias.iter().map(|w| u32::from(w.to_bits()));
+        kernel.chain(bias).chain(bits(self.scale)).collect()
+    }
+}
+
+#[test]
+fn a_restored_run_goes_on_to_the_bit() {
+    for ((name, rule), (_, other)) in rules().into_iter().zip(rules()) {
+        let build = |rule| composed(rule).moments(MomentStorage::Bf16 { seed: 3 }).build().unwrap();
+        let (mut model, mut opt) = (Model::new(), build(rule));
+        (0..4).for_each(|_| model.step(&mut opt));
+        let (mut restored, mut resumed) = (model.clone(), build(other));
+        resumed.add_parameters(&mut restored).unwrap();
+        resumed.set_weights(opt.weights()).unwrap();
+        for _ in 0..4 {
+            model.step(&mut opt);
+            restored.step(&mut resumed);
+            assert_eq!(model.bits(), restored.bits(), "{name}");
+        }
+        assert_eq!(opt.weights(), resumed.weights(), "{name}");
+        assert_eq!(opt.to_config(), resumed.to_config(), "{name}");
+    }
+}
+
+#[test]
+fn masters_are_slots() {
+    let (mut model, mut opt) = (Model::new(), composed(Box::new(Nadam::new(0.1))).build().unwrap());
+    assert_eq!(opt.slot_names(), ["m", "v", "average"]);
+    let config = opt.to_config();
+    model.step(&mut opt);
+    assert_eq!(opt.to_config(), config);
+    assert_eq!(opt.slot_names(), ["m", "v", "average", "master"]);
+    let names: Vec<String> = opt.weights().into_iter().map(|weight| weight.name).collect();
+    let expected = ["iterations", "kernel/average", "bias/average", "scale/average", "kernel/master", "bias/master"]
+        .map(String::from);
+    assert_eq!(names[..6], expected);
+    assert_eq!((names.len(), opt.state_bytes()), (13, 4 * (4 * 630 + 3 * 3)));
+    assert_eq!(opt.state_bytes_of([[20, 30]]), 4 * 3 * 600);
+    assert_eq!(master(&opt, "kernel").shape(), [20, 30]);
+    let known = opt.slot_names().into_iter().map(String::from).collect();
+    assert_eq!(opt.slot("scale", "master"), Err(Error::UnknownSlot { slot: "master".to_owned(), known }));
+}
+
+/// The element type belongs to a variable, as its shape does.
+#[test]
+fn the_type_may_not_change() {
+    let (mut model, mut opt) = (Model::new(), composed(Box::new(Nadam::new(0.1))).build().unwrap());
+    model.step(&mut opt);
+    let (weights, mut full) = (opt.weights(), Array2::<f32>::zeros((20, 30)));
+    let error = |expected, found| Error::VariableType { variable: "kernel".to_owned(), expected, found };
+    let refused = opt.apply_gradients([Variable::new("kernel", &mut full).gradient(&model.kernel.mapv(f32::from))]);
+    assert_eq!(refused, Err(error(DType::Bf16, DType::F32)));
+    let mut other = model.kernel.mapv(|w| f16::from_f32(w.to_f32()));
+    let refused = opt.apply_gradients([Variable::half("kernel", &mut other).half_gradient(&model.kernel)]);
+    assert_eq!(refused, Err(error(<bf16 as Narrow>::DTYPE, <f16 as Narrow>::DTYPE)));
+    let text = "variable \"kernel\" is in F16, its slots were made for Bf16";
+    assert_eq!(refused.unwrap_err().to_string(), text);
+    let mut short = [bf16::ZERO; 5];
+    let data = Error::VariableData { variable: "new".to_owned(), elements: 5, shape: vec![6] };
+    let refused = opt.apply_gradients([Variable::half("new", (&mut short[..], &[6][..])).gradient(&[1.0; 6])]);
+    assert_eq!(refused, Err(data));
+    assert_eq!(opt.weights(), weights);
+}
+
+/// What somebody else writes into a variable counts, element by element.
+#[test]
+fn changes_from_outside_are_taken() {
+    for strided in [false, true] {
+        let mut w =
+            if strided { Array2::from_shape_fn((30, 20), start::<bf16>).reversed_axes() } else { Model::new().kernel };
+        let mut opt = Optimizer::new(Sgd::new(0.001)).build().unwrap();
+        let ones = Array2::<f32>::ones((20, 30));
+        opt.apply_gradients([Variable::half("w", &mut w).gradient(&ones)]).unwrap();
+        let mut expected = match opt.slot("w", "master").unwrap() {
+            Slot::Array(master) => master.to_owned(),
+            slot => panic!("{slot:?}"),
+        };
+        w[[3, 4]] = bf16::from_f32(7.0);
+        w[[19, 29]] = bf16::from_f32(-7.0);
+        (expected[[3, 4]], expected[[19, 29]]) = (7.0, -7.0);
+        opt.apply_gradients([Variable::half("w", &mut w).gradient(&ones)]).unwrap();
+        expected.mapv_inplace(|w| w - 0.001);
+        assert_eq!(opt.slot("w", "master"), Ok(Slot::Array(expected.view())));
+        assert!(w.iter().zip(&expected).all(|(w, &master)| *w == bf16::from_f32(master)));
+    }
+}
+
+/// A guard shows the rounded averages; neither they nor the masters lose a digit.
+#[test]
+fn averages_are_shown_and_taken_away() {
+    let build = || Optimizer::new(Box::new(Nadam::new(0.1)) as Rule).ema(Ema::new(0.9)).build().unwrap();
+    let ((mut model, mut opt), (mut plain, mut other)) = ((Model::new(), build()), (Model::new(), build()));
+    for step in 0..4 {
+        model.step(&mut opt);
+        plain.step(&mut other);
+        if step == 1 {
+            // A change from outside survives the guard as well.
+            (model.bias[2], plain.bias[2]) = (f16::from_f32(5.0), f16::from_f32(5.0));
+        }
+        let averages = ["kernel", "bias", "scale"].map(|name| match opt.slot(name, "average").unwrap() {
+            Slot::Array(average) => average.to_owned(),
+            slot => panic!("{slot:?}"),
+        });
+        let guard = opt.averages(&mut model).unwrap();
+        assert!(guard.kernel.iter().zip(&averages[0]).all(|(w, &a)| *w == bf16::from_f32(a)));
+        assert!(guard.bias.iter().zip(&averages[1]).all(|(w, &a)| *w == f16::from_f32(a)));
+        assert!(guard.scale.iter().zip(&averages[2]).all(|(w, a)| w == a));
+        assert_ne!(guard.bits(), plain.bits());
+        drop(guard);
+        assert_eq!(model.bits(), plain.bits());
+    }
+    assert_eq!(opt.weights()[1..4], other.weights()[1..4]);
+    drop(opt.swap_in("master", &mut model.kernel.clone()).unwrap_err());
+}
+
+#[test]
+fn averages_can_stay() {
+    let mut opt = Optimizer::new(Box::new(Nadam::new(0.1)) as Rule).ema(Ema::new(0.9)).build().unwrap();
+    let mut model = Model::new();
+    (0..3).for_each(|_| model.step(&mut opt));
+    opt.finalize_variable_values(model.variables()).unwrap();
+    // The master is the average in full, so that training goes on from there.
+    let Slot::Array(average) = opt.slot("kernel", "average").unwrap() else { panic!() };
+    assert_eq!(average, master(&opt, "kernel"));
+    assert!(model.kernel.iter().zip(&average).all(|(w, &a)| *w == bf16::from_f32(a)));
+
+    // A lost variable comes back from its master; one of 32 bits has none.
+    let expected = model.kernel.clone();
+    model.kernel.fill(bf16::ZERO);
+    opt.copy_slot("master", [Variable::half("kernel", &mut model.kernel)]).unwrap();
+    assert_eq!(model.kernel, expected);
+    let refused = opt.copy_slot("master", model.variables());
+    assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
+}
+
+/// Too large for the variable is not too large for its master; what is not finite shows.
+#[test]
+fn overflow_is_in_the_variable_alone() {
+    let mut w = [65_504.0, 1.0].map(f16::from_f32);
+    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[-1000.0, f32::NAN])]).unwrap();
+    assert!(w[0] == f16::INFINITY && w[1].is_nan());
+    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[2000.0, 0.0])]).unwrap();
+    assert!(w[0] == f16::from_f32(64_504.0) && w[1].is_nan());
+    w[1] = f16::ONE;
+    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[0.0, 0.5])]).unwrap();
+    assert_eq!(w, [64_504.0, 0.5].map(f16::from_f32));
+}
+
+#[test]
+fn gradients_that_are_not_finite_are_found() {
+    let mut w = Array2::from_elem((2, 3), f16::ONE);
+    let mut g = w.clone();
+    g[[1, 2]] = f16::NEG_INFINITY;
+    let mut opt = Optimizer::new(Sgd::new(1.0)).non_finite(NonFinite::Error).build().unwrap();
+    let found = |value| Error::NonFiniteGradient { variable: "w".to_owned(), index: vec![1, 2], value };
+    let refused = opt.apply_gradients([Variable::half("w", &mut w).half_gradient(&g)]);
+    assert_eq!(refused, Err(found(f64::NEG_INFINITY)));
+    // So they are in 16 bits for a variable in 32.
+    let mut full = Array2::<f32>::zeros((2, 3));
+    let refused = opt.apply_gradients([Variable::new("w", &mut full).half_gradient(&g)]);
+    assert_eq!(refused, Err(found(f64::NEG_INFINITY)));
+    g[[1, 2]] = f16::ZERO;
+    opt.apply_gradients([Variable::new("w", &mut full).half_gradient(&g)]).unwrap();
+    assert_eq!(full, array![[-1.0, -1.0, -1.0], [-1.0, -1.0, 0.0]]);
+    assert_eq!(w, Array2::from_elem((2, 3), f16::ONE));
+}
+
+/// A step far below the last digit of the variable adds up.
+#[test]
+fn small_steps_add_up() {
+    let (mut w, mut view) = (vec![bf16::ONE; 100], vec![bf16::ONE; 100]);
+    let mut opt = Optimizer::new(Sgd::new(1e-5)).build().unwrap();
+    for _ in 0..1000 {
+        let variables = [Variable::half("w", &mut w), Variable::new("view", ViewMut::half(&mut view))];
+        opt.apply_gradients(variables.map(|variable| variable.gradient(&[1.0; 100]))).unwrap();
+    }
+    assert!(w.iter().chain(&view).all(|w| w.to_f32() == 0.98828125), "{w:?}");
+}
