@@ -2,6 +2,7 @@
 //! the numbers of the textbook.
 
 mod subjects;
+mod tensors;
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,7 +17,8 @@ use opt_conformance::{Verdict, golden_folder, replay};
 use opt_core::simd::{self, Level};
 use optimizers::core::{BLOCK, Scalar, WeightValue};
 use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
-use subjects::{OPTIONS, Rule, Tensors, around, fits, levels, rules};
+use subjects::{OPTIONS, Rule, around, fits, levels, rules};
+use tensors::Tensors;
 
 /// Elements of what is handed to a thread.
 const TASK: usize = 64 * 1024;

@@ -1,10 +1,9 @@
-//! Every rule with options that choose each of its loops, the options of the engine around them, and lists of tensors.
+//! Every rule with options that choose each of its loops, and the options of the engine around them.
 
 use opt_core::simd::Level;
 use optimizers::core::Scalar;
 use optimizers::{
     Ema, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
-    Variable,
 };
 
 pub(crate) type Rule<T> = Box<dyn UpdateRule<T>>;
@@ -66,35 +65,6 @@ pub(crate) fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
         "bf16" => builder.moments(MomentStorage::Bf16 { seed: 11 }),
         other => panic!("no option is called {other:?}"),
     })
-}
-
-/// Named tensors, none of whose numbers is 0.
-#[derive(Clone)]
-pub(crate) struct Tensors<T> {
-    pub(crate) names: Vec<String>,
-    pub(crate) values: Vec<Vec<T>>,
-}
-
-impl<T: Scalar> Tensors<T> {
-    pub(crate) fn new(sizes: &[usize], seed: u64) -> Self {
-        let mut rng = opt_conformance::problem::Rng(seed);
-        let mut number = || loop {
-            match rng.number() {
-                0.0 => {}
-                number => return T::literal(number),
-            }
-        };
-        Self {
-            names: sizes.iter().enumerate().map(|(i, size)| format!("{i} of {size}")).collect(),
-            values: sizes.iter().map(|&size| (0..size).map(|_| number()).collect()).collect(),
-        }
-    }
-
-    /// As a step takes them.
-    pub(crate) fn with<'a>(&'a mut self, gradients: &'a Self) -> impl Iterator<Item = Variable<'a, T>> {
-        let named = self.names.iter().zip(&mut self.values).zip(&gradients.values);
-        named.map(|((name, value), gradient)| Variable::new(name.as_str(), value).gradient(gradient))
-    }
 }
 
 /// Instruction sets that can be tested here. Others are named on the error output: nothing is skipped in silence.
