@@ -19,6 +19,7 @@
 mod clip;
 mod config;
 mod decay;
+mod dispatch;
 mod ema;
 mod error;
 mod gradient;
@@ -31,6 +32,9 @@ mod real;
 mod report;
 mod rule;
 mod schedule;
+#[cfg(feature = "limit-simd")]
+#[doc(hidden)]
+pub mod simd;
 mod stage;
 mod variable;
 mod view;

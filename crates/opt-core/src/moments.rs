@@ -1,8 +1,8 @@
 //! Moments in 16 bits: how they are stored, rounded and read again.
 
 use half::bf16;
-use multiversion::multiversion;
 
+use crate::dispatch::dispatched;
 use crate::real::Scalar;
 
 /// How the moments of a rule (its velocities and averages of gradients) are stored.
@@ -122,20 +122,22 @@ pub(crate) fn widened<T: Scalar>(x: bf16) -> T {
     T::from_f32(f32::from_bits(u32::from(x.to_bits()) << 16))
 }
 
-/// Rounds a block of one slot.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-pub(crate) fn round<T: Scalar>(to: &mut [bf16], from: &[T], slot: usize, sequences: Sequences) {
-    let len = to.len();
-    let from = &from[..len];
-    for i in 0..len {
-        to[i] = rounded(from[i].to_f32(), sequences.bits(slot, i));
+dispatched! {
+    /// Rounds a block of one slot.
+    pub(crate) fn round<T: Scalar>(to: &mut [bf16], from: &[T], slot: usize, sequences: Sequences) {
+        let len = to.len();
+        let from = &from[..len];
+        for i in 0..len {
+            to[i] = rounded(from[i].to_f32(), sequences.bits(slot, i));
+        }
     }
 }
 
-/// A block of one slot as it was stored.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-pub(crate) fn widen<T: Scalar>(to: &mut [T], from: &[bf16]) {
-    to.iter_mut().zip(from).for_each(|(to, &from)| *to = widened(from));
+dispatched! {
+    /// A block of one slot as it was stored.
+    pub(crate) fn widen<T: Scalar>(to: &mut [T], from: &[bf16]) {
+        to.iter_mut().zip(from).for_each(|(to, &from)| *to = widened(from));
+    }
 }
 
 #[cfg(test)]

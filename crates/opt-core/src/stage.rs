@@ -1,8 +1,7 @@
 //! What the engine does to a block before and after the rule: loops over slices, compiled for several instruction
 //! sets, with the same bits on each.
 
-use multiversion::multiversion;
-
+use crate::dispatch::dispatched;
 use crate::real::Scalar;
 
 /// A factor in two parts, to be applied one after the other: a very small one would lose digits in 32 bits.
@@ -28,24 +27,16 @@ pub(crate) fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
     }
 }
 
-macro_rules! dispatched {
-    ($(#[$doc:meta])* $vis:vis fn $name:ident<T>($($argument:ident: $type:ty),*) $(-> $result:ty)? $body:block) => {
-        $(#[$doc])*
-        #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-        $vis fn $name<T: Scalar>($($argument: $type),*) $(-> $result)? $body
-    };
-}
-
 dispatched! {
     /// Clips by value, to `-limit..=limit`.
-    pub(crate) fn clip_by_value<T>(to: &mut [T], from: &[T], limit: T) {
+    pub(crate) fn clip_by_value<T: Scalar>(to: &mut [T], from: &[T], limit: T) {
         to.iter_mut().zip(from).for_each(|(to, &g)| *to = clamp(g, Some(limit)));
     }
 }
 
 dispatched! {
     /// Multiplies by both factors, one after the other.
-    pub(crate) fn scale<T>(to: &mut [T], from: &[T], factors: [T; 2]) {
+    pub(crate) fn scale<T: Scalar>(to: &mut [T], from: &[T], factors: [T; 2]) {
         let [first, second] = factors;
         to.iter_mut().zip(from).for_each(|(to, &g)| *to = g * first * second);
     }
@@ -53,14 +44,14 @@ dispatched! {
 
 dispatched! {
     /// Decoupled weight decay: `w -= w * factor`.
-    pub(crate) fn decay<T>(value: &mut [T], factor: T) {
+    pub(crate) fn decay<T: Scalar>(value: &mut [T], factor: T) {
         value.iter_mut().for_each(|w| *w = *w - *w * factor);
     }
 }
 
 dispatched! {
     /// Exponential moving average: `average = keep * average + take * w`.
-    pub(crate) fn average<T>(average: &mut [T], value: &[T], rates: [T; 2], flush_below: T) {
+    pub(crate) fn average<T: Scalar>(average: &mut [T], value: &[T], rates: [T; 2], flush_below: T) {
         let [keep, take] = rates;
         let values = average.iter_mut().zip(value);
         values.for_each(|(average, &w)| *average = (keep * *average + take * w).flushed(flush_below));
@@ -72,7 +63,7 @@ const LANES: usize = 16;
 
 dispatched! {
     /// The sum of squares in 64 bits, in an order that depends on the length alone.
-    pub(crate) fn square_sum<T>(values: &[T], limit: Option<f64>) -> f64 {
+    pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
         let mut lanes = [0.0_f64; LANES];
         let limit = limit.map(T::literal);
         let (chunks, rest) = values.as_chunks::<LANES>();
@@ -92,7 +83,7 @@ dispatched! {
 
 dispatched! {
     /// Whether no element is infinite or NaN.
-    pub(crate) fn all_finite<T>(values: &[T]) -> bool {
+    pub(crate) fn all_finite<T: Scalar>(values: &[T]) -> bool {
         values.iter().fold(true, |finite, g| finite & g.is_finite())
     }
 }

@@ -5,9 +5,9 @@ use std::array;
 use std::mem;
 
 use half::bf16;
-use multiversion::multiversion;
 
 use super::BLOCK;
+use crate::dispatch::dispatched;
 use crate::moments::{self, MAX_NARROW, Sequences};
 use crate::real::Scalar;
 use crate::stage;
@@ -113,32 +113,31 @@ impl<T: Scalar> Around<T> {
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-#[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
-fn run_narrow<T, K, F, const N: usize>(
-    k: &K,
-    element: &F,
-    value: &mut [T],
-    gradient: &[T],
-    mut state: [&mut [bf16]; N],
-    [first, second]: [T; 2],
-    flush_below: T,
-    sequences: Sequences,
-) where
-    T: Scalar,
-    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
-{
-    let len = value.len();
-    let gradient = &gradient[..len];
-    for slot in &mut state {
-        *slot = &mut mem::take(slot)[..len];
-    }
-    for i in 0..len {
-        let g = gradient[i] * first * second;
-        let (w, s) = element(k, value[i], g, array::from_fn(|slot| moments::widened(state[slot][i])));
-        value[i] = w;
-        for slot in 0..N {
-            state[slot][i] = moments::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
+dispatched! {
+    #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
+    fn run_narrow<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
+        k: &K,
+        element: &F,
+        value: &mut [T],
+        gradient: &[T],
+        state: [&mut [bf16]; N],
+        scale: [T; 2],
+        flush_below: T,
+        sequences: Sequences,
+    ) {
+        let (mut state, [first, second]) = (state, scale);
+        let len = value.len();
+        let gradient = &gradient[..len];
+        for slot in &mut state {
+            *slot = &mut mem::take(slot)[..len];
+        }
+        for i in 0..len {
+            let g = gradient[i] * first * second;
+            let (w, s) = element(k, value[i], g, array::from_fn(|slot| moments::widened(state[slot][i])));
+            value[i] = w;
+            for slot in 0..N {
+                state[slot][i] = moments::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
+            }
         }
     }
 }
@@ -152,41 +151,40 @@ struct Constants<T> {
     flush_below: T,
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn run<T, K, F, const N: usize, const SCALE: bool, const DECAY: bool, const AVERAGE: bool>(
-    k: &K,
-    element: F,
-    value: &mut [T],
-    gradient: &[T],
-    mut state: [&mut [T]; N],
-    average: &mut [T],
-    around: Constants<T>,
-) where
-    T: Scalar,
-    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
-{
-    let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = around;
-    let len = value.len();
-    let gradient = &gradient[..len];
-    for slot in &mut state {
-        *slot = &mut mem::take(slot)[..len];
-    }
-    let average = if AVERAGE { &mut average[..len] } else { average };
-    for i in 0..len {
-        let (mut w, mut g) = (value[i], gradient[i]);
-        if SCALE {
-            g = g * first * second;
+dispatched! {
+    fn run<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool, AVERAGE: bool>(
+        k: &K,
+        element: F,
+        value: &mut [T],
+        gradient: &[T],
+        state: [&mut [T]; N],
+        average: &mut [T],
+        around: Constants<T>,
+    ) {
+        let mut state = state;
+        let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = around;
+        let len = value.len();
+        let gradient = &gradient[..len];
+        for slot in &mut state {
+            *slot = &mut mem::take(slot)[..len];
         }
-        if DECAY {
-            w = w - w * decay;
-        }
-        let (w, s) = element(k, w, g, array::from_fn(|slot| state[slot][i]));
-        value[i] = w;
-        for (slot, s) in state.iter_mut().zip(s) {
-            slot[i] = s.flushed(flush_below);
-        }
-        if AVERAGE {
-            average[i] = (keep * average[i] + take * w).flushed(flush_below);
+        let average = if AVERAGE { &mut average[..len] } else { average };
+        for i in 0..len {
+            let (mut w, mut g) = (value[i], gradient[i]);
+            if SCALE {
+                g = g * first * second;
+            }
+            if DECAY {
+                w = w - w * decay;
+            }
+            let (w, s) = element(k, w, g, array::from_fn(|slot| state[slot][i]));
+            value[i] = w;
+            for (slot, s) in state.iter_mut().zip(s) {
+                slot[i] = s.flushed(flush_below);
+            }
+            if AVERAGE {
+                average[i] = (keep * average[i] + take * w).flushed(flush_below);
+            }
         }
     }
 }

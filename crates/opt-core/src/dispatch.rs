@@ -1,0 +1,62 @@
+//! Loops that are compiled for several instruction sets; which of them runs is decided at run time.
+
+/// Defines a function that is compiled for several instruction sets, with the same bits on each.
+///
+/// Numbers among the generic parameters are behind a semicolon: `fn name<T: Bound; N: usize>(..) {..}`.
+#[cfg(not(feature = "limit-simd"))]
+macro_rules! dispatched {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$($type:ident $(: $bound:path)?),+ $(; $($number:ident: $kind:ty),+)?>(
+            $($argument:ident: $of:ty),* $(,)?
+        ) $(-> $result:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        #[::multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? $body
+    };
+}
+
+/// The same with a copy for each limit that tests can set: see [`crate::simd`].
+#[cfg(feature = "limit-simd")]
+macro_rules! dispatched {
+    (
+        $(#[$meta:meta])*
+        $vis:vis fn $name:ident<$($type:ident $(: $bound:path)?),+ $(; $($number:ident: $kind:ty),+)?>(
+            $($argument:ident: $of:ty),* $(,)?
+        ) $(-> $result:ty)? $body:block
+    ) => {
+        $(#[$meta])*
+        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+            #[::multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+            fn any<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+                $crate::simd::note(::multiversion::target::match_target! {
+                    "x86_64+avx512f+avx512vl+avx512dq+avx512bw" => $crate::simd::Level::Avx512,
+                    "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
+                    _ => $crate::simd::Level::Baseline,
+                });
+                $body
+            }
+            #[::multiversion::multiversion(targets("x86_64+avx2+fma"))]
+            fn avx2<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+                $crate::simd::note(::multiversion::target::match_target! {
+                    "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
+                    _ => $crate::simd::Level::Baseline,
+                });
+                $body
+            }
+            #[inline(never)]
+            fn baseline<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+                $crate::simd::note($crate::simd::Level::Baseline);
+                $body
+            }
+            match $crate::simd::limited_to() {
+                $crate::simd::Level::Avx512 => any::<$($type,)+ $($($number),+)?>($($argument),*),
+                $crate::simd::Level::Avx2 => avx2::<$($type,)+ $($($number),+)?>($($argument),*),
+                $crate::simd::Level::Baseline => baseline::<$($type,)+ $($($number),+)?>($($argument),*),
+            }
+        }
+    };
+}
+
+pub(crate) use dispatched;
