@@ -1,6 +1,8 @@
 //! What takes part: every rule alone, and the compositions that people use.
 
-use optimizers::{Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule};
+use optimizers::{
+    Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+};
 
 use crate::Element;
 use crate::traffic::{Sweep, Traffic};
@@ -42,7 +44,7 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
     const NOVOGRAD: Traffic = ONE.after(Sweep::ByVariable);
     const K: usize = LOOKAHEAD_PERIOD;
     let contestant = |name, traffic, builder| Contestant { name, traffic, builder };
-    vec![
+    let all = vec![
         contestant("sgd", PLAIN, || of(Sgd::new(1e-5))),
         contestant("momentum", ONE, || of(momentum())),
         contestant("nesterov", ONE, || of(momentum().nesterov(true))),
@@ -65,7 +67,13 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("clip-lookahead-radam-ema", TWO.average().after(Sweep::All).every(K), || {
             clip(lookahead(radam())).ema(ema())
         }),
-    ]
+        contestant("momentum-bf16", PLAIN.narrow(1), || bf16(momentum())),
+        contestant("nadam-bf16", PLAIN.narrow(2), || bf16(nadam())),
+        contestant("radam-bf16", PLAIN.narrow(2), || bf16(radam())),
+        contestant("novograd-bf16", PLAIN.narrow(1).after(Sweep::ByVariable), || bf16(novograd())),
+    ];
+    // Moments of 16 bits are for variables of 32.
+    all.into_iter().filter(|contestant| contestant.traffic.narrow == 0 || size_of::<T>() == 4).collect()
 }
 
 /// Forgets the type of the rule, so that all of them fit into one list.
@@ -76,6 +84,11 @@ fn of<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
 /// With a limit that every one of our gradients is above.
 fn clip<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     of(rule).global_clipnorm(0.5)
+}
+
+/// With moments of 16 bits.
+fn bf16<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
+    of(rule).moments(MomentStorage::Bf16 { seed: 0 })
 }
 
 fn ema() -> Ema {
@@ -126,12 +139,12 @@ mod tests {
     #[test]
     fn traffic_is_that_of_the_slots() {
         let shape = Shape::single(10_000);
-        for contestant in contestants::<f64>() {
+        for contestant in contestants::<f32>() {
             let mut optimizer = contestant.build(1).unwrap();
             optimizer.apply_gradients(Model::new(&shape).variables()).unwrap();
             let Traffic { wide, narrow, periodic, .. } = contestant.traffic;
             let arrays = wide - 1 + usize::from(periodic.is_some());
-            let expected = shape.params() * (arrays * size_of::<f64>() + narrow * 2);
+            let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2);
             let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
             assert!(scalars < 100, "{}: {scalars}", contestant.name);
         }
@@ -147,8 +160,12 @@ mod tests {
             }
             assert!(model.is_finite(), "{}", contestant.name);
             for slot in optimizer.slot_names() {
-                let Slot::Array(values) = optimizer.slot("layers.1.weight", slot).unwrap() else { continue };
-                assert!(values.iter().all(|value| value.is_normal()), "{}: {slot}", contestant.name);
+                let is_normal = match optimizer.slot("layers.1.weight", slot).unwrap() {
+                    Slot::Array(values) => values.iter().all(|value| value.is_normal()),
+                    Slot::Bf16(values) => values.iter().all(|value| value.to_f32().is_normal()),
+                    _ => true,
+                };
+                assert!(is_normal, "{}: {slot}", contestant.name);
             }
         }
     }

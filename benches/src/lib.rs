@@ -8,6 +8,7 @@
 //! * `traffic.rs`: the fewest bytes that a step must move, by contestant
 //! * `shapes.rs`: the lists of tensors
 //! * `model.rs`: weights and gradients of a shape
+//! * `random.rs`: what they are filled with
 //! * `bare.rs`: the bare loops
 //! * `sampling.rs`: who is timed when, and medians
 //! * `protocol.rs`: how peers in other processes take turns with us
@@ -20,6 +21,7 @@ pub mod bare;
 pub mod contestants;
 pub mod model;
 pub mod protocol;
+pub mod random;
 pub mod record;
 pub mod sampling;
 pub mod shapes;

@@ -45,11 +45,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
 const BUILD: &str = "build --release -p benches --bin bench-suite";
 const SUITE: &str = "run --release --quiet -p benches --bin bench-suite --";
 
-/// They are no part of the workspace, but what is built goes to the same place.
+/// They are no part of the workspace, but what is built goes to a folder beside.
 fn build_peers(workspace: &Workspace) -> Call {
-    let path = |path: &str| workspace.root.join(path).display().to_string();
-    let call = Call::new("build --release --locked --manifest-path").arg(path("benches/peers/Cargo.toml"));
-    call.arg("--target-dir").arg(path("target/peers"))
+    let text = |path: PathBuf| path.display().to_string();
+    Call::new("build --release --locked")
+        .arg("--manifest-path")
+        .arg(text(workspace.root.join("benches/peers/Cargo.toml")))
+        .arg("--target-dir")
+        .arg(text(workspace.target_directory.join("peers")))
 }
 
 impl Options {
@@ -86,5 +89,15 @@ mod tests {
         };
         let expected = "--quick --filter ^sgd/.* --baseline old.json --json new file.json --peers a/b --python venv";
         assert_eq!(options.suite(Some(Path::new("a/b"))).to_string(), format!("cargo {SUITE} {expected}"));
+    }
+
+    #[test]
+    fn peers_are_built_outside_of_the_workspace() {
+        let workspace = Workspace::load().unwrap();
+        let call = build_peers(&workspace).to_string();
+        let manifest = workspace.root.join("benches/peers/Cargo.toml");
+        assert!(manifest.is_file());
+        assert!(call.contains(&format!("--manifest-path {} ", manifest.display())), "{call}");
+        assert!(workspace.packages.iter().all(|package| package.manifest_path != manifest));
     }
 }

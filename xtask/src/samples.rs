@@ -40,7 +40,7 @@ impl Sample {
         for package in &mut packages {
             package.manifest_path = root.join(&package.manifest_path);
         }
-        Workspace { root, packages }
+        Workspace { target_directory: root.join("target"), root, packages }
     }
 
     /// What was written.
@@ -51,7 +51,7 @@ impl Sample {
 
 /// A workspace without files.
 pub(crate) fn workspace<const N: usize>(packages: [Package; N]) -> Workspace {
-    Workspace { root: PathBuf::new(), packages: packages.into() }
+    Workspace { root: PathBuf::new(), target_directory: PathBuf::new(), packages: packages.into() }
 }
 
 /// A package in `crates/NAME`, or in `NAME` if it is one of the packages beside it.

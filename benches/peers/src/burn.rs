@@ -7,13 +7,13 @@
 use std::array;
 
 use anyhow::bail;
-use benches::model::Random;
-use benches::protocol::{Hello, StepFn};
 use burn_core::tensor::{Device, Tensor, TensorData};
 use burn_optim::momentum::MomentumConfig;
 use burn_optim::{AdamWConfig, Optimizer, SgdConfig};
 
 use crate::offers;
+use crate::protocol::{Hello, StepFn};
+use crate::random::Random;
 
 /// As small as ours.
 const LEARNING_RATE: f64 = 1e-5;

@@ -3,8 +3,6 @@
 //! Gradients are those of the sum of `w * g`, computed once: they are g, and every step uses them again.
 
 use anyhow::bail;
-use benches::model::Random;
-use benches::protocol::{Hello, StepFn};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use candle_nn::optim::Optimizer;
@@ -14,6 +12,8 @@ use candle_optimisers::nadam::{NAdam, ParamsNAdam};
 use candle_optimisers::radam::{ParamsRAdam, RAdam};
 
 use crate::offers;
+use crate::protocol::{Hello, StepFn};
+use crate::random::Random;
 
 /// As small as ours.
 const LEARNING_RATE: f64 = 1e-5;

@@ -2,7 +2,7 @@
 
 use super::{CHUNK, Piece};
 use crate::Element;
-use crate::model::Random;
+use crate::random::Random;
 use crate::shapes::Shape;
 use crate::traffic::Traffic;
 
