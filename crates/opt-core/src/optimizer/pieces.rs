@@ -79,7 +79,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
                 Some(slice) => Gradient::Slice(slice),
                 None => Gradient::Strided(view.view()),
             },
-            (InputGradient::Sparse { .. }, Some(UniqueRows { rows, values })) => {
+            (InputGradient::Sparse { .. }, Some(UniqueRows { rows, values, .. })) => {
                 Gradient::Rows { first: 0, width: row, rows, values }
             }
             (InputGradient::Sparse { .. }, None) => return,

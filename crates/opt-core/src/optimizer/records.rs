@@ -14,6 +14,8 @@ use crate::rule::{SlotInit, SlotSpec};
 pub(crate) struct Record<T> {
     pub(crate) name: String,
     pub(crate) shape: Vec<usize>,
+    /// The shape in which the variable is given, if this rank keeps slots of a part of it only.
+    pub(crate) given: Option<Vec<usize>>,
     /// The order of axes, slowest first, in which the slots are stored: the variable's own memory order when it was
     /// first seen. `None` is row-major.
     pub(crate) axes: Option<Vec<usize>>,
@@ -33,6 +35,7 @@ impl<T: Scalar> Record<T> {
         let mut record = Self {
             name: input.name.clone().into_owned(),
             shape: input.shape.clone(),
+            given: input.given.clone(),
             axes: input.axes.clone(),
             arrays: Vec::new(),
             scalars: Vec::new(),
@@ -61,13 +64,7 @@ impl<T: Scalar> Record<T> {
         let view = ArrayView::from_shape(IxDyn(&stored), slot).expect("slots have the variable's size");
         match &self.axes {
             None => view,
-            Some(axes) => {
-                let mut order = vec![0; axes.len()];
-                for (stored, &axis) in axes.iter().enumerate() {
-                    order[axis] = stored;
-                }
-                view.permuted_axes(IxDyn(&order))
-            }
+            Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
         }
     }
 
@@ -103,6 +100,15 @@ impl<T: Scalar> Record<T> {
             (self.arrays, self.average, self.axes) = (arrays, average, None);
         }
     }
+}
+
+/// The order of axes that undoes another one.
+pub(crate) fn inverse(axes: &[usize]) -> Vec<usize> {
+    let mut order = vec![0; axes.len()];
+    for (stored, &axis) in axes.iter().enumerate() {
+        order[axis] = stored;
+    }
+    order
 }
 
 /// A view with its axes in the stored order.

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ndarray::{ArrayViewD, ArrayViewMutD};
 
 use super::records::{Records, in_order, in_order_mut, memory_order};
+use crate::collective::Placement;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::real::Scalar;
@@ -19,6 +21,10 @@ pub(crate) struct Input<'a, T> {
     pub(crate) place: usize,
     pub(crate) name: Cow<'a, str>,
     pub(crate) shape: Vec<usize>,
+    /// The shape in which the variable was given, if this is a part of it.
+    pub(crate) given: Option<Vec<usize>>,
+    /// How the variable lies on ranks, if there are any.
+    pub(crate) placement: Option<Arc<Placement>>,
     /// The order in which `value` and a dense gradient have their axes, and slots are stored.
     pub(crate) axes: Option<Vec<usize>>,
     pub(crate) value: ArrayViewMutD<'a, T>,
@@ -63,8 +69,9 @@ pub(crate) fn resolve<'a, T: Scalar>(
                     return Err(Error::DuplicateVariable { name: name.into_owned() });
                 }
                 record.seen_in = call;
-                if record.shape != shape {
-                    let (variable, expected) = (name.into_owned(), record.shape.clone());
+                let known = record.given.as_ref().unwrap_or(&record.shape);
+                if *known != shape {
+                    let (variable, expected) = (name.into_owned(), known.clone());
                     return Err(Error::VariableShape { variable, expected, found: shape });
                 }
                 place
@@ -84,7 +91,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, &shape, indices, values)?),
         };
         let value = in_order_mut(value, axes.as_deref());
-        inputs.push(Input { place, name, shape, axes, value, gradient });
+        inputs.push(Input { place, name, shape, given: None, placement: None, axes, value, gradient });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);

@@ -10,6 +10,8 @@ pub(crate) struct UniqueRows<T> {
     pub(crate) rows: Vec<usize>,
     /// `rows.len() * width` numbers.
     pub(crate) values: Vec<T>,
+    /// The sum of squares of all of them, on all ranks; 0 until it is asked for.
+    pub(crate) square_sum: f64,
 }
 
 impl<T: Scalar> UniqueRows<T> {
@@ -23,7 +25,8 @@ impl<T: Scalar> UniqueRows<T> {
 
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&position| rows[position]);
-        let mut unique = Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()) };
+        let mut unique =
+            Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()), square_sum: 0.0 };
         for position in order {
             let clipped = given[position * width..][..width].iter().map(|&g| transform.apply(g));
             if unique.rows.last() == Some(&rows[position]) {

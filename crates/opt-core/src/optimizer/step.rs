@@ -3,6 +3,7 @@
 use super::Optimizer;
 use super::norms::{Norm, first_non_finite, norms, scaled_norm, square_sum};
 use super::pieces::{Buffers, Piece, Plan};
+use super::ranks;
 use super::resolve::{Input, resolve};
 use super::sparse::UniqueRows;
 use crate::clip::{clip_factor, global_clip_factor};
@@ -16,12 +17,22 @@ use crate::variable::Variable;
 /// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
+/// A step that has been checked, as far as its variables do not matter.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    pub(super) learning_rate: f64,
+    /// Weight decay times learning rate.
+    pub(super) decay: Option<f64>,
+    /// What is to be said if nothing happens.
+    pub(super) report: StepReport,
+}
+
 /// Clipping of a whole step.
-struct Clipping {
+pub(super) struct Clipping {
     /// For each input, what its gradient goes through.
-    transforms: Vec<Transform>,
-    global_norm: Option<f64>,
-    factor: Option<f64>,
+    pub(super) transforms: Vec<Transform>,
+    pub(super) global_norm: Option<f64>,
+    pub(super) factor: Option<f64>,
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
@@ -29,6 +40,30 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<StepReport, Error> {
+        if let Some(ranks) = self.options.ranks.clone() {
+            return self.step_on(&*ranks, variables);
+        }
+        let (start, inputs) = self.begin(variables)?;
+        self.apply(inputs, start)
+    }
+
+    /// Variables that fit their records, with their places on the ranks.
+    pub(super) fn resolved<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
+        let mut inputs = resolve(variables, &mut self.records)?;
+        if let Some(ranks) = &self.options.ranks {
+            ranks::place(&**ranks, &mut inputs)?;
+        }
+        Ok(inputs)
+    }
+
+    /// Everything that this rank can check by itself.
+    pub(super) fn begin<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
             let (name, expected) = ("iterations".to_owned(), "a count that can go on".to_owned());
@@ -37,7 +72,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let learning_rate = self.rule.learning_rate_at(self.iterations);
         require("learning_rate", learning_rate, 0.0..)?;
         let decay = self.weight_decay_at(learning_rate)?;
-        let mut report = StepReport {
+        let report = StepReport {
             outcome: Outcome::NoVariables,
             iterations: self.iterations,
             learning_rate,
@@ -46,29 +81,36 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let inputs = resolve(variables, &mut self.records)?;
+        let inputs = self.resolved(variables)?;
+        if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
+            return Err(Error::NoGradients { variables: inputs.len() });
+        }
+        Ok((Start { learning_rate, decay, report }, inputs))
+    }
+
+    /// Norms, clipping, and the update.
+    pub(super) fn apply(&mut self, inputs: Vec<Input<'_, T>>, start: Start) -> Result<StepReport, Error> {
+        let Start { learning_rate, decay, mut report } = start;
         if inputs.is_empty() {
             return Ok(report);
         }
-        if inputs.iter().all(|input| input.gradient.is_none()) {
-            return Err(Error::NoGradients { variables: inputs.len() });
-        }
-        let norms = self.norms(&inputs);
+        let norms = self.norms(&inputs)?;
         let clipping = self.clipping(&inputs, &norms);
         (report.global_norm, report.clip_factor) = (clipping.global_norm, clipping.factor);
         if self.options.non_finite != NonFinite::Propagate {
             let finite = norms.iter().all(|norm| norm.finite) && clipping.global_norm.is_none_or(f64::is_finite);
             if !finite {
-                report.non_finite = self.in_name_order(&inputs).into_iter().find_map(|i| first_non_finite(&inputs[i]));
+                report.non_finite = self.first_non_finite(&inputs)?;
                 report.outcome = Outcome::NonFinite;
                 return self.refuse(report);
             }
         }
+        let unique = self.unique_rows(&inputs, &clipping)?;
 
         // Nothing can fail any more: from here on state changes.
         self.admit(&inputs);
         self.poisoned = true;
-        self.update(inputs, &norms, &clipping, learning_rate, decay);
+        self.update(inputs, &unique, &norms, &clipping, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
@@ -93,14 +135,49 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Sums over gradients, if any stage needs them.
-    fn norms(&self, inputs: &[Input<'_, T>]) -> Vec<Norm> {
+    fn norms(&self, inputs: &[Input<'_, T>]) -> Result<Vec<Norm>, Error> {
+        if !self.needs_norms() {
+            return Ok(vec![Norm::NONE; inputs.len()]);
+        }
+        let check_finite = self.options.non_finite != NonFinite::Propagate;
+        let mut norms = norms(inputs, self.options.clip.value, check_finite, &self.options.threads);
+        if let Some(ranks) = &self.options.ranks {
+            ranks::sum_norms(ranks.world(), inputs, &mut norms)?;
+        }
+        Ok(norms)
+    }
+
+    /// Whether a step looks at gradients as a whole before it applies them.
+    pub(super) fn needs_norms(&self) -> bool {
         let clip = &self.options.clip;
         let check_finite = self.options.non_finite != NonFinite::Propagate;
-        if clip.norm.is_some() || clip.global_norm.is_some() || self.rule.needs_gradient_norm() || check_finite {
-            norms(inputs, clip.value, check_finite, &self.options.threads)
-        } else {
-            vec![Norm::NONE; inputs.len()]
+        clip.norm.is_some() || clip.global_norm.is_some() || self.rule.needs_gradient_norm() || check_finite
+    }
+
+    /// The first element that is infinite or NaN, by the names of the variables.
+    fn first_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
+        let order = self.in_name_order(inputs);
+        let mut found = order.iter().enumerate().filter_map(|(i, &input)| Some((i, first_non_finite(&inputs[input])?)));
+        match &self.options.ranks {
+            None => Ok(found.next().map(|(_, found)| found)),
+            Some(ranks) => ranks::first_non_finite(ranks.world(), found.next(), &order, inputs),
         }
+    }
+
+    /// Rows of sparse gradients, clipped, each once.
+    fn unique_rows(&self, inputs: &[Input<'_, T>], clipping: &Clipping) -> Result<Vec<Option<UniqueRows<T>>>, Error> {
+        let gradients = inputs.iter().zip(&clipping.transforms);
+        let unique = gradients.map(|(input, &transform)| UniqueRows::new(input.gradient.as_ref()?, transform));
+        let mut unique: Vec<_> = unique.collect();
+        if self.rule.needs_gradient_norm() {
+            for unique in unique.iter_mut().flatten() {
+                unique.square_sum = square_sum(&unique.values, None);
+            }
+            if let Some(ranks) = &self.options.ranks {
+                ranks::sum_rows(ranks.world(), inputs, &mut unique)?;
+            }
+        }
+        Ok(unique)
     }
 
     /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
@@ -117,7 +194,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         order
     }
 
-    fn clipping(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> Clipping {
+    pub(super) fn clipping(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> Clipping {
         let clip = &self.options.clip;
         let by_norm = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
         let mut transforms: Vec<Transform> =
@@ -141,9 +218,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The part of a step that writes.
-    fn update(
+    pub(super) fn update(
         &mut self,
         mut inputs: Vec<Input<'_, T>>,
+        unique: &[Option<UniqueRows<T>>],
         norms: &[Norm],
         clipping: &Clipping,
         learning_rate: f64,
@@ -153,11 +231,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let ema = self.options.use_ema.then_some(self.options.ema);
         let needs_norm = self.rule.needs_gradient_norm();
         let kernel = self.rule.begin_step(&step, &mut self.shared);
-        let unique: Vec<Option<UniqueRows<T>>> = inputs
-            .iter()
-            .zip(&clipping.transforms)
-            .map(|(input, &transform)| UniqueRows::new(input.gradient.as_ref()?, transform))
-            .collect();
 
         let mut pieces = Vec::new();
         let mut records = self.records.iter_mut().enumerate();
@@ -168,7 +241,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             let (unique, transform) = (unique[i].as_ref(), clipping.transforms[i]);
             let gradient_square_sum = needs_norm.then(|| match unique {
-                Some(unique) => square_sum(&unique.values, None),
+                Some(unique) => unique.square_sum,
                 None => norms[i].square_sum * transform.scale * transform.scale,
             });
             let variable = VariableStep { name: &input.name, gradient_square_sum };

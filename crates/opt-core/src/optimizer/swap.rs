@@ -3,8 +3,8 @@
 use std::mem;
 use std::ops::Deref;
 
-use super::resolve::{Input, resolve};
-use super::{Optimizer, SlotPlace};
+use super::resolve::Input;
+use super::{Optimizer, SlotPlace, ranks};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::parameters::Parameters;
@@ -129,6 +129,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
+    fn known<'a>(&mut self, variables: impl Iterator<Item = Variable<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {
+        let inputs = self.resolved(variables)?;
+        match inputs.iter().find(|input| input.place >= self.records.len()) {
+            Some(unknown) => Err(Error::UnknownVariable { name: unknown.name.to_string() }),
+            None => Ok(inputs),
+        }
+    }
+
     /// Runs `change` over pairs of elements: of a variable and of its slot.
     fn over_slots<'a>(
         &mut self,
@@ -140,15 +148,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         let without_gradients = variables.map(|variable| Variable { gradient: None, ..variable });
-        let inputs = resolve(without_gradients, &mut self.records)?;
-        if let Some(unknown) = inputs.iter().find(|input| input.place >= self.records.len()) {
-            return Err(Error::UnknownVariable { name: unknown.name.to_string() });
-        }
-        for Input { place: record, mut value, .. } in inputs {
+        let inputs = self.known(without_gradients);
+        let mut inputs = self.agree_on_slots(inputs)?;
+        for Input { place: record, mut value, .. } in ranks::parts(&mut inputs) {
             let record = self.records.at_mut(record);
             let slot = record.array_mut(place).into_iter().flatten();
             value.iter_mut().zip(slot).for_each(|(value, slot)| change(value, slot));
         }
-        Ok(())
+        self.exchange_slots(&mut inputs)
     }
 }
