@@ -101,9 +101,9 @@ pub struct OptimizerCase {
     /// Dimensions of a device mesh.
     pub mesh: Option<Vec<(String, usize)>>,
     /// The variables after the last step, rank by rank.
-    pub shards: Option<Value>,
+    pub shards: Option<BTreeMap<String, Vec<Vec<f64>>>>,
     /// The slots after the last step, rank by rank.
-    pub slot_shards: Option<Value>,
+    pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Vec<Vec<f64>>>>>,
 }
 
 /// Variables without weight decay.
