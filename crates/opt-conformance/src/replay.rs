@@ -2,8 +2,8 @@
 
 mod mesh;
 
-use ndarray::{ArrayD, IxDyn};
 use mesh::Place;
+use ndarray::{ArrayD, IxDyn};
 use opt_core::{
     Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, Slot, UpdateRule, Variable, WeightValue,
 };

@@ -9,6 +9,9 @@ pub use opt_derive::{Gradients, Parameters};
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
 pub use opt_lookahead as lookahead;
+#[cfg(feature = "mesh")]
+#[doc(inline)]
+pub use opt_mesh as mesh;
 #[cfg(feature = "nadam")]
 #[doc(inline)]
 pub use opt_nadam as nadam;

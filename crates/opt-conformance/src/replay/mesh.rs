@@ -94,5 +94,8 @@ pub(super) fn on_threads(
 
 /// What was recorded for a rank.
 pub(super) fn of_rank(shards: &[Vec<f64>], rank: usize) -> Result<&[f64], String> {
-    shards.get(rank).map(Vec::as_slice).ok_or_else(|| format!("{} shards were recorded, none for rank {rank}", shards.len()))
+    shards
+        .get(rank)
+        .map(Vec::as_slice)
+        .ok_or_else(|| format!("{} shards were recorded, none for rank {rank}", shards.len()))
 }

@@ -70,6 +70,15 @@ pub enum CollectiveError {
         found: Vec<usize>,
     },
 
+    /// A call that names a rank that the group does not have.
+    #[error("rank {rank} is not one of the {ranks} ranks")]
+    NoRank {
+        /// The rank.
+        rank: usize,
+        /// How many there are.
+        ranks: usize,
+    },
+
     /// A message that another version of this library would understand, if any.
     #[error("a message of rank {rank} cannot be read")]
     Message {

@@ -142,7 +142,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let check_finite = self.options.non_finite != NonFinite::Propagate;
         let mut norms = norms(inputs, self.options.clip.value, check_finite, &self.options.threads);
         if let Some(ranks) = &self.options.ranks {
-            ranks::sum_norms(ranks.world(), inputs, &mut norms)?;
+            ranks::sum_norms(ranks.world(), inputs, &mut norms, check_finite)?;
         }
         Ok(norms)
     }

@@ -174,9 +174,11 @@ fn combine(deposits: Vec<Deposit>) -> Result<Outcome, CollectiveError> {
         let found = deposits[rank].call();
         return Err(CollectiveError::Disagreement { what: "the call", expected, rank, found });
     }
+    let ranks = deposits.len();
     let root = match deposits[0] {
-        Deposit::Broadcast(root, _) => root,
-        _ => 0,
+        Deposit::Broadcast(rank, _) if rank >= ranks => return Err(CollectiveError::NoRank { rank, ranks }),
+        Deposit::Broadcast(root, _) => Some(root),
+        _ => None,
     };
     let mut gathered = Vec::with_capacity(deposits.len());
     let mut sum: Option<Numbers> = None;
@@ -189,10 +191,10 @@ fn combine(deposits: Vec<Deposit>) -> Result<Outcome, CollectiveError> {
             Deposit::Gather(bytes) | Deposit::Broadcast(_, bytes) => gathered.push(bytes),
         }
     }
-    Ok(match sum {
-        Some(sum) => Outcome::Sum(sum),
-        None if expected.starts_with("a broadcast") => Outcome::Broadcast(gathered.swap_remove(root)),
-        None => Outcome::Gather(gathered),
+    Ok(match (sum, root) {
+        (Some(sum), _) => Outcome::Sum(sum),
+        (None, Some(root)) => Outcome::Broadcast(gathered.swap_remove(root)),
+        (None, None) => Outcome::Gather(gathered),
     })
 }
 

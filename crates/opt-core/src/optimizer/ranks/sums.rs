@@ -18,15 +18,18 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
     world: &dyn Collective,
     inputs: &[Input<'_, T>],
     norms: &mut [Norm],
+    check_finite: bool,
 ) -> Result<(), CollectiveError> {
     let own: Vec<Norm> =
         inputs.iter().zip(&*norms).map(|(input, norm)| if counts(input) { *norm } else { Norm::NONE }).collect();
-    // What is not finite is reported by every rank, counted or not: replicas may differ.
-    let not_finite = norms.iter().any(|norm| !norm.finite);
     let mut numbers: Vec<f64> = own.iter().map(|norm| norm.square_sum).collect();
-    numbers.push(f64::from(u8::from(not_finite)));
+    if check_finite {
+        // Every rank has a say, whether its elements count or not: replicas may differ.
+        let not_finite = norms.iter().any(|norm| !norm.finite);
+        numbers.push(f64::from(u8::from(not_finite)));
+    }
     let mut sums: Vec<f64> = world.sum(Numbers::F64(numbers))?.into_elements();
-    let finite = sums.pop().is_some_and(|ranks| ranks == 0.0);
+    let finite = !check_finite || sums.pop().is_some_and(|ranks| ranks == 0.0);
     for (norm, square_sum) in norms.iter_mut().zip(sums) {
         *norm = Norm { square_sum, norm: square_sum.sqrt(), finite };
     }
