@@ -40,6 +40,15 @@ impl Case {
             Self::Optimizer(case) => &case.name,
         }
     }
+
+    /// The dimensions of the device mesh it was recorded on, if there was one.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&[(String, usize)]> {
+        match self {
+            Self::Schedule(_) => None,
+            Self::Optimizer(case) => case.mesh.as_deref(),
+        }
+    }
 }
 
 impl TryFrom<Value> for Case {

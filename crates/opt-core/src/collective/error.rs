@@ -7,7 +7,7 @@ use std::time::Duration;
 #[non_exhaustive]
 pub enum CollectiveError {
     /// A rank did not make the call in time.
-    #[error("{call}: no answer from ranks {missing:?} within {limit:?}")]
+    #[error("{call}: no answer from {} within {limit:?}", named(missing))]
     Timeout {
         /// What was called.
         call: &'static str,
@@ -70,6 +70,13 @@ pub enum CollectiveError {
         found: Vec<usize>,
     },
 
+    /// A group of ranks could not be set up.
+    #[error("cannot connect the ranks: {reason}")]
+    Setup {
+        /// What is wrong.
+        reason: String,
+    },
+
     /// A call that names a rank that the group does not have.
     #[error("rank {rank} is not one of the {ranks} ranks")]
     NoRank {
@@ -85,4 +92,13 @@ pub enum CollectiveError {
         /// The rank that sent it.
         rank: usize,
     },
+}
+
+/// Ranks in words.
+fn named(ranks: &[usize]) -> String {
+    match ranks {
+        [] => "some rank".to_owned(),
+        [rank] => format!("rank {rank}"),
+        ranks => format!("ranks {ranks:?}"),
+    }
 }
