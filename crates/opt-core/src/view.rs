@@ -20,6 +20,14 @@ pub(crate) struct ShapeMismatch {
 #[derive(Debug, Clone)]
 pub struct View<'a, T>(pub(crate) Result<ArrayViewD<'a, T>, ShapeMismatch>);
 
+impl<T> View<'_, T> {
+    /// The numbers as an array; nothing if there are not as many as the shape asks for.
+    #[must_use]
+    pub fn array(&self) -> Option<ArrayViewD<'_, T>> {
+        self.0.as_ref().ok().map(|array| array.view())
+    }
+}
+
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
 /// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
