@@ -98,7 +98,9 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { list: true, .. } => ci::list(&Workspace::load()?)?,
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
-        Task::Parity { files, verbose, mpi: true } => return parity::run_mpi(&Workspace::load()?.root, &files, verbose),
+        Task::Parity { files, verbose, mpi: true } => {
+            return parity::run_mpi(&Workspace::load()?.root, &files, verbose);
+        }
         Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 pub use error::CollectiveError;
 pub use numbers::Numbers;
-pub(crate) use numbers::{from_bytes, to_bytes};
+pub(crate) use numbers::{append_bytes, from_bytes, read_bytes, to_bytes, width};
 
 /// A group of ranks that communicate. Every rank of the group makes the same calls in the same order.
 ///

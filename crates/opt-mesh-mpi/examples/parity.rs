@@ -20,7 +20,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut all_passed = true;
     for path in env::args().skip(1) {
         for case in File::read(Path::new(&path))?.cases {
-            let Some(dimensions) = case.mesh().filter(|mesh| mesh.iter().map(|(_, size)| size).product::<usize>() == ranks)
+            let Some(dimensions) =
+                case.mesh().filter(|mesh| mesh.iter().map(|(_, size)| size).product::<usize>() == ranks)
             else {
                 continue;
             };

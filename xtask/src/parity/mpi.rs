@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn what_rank_0_tells_is_understood() {
-        let lines = "{\"file\":\"f\",\"case\":\"a\",\"failed\":null}\nnoise\n{\"case\":\"b\",\"failed\":\"rank 2: no\"}\n";
+        let lines =
+            "{\"file\":\"f\",\"case\":\"a\",\"failed\":null}\nnoise\n{\"case\":\"b\",\"failed\":\"rank 2: no\"}\n";
         let want = [("a".to_owned(), Verdict::Passed), ("b".to_owned(), Verdict::Failed("rank 2: no".to_owned()))];
         assert_eq!(verdicts(lines), want);
     }

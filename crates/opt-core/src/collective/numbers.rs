@@ -42,7 +42,7 @@ impl Numbers {
     /// Elements of a variable, without a copy where the types are the same.
     pub(crate) fn from_elements<T: Scalar>(elements: Vec<T>) -> Self {
         match T::DTYPE {
-            DType::F64 => Self::F64(converted(elements, |x| x.as_())),
+            DType::F64 => Self::F64(converted(elements, T::as_)),
             _ => Self::F32(converted(elements, |x| x.as_() as f32)),
         }
     }
@@ -65,20 +65,51 @@ fn converted<A: 'static, B: 'static>(elements: Vec<A>, convert: impl Fn(A) -> B)
     }
 }
 
-/// Elements as bytes, the same on every machine.
-pub(crate) fn to_bytes<T: Scalar>(elements: impl Iterator<Item = T>) -> Vec<u8> {
+/// How many bytes an element takes on its way.
+pub(crate) fn width<T: Scalar>() -> usize {
     match T::DTYPE {
-        DType::F64 => elements.flat_map(|x| x.as_().to_le_bytes()).collect(),
-        _ => elements.flat_map(|x| (x.as_() as f32).to_le_bytes()).collect(),
+        DType::F64 => 8,
+        _ => 4,
     }
 }
 
-/// Back again; bytes that do not fill an element are left out.
-pub(crate) fn from_bytes<T: Scalar>(bytes: &[u8]) -> Vec<T> {
+/// Appends elements as bytes, the same on every machine.
+pub(crate) fn append_bytes<'e, T: Scalar>(bytes: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = &'e T>) {
+    let start = bytes.len();
+    bytes.resize(start + elements.len() * width::<T>(), 0);
+    let to = &mut bytes[start..];
     match T::DTYPE {
-        DType::F64 => bytes.as_chunks().0.iter().map(|&x| T::literal(f64::from_le_bytes(x))).collect(),
-        _ => bytes.as_chunks().0.iter().map(|&x| T::literal(f64::from(f32::from_le_bytes(x)))).collect(),
+        DType::F64 => to.as_chunks_mut().0.iter_mut().zip(elements).for_each(|(to, x)| *to = x.as_().to_le_bytes()),
+        _ => to.as_chunks_mut().0.iter_mut().zip(elements).for_each(|(to, x)| *to = (x.as_() as f32).to_le_bytes()),
     }
+}
+
+/// Elements as bytes.
+pub(crate) fn to_bytes<'e, T: Scalar>(elements: impl ExactSizeIterator<Item = &'e T>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    append_bytes(&mut bytes, elements);
+    bytes
+}
+
+/// Fills elements from bytes; whichever there are more of, the rest is left out.
+pub(crate) fn read_bytes<'e, T: Scalar>(elements: impl Iterator<Item = &'e mut T>, bytes: &[u8]) {
+    match T::DTYPE {
+        DType::F64 => {
+            let bytes = bytes.as_chunks().0;
+            elements.zip(bytes).for_each(|(to, &x)| *to = T::literal(f64::from_le_bytes(x)));
+        }
+        _ => {
+            let bytes = bytes.as_chunks().0;
+            elements.zip(bytes).for_each(|(to, &x)| *to = T::literal(f64::from(f32::from_le_bytes(x))));
+        }
+    }
+}
+
+/// Elements from bytes; bytes that do not fill an element are left out.
+pub(crate) fn from_bytes<T: Scalar>(bytes: &[u8]) -> Vec<T> {
+    let mut elements = vec![T::zero(); bytes.len() / width::<T>()];
+    read_bytes(elements.iter_mut(), bytes);
+    elements
 }
 
 #[cfg(test)]
@@ -88,7 +119,7 @@ mod tests {
     #[test]
     fn elements_come_back_to_the_bit_and_in_the_same_memory() {
         let elements = vec![0.1_f32, -0.0, f32::MIN_POSITIVE / 4.0, f32::INFINITY];
-        assert_eq!(from_bytes::<f32>(&to_bytes(elements.iter().copied())), elements);
+        assert_eq!(from_bytes::<f32>(&to_bytes(elements.iter())), elements);
         let address = elements.as_ptr();
         let back: Vec<f32> = Numbers::from_elements(elements.clone()).into_elements();
         assert_eq!(back, elements);
@@ -99,7 +130,7 @@ mod tests {
     #[test]
     fn doubles_stay_doubles() {
         let elements = vec![0.1_f64, f64::MAX];
-        assert_eq!(from_bytes::<f64>(&to_bytes(elements.iter().copied())), elements);
+        assert_eq!(from_bytes::<f64>(&to_bytes(elements.iter())), elements);
         assert_eq!(Numbers::from_elements(elements.clone()), Numbers::F64(elements));
     }
 }

@@ -62,7 +62,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Fills in what other ranks have read from their parts of slots.
     pub(super) fn exchange_slots(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
-        if self.options.ranks.as_ref().is_some_and(|ranks| ranks.shards_state()) {
+        if self.options.ranks.as_ref().is_some_and(Distribution::shards_state) {
             let exchanged = exchange::gather_parts(inputs.iter_mut());
             self.poisoned = exchanged.is_err();
             exchanged?;

@@ -56,8 +56,8 @@ impl Worker {
     ) -> Result<Numbers, CollectiveError> {
         let header = Header::sum(&numbers);
         match numbers {
-            Numbers::F32(numbers) => self.sum_of(group, header, numbers, answer).map(Numbers::F32),
-            Numbers::F64(numbers) => self.sum_of(group, header, numbers, answer).map(Numbers::F64),
+            Numbers::F32(numbers) => self.sum_of(group, header, &numbers, answer).map(Numbers::F32),
+            Numbers::F64(numbers) => self.sum_of(group, header, &numbers, answer).map(Numbers::F64),
             _ => Err(CollectiveError::Setup { reason: "numbers of a type that MPI is not asked to sum".to_owned() }),
         }
     }
@@ -67,7 +67,7 @@ impl Worker {
         &mut self,
         group: usize,
         header: Header,
-        numbers: Vec<E>,
+        numbers: &[E],
         answer: &Answer<Work>,
     ) -> Result<Vec<E>, CollectiveError> {
         let len = numbers.len();

@@ -6,6 +6,7 @@ use super::super::resolve::{Input, InputGradient};
 use super::super::step::Start;
 use super::parts::{part, parts, shaped};
 use super::reduce::{Reducing, replicas};
+use crate::collective::Pending;
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::report::{Outcome, StepReport};
@@ -38,7 +39,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let mut memory = Vec::with_capacity(groups.len());
         for bucket in 0..groups.len() {
             let next = groups.get(bucket + 1).map(|group| (group, reducing.packed(bucket + 1, &inputs)));
-            let sums = under_way.take().map(|sum| sum.wait()).transpose()?;
+            let sums = under_way.take().map(Pending::wait).transpose()?;
             under_way = next.map(|(group, packed)| group.start_sum(packed)).transpose()?;
             let Some(sums) = sums else { break };
             let gradients = reducing.unpacked(bucket, sums);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use crate::collective::{Collective, CollectiveError, Numbers, Pending, Reduction, Replicas};
-use crate::collective::{from_bytes, to_bytes};
+use crate::collective::{append_bytes, from_bytes};
 use crate::optimizer::records::{in_order, inverse};
 use crate::optimizer::resolve::{Input, InputGradient};
 use crate::real::Scalar;
@@ -196,7 +196,7 @@ fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
     let Some(InputGradient::Sparse { rows, values }) = &input.gradient else { return Vec::new() };
     let mut bytes = (rows.len() as u64).to_le_bytes().to_vec();
     rows.iter().for_each(|&row| bytes.extend((row as u64).to_le_bytes()));
-    bytes.extend(to_bytes(values.iter().copied()));
+    append_bytes(&mut bytes, values.iter());
     bytes
 }
 
@@ -210,7 +210,7 @@ fn concatenated<T: Scalar>(shape: &[usize], rests: &mut [&[u8]], mean: bool) -> 
         let count = count.ok_or_else(unreadable)?;
         let indices = count.checked_mul(8).and_then(|bytes| take(rest, bytes)).ok_or_else(unreadable)?;
         rows.extend(indices.as_chunks().0.iter().map(|&row| u64::from_le_bytes(row) as usize));
-        let bytes = count * width * to_bytes([T::zero()].into_iter()).len();
+        let bytes = count * width * crate::collective::width::<T>();
         values.extend(from_bytes::<T>(take(rest, bytes).ok_or_else(unreadable)?));
         if rows.iter().any(|&row| row >= shape[0]) {
             return Err(unreadable());

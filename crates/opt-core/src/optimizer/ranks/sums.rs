@@ -35,7 +35,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
     }
     // Squares too large for 64 bits; the same on all ranks, and rare.
     if norms.iter().any(|norm| norm.square_sum.is_infinite()) {
-        let answers = world.gather(to_bytes(own.iter().map(|norm| norm.norm)))?;
+        let answers = world.gather(to_bytes(own.iter().map(|norm| &norm.norm)))?;
         let by_rank: Vec<Vec<f64>> = answers.iter().map(|bytes| from_bytes(bytes)).collect();
         for (i, norm) in norms.iter_mut().enumerate().filter(|(_, norm)| norm.square_sum.is_infinite()) {
             norm.norm = scaled_norm(by_rank.iter().filter_map(|norms| norms.get(i)).copied());
