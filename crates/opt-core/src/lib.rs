@@ -51,8 +51,8 @@ pub use parameters::{Gradients, Parameters, Path};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{
-    BLOCK, Block, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule,
-    VariableStep, WeightsOrder, elementwise,
+    BLOCK, Block, BlockParts, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
+    UpdateRule, VariableStep, WeightsOrder, elementwise,
 };
 pub use schedule::Schedule;
 pub use variable::Variable;

@@ -8,6 +8,7 @@ mod ranks;
 mod records;
 mod resolve;
 mod sparse;
+mod stages;
 mod step;
 mod swap;
 mod threads;
@@ -109,7 +110,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         self.ready()?;
         let mut inputs = self.resolved(variables.into_iter())?;
-        self.admit(&ranks::parts(&mut inputs));
+        self.admit(&mut ranks::parts(&mut inputs));
         Ok(())
     }
 
@@ -180,7 +181,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Names and shapes of the variables, in the order in which they were first seen.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.records.iter().map(|record| (record.name.as_str(), record.shape.as_slice()))
+        self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
     /// The names of the slots that each variable has, the rule's first.

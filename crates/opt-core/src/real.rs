@@ -58,6 +58,10 @@ pub trait Scalar:
 
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+
+    /// 0 instead of a magnitude below `limit`; NaN stays NaN.
+    #[must_use]
+    fn flushed(self, limit: Self) -> Self;
 }
 
 mod sealed {
@@ -92,6 +96,11 @@ macro_rules! scalar {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 self.is_finite()
+            }
+
+            #[inline(always)]
+            fn flushed(self, limit: Self) -> Self {
+                if self.abs() < limit { 0.0 } else { self }
             }
         }
     };

@@ -41,10 +41,15 @@ impl<T: Scalar> Kernel<T> for Steps<'_, T> {
     }
 
     fn update(&self, mut block: Block<'_, T>) {
-        if block.gradient.is_some() || self.inner.visits_untouched_rows() {
+        let inner = block.is_touched() || self.inner.visits_untouched_rows();
+        let sync = match self.sync {
+            Sync::NotNow if inner => return self.inner.update(block.into_slots(1..)),
+            sync => sync,
+        };
+        if inner {
             self.inner.update(block.with_slots(1..));
         }
-        match self.sync {
+        match sync {
             Sync::NotNow => {}
             Sync::Blend { alpha } => block.elementwise(SparseUpdate::Dense, &T::literal(alpha), blend),
             Sync::Copy => block.elementwise(SparseUpdate::Dense, &(), copy),

@@ -104,7 +104,7 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
     }
 
     fn update(&self, block: Block<'_, T>) {
-        let k = self.coefficients(*block.locals);
+        let k = self.coefficients(*block.locals());
         if self.rule.reg_inside_moment {
             block.elementwise(SPARSE, &k, inside);
         } else {

@@ -59,7 +59,7 @@ impl<T: Scalar> Kernel<T> for Dampened {
     }
 
     fn update(&self, block: Block<'_, T>) {
-        let k = [self.eta, self.mu, block.locals[0]].map(T::literal);
+        let k = [self.eta, self.mu, block.locals()[0]].map(T::literal);
         block.elementwise(self.sparse, &k, |&[eta, mu, gain], w, g, [m]| {
             let m = mu * m + gain * g;
             (w - eta * m, [m])

@@ -19,16 +19,33 @@ use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
 
 /// Checked options.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) clip: Clip,
     pub(super) weight_decay: WeightDecay,
     pub(super) use_ema: bool,
     pub(super) ema: Ema,
     pub(super) non_finite: NonFinite,
+    pub(super) flush_denormals: bool,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
     pub(super) ranks: Option<Arc<dyn Distribution>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clip: Clip::default(),
+            weight_decay: WeightDecay::default(),
+            use_ema: false,
+            ema: Ema::default(),
+            non_finite: NonFinite::default(),
+            flush_denormals: true,
+            threads: Threads::default(),
+            envelope: Envelope::default(),
+            ranks: None,
+        }
+    }
 }
 
 /// Options of an optimizer that is being built.
@@ -99,6 +116,18 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     #[must_use]
     pub fn non_finite(mut self, policy: NonFinite) -> Self {
         self.options.non_finite = policy;
+        self
+    }
+
+    /// Whether numbers of slots and averages that are too small for full precision (below 1.2e-38 in 32 bits, 2.2e-308
+    /// in 64) become 0; `true` by default, as in TensorFlow, whose kernels run that way.
+    ///
+    /// Arithmetic with such denormal numbers can be 30 times slower. They arise where gradients stay 0 for long: moments
+    /// of rarely touched rows decay until they get there. The results are the same on every machine either way, and
+    /// gradients and variables are taken as they are.
+    #[must_use]
+    pub fn flush_denormals(mut self, flush: bool) -> Self {
+        self.options.flush_denormals = flush;
         self
     }
 

@@ -92,6 +92,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.ema = Ema::new(reader.f64_or("ema_momentum", Ema::default().momentum)?);
         options.ema.overwrite_frequency = reader.optional_u64("ema_overwrite_frequency")?;
         options.non_finite = read_non_finite(&mut reader)?;
+        options.flush_denormals = reader.bool_or("flush_denormals", true)?;
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {
@@ -150,6 +151,7 @@ impl super::builder::Options {
             NonFinite::Error => Some("error".into()),
         };
         put(&mut fields, "non_finite", non_finite, false);
+        put(&mut fields, "flush_denormals", (!self.flush_denormals).then(|| false.into()), false);
         Ok(fields)
     }
 }

@@ -3,23 +3,21 @@
 use std::collections::HashMap;
 
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use smallvec::SmallVec;
 
-use super::resolve::Input;
+use super::resolve::{Form, Input, Value};
 use super::{Slot, SlotPlace};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec};
+use crate::view::{Layout, ViewMut};
 
 /// One variable: its name, its shape and its slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Record<T> {
     pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// The shape in which the variable is given, if this rank keeps slots of a part of it only.
-    pub(crate) given: Option<Vec<usize>>,
-    /// The order of axes, slowest first, in which the slots are stored: the variable's own memory order when it was
-    /// first seen. `None` is row-major.
-    pub(crate) axes: Option<Vec<usize>>,
-    pub(crate) arrays: Vec<Vec<T>>,
+    /// Slots are stored in the memory order that the variable had when it was first seen.
+    pub(crate) form: Form,
+    pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
     /// Whether decoupled weight decay applies.
@@ -29,15 +27,16 @@ pub(crate) struct Record<T> {
 }
 
 impl<T: Scalar> Record<T> {
-    fn new(input: &Input<'_, T>, slots: &[SlotSpec], averages: bool, decays: bool) -> Self {
-        let copy = || input.value.iter().copied().collect::<Vec<_>>();
+    fn new(input: &Input<'_, T>, form: Form, slots: &[SlotSpec], averages: bool, decays: bool) -> Self {
+        let copy = || match &input.value {
+            Value::Slice(slice) => slice.to_vec(),
+            Value::Strided(view) => view.iter().copied().collect(),
+        };
         let filled = |value: f64| vec![T::literal(value); input.value.len()];
         let mut record = Self {
             name: input.name.clone().into_owned(),
-            shape: input.shape.clone(),
-            given: input.given.clone(),
-            axes: input.axes.clone(),
-            arrays: Vec::new(),
+            form,
+            arrays: SmallVec::new(),
             scalars: Vec::new(),
             average: averages.then(copy),
             decays,
@@ -55,14 +54,15 @@ impl<T: Scalar> Record<T> {
         record
     }
 
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.form.shape
+    }
+
     /// An array slot with the axes in the variable's order.
     fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
-        let stored: Vec<usize> = match &self.axes {
-            None => self.shape.clone(),
-            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
-        };
-        let view = ArrayView::from_shape(IxDyn(&stored), slot).expect("slots have the variable's size");
-        match &self.axes {
+        let view =
+            ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
+        match &self.form.axes {
             None => view,
             Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
         }
@@ -88,16 +88,16 @@ impl<T: Scalar> Record<T> {
 
     /// Numbers with the axes in the variable's order, as an array slot stores them.
     pub(crate) fn stored(&self, values: ArrayViewD<'_, T>) -> Vec<T> {
-        in_order(values, self.axes.as_deref()).iter().copied().collect()
+        in_order(values, self.form.axes.as_deref()).iter().copied().collect()
     }
 
     /// Stores the slots row by row from now on.
     pub(crate) fn make_row_major(&mut self) {
-        if self.axes.is_some() {
+        if self.form.axes.is_some() {
             let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
             let arrays = self.arrays.iter().map(row_major).collect();
             let average = self.average.as_ref().map(row_major);
-            (self.arrays, self.average, self.axes) = (arrays, average, None);
+            (self.arrays, self.average, self.form.axes) = (arrays, average, None);
         }
     }
 }
@@ -128,10 +128,8 @@ pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usi
 }
 
 /// The axes in memory order, slowest first; `None` if that is their own order.
-pub(crate) fn memory_order<T>(view: &ArrayViewMutD<'_, T>) -> Option<Vec<usize>> {
-    if view.is_standard_layout() {
-        return None;
-    }
+pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
+    let Layout::Strided(view) = &value.0 else { return None };
     let mut axes: Vec<usize> = (0..view.ndim()).collect();
     axes.sort_by_key(|&axis| std::cmp::Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
     if axes.is_sorted() { None } else { Some(axes) }
@@ -199,7 +197,7 @@ impl<T: Scalar> Records<T> {
     /// Makes the slots of variables that are new, in the order of the list.
     pub(crate) fn admit<'i, 'v: 'i>(
         &mut self,
-        inputs: impl Iterator<Item = &'i Input<'v, T>>,
+        inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
         slots: &[SlotSpec],
         averages: bool,
         decays: impl Fn(&str) -> bool,
@@ -207,9 +205,10 @@ impl<T: Scalar> Records<T> {
         T: 'v,
     {
         let known = self.records.len();
-        for input in inputs.filter(|input| input.place >= known) {
+        for input in inputs {
+            let Some(form) = input.new.take() else { continue };
             debug_assert_eq!(input.place, self.records.len());
-            self.records.push(Record::new(input, slots, averages, decays(&input.name)));
+            self.records.push(Record::new(input, *form, slots, averages, decays(&input.name)));
             self.places.insert(input.name.clone().into_owned(), input.place);
         }
         if self.records.len() > known {

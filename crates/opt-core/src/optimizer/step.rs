@@ -1,21 +1,26 @@
 //! The order of a step: learning rate, checks, clip, sum of duplicate rows, weight decay, rule, average, count.
 
 use super::Optimizer;
-use super::norms::{Norm, first_non_finite, norms, scaled_norm, square_sum};
-use super::pieces::{Buffers, Piece, Plan};
+use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
+use super::pieces::{Buffers, Piece};
 use super::ranks;
-use super::resolve::{Input, resolve};
+use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
+use super::stages::Pass;
+use super::threads::CHUNK;
 use crate::clip::{clip_factor, global_clip_factor};
 use crate::error::{Error, HyperparameterError, require};
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
-use crate::rule::{Step, UpdateRule, VariableStep};
-use crate::stage::Transform;
+use crate::rule::{Step, UpdateRule};
 use crate::variable::Variable;
 
 /// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
 const LAST_ITERATION: u64 = u64::MAX - 2;
+
+/// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
+/// cache need not be read again.
+const MEASURED_LATE: usize = 2 * CHUNK;
 
 /// A step that has been checked, as far as its variables do not matter.
 #[derive(Debug, Clone)]
@@ -27,12 +32,21 @@ pub(super) struct Start {
     pub(super) report: StepReport,
 }
 
-/// Clipping of a whole step.
-pub(super) struct Clipping {
-    /// For each input, what its gradient goes through.
-    pub(super) transforms: Vec<Transform>,
-    pub(super) global_norm: Option<f64>,
-    pub(super) factor: Option<f64>,
+/// What is known about all gradients before anything is written.
+#[derive(Default)]
+pub(super) struct Measured {
+    norms: Vec<Norm>,
+    /// Gradients of at most this many elements are not in `norms`.
+    late: usize,
+    global_norm: Option<f64>,
+    /// The factor of the clip by the global norm.
+    factor: Option<f64>,
+}
+
+impl Measured {
+    fn norm(&self, input: usize) -> Norm {
+        self.norms.get(input).copied().unwrap_or(Norm::NONE)
+    }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
@@ -47,19 +61,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.apply(inputs, start)
     }
 
-    /// Variables that fit their records, with their places on the ranks.
+    /// Variables that fit their records; on ranks, with their places there.
     pub(super) fn resolved<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
         let mut inputs = resolve(variables, &mut self.records)?;
         if let Some(ranks) = &self.options.ranks {
-            ranks::place(&**ranks, &mut inputs)?;
+            ranks::place(&**ranks, &self.records, &mut inputs)?;
         }
         Ok(inputs)
     }
 
-    /// Everything that this rank can check by itself.
+    /// Everything that can be checked before ranks talk to each other.
     pub(super) fn begin<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
@@ -89,31 +103,36 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Norms, clipping, and the update.
-    pub(super) fn apply(&mut self, inputs: Vec<Input<'_, T>>, start: Start) -> Result<StepReport, Error> {
+    pub(super) fn apply(&mut self, mut inputs: Vec<Input<'_, T>>, start: Start) -> Result<StepReport, Error> {
         let Start { learning_rate, decay, mut report } = start;
         if inputs.is_empty() {
             return Ok(report);
         }
-        let norms = self.norms(&inputs)?;
-        let clipping = self.clipping(&inputs, &norms);
-        (report.global_norm, report.clip_factor) = (clipping.global_norm, clipping.factor);
+        let share = self.share(&inputs);
+        let measured = self.measure(&inputs, share)?;
+        (report.global_norm, report.clip_factor) = (measured.global_norm, measured.factor);
         if self.options.non_finite != NonFinite::Propagate {
-            let finite = norms.iter().all(|norm| norm.finite) && clipping.global_norm.is_none_or(f64::is_finite);
-            if !finite {
+            let finite = measured.norms.iter().all(|norm| norm.finite);
+            if !finite || !measured.global_norm.is_none_or(f64::is_finite) {
                 report.non_finite = self.first_non_finite(&inputs)?;
                 report.outcome = Outcome::NonFinite;
                 return self.refuse(report);
             }
         }
-        let unique = self.unique_rows(&inputs, &clipping)?;
+        let unique = self.unique_rows(&inputs, &measured)?;
 
         // Nothing can fail any more: from here on state changes.
-        self.admit(&inputs);
+        self.admit(&mut inputs);
         self.poisoned = true;
-        self.update(inputs, &unique, &norms, &clipping, learning_rate, decay);
+        self.update(inputs, &unique, &measured, share, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
+    }
+
+    /// How many elements a thread takes at a time.
+    pub(super) fn share(&self, inputs: &[Input<'_, T>]) -> usize {
+        self.options.threads.share(inputs.iter().map(|input| input.value.len()).sum())
     }
 
     /// Weight decay times learning rate.
@@ -134,50 +153,74 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Sums over gradients, if any stage needs them.
-    fn norms(&self, inputs: &[Input<'_, T>]) -> Result<Vec<Norm>, Error> {
-        if !self.needs_norms() {
-            return Ok(vec![Norm::NONE; inputs.len()]);
-        }
-        let check_finite = self.options.non_finite != NonFinite::Propagate;
-        let mut norms = norms(inputs, self.options.clip.value, check_finite, &self.options.threads);
-        if let Some(ranks) = &self.options.ranks {
-            ranks::sum_norms(ranks.world(), inputs, &mut norms, check_finite)?;
-        }
-        Ok(norms)
+    /// What the stages of a step ask about gradients.
+    fn question(&self) -> Question {
+        Question { limit: self.options.clip.value, check_finite: self.options.non_finite != NonFinite::Propagate }
     }
 
-    /// Whether a step looks at gradients as a whole before it applies them.
+    /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
+    /// pieces for several threads.
+    fn measure(&self, inputs: &[Input<'_, T>], share: usize) -> Result<Measured, Error> {
+        let (clip, question) = (&self.options.clip, self.question());
+        let all = clip.global_norm.is_some() || question.check_finite || self.options.ranks.is_some();
+        let late = if all { 0 } else { MEASURED_LATE.min(share) };
+        let wanted = |input: &Input<'_, T>| match &input.gradient {
+            Some(InputGradient::Dense(values)) => values.len() > late,
+            // They are clipped before they are summed.
+            Some(InputGradient::Sparse(_)) => true,
+            None => false,
+        };
+        let needed = self.needs_norms();
+        let mut norms = if needed { norms(inputs, question, wanted, &self.options.threads) } else { Vec::new() };
+        if let (true, Some(ranks)) = (needed, &self.options.ranks) {
+            ranks::sum_norms(ranks.world(), inputs, &mut norms, question.check_finite)?;
+        }
+        let Some(limit) = clip.global_norm else { return Ok(Measured { norms, late, ..Measured::default() }) };
+        let scale = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
+        let order = self.in_name_order(inputs);
+        let clipped = order.iter().map(|&i| norms[i].norm * scale(&norms[i]));
+        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
+        let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
+        let factor = Some(global_clip_factor(global_norm, limit));
+        Ok(Measured { norms, late, global_norm: Some(global_norm), factor })
+    }
+
+    /// Whether a step looks at gradients as a whole.
     pub(super) fn needs_norms(&self) -> bool {
         let clip = &self.options.clip;
-        let check_finite = self.options.non_finite != NonFinite::Propagate;
-        clip.norm.is_some() || clip.global_norm.is_some() || self.rule.needs_gradient_norm() || check_finite
+        let clips = clip.norm.is_some() || clip.global_norm.is_some();
+        clips || self.question().check_finite || self.rule.needs_gradient_norm()
+    }
+
+    /// Rows of sparse gradients, clipped, each once; by the places of the inputs.
+    fn unique_rows(&self, inputs: &[Input<'_, T>], measured: &Measured) -> Result<Vec<(usize, UniqueRows<T>)>, Error> {
+        let clip = &self.options.clip;
+        let factor = measured.factor.unwrap_or(1.0);
+        let scale = |i: usize| clip.norm.map_or(1.0, |limit| clip_factor(measured.norm(i).norm, limit)) * factor;
+        let unique = inputs.iter().enumerate().filter_map(|(i, input)| match &input.gradient {
+            Some(InputGradient::Sparse(gradient)) => Some((i, UniqueRows::new(gradient, clip.value, scale(i)))),
+            _ => None,
+        });
+        let mut unique: Vec<_> = unique.collect();
+        if let (true, Some(ranks)) = (self.rule.needs_gradient_norm(), &self.options.ranks) {
+            ranks::sum_rows(ranks.world(), inputs, &mut unique)?;
+        }
+        Ok(unique)
     }
 
     /// The first element that is infinite or NaN, by the names of the variables.
     fn first_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
+        let form = |input: &Input<'_, T>| match &input.new {
+            Some(form) => form.as_ref().clone(),
+            None => self.records.at(input.place).form.clone(),
+        };
         let order = self.in_name_order(inputs);
-        let mut found = order.iter().enumerate().filter_map(|(i, &input)| Some((i, first_non_finite(&inputs[input])?)));
+        let first = |(place, &i): (usize, &usize)| Some((place, first_non_finite(&inputs[i], &form(&inputs[i]))?));
+        let found = order.iter().enumerate().find_map(first);
         match &self.options.ranks {
-            None => Ok(found.next().map(|(_, found)| found)),
-            Some(ranks) => ranks::first_non_finite(ranks.world(), found.next(), &order, inputs),
+            None => Ok(found.map(|(_, found)| found)),
+            Some(ranks) => ranks::first_non_finite(ranks.world(), found, &order, inputs),
         }
-    }
-
-    /// Rows of sparse gradients, clipped, each once.
-    fn unique_rows(&self, inputs: &[Input<'_, T>], clipping: &Clipping) -> Result<Vec<Option<UniqueRows<T>>>, Error> {
-        let gradients = inputs.iter().zip(&clipping.transforms);
-        let unique = gradients.map(|(input, &transform)| UniqueRows::new(input.gradient.as_ref()?, transform));
-        let mut unique: Vec<_> = unique.collect();
-        if self.rule.needs_gradient_norm() {
-            for unique in unique.iter_mut().flatten() {
-                unique.square_sum = square_sum(&unique.values, None);
-            }
-            if let Some(ranks) = &self.options.ranks {
-                ranks::sum_rows(ranks.world(), inputs, &mut unique)?;
-            }
-        }
-        Ok(unique)
     }
 
     /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
@@ -194,72 +237,57 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         order
     }
 
-    pub(super) fn clipping(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> Clipping {
-        let clip = &self.options.clip;
-        let by_norm = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
-        let mut transforms: Vec<Transform> =
-            norms.iter().map(|norm| Transform { limit: clip.value, scale: by_norm(norm) }).collect();
-        let Some(limit) = clip.global_norm else {
-            return Clipping { transforms, global_norm: None, factor: None };
-        };
-        let order = self.in_name_order(inputs);
-        let clipped = order.iter().map(|&i| norms[i].norm * transforms[i].scale);
-        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
-        let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
-        let factor = global_clip_factor(global_norm, limit);
-        transforms.iter_mut().for_each(|transform| transform.scale *= factor);
-        Clipping { transforms, global_norm: Some(global_norm), factor: Some(factor) }
-    }
-
     /// Makes the slots of new variables.
-    pub(super) fn admit(&mut self, inputs: &[Input<'_, T>]) {
+    pub(super) fn admit(&mut self, inputs: &mut [Input<'_, T>]) {
         let exclude = &self.options.weight_decay.exclude;
-        self.records.admit(inputs.iter(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
+        self.records.admit(inputs.iter_mut(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
     }
 
     /// The part of a step that writes.
     pub(super) fn update(
         &mut self,
         mut inputs: Vec<Input<'_, T>>,
-        unique: &[Option<UniqueRows<T>>],
-        norms: &[Norm],
-        clipping: &Clipping,
+        unique: &[(usize, UniqueRows<T>)],
+        measured: &Measured,
+        share: usize,
         learning_rate: f64,
         decay: Option<f64>,
     ) {
         let step = Step::new(self.iterations, learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
-        let needs_norm = self.rule.needs_gradient_norm();
+        let (question, threads, on_ranks) = (self.question(), &self.options.threads, self.options.ranks.is_some());
         let kernel = self.rule.begin_step(&step, &mut self.shared);
-
-        let mut pieces = Vec::new();
-        let mut records = self.records.iter_mut().enumerate();
-        for (i, input) in inputs.iter_mut().enumerate() {
-            let Some((_, record)) = records.by_ref().find(|(place, _)| *place == input.place) else { break };
-            if input.gradient.is_none() {
-                continue;
-            }
-            let (unique, transform) = (unique[i].as_ref(), clipping.transforms[i]);
-            let gradient_square_sum = needs_norm.then(|| match unique {
-                Some(unique) => unique.square_sum,
-                None => norms[i].square_sum * transform.scale * transform.scale,
-            });
-            let variable = VariableStep { name: &input.name, gradient_square_sum };
-            let plan = Plan {
-                locals: kernel.begin_variable(&variable, &mut record.scalars),
-                transform: if unique.is_some() { Transform::IDENTITY } else { transform },
-                decay: decay.filter(|_| record.decays),
-                average: ema.map(|ema| ema.momentum),
-                overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
-            };
+        let pass = Pass {
+            kernel: &*kernel,
+            question,
+            norm_limit: self.options.clip.norm,
+            global_factor: measured.factor.unwrap_or(1.0),
+            needs_norm: self.rule.needs_gradient_norm(),
+            decay,
+            average: ema.map(|ema| ema.momentum),
+            overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
+            flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
+        };
+        let mut pieces = Vec::with_capacity(inputs.len());
+        let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
+        for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
+            let Some((_, record)) = records.by_ref().find(|(record, _)| *record == *place) else { break };
+            let Some(gradient) = gradient else { continue };
+            let unique = unique.next_if(|(input, _)| *input == i).map(|(_, rows)| rows);
             if unique.is_some() {
                 record.make_row_major();
             }
-            Piece::cut(input, unique, record, plan, &mut pieces);
+            let norm = (value.len() > measured.late).then(|| measured.norm(i));
+            if value.len() == 0 && on_ranks {
+                // Other ranks may have elements, and all of them have the variable's scalar slots.
+                pass.settle(record, unique, measured.norm(i));
+            } else if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
+                piece.cut(share, &pass, &mut pieces);
+            }
         }
-        self.options.threads.run(&mut pieces, Piece::len, |pieces| {
-            let mut buffers = Buffers::new();
-            pieces.iter_mut().for_each(|piece| piece.run(&*kernel, &mut buffers));
+        threads.run(&mut pieces, Piece::len, |pieces| {
+            let mut buffers = Buffers::default();
+            pieces.iter_mut().for_each(|piece| piece.run(&pass, &mut buffers));
         });
     }
 }

@@ -152,8 +152,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let mut inputs = self.agree_on_slots(inputs)?;
         for Input { place: record, mut value, .. } in ranks::parts(&mut inputs) {
             let record = self.records.at_mut(record);
-            let slot = record.array_mut(place).into_iter().flatten();
-            value.iter_mut().zip(slot).for_each(|(value, slot)| change(value, slot));
+            let mut slot = record.array_mut(place).into_iter().flatten();
+            value.for_each(|value| slot.next().into_iter().for_each(|slot| change(value, slot)));
         }
         self.exchange_slots(&mut inputs)
     }

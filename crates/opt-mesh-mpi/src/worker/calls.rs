@@ -71,7 +71,7 @@ impl Worker {
         answer: &Answer<Work>,
     ) -> Result<Vec<E>, CollectiveError> {
         let len = numbers.len();
-        let is_short = len * size_of::<E>() <= INLINE;
+        let is_short = size_of_val(numbers) <= INLINE;
         let content: Vec<u8> =
             if is_short { numbers.iter().flat_map(|number| number.bytes()).collect() } else { Vec::new() };
         let announced = self.announce(group, header, &content, answer)?;

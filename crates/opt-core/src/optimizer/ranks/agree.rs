@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::Optimizer;
-use super::super::resolve::{Input, InputGradient};
+use super::super::resolve::{Input, InputGradient, Lies};
 use crate::collective::{Collective, CollectiveError, Distribution};
 use crate::error::Error;
 use crate::real::Scalar;
@@ -118,23 +118,24 @@ fn kind<T>(input: &Input<'_, T>) -> &'static str {
     match &input.gradient {
         None => "no gradient",
         Some(InputGradient::Dense(_)) => "a dense gradient",
-        Some(InputGradient::Sparse { .. }) => "a sparse gradient",
+        Some(InputGradient::Sparse(_)) => "a sparse gradient",
     }
 }
 
 fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
     input.name.hash(hasher);
     kind(input).hash(hasher);
-    if let Some(placement) = &input.placement {
+    if let Some(Lies { placement, .. }) = input.lies.as_deref() {
         (&placement.shape, &placement.layout).hash(hasher);
     }
 }
 
 fn described<T>(input: &Input<'_, T>) -> String {
-    let placement = input.placement.as_deref();
-    let shape = placement.map_or(&input.shape, |placement| &placement.shape);
-    let layout = placement.map_or("", |placement| &placement.layout);
-    format!("{:?} {shape:?} ({layout}) with {}", input.name, kind(input))
+    let (name, kind) = (&input.name, kind(input));
+    match input.lies.as_deref() {
+        None => format!("{name:?} with {kind}"),
+        Some(Lies { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
+    }
 }
 
 /// The first entry in which a rank differs from rank 0.

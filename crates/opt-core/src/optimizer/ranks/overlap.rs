@@ -1,9 +1,8 @@
 //! One bucket of gradients on its way while the one before it is applied.
 
 use super::super::Optimizer;
-use super::super::norms::Norm;
 use super::super::resolve::{Input, InputGradient};
-use super::super::step::Start;
+use super::super::step::{Measured, Start};
 use super::parts::{part, parts, shaped};
 use super::reduce::{Reducing, replicas};
 use crate::collective::Pending;
@@ -15,8 +14,8 @@ use crate::rule::UpdateRule;
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Whether no stage looks at gradients as a whole: then each bucket can be applied as soon as it is there.
     pub(super) fn can_overlap(&self, inputs: &[Input<'_, T>]) -> bool {
-        let alone = |input: &Input<'_, T>| input.placement.as_ref().is_none_or(|placement| placement.part.is_none());
-        let dense = |input: &Input<'_, T>| !matches!(input.gradient, Some(InputGradient::Sparse { .. }));
+        let alone = |input: &Input<'_, T>| input.lies.as_ref().is_none_or(|lies| lies.placement.part.is_none());
+        let dense = |input: &Input<'_, T>| !matches!(input.gradient, Some(InputGradient::Sparse(_)));
         !self.needs_norms() && inputs.iter().all(|input| alone(input) && dense(input))
     }
 
@@ -29,9 +28,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         start: Start,
     ) -> Result<StepReport, Error> {
         let Start { learning_rate, decay, report } = start;
-        let norms = vec![Norm::NONE; inputs.len()];
-        // The same for all variables: a limit by value at most.
-        let clipping = self.clipping(&inputs, &norms);
+        let (measured, share) = (Measured::default(), self.share(&inputs));
         // Each bucket is a list of its own to the rule, which is to see the shared slots as before the step.
         let shared = self.shared.clone();
         let groups: Vec<_> = (0..reducing.buckets()).map(|bucket| reducing.group(bucket)).collect();
@@ -44,13 +41,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let Some(sums) = sums else { break };
             let gradients = reducing.unpacked(bucket, sums);
             if bucket == 0 {
-                self.admit(&parts(&mut inputs));
+                self.admit(&mut parts(&mut inputs));
                 self.poisoned = true;
             }
             self.shared.clone_from(&shared);
             let ready = ready(&mut inputs, &reducing, bucket, &gradients);
-            let unique: Vec<_> = ready.iter().map(|_| None).collect();
-            self.update(ready, &unique, &norms, &clipping, learning_rate, decay);
+            self.update(ready, &[], &measured, share, learning_rate, decay);
             memory.push(gradients);
         }
         self.poisoned = false;
@@ -71,8 +67,8 @@ fn ready<'b, T: Scalar>(
     let mut ready = Vec::new();
     for (i, input) in inputs.iter_mut().enumerate() {
         if let Some((_, range)) = reducing.members(bucket).find(|(member, _)| *member == i) {
-            let gradient = shaped(&gradients[range], &input.shape, input.axes.as_deref());
-            ready.push(part(input, Some(InputGradient::Dense(gradient))));
+            let gradient = input.lies.as_ref().map(|lies| InputGradient::Dense(shaped(&gradients[range], &lies.form)));
+            ready.push(part(input, gradient));
         } else if bucket == 0 && replicas(input).is_none() {
             ready.push(part(input, None));
         }

@@ -9,7 +9,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use crate::collective::{Collective, CollectiveError, Numbers, Pending, Reduction, Replicas};
 use crate::collective::{append_bytes, from_bytes};
 use crate::optimizer::records::{in_order, inverse};
-use crate::optimizer::resolve::{Input, InputGradient};
+use crate::optimizer::resolve::{Form, Input, InputGradient, Values};
 use crate::real::Scalar;
 
 /// Row indices and their values.
@@ -56,7 +56,7 @@ impl<T> Reduced<T> {
 
 /// The replicas of an input whose gradient is to be reduced.
 pub(super) fn replicas<'i, T>(input: &'i Input<'_, T>) -> Option<&'i Replicas> {
-    input.gradient.as_ref().and(input.placement.as_ref()?.replicas.as_ref())
+    input.gradient.as_ref().and(input.lies.as_ref()?.placement.replicas.as_ref())
 }
 
 /// Every group that is to reduce something, in the order of their first variables.
@@ -115,8 +115,9 @@ impl<T: Scalar> Reducing<T> {
         elements.reserve_exact(self.buckets[bucket].len);
         for (input, ..) in &self.buckets[bucket].members {
             let input = &inputs[*input];
-            let Some(InputGradient::Dense(values)) = &input.gradient else { continue };
-            append(&mut elements, values, input.axes.as_deref());
+            if let (Some(InputGradient::Dense(values)), Some(lies)) = (&input.gradient, &input.lies) {
+                append(&mut elements, values, &lies.form);
+            }
         }
         Numbers::from_elements(elements)
     }
@@ -161,11 +162,18 @@ fn is_dense<T>(input: &Input<'_, T>) -> bool {
 }
 
 /// Appends elements row by row, whatever the order of axes in memory.
-fn append<T: Scalar>(elements: &mut Vec<T>, values: &ArrayViewD<'_, T>, axes: Option<&[usize]>) {
-    let values = axes.map_or(values.view(), |axes| in_order(values.view(), Some(&inverse(axes))));
-    match values.as_slice() {
-        Some(slice) => elements.extend_from_slice(slice),
-        None => elements.extend(values.iter().copied()),
+fn append<T: Scalar>(elements: &mut Vec<T>, values: &Values<'_, T>, form: &Form) {
+    let own_order = |view: ArrayViewD<'_, T>, elements: &mut Vec<T>| {
+        let order = form.axes.as_deref().map(inverse);
+        elements.extend(in_order(view, order.as_deref()).iter().copied());
+    };
+    match (values, &form.axes) {
+        (Values::Slice(slice), None) => elements.extend_from_slice(slice),
+        (Values::Slice(slice), Some(_)) => {
+            let view = ArrayViewD::from_shape(IxDyn(&form.stored_shape()), slice).expect("the shape was checked");
+            own_order(view, elements);
+        }
+        (Values::Strided(view), _) => own_order(view.view(), elements),
     }
 }
 
@@ -185,7 +193,8 @@ fn gather_rows<T: Scalar>(inputs: &[Input<'_, T>]) -> Result<Vec<Option<SparseRo
         let mut rests: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
         for i in members {
             let mean = replicas(&inputs[i]).is_some_and(|replicas| replicas.reduction == Reduction::Mean);
-            gathered[i] = Some(concatenated(&inputs[i].shape, &mut rests, mean)?);
+            let Some(lies) = &inputs[i].lies else { continue };
+            gathered[i] = Some(concatenated(&lies.form.shape, &mut rests, mean)?);
         }
     }
     Ok(gathered)
@@ -193,10 +202,10 @@ fn gather_rows<T: Scalar>(inputs: &[Input<'_, T>]) -> Result<Vec<Option<SparseRo
 
 /// Number of rows, their indices, their values.
 fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
-    let Some(InputGradient::Sparse { rows, values }) = &input.gradient else { return Vec::new() };
-    let mut bytes = (rows.len() as u64).to_le_bytes().to_vec();
-    rows.iter().for_each(|&row| bytes.extend((row as u64).to_le_bytes()));
-    append_bytes(&mut bytes, values.iter());
+    let Some(InputGradient::Sparse(sparse)) = &input.gradient else { return Vec::new() };
+    let mut bytes = (sparse.rows.len() as u64).to_le_bytes().to_vec();
+    sparse.rows.iter().for_each(|&row| bytes.extend((row as u64).to_le_bytes()));
+    append_bytes(&mut bytes, sparse.values.to_rows().iter());
     bytes
 }
 

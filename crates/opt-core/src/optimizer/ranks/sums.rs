@@ -1,6 +1,6 @@
 //! Sums over all elements of variables: each element counts once, however often it is replicated.
 
-use super::super::norms::{Norm, scaled_norm};
+use super::super::norms::{Norm, scaled_norm, square_sum};
 use super::super::resolve::{Input, InputGradient};
 use super::super::sparse::UniqueRows;
 use crate::collective::{Collective, CollectiveError, Numbers, from_bytes, to_bytes};
@@ -10,7 +10,7 @@ use crate::report::NonFiniteGradient;
 
 /// Whether this rank's elements of an input count in sums.
 fn counts<T>(input: &Input<'_, T>) -> bool {
-    input.placement.as_ref().is_none_or(|placement| placement.counts)
+    input.lies.as_ref().is_none_or(|lies| lies.placement.counts)
 }
 
 /// Turns norms of this rank's elements into norms of whole variables: one call.
@@ -48,16 +48,14 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
 pub(in crate::optimizer) fn sum_rows<T: Scalar>(
     world: &dyn Collective,
     inputs: &[Input<'_, T>],
-    unique: &mut [Option<UniqueRows<T>>],
+    unique: &mut [(usize, UniqueRows<T>)],
 ) -> Result<(), CollectiveError> {
-    let mut sparse: Vec<(bool, &mut UniqueRows<T>)> =
-        inputs.iter().zip(unique).filter_map(|(input, unique)| Some((counts(input), unique.as_mut()?))).collect();
-    if sparse.is_empty() {
+    if unique.is_empty() {
         return Ok(());
     }
-    let own = sparse.iter().map(|(counts, unique)| if *counts { unique.square_sum } else { 0.0 }).collect();
-    let sums: Vec<f64> = world.sum(Numbers::F64(own))?.into_elements();
-    sparse.iter_mut().zip(sums).for_each(|((_, unique), sum)| unique.square_sum = sum);
+    let own = unique.iter().map(|(i, unique)| if counts(&inputs[*i]) { square_sum(&unique.values, None) } else { 0.0 });
+    let sums: Vec<f64> = world.sum(Numbers::F64(own.collect()))?.into_elements();
+    unique.iter_mut().zip(sums).for_each(|((_, unique), sum)| unique.square_sum = Some(sum));
     Ok(())
 }
 
@@ -87,8 +85,9 @@ pub(in crate::optimizer) fn first_non_finite<T>(
 
 /// An index into the whole variable. (The first index of a sparse gradient is a place in its list of rows.)
 fn whole_index<T>(input: &Input<'_, T>, mut index: Vec<usize>) -> Vec<usize> {
-    let Some(placement) = &input.placement else { return index };
-    let sparse = matches!(input.gradient, Some(InputGradient::Sparse { .. }));
+    let Some(lies) = &input.lies else { return index };
+    let placement = &lies.placement;
+    let sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
     for (axis, i) in index.iter_mut().enumerate().skip(usize::from(sparse)) {
         *i += placement.offset[axis];
         *i += placement.part.as_ref().filter(|part| part.axis == axis).map_or(0, |part| part.range().start);
