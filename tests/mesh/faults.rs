@@ -244,7 +244,7 @@ fn a_local_array_that_is_no_shard() {
         assert_eq!((w, opt.iterations()), (g, 0));
         error.to_string()
     });
-    let own = "variable \"w\": rank 3 holds shape [5, 2], its shard of [5, 2] is [2, 2]";
+    let own = "variable \"w\": rank 3 holds shape [5, 2], its shard has [2, 2]";
     let told = format!("rank 3 refuses: {own}");
     assert_eq!(ends.unwrap(), [told.as_str(), told.as_str(), told.as_str(), own]);
 }

@@ -127,6 +127,7 @@ fn outcome<T: Scalar>(
             let name = format!("{}/{slot}", spec.name);
             match opt.slot(&spec.name, slot).unwrap() {
                 Slot::Scalar(number) => scalars.push((name, number)),
+                Slot::Bf16(_) => panic!("{name} is stored in full"),
                 Slot::Array(_) if problem.state_over.is_some() => {}
                 Slot::Array(array) => slots.push((name, gather(i, array.to_owned()))),
             }

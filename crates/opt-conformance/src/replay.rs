@@ -220,6 +220,10 @@ impl<'c, T: Scalar> Replay<'c, T> {
     fn check_slot(&self, what: &str, variable: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
             Slot::Scalar(_) => self.tolerance.check_slot(what, got, want),
+            Slot::Bf16(shard) => {
+                let shard = shard.mapv(|x| T::from_f32(x.to_f32()));
+                self.check_slot(what, variable, &Slot::Array(shard.view()), want)
+            }
             Slot::Array(shard) => {
                 let whole = self.place.whole(self.variable(variable)?, shard.view())?;
                 self.tolerance.check_slot(what, &Slot::Array(whole.view()), want)
@@ -335,6 +339,7 @@ impl Tolerance {
     fn check_slot<T: Scalar>(&self, what: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
             Slot::Array(array) => self.check(what, &numbers(array), want),
+            Slot::Bf16(array) => self.check(what, &array.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), want),
             Slot::Scalar(number) => self.check(what, &vec![*number; want.len().max(1)], want),
         }
     }

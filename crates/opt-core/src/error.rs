@@ -4,6 +4,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::collective::CollectiveError;
 use crate::config::ConfigError;
+use crate::real::DType;
 
 /// Why the engine refused. Unless a variant says otherwise, variables, slots and `iterations` are as they were.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -169,6 +170,13 @@ pub enum Error {
     UnknownVariable {
         /// The name asked for.
         name: String,
+    },
+
+    /// Moments can be stored in 16 bits only if variables have 32.
+    #[error("moments in 16 bits need variables of 32 bits, not {dtype:?}")]
+    MomentStorage {
+        /// The element type of the variables.
+        dtype: DType,
     },
 
     /// There is no slot of that name.

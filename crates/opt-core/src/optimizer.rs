@@ -15,6 +15,7 @@ mod threads;
 mod training;
 mod weights;
 
+use half::bf16;
 use ndarray::ArrayViewD;
 
 pub use builder::OptimizerBuilder;
@@ -28,6 +29,7 @@ use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
+use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
@@ -67,6 +69,8 @@ pub struct Optimizer<R, T> {
 pub enum Slot<'a, T> {
     /// Numbers of the variable's shape.
     Array(ArrayViewD<'a, T>),
+    /// Numbers of the variable's shape, in 16 bits: see [`MomentStorage`](crate::MomentStorage).
+    Bf16(ArrayViewD<'a, bf16>),
     /// One number.
     Scalar(f64),
 }
@@ -210,13 +214,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// How many bytes the slots of variables of these shapes would take; shared slots and the counter are 8 bytes
     /// each, whatever the variables are.
     pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
-        let places: Vec<_> = self.places().filter_map(|(_, place)| place).collect();
-        let scalars = places.iter().filter(|place| matches!(place, SlotPlace::Scalar(_))).count();
-        let arrays = places.len() - scalars + usize::from(self.options.use_ema);
-        let of_shape = |shape: S| {
-            let elements: usize = shape.as_ref().iter().product();
-            arrays * elements * size_of::<T>() + scalars * size_of::<f64>()
+        let bytes = |slot: &SlotSpec| match slot.init() {
+            SlotInit::Shared(_) => (0, 0),
+            SlotInit::Scalar(_) => (0, size_of::<f64>()),
+            _ if slot.is_moment() && self.options.moments != MomentStorage::Full => (size_of::<bf16>(), 0),
+            SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => (size_of::<T>(), 0),
         };
+        let average = if self.options.use_ema { size_of::<T>() } else { 0 };
+        let add = |(array, scalar), slot| (array + bytes(slot).0, scalar + bytes(slot).1);
+        let (of_element, of_variable) = self.slots.iter().fold((average, 0), add);
+        let of_shape = |shape: S| shape.as_ref().iter().product::<usize>() * of_element + of_variable;
         shapes.into_iter().map(of_shape).sum()
     }
 

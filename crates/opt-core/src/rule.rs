@@ -9,7 +9,7 @@ mod slot;
 
 use std::fmt::Debug;
 
-pub(crate) use around::{Around, Buffer, Workspace};
+pub(crate) use around::{Around, Buffer, Narrow, Workspace};
 pub use block::{BLOCK, Block, BlockParts, Elementwise, SparseUpdate, elementwise};
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
 

@@ -33,9 +33,11 @@ pub struct Distributed {
     groups: HashMap<Vec<usize>, Arc<dyn Collective>>,
     bucket_bytes: usize,
     overlap: bool,
-    /// What has been worked out, with the shapes it is for.
-    placements: RwLock<HashMap<String, (Vec<usize>, Arc<Placement>)>>,
+    placements: RwLock<HashMap<String, Known>>,
 }
+
+/// What has been worked out for a variable, and the shape it is for.
+type Known = (Vec<usize>, Arc<Placement>);
 
 /// Options of [`Distributed`] before they are checked.
 #[derive(Debug, Clone)]
@@ -79,7 +81,6 @@ impl Distributed {
             return Err(MeshError::Collective(CollectiveError::Shard {
                 variable: variable.to_owned(),
                 rank: self.mesh.rank(),
-                global: shape,
                 expected: shard.shape,
                 found: found.to_vec(),
             }));

@@ -201,7 +201,7 @@ impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let mut slots = vec![SlotSpec::zeros("m"), SlotSpec::zeros("v")];
+        let mut slots = vec![SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()];
         if self.amsgrad {
             slots.push(SlotSpec::zeros("vhat"));
         }

@@ -89,7 +89,7 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum"));
+        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum").moment());
         momentum.into_iter().chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0))).collect()
     }
 

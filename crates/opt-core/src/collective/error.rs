@@ -56,14 +56,12 @@ pub enum CollectiveError {
     },
 
     /// An array that is not the shard that the layout asks for.
-    #[error("variable {variable:?}: rank {rank} holds shape {found:?}, its shard of {global:?} is {expected:?}")]
+    #[error("variable {variable:?}: rank {rank} holds shape {found:?}, its shard has {expected:?}")]
     Shard {
         /// The variable.
         variable: String,
         /// The rank.
         rank: usize,
-        /// The shape of the whole variable.
-        global: Vec<usize>,
         /// The shape of the rank's shard.
         expected: Vec<usize>,
         /// The shape of its array.

@@ -14,7 +14,8 @@ use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::real::Scalar;
+use crate::moments::{MAX_NARROW, MomentStorage};
+use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
 
@@ -27,6 +28,7 @@ pub(super) struct Options {
     pub(super) ema: Ema,
     pub(super) non_finite: NonFinite,
     pub(super) flush_denormals: bool,
+    pub(super) moments: MomentStorage,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
     pub(super) ranks: Option<Arc<dyn Distribution>>,
@@ -41,6 +43,7 @@ impl Default for Options {
             ema: Ema::default(),
             non_finite: NonFinite::default(),
             flush_denormals: true,
+            moments: MomentStorage::default(),
             threads: Threads::default(),
             envelope: Envelope::default(),
             ranks: None,
@@ -131,6 +134,13 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Says how the moments of the rule are stored; in full by default.
+    #[must_use]
+    pub fn moments(mut self, storage: MomentStorage) -> Self {
+        self.options.moments = storage;
+        self
+    }
+
     /// Runs steps on this many threads of their own; 1 is the calling thread. By default, rayon's pool is used. The
     /// number of threads does not change a bit of the results.
     #[must_use]
@@ -173,20 +183,28 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             rate.validate("weight_decay", 0.0..)?;
         }
         options.ema.validate()?;
+        if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
+            return Err(Error::MomentStorage { dtype: T::DTYPE });
+        }
         options.threads = Threads::new(thread_count)?;
         let slots = rule.slots();
         check_slots(rule.class_name(), &slots)?;
+        let moments = slots.iter().filter(|slot| slot.is_moment()).count();
+        if options.moments != MomentStorage::Full && moments > MAX_NARROW {
+            let problem = format!("{moments} slots of moments, at most {MAX_NARROW} can be stored in 16 bits");
+            return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
+        }
         let shared = slots.iter().filter_map(|slot| match slot.init() {
             SlotInit::Shared(initial) => Some(initial),
             _ => None,
         });
         Ok(Optimizer {
             shared: shared.collect(),
+            records: Records::new(options.moments),
             rule,
             options,
             slots,
             iterations: 0,
-            records: Records::new(),
             swapped_in: None,
             poisoned: false,
             buckets: Vec::new(),

@@ -3,6 +3,7 @@
 
 use std::mem;
 
+use half::bf16;
 use ndarray::iter::IterMut;
 use ndarray::{Axis, IxDyn};
 
@@ -10,7 +11,8 @@ use super::norms::Norm;
 use super::records::Record;
 use super::resolve::{InputGradient, Value, Values};
 use super::sparse::UniqueRows;
-use super::stages::{Pass, Plan, Stages};
+use super::stages::{Packed, Pass, Plan, Stages};
+use crate::moments::{self, MAX_NARROW};
 use crate::real::Scalar;
 use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
 use crate::stage;
@@ -33,6 +35,9 @@ enum State<'a, T> {
 struct Part<'a, T> {
     plan: Plan<T>,
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many slots there are.
+    count: usize,
+    packed: Option<Box<Packed<'a>>>,
     average: &'a mut [T],
 }
 
@@ -92,7 +97,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
             self.state = match self.state {
                 State::Whole { record, norm } => {
                     let plan = self.gradient.plan(record, norm, pass);
-                    State::Part(Box::new(Part::all_of(record, plan)))
+                    State::Part(Box::new(Part::all_of(record, plan, pass)))
                 }
                 part @ State::Part(_) => part,
             };
@@ -149,7 +154,7 @@ impl<'a, T: Scalar> Piece<'a, T> {
         match &mut self.state {
             State::Whole { record, norm } => {
                 let plan = self.gradient.plan(record, *norm, pass);
-                Part::all_of(record, plan).run(&mut self.value, &self.gradient, pass.kernel, buffers);
+                Part::all_of(record, plan, pass).run(&mut self.value, &self.gradient, pass.kernel, buffers);
             }
             State::Part(part) => part.run(&mut self.value, &self.gradient, pass.kernel, buffers),
         }
@@ -179,12 +184,22 @@ impl<'a, T: Scalar> Rows<'a, T> {
 }
 
 impl<'a, T: Scalar> Part<'a, T> {
-    fn all_of(record: &'a mut Record<T>, plan: Plan<T>) -> Self {
+    fn all_of(record: &'a mut Record<T>, plan: Plan<T>, pass: &Pass<'_, T>) -> Self {
+        let noise = pass.noise(record).filter(|_| !record.packed.is_empty());
+        let count = record.arrays.len();
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
         for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
             *slot = array;
         }
-        Self { plan, slots, average: record.average.as_deref_mut().unwrap_or_default() }
+        let packed = noise.map(|noise| {
+            let mut packed = Packed { slots: Default::default(), places: [usize::MAX; MAX_NARROW], noise, first: 0 };
+            let full = record.packed.iter_mut().enumerate().filter(|(_, packed)| !packed.is_empty());
+            for ((slot, at), (place, array)) in packed.slots.iter_mut().zip(&mut packed.places).zip(full) {
+                (*slot, *at) = (array, place);
+            }
+            Box::new(packed)
+        });
+        Self { plan, slots, count, packed, average: record.average.as_deref_mut().unwrap_or_default() }
     }
 
     /// Keeps the elements before `at`.
@@ -193,7 +208,15 @@ impl<'a, T: Scalar> Part<'a, T> {
         for (slot, back) in self.slots.iter_mut().zip(&mut slots) {
             *back = cut_off(slot, at);
         }
-        Self { plan: self.plan, slots, average: cut_off(&mut self.average, at) }
+        let packed = self.packed.as_mut().map(|packed| {
+            let mut slots: [&mut [bf16]; MAX_NARROW] = Default::default();
+            for (slot, back) in packed.slots.iter_mut().zip(&mut slots) {
+                *back = cut_off(slot, at);
+            }
+            let Packed { places, noise, first, .. } = **packed;
+            Box::new(Packed { slots, places, noise, first: first + at })
+        });
+        Self { plan: self.plan, slots, count: self.count, packed, average: cut_off(&mut self.average, at) }
     }
 
     fn run(
@@ -203,9 +226,17 @@ impl<'a, T: Scalar> Part<'a, T> {
         kernel: &dyn Kernel<T>,
         buffers: &mut Buffers<T>,
     ) {
-        let Self { plan, slots, average } = self;
+        let Self { plan, slots, count, packed, average } = self;
         let len = value.len();
-        let mut stages = Stages { plan, kernel, slots, average, workspace: &mut buffers.workspace };
+        let turn = packed.as_ref().map(|packed| packed.first);
+        // How long the block is that starts at `at` and ends before `end`.
+        let block = |at: usize, end: usize| {
+            let longest = turn.map_or(BLOCK, |first| BLOCK.min(moments::before_turn(first + at)));
+            longest.min(end - at)
+        };
+        let packed = packed.as_deref_mut();
+        let count = *count;
+        let mut stages = Stages { plan, kernel, slots, count, packed, average, workspace: &mut buffers.workspace };
         let mut cursor = match value {
             Value::Slice(slice) => Cursor::Slice(slice),
             Value::Strided(view) => {
@@ -215,8 +246,9 @@ impl<'a, T: Scalar> Part<'a, T> {
         };
         match gradient {
             Gradient::Dense(Values::Slice(gradient)) => {
-                for at in (0..len).step_by(BLOCK) {
-                    let n = BLOCK.min(len - at);
+                let mut at = 0;
+                while at < len {
+                    let n = block(at, len);
                     let mut g = &gradient[at..at + n];
                     if let Some(limit) = plan.limit {
                         let buffer = buffers.gradient.first(n);
@@ -224,17 +256,20 @@ impl<'a, T: Scalar> Part<'a, T> {
                         g = buffer;
                     }
                     cursor.visit(at, n, |value| stages.run(at, value, Some(g)));
+                    at += n;
                 }
             }
             Gradient::Dense(Values::Strided(gradient)) => {
                 let mut elements = gradient.iter().copied();
-                for at in (0..len).step_by(BLOCK) {
-                    let n = BLOCK.min(len - at);
+                let mut at = 0;
+                while at < len {
+                    let n = block(at, len);
                     let buffer = buffers.gradient.first(n);
                     for (to, g) in buffer.iter_mut().zip(elements.by_ref()) {
                         *to = plan.limit.map_or(g, |limit| stage::clamp(g, Some(limit)));
                     }
                     cursor.visit(at, n, |value| stages.run(at, value, Some(buffer)));
+                    at += n;
                 }
             }
             Gradient::Rows(sparse) => {
@@ -245,10 +280,12 @@ impl<'a, T: Scalar> Part<'a, T> {
                         cursor.skip(range.len());
                         continue;
                     }
-                    for at in range.clone().step_by(BLOCK) {
-                        let n = BLOCK.min(range.end - at);
+                    let mut at = range.start;
+                    while at < range.end {
+                        let n = block(at, range.end);
                         let g = touched.map(|start| &values[start + at - range.start..][..n]);
                         cursor.visit(at, n, |value| stages.run(at, value, g));
+                        at += n;
                     }
                 }
             }

@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 
+use half::bf16;
 use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use smallvec::SmallVec;
 
 use super::resolve::{Form, Input, Value};
 use super::{Slot, SlotPlace};
+use crate::moments::{self, MomentStorage};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec};
 use crate::view::{Layout, ViewMut};
@@ -17,7 +19,12 @@ pub(crate) struct Record<T> {
     pub(crate) name: String,
     /// Slots are stored in the memory order that the variable had when it was first seen.
     pub(crate) form: Form,
+    /// Empty where a slot is in `packed`.
     pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
+    /// Array slots in 16 bits, by the same places as in `arrays`; empty where a slot is stored in full.
+    pub(crate) packed: Vec<Vec<bf16>>,
+    /// Tells the roundings of this variable from those of others.
+    pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
     /// Whether decoupled weight decay applies.
@@ -27,7 +34,14 @@ pub(crate) struct Record<T> {
 }
 
 impl<T: Scalar> Record<T> {
-    fn new(input: &Input<'_, T>, form: Form, slots: &[SlotSpec], averages: bool, decays: bool) -> Self {
+    fn new(
+        input: &Input<'_, T>,
+        form: Form,
+        slots: &[SlotSpec],
+        storage: MomentStorage,
+        averages: bool,
+        decays: bool,
+    ) -> Self {
         let copy = || match &input.value {
             Value::Slice(slice) => slice.to_vec(),
             Value::Strided(view) => view.iter().copied().collect(),
@@ -37,12 +51,21 @@ impl<T: Scalar> Record<T> {
             name: input.name.clone().into_owned(),
             form,
             arrays: SmallVec::new(),
+            packed: Vec::new(),
+            hash: moments::hash(&input.name),
             scalars: Vec::new(),
             average: averages.then(copy),
             decays,
             seen_in: 0,
         };
         for slot in slots {
+            if storage != MomentStorage::Full && slot.is_moment() {
+                let initial = if slot.init() == SlotInit::Ones { bf16::ONE } else { bf16::ZERO };
+                record.packed.resize_with(record.arrays.len() + 1, Vec::new);
+                record.packed[record.arrays.len()] = vec![initial; input.value.len()];
+                record.arrays.push(Vec::new());
+                continue;
+            }
             match slot.init() {
                 SlotInit::Zeros => record.arrays.push(filled(0.0)),
                 SlotInit::Ones => record.arrays.push(filled(1.0)),
@@ -59,7 +82,7 @@ impl<T: Scalar> Record<T> {
     }
 
     /// An array slot with the axes in the variable's order.
-    fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
+    fn view<'a, E>(&self, slot: &'a [E]) -> ArrayViewD<'a, E> {
         let view =
             ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
         match &self.form.axes {
@@ -71,7 +94,10 @@ impl<T: Scalar> Record<T> {
     /// A slot with the axes in the variable's order.
     pub(crate) fn slot(&self, place: SlotPlace) -> Slot<'_, T> {
         match place {
-            SlotPlace::Array(array) => Slot::Array(self.view(&self.arrays[array])),
+            SlotPlace::Array(array) => match self.packed.get(array) {
+                Some(packed) if self.arrays[array].is_empty() => Slot::Bf16(self.view(packed)),
+                _ => Slot::Array(self.view(&self.arrays[array])),
+            },
             SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
             SlotPlace::Average => Slot::Array(self.view(self.average.as_deref().unwrap_or_default())),
         }
@@ -84,6 +110,12 @@ impl<T: Scalar> Record<T> {
             SlotPlace::Average => self.average.as_mut(),
             SlotPlace::Scalar(_) => None,
         }
+    }
+
+    /// An array slot in 16 bits; it is stored row by row.
+    pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<bf16>> {
+        let SlotPlace::Array(array) = place else { return None };
+        self.packed.get_mut(array).filter(|_| self.arrays[array].is_empty())
     }
 
     /// Numbers with the axes in the variable's order, as an array slot stores them.
@@ -144,11 +176,18 @@ pub(crate) struct Records<T> {
     by_name: Vec<usize>,
     /// How many lists of variables there have been.
     calls: u64,
+    storage: MomentStorage,
 }
 
 impl<T: Scalar> Records<T> {
-    pub(crate) fn new() -> Self {
-        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0 }
+    pub(crate) fn new(storage: MomentStorage) -> Self {
+        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0, storage }
+    }
+
+    /// Whether slots are stored row by row, whatever the memory order of the variable is: roundings depend on the place
+    /// of an element, which must not change when a run is restored.
+    pub(crate) fn are_row_major(&self) -> bool {
+        self.storage != MomentStorage::Full
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -208,7 +247,7 @@ impl<T: Scalar> Records<T> {
         for input in inputs {
             let Some(form) = input.new.take() else { continue };
             debug_assert_eq!(input.place, self.records.len());
-            self.records.push(Record::new(input, *form, slots, averages, decays(&input.name)));
+            self.records.push(Record::new(input, *form, slots, self.storage, averages, decays(&input.name)));
             self.places.insert(input.name.clone().into_owned(), input.place);
         }
         if self.records.len() > known {

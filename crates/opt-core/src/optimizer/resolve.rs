@@ -170,7 +170,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
                     return Err(Error::DuplicateVariable { name: name.into_owned() });
                 }
                 record.seen_in = call;
-                if record.form.given() != shape {
+                if !same(record.form.given(), shape) {
                     let (variable, found) = (name.into_owned(), shape.to_vec());
                     return Err(Error::VariableShape { variable, expected: record.form.given().to_vec(), found });
                 }
@@ -178,7 +178,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             }
             None if new_names.insert(name.to_string()) => {
                 let shape = shape_of(&name, &value)?.into();
-                let axes = memory_order(&value).filter(|_| !is_sparse);
+                let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
                 (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes, whole: None })))
             }
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
@@ -208,6 +208,11 @@ fn shape_of<'v, T>(name: &str, value: &'v ViewMut<'_, T>) -> Result<&'v [usize],
             Err(Error::VariableData { variable: name.to_owned(), elements, shape })
         }
     }
+}
+
+/// Whether two shapes are the same. They are short: a call for comparing memory would take longer.
+fn same(a: &[usize], b: &[usize]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 /// A value with its axes in stored order.
@@ -265,7 +270,7 @@ fn dense<'a, T>(
 ) -> Result<InputGradient<'a, T>, Error> {
     let shape = form.given();
     let fits = |found: &[usize]| {
-        if found == shape {
+        if same(found, shape) {
             return Ok(());
         }
         let (variable, gradient) = (name.to_owned(), found.to_vec());

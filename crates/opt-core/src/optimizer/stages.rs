@@ -1,15 +1,15 @@
 //! What happens to one block: clip, decay, rule (with whatever it wraps), average.
 
-use std::array;
-use std::mem;
+use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
 use super::records::Record;
 use super::resolve::Values;
 use super::sparse::UniqueRows;
 use crate::clip::clip_factor;
+use crate::moments::{MAX_NARROW, MomentStorage, Noise};
 use crate::real::Scalar;
-use crate::rule::{Around, Block, Kernel, Locals, MAX_ARRAY_SLOTS, VariableStep, Workspace};
+use crate::rule::{Around, Block, Kernel, Locals, MAX_ARRAY_SLOTS, Narrow, VariableStep, Workspace};
 use crate::stage;
 
 /// What is the same for all variables of a step.
@@ -30,6 +30,9 @@ pub(crate) struct Pass<'k, T> {
     pub(crate) overwrite: bool,
     /// Slots of a smaller magnitude become 0.
     pub(crate) flush_below: T,
+    /// How moments are stored, and which step (counted from 0) they are rounded in.
+    pub(crate) storage: MomentStorage,
+    pub(crate) iteration: u64,
 }
 
 /// What happens to one variable in one step.
@@ -47,6 +50,14 @@ impl<T: Scalar> Pass<'_, T> {
     /// Whether norms of single variables are wanted, for a clip or for the rule.
     pub(crate) fn wants_norms(&self) -> bool {
         self.needs_norm || self.norm_limit.is_some()
+    }
+
+    /// The roundings of a variable, if it has any.
+    pub(crate) fn noise(&self, record: &Record<T>) -> Option<Noise> {
+        match self.storage {
+            MomentStorage::Full => None,
+            MomentStorage::Bf16 { seed } => Some(Noise::new(seed, self.iteration, record.hash)),
+        }
     }
 
     /// The norm of one gradient, if anybody wants it.
@@ -88,6 +99,7 @@ impl<T: Scalar> Pass<'_, T> {
             decay: self.decay.filter(|_| record.decays).map(T::literal),
             average: self.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal)),
             flush_below: self.flush_below,
+            widened: false,
         }
     }
 
@@ -104,8 +116,22 @@ pub(crate) struct Stages<'p, 'a, T> {
     pub(crate) plan: &'p Plan<T>,
     pub(crate) kernel: &'p dyn Kernel<T>,
     pub(crate) slots: &'p mut [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many of them there are.
+    pub(crate) count: usize,
+    pub(crate) packed: Option<&'p mut Packed<'a>>,
     pub(crate) average: &'p mut [T],
     pub(crate) workspace: &'p mut Workspace<T>,
+}
+
+/// Slots of a piece that are stored in 16 bits.
+pub(crate) struct Packed<'a> {
+    /// In the order of the slots; empty behind the last one.
+    pub(crate) slots: [&'a mut [bf16]; MAX_NARROW],
+    /// Which array slot each of them is.
+    pub(crate) places: [usize; MAX_NARROW],
+    pub(crate) noise: Noise,
+    /// The place in the variable of the first element.
+    pub(crate) first: usize,
 }
 
 impl<T: Scalar> Stages<'_, '_, T> {
@@ -120,16 +146,23 @@ impl<T: Scalar> Stages<'_, '_, T> {
         let (n, mut around) = (value.len(), self.plan.around);
         let average = part(self.average, at, n);
         if gradient.is_some() || self.kernel.visits_untouched_rows() {
-            let mut slots = self.slots.each_mut().map(|slot| &mut **slot);
+            let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+            for (slot, whole) in slots.iter_mut().zip(self.slots.iter_mut().take(self.count)) {
+                *slot = part(whole, at, n);
+            }
             self.kernel.update(Block {
                 value,
                 gradient,
-                slots: array::from_fn(|slot| part(mem::take(&mut slots[slot]), at, n)),
+                slots,
+                narrow: self.packed.as_mut().map(|packed| packed.block(at, n)),
                 locals: &self.plan.locals,
                 average: around.average.is_some().then_some(&mut *average),
                 around: &mut around,
                 workspace: self.workspace,
             });
+            if let (true, Some(packed)) = (around.widened, &mut self.packed) {
+                packed.block(at, n).round(&mut self.workspace.wide);
+            }
         }
         // What the rule's loop has not done on its way.
         around.settle_decay(value);
@@ -143,4 +176,12 @@ impl<T: Scalar> Stages<'_, '_, T> {
 /// The part of a slice that may be absent (empty).
 fn part<T>(slice: &mut [T], at: usize, n: usize) -> &mut [T] {
     if slice.is_empty() { slice } else { &mut slice[at..at + n] }
+}
+
+impl Packed<'_> {
+    /// The elements `at..at + n`.
+    fn block(&mut self, at: usize, n: usize) -> Narrow<'_> {
+        let slots = self.slots.each_mut().map(|slot| part(slot, at, n));
+        Narrow { slots, places: self.places, sequences: self.noise.at(self.first + at) }
+    }
 }

@@ -266,6 +266,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             decay,
             average: ema.map(|ema| ema.momentum),
             overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
+            storage: self.options.moments,
+            iteration: self.iterations,
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
         let mut pieces = Vec::with_capacity(inputs.len());

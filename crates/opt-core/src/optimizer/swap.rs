@@ -7,6 +7,7 @@ use super::resolve::Input;
 use super::{Optimizer, SlotPlace, ranks};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::moments::MomentStorage;
 use crate::parameters::Parameters;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
@@ -69,7 +70,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array, or anything is wrong with names or shapes. Variables are then as
+    /// When there is no such slot, it is no array of full precision, or anything is wrong with names or shapes. Variables are then as
     /// they were.
     pub fn copy_slot<'a>(
         &mut self,
@@ -88,7 +89,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array, or the model has variables that the optimizer has not seen. The
+    /// When there is no such slot, it is no array of full precision, or the model has variables that the optimizer has not seen. The
     /// model is then as it was.
     pub fn swap_in<'a, P: Parameters<T>>(
         &'a mut self,
@@ -120,13 +121,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     fn array_place(&self, slot: &str) -> Result<SlotPlace, Error> {
-        match self.slot_place(slot)? {
-            SlotPlace::Scalar(_) => {
-                let known = self.slot_names().into_iter().map(str::to_owned).collect();
-                Err(Error::UnknownSlot { slot: slot.to_owned(), known })
-            }
-            place => Ok(place),
+        let place = self.slot_place(slot)?;
+        let packed = self.options.moments != MomentStorage::Full
+            && self.slots.iter().any(|spec| spec.name() == slot && spec.is_moment());
+        if packed || matches!(place, SlotPlace::Scalar(_)) {
+            let known = self.slot_names().into_iter().map(str::to_owned).collect();
+            return Err(Error::UnknownSlot { slot: slot.to_owned(), known });
         }
+        Ok(place)
     }
 
     fn known<'a>(&mut self, variables: impl Iterator<Item = Variable<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {

@@ -1,5 +1,6 @@
 //! The state as a list, in Keras's order.
 
+use half::bf16;
 use ndarray::ArrayD;
 
 use super::{Optimizer, Slot, SlotPlace};
@@ -137,6 +138,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             Entry::Of(record, place) => match self.records.at(record).slot(place) {
                 Slot::Scalar(number) => WeightValue::Scalar(number),
                 Slot::Array(array) => WeightValue::Array(array.to_owned()),
+                Slot::Bf16(array) => WeightValue::Array(array.mapv(|x| T::from_f32(x.to_f32()))),
             },
         }
     }
@@ -151,6 +153,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             (Entry::Of(record, place), WeightValue::Array(array)) => {
                 let record = self.records.at_mut(record);
+                if let Some(packed) = record.packed_mut(place) {
+                    packed.iter_mut().zip(&array).for_each(|(to, from)| *to = bf16::from_f32(from.to_f32()));
+                    return;
+                }
                 let stored = record.stored(array.view());
                 if let Some(slot) = record.array_mut(place) {
                     *slot = stored;

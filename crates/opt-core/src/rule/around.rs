@@ -4,9 +4,11 @@
 use std::array;
 use std::mem;
 
+use half::bf16;
 use multiversion::multiversion;
 
 use super::BLOCK;
+use crate::moments::{self, MAX_NARROW, Sequences};
 use crate::real::Scalar;
 use crate::stage;
 
@@ -21,14 +23,11 @@ pub(crate) struct Around<T> {
     pub(crate) average: Option<[T; 2]>,
     /// Slots of a smaller magnitude become 0.
     pub(crate) flush_below: T,
+    /// Whether slots in 16 bits have been widened, and will be rounded by the engine.
+    pub(crate) widened: bool,
 }
 
 impl<T: Scalar> Around<T> {
-    /// Nothing to do.
-    pub(crate) fn none() -> Self {
-        Self { scale: None, decay: None, average: None, flush_below: T::zero() }
-    }
-
     /// Decays the value, if nobody has yet.
     pub(crate) fn settle_decay(&mut self, value: &mut [T]) {
         if let Some(decay) = self.decay.take() {
@@ -86,6 +85,64 @@ impl<T: Scalar> Around<T> {
     }
 }
 
+impl<T: Scalar> Around<T> {
+    /// As [`run`](Self::run), for slots that are all stored in 16 bits; the average is left to others.
+    ///
+    /// Returns whether it has been done: the slots `0..N` have to be all that there are.
+    #[inline]
+    pub(crate) fn run_narrow<K, F, const N: usize>(
+        &mut self,
+        k: &K,
+        element: &F,
+        value: &mut [T],
+        gradient: &[T],
+        narrow: &mut Narrow<'_>,
+    ) -> bool
+    where
+        F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
+    {
+        if N == 0 || N > MAX_NARROW || !narrow.are_first(N) {
+            return false;
+        }
+        self.settle_decay(value);
+        let state: [&mut [bf16]; N] = array::from_fn(|slot| mem::take(&mut narrow.slots[slot]));
+        let (sequences, flush_below) = (narrow.sequences, self.flush_below);
+        let scale = self.scale.take().unwrap_or([T::literal(1.0); 2]);
+        run_narrow(k, element, value, gradient, state, scale, flush_below, sequences);
+        true
+    }
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+#[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
+fn run_narrow<T, K, F, const N: usize>(
+    k: &K,
+    element: &F,
+    value: &mut [T],
+    gradient: &[T],
+    mut state: [&mut [bf16]; N],
+    [first, second]: [T; 2],
+    flush_below: T,
+    sequences: Sequences,
+) where
+    T: Scalar,
+    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
+{
+    let len = value.len();
+    let gradient = &gradient[..len];
+    for slot in &mut state {
+        *slot = &mut mem::take(slot)[..len];
+    }
+    for i in 0..len {
+        let g = gradient[i] * first * second;
+        let (w, s) = element(k, value[i], g, array::from_fn(|slot| moments::widened(state[slot][i])));
+        value[i] = w;
+        for slot in 0..N {
+            state[slot][i] = moments::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
+        }
+    }
+}
+
 /// The numbers of a loop.
 #[derive(Clone, Copy)]
 struct Constants<T> {
@@ -134,6 +191,67 @@ fn run<T, K, F, const N: usize, const SCALE: bool, const DECAY: bool, const AVER
     }
 }
 
+/// Slots of a block that are stored in 16 bits.
+#[derive(Debug)]
+pub(crate) struct Narrow<'a> {
+    /// In the order of the slots; empty behind the last one.
+    pub(crate) slots: [&'a mut [bf16]; MAX_NARROW],
+    /// Which array slot of the block each of them is.
+    pub(crate) places: [usize; MAX_NARROW],
+    pub(crate) sequences: Sequences,
+}
+
+impl Narrow<'_> {
+    /// The same for a shorter time, with the array slots from `start` on at the places from 0 on.
+    pub(crate) fn shifted(&mut self, start: usize) -> Narrow<'_> {
+        let slots = self.slots.each_mut().map(|slot| &mut **slot);
+        Narrow { slots, places: self.places.map(|place| place.wrapping_sub(start)), sequences: self.sequences }
+    }
+
+    /// Whether the array slots `0..n` are these, and no others.
+    fn are_first(&self, n: usize) -> bool {
+        let len = self.slots.iter().take_while(|slot| !slot.is_empty()).count();
+        len == n && self.places[..n].iter().enumerate().all(|(i, &place)| i == place)
+    }
+
+    /// Whether any of them is one of the array slots `0..n`.
+    pub(crate) fn any_first(&self, n: usize) -> bool {
+        self.slots.iter().zip(self.places).any(|(slot, place)| !slot.is_empty() && place < n)
+    }
+
+    /// Lends them in the element type; the engine takes them back when the rule is done with the block.
+    pub(crate) fn lend<'w, T: Scalar>(
+        &self,
+        wide: &'w mut [Buffer<T>; MAX_NARROW],
+        slots: &mut [&'w mut [T]],
+        widened: &mut bool,
+    ) {
+        for ((narrow, &place), wide) in self.slots.iter().zip(&self.places).zip(wide) {
+            if narrow.is_empty() {
+                continue;
+            }
+            let wide = wide.first(narrow.len());
+            if !*widened {
+                moments::widen(wide, narrow);
+            }
+            // Places before the first one belong to a wrapper.
+            if let Some(slot) = slots.get_mut(place) {
+                *slot = wide;
+            }
+        }
+        *widened = true;
+    }
+
+    /// Takes them back.
+    pub(crate) fn round<T: Scalar>(&mut self, wide: &mut [Buffer<T>; MAX_NARROW]) {
+        for (i, (narrow, wide)) in self.slots.iter_mut().zip(wide).enumerate() {
+            if !narrow.is_empty() {
+                moments::round(narrow, wide.first(narrow.len()), i, self.sequences);
+            }
+        }
+    }
+}
+
 /// Buffers of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace<T> {
@@ -141,6 +259,8 @@ pub(crate) struct Workspace<T> {
     pub(crate) zeros: Buffer<T>,
     /// Overwritten at will.
     pub(crate) scratch: Buffer<T>,
+    /// Slots that are stored in 16 bits.
+    pub(crate) wide: [Buffer<T>; MAX_NARROW],
 }
 
 /// Room for a block, made when it is first needed.

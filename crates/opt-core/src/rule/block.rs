@@ -4,7 +4,7 @@ use std::array;
 use std::mem;
 use std::ops::RangeFrom;
 
-use super::around::{Around, Workspace};
+use super::around::{Around, Narrow, Workspace};
 use super::{Kernel, Locals, MAX_ARRAY_SLOTS};
 use crate::real::Scalar;
 use crate::stage;
@@ -21,7 +21,9 @@ pub const BLOCK: usize = 8192;
 pub struct Block<'a, T> {
     pub(crate) value: &'a mut [T],
     pub(crate) gradient: Option<&'a [T]>,
+    /// Empty where a slot is stored in 16 bits.
     pub(crate) slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    pub(crate) narrow: Option<Narrow<'a>>,
     pub(crate) locals: &'a Locals,
     /// The average, if this block is the last to change the value.
     pub(crate) average: Option<&'a mut [T]>,
@@ -73,6 +75,7 @@ impl<'a, T: Scalar> Block<'a, T> {
             value: self.value,
             gradient: self.gradient,
             slots: shifted(&mut self.slots, slots.start),
+            narrow: self.narrow.as_mut().map(|narrow| narrow.shifted(slots.start)),
             locals: self.locals,
             // The average is of the value that the wrapper leaves.
             average: None,
@@ -86,21 +89,29 @@ impl<'a, T: Scalar> Block<'a, T> {
     #[must_use]
     pub fn into_slots(mut self, slots: RangeFrom<usize>) -> Self {
         self.slots.rotate_left(slots.start.min(MAX_ARRAY_SLOTS));
+        if let Some(narrow) = &mut self.narrow {
+            narrow.places = narrow.places.map(|place| place.wrapping_sub(slots.start));
+        }
         self
     }
 
     /// The numbers of the block, for loops of one's own: clipped and decayed.
     pub fn parts(&mut self) -> BlockParts<'_, T> {
         self.around.settle_decay(self.value);
+        let Workspace { scratch, wide, .. } = &mut *self.workspace;
         let gradient = match (self.gradient, self.around.scale) {
             (Some(gradient), Some(scale)) => {
-                let scaled = self.workspace.scratch.first(gradient.len());
+                let scaled = scratch.first(gradient.len());
                 stage::scale(scaled, gradient, scale);
                 Some(&*scaled)
             }
             (gradient, _) => gradient,
         };
-        BlockParts { value: self.value, gradient, slots: shifted(&mut self.slots, 0) }
+        let mut slots = shifted(&mut self.slots, 0);
+        if let Some(narrow) = &self.narrow {
+            narrow.lend(wide, &mut slots, &mut self.around.widened);
+        }
+        BlockParts { value: self.value, gradient, slots }
     }
 
     /// Runs `element` over the block: new value and new slots from coefficients, value, gradient and slots.
@@ -112,25 +123,32 @@ impl<'a, T: Scalar> Block<'a, T> {
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
         const { assert!(N <= MAX_ARRAY_SLOTS) };
-        let state = array::from_fn(|slot| mem::take(&mut self.slots[slot]));
+        let Workspace { zeros, scratch, wide } = self.workspace;
         let (value, around) = (self.value, self.around);
-        match (self.gradient, sparse) {
-            (Some(gradient), _) => around.run(k, element, value, gradient, state, self.average),
-            (None, SparseUpdate::Rows) => {}
+        let (value, gradient) = match (self.gradient, sparse) {
+            (Some(gradient), _) => (value, gradient),
+            (None, SparseUpdate::Rows) => return,
             (None, SparseUpdate::Dense) => {
-                let zeros = self.workspace.zeros.first(value.len());
-                around.run(k, element, value, zeros, state, self.average);
+                let len = value.len();
+                (value, &*zeros.first(len))
             }
             (None, SparseUpdate::Moments) => {
                 around.settle_decay(value);
-                let Workspace { zeros, scratch } = self.workspace;
+                // The value that stays is averaged by the engine.
+                self.average = None;
                 let scratch = scratch.first(value.len());
                 scratch.copy_from_slice(value);
-                // The value that stays is averaged by the engine.
-                let mut slots_only = Around { flush_below: around.flush_below, ..Around::none() };
-                slots_only.run(k, element, scratch, zeros.first(value.len()), state, None);
+                (scratch, &*zeros.first(value.len()))
             }
+        };
+        if let Some(mut narrow) = self.narrow.filter(|narrow| narrow.any_first(N)) {
+            if !around.widened && around.run_narrow(k, &element, value, gradient, &mut narrow) {
+                return;
+            }
+            narrow.lend(wide, &mut self.slots, &mut around.widened);
         }
+        let state = array::from_fn(|slot| mem::take(&mut self.slots[slot]));
+        around.run(k, element, value, gradient, state, self.average);
     }
 }
 
