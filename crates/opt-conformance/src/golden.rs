@@ -110,10 +110,13 @@ pub struct OptimizerCase {
     /// Dimensions of a device mesh.
     pub mesh: Option<Vec<(String, usize)>>,
     /// The variables after the last step, rank by rank.
-    pub shards: Option<BTreeMap<String, Vec<Vec<f64>>>>,
+    pub shards: Option<BTreeMap<String, Shards>>,
     /// The slots after the last step, rank by rank.
-    pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Vec<Vec<f64>>>>>,
+    pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Shards>>>,
 }
+
+/// The elements of each rank.
+pub type Shards = Vec<Vec<f64>>;
 
 /// Variables without weight decay.
 #[derive(Debug, Clone, Deserialize)]

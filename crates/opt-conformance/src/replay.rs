@@ -163,7 +163,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
     fn after(&self, step: &RecordedStep) -> Result<(), String> {
         let expect = &step.expect;
         for ((variable, got), want) in self.case.variables.iter().zip(&self.variables).zip(&expect.variables) {
-            let got = self.place.whole(variable, got.view())?;
+            let got = self.place.whole(variable, &got.view())?;
             self.tolerance.check(&format!("variable {:?}", variable.name), &numbers(&got), want)?;
         }
         for (variable, slots) in &expect.slots {
@@ -185,7 +185,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         let mut values = self.variables.clone();
         self.optimizer.finalize_variable_values(named(self.case, &mut values)).map_err(|error| error.to_string())?;
         for ((variable, got), want) in self.case.variables.iter().zip(&values).zip(finalized) {
-            let got = self.place.whole(variable, got.view())?;
+            let got = self.place.whole(variable, &got.view())?;
             self.tolerance.check(&format!("finalized variable {:?}", variable.name), &numbers(&got), want)?;
         }
         Ok(())
@@ -225,7 +225,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
                 self.check_slot(what, variable, &Slot::Array(shard.view()), want)
             }
             Slot::Array(shard) => {
-                let whole = self.place.whole(self.variable(variable)?, shard.view())?;
+                let whole = self.place.whole(self.variable(variable)?, &shard.view())?;
                 self.tolerance.check_slot(what, &Slot::Array(whole.view()), want)
             }
         }

@@ -43,7 +43,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let digits = Digits::load();
     let mpi = Mpi::start()?;
     let ranks = mpi.world().ranks();
-    if training::BATCH % ranks != 0 {
+    if !training::BATCH.is_multiple_of(ranks) {
         return Err(format!("{ranks} ranks do not share the {} images of a batch evenly", training::BATCH).into());
     }
     let mesh = Mesh::new(mpi, &[("batch", ranks)])?;

@@ -97,3 +97,8 @@ pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     registry.register::<Sgd>();
     registry
 }
+
+/// The example of the document on several ranks runs, too.
+#[cfg(all(doctest, feature = "mesh", feature = "sgd"))]
+#[doc = include_str!("../../../docs/distributed.md")]
+struct SeveralRanks;

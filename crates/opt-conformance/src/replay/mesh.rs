@@ -16,7 +16,8 @@ pub(super) enum Place<'m> {
     On(&'m Mesh),
 }
 
-fn text(error: impl ToString) -> String {
+#[expect(clippy::needless_pass_by_value, reason = "it maps errors, which come by value")]
+fn text<E: ToString>(error: E) -> String {
     error.to_string()
 }
 
@@ -54,11 +55,11 @@ impl Place<'_> {
     pub(super) fn whole<T: Scalar>(
         self,
         variable: &RecordedVariable,
-        shard: ArrayViewD<'_, T>,
+        shard: &ArrayViewD<'_, T>,
     ) -> Result<ArrayD<T>, String> {
         match self {
             Self::Here => Ok(shard.to_owned()),
-            Self::On(mesh) => mesh.gather(&layout(variable), &variable.shape, &shard).map_err(text),
+            Self::On(mesh) => mesh.gather(&layout(variable), &variable.shape, shard).map_err(text),
         }
     }
 

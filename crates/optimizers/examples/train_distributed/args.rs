@@ -32,7 +32,7 @@ pub(crate) struct Args {
 /// Ranks share each batch evenly.
 fn ranks(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(ranks) if ranks > 0 && BATCH % ranks == 0 => Ok(ranks),
+        Ok(ranks) if ranks > 0 && BATCH.is_multiple_of(ranks) => Ok(ranks),
         _ => Err(format!("expected a number that divides the {BATCH} images of a batch")),
     }
 }
