@@ -64,11 +64,38 @@ fn dialects() {
     all_pass("dialects_sgd.json", 6);
 }
 
+/// On threads, shard for shard.
 #[test]
-fn cases_on_a_mesh_are_skipped() {
-    for case in cases("dtensor_sgd.json") {
-        assert!(matches!(replay(&case, &registries()), Verdict::Skipped(_)), "{}", case.name());
-    }
+fn dtensor_sgd() {
+    all_pass("dtensor_sgd.json", 9);
+}
+
+/// Shards are compared, and where they lie.
+#[test]
+fn a_changed_shard_is_found() {
+    let sharded = || match cases("dtensor_sgd.json").into_iter().find(|case| case.name() == "row_sharded") {
+        Some(Case::Optimizer(case)) => *case,
+        other => panic!("{other:?}"),
+    };
+    let fails = |case, what: &str| match replay(&Case::Optimizer(Box::new(case)), &registries()) {
+        Verdict::Failed(reason) => assert!(reason.contains(what), "{reason}"),
+        other => panic!("{what}: {other:?}"),
+    };
+    let mut shard = sharded();
+    shard.shards.as_mut().unwrap().get_mut("kernel").unwrap()[2][3] += 1e-3;
+    fails(shard, "rank 2: shard 2 of \"kernel\": element 3");
+    let mut slot = sharded();
+    slot.slot_shards.as_mut().unwrap().get_mut("bias").unwrap().get_mut("momentum").unwrap()[1][0] += 1e-3;
+    fails(slot, "rank 1: shard 1 of slot \"momentum\" of \"bias\": element 0");
+    let mut swapped = sharded();
+    swapped.shards.as_mut().unwrap().get_mut("kernel").unwrap().swap(0, 1);
+    fails(swapped, "rank 0: shard 0");
+    let mut whole = sharded();
+    whole.steps[1].expect.variables[0][20] += 1e-3;
+    fails(whole, "step 2: variable \"kernel\": element 20");
+    let mut layout = sharded();
+    layout.variables[1].layout = Some(vec![Some("pipeline".to_owned())]);
+    fails(layout, "no dimension \"pipeline\"");
 }
 
 /// The replay itself can fail: each number that is changed a little is found.

@@ -76,6 +76,19 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         one("doctest", "test --workspace --doc --all-features"),
         Step { name: "parity", calls: vec![parity(workspace)] },
         one("instructions", "xtask instructions"),
+        Step { name: "mpi", calls: mpi() },
+    ]
+}
+
+/// What needs an installed MPI, all of it in a package outside the workspace.
+fn mpi() -> Vec<Call> {
+    let there = |call: Call| call.arg("--manifest-path").arg("crates/opt-mesh-mpi/Cargo.toml");
+    vec![
+        there(Call::new("fmt --check")),
+        Call::new("clippy --all-targets --manifest-path crates/opt-mesh-mpi/Cargo.toml -- -D warnings"),
+        there(Call::new("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings")),
+        there(Call::new("test")),
+        Call::new("xtask parity --mpi tests/golden/dtensor_sgd.json"),
     ]
 }
 

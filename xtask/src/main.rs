@@ -56,6 +56,9 @@ enum Task {
         /// Prints every case.
         #[arg(long)]
         verbose: bool,
+        /// Replays the cases that were recorded on a device mesh under `mpirun`, one process a rank.
+        #[arg(long)]
+        mpi: bool,
     },
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
@@ -95,7 +98,10 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { list: true, .. } => ci::list(&Workspace::load()?)?,
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
-        Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
+        Task::Parity { files, verbose, mpi: true } => {
+            return parity::run_mpi(&Workspace::load()?.root, &files, verbose);
+        }
+        Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,

@@ -40,6 +40,15 @@ impl Case {
             Self::Optimizer(case) => &case.name,
         }
     }
+
+    /// The dimensions of the device mesh it was recorded on, if there was one.
+    #[must_use]
+    pub fn mesh(&self) -> Option<&[(String, usize)]> {
+        match self {
+            Self::Schedule(_) => None,
+            Self::Optimizer(case) => case.mesh.as_deref(),
+        }
+    }
 }
 
 impl TryFrom<Value> for Case {
@@ -101,10 +110,13 @@ pub struct OptimizerCase {
     /// Dimensions of a device mesh.
     pub mesh: Option<Vec<(String, usize)>>,
     /// The variables after the last step, rank by rank.
-    pub shards: Option<Value>,
+    pub shards: Option<BTreeMap<String, Shards>>,
     /// The slots after the last step, rank by rank.
-    pub slot_shards: Option<Value>,
+    pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Shards>>>,
 }
+
+/// The elements of each rank.
+pub type Shards = Vec<Vec<f64>>;
 
 /// Variables without weight decay.
 #[derive(Debug, Clone, Deserialize)]

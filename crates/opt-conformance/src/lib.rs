@@ -16,7 +16,7 @@ pub mod textbook;
 
 use std::path::{Path, PathBuf};
 
-pub use replay::{Verdict, replay};
+pub use replay::{Verdict, replay, replay_on};
 
 /// The folder of recorded runs in this workspace.
 #[must_use]

@@ -1,12 +1,16 @@
 //! Recorded runs, once more with our optimizers: variables, slots, state and configuration have to agree.
 
+mod mesh;
+
+use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
 use opt_core::{
     Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, Slot, UpdateRule, Variable, WeightValue,
 };
+use opt_mesh::Mesh;
 use serde_json::Value;
 
-use crate::golden::{Case, File, OptimizerCase, RecordedGradient, RecordedStep, ScheduleCase};
+use crate::golden::{Case, File, OptimizerCase, RecordedGradient, RecordedStep, RecordedVariable, ScheduleCase};
 use crate::golden_folder;
 
 /// How a replay ended.
@@ -29,20 +33,36 @@ pub struct Registries {
     pub float64: Registry<f64>,
 }
 
-/// Replays one recorded run.
+/// Replays one recorded run; on threads, if it was recorded on a device mesh.
 #[must_use]
 pub fn replay(case: &Case, registries: &Registries) -> Verdict {
-    let result = match case {
+    verdict(match case {
         Case::Schedule(case) => replay_schedule(case, &registries.float64),
-        Case::Optimizer(case) if case.mesh.is_some() => {
-            return Verdict::Skipped("a device mesh is not yet supported".to_owned());
-        }
-        Case::Optimizer(case) => match case.dtype.as_str() {
-            "float64" => Replay::run(case, &registries.float64),
-            "float32" => Replay::run(case, &registries.float32),
-            other => Err(format!("dtype {other:?} is neither float64 nor float32")),
+        Case::Optimizer(case) => match &case.mesh {
+            None => replay_at(case, registries, Place::Here),
+            Some(dimensions) => mesh::on_threads(dimensions, |mesh| replay_at(case, registries, Place::On(mesh))),
         },
-    };
+    })
+}
+
+/// Replays one run that was recorded on a device mesh, as one of its ranks. Every rank calls this.
+#[must_use]
+pub fn replay_on(mesh: &Mesh, case: &Case, registries: &Registries) -> Verdict {
+    match case {
+        Case::Optimizer(case) => verdict(replay_at(case, registries, Place::On(mesh))),
+        Case::Schedule(_) => Verdict::Skipped("a schedule needs no mesh".to_owned()),
+    }
+}
+
+fn replay_at(case: &OptimizerCase, registries: &Registries, place: Place<'_>) -> Result<(), String> {
+    match case.dtype.as_str() {
+        "float64" => Replay::run(case, &registries.float64, place),
+        "float32" => Replay::run(case, &registries.float32, place),
+        other => Err(format!("dtype {other:?} is neither float64 nor float32")),
+    }
+}
+
+fn verdict(result: Result<(), String>) -> Verdict {
     match result {
         Ok(()) => Verdict::Passed,
         Err(reason) => Verdict::Failed(reason),
@@ -82,11 +102,13 @@ struct Replay<'c, T: Scalar> {
     case: &'c OptimizerCase,
     tolerance: Tolerance,
     optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
+    place: Place<'c>,
+    /// What this rank has of them.
     variables: Vec<ArrayD<T>>,
 }
 
 impl<'c, T: Scalar> Replay<'c, T> {
-    fn run(case: &'c OptimizerCase, registry: &Registry<T>) -> Result<(), String> {
+    fn run(case: &'c OptimizerCase, registry: &Registry<T>, place: Place<'c>) -> Result<(), String> {
         let text = |error: opt_core::Error| error.to_string();
         let mut builder =
             OptimizerBuilder::from_config(&case.optimizer, registry).map_err(|error| error.to_string())?;
@@ -94,11 +116,16 @@ impl<'c, T: Scalar> Replay<'c, T> {
             let exclude = Exclude::patterns(&excluded.var_names).map_err(|error| error.to_string())?;
             builder = builder.exclude_from_weight_decay(exclude);
         }
-        let variables = case.variables.iter().map(|variable| array(&variable.shape, &variable.value));
+        if let Some(distributed) = place.distributed(&case.variables)? {
+            builder = builder.distributed(distributed);
+        }
+        let variables =
+            case.variables.iter().map(|variable| place.shard(variable, array(&variable.shape, &variable.value)?));
         let mut replay = Self {
             case,
             tolerance: Tolerance { rtol: case.rtol, atol: case.atol },
             optimizer: builder.build().map_err(text)?,
+            place,
             variables: variables.collect::<Result<_, _>>()?,
         };
         for (number, step) in (1..).zip(&case.steps) {
@@ -106,6 +133,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         }
         replay.finalized()?;
         replay.weights()?;
+        replay.shards()?;
         replay.config()
     }
 
@@ -119,7 +147,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         }
         let gradients = self.case.variables.iter().zip(&step.gradients);
         let gradients =
-            gradients.map(|(variable, gradient)| gradient.as_ref().map(|g| Given::new(g, &variable.shape)).transpose());
+            gradients.map(|(variable, gradient)| gradient.as_ref().map(|g| self.given(g, variable)).transpose());
         let gradients: Vec<Option<Given<T>>> = gradients.collect::<Result<_, _>>()?;
         let variables = named(self.case, &mut self.variables).zip(&gradients);
         let variables = variables.map(|(variable, gradient)| match gradient {
@@ -135,13 +163,14 @@ impl<'c, T: Scalar> Replay<'c, T> {
     fn after(&self, step: &RecordedStep) -> Result<(), String> {
         let expect = &step.expect;
         for ((variable, got), want) in self.case.variables.iter().zip(&self.variables).zip(&expect.variables) {
-            self.tolerance.check(&format!("variable {:?}", variable.name), &numbers(got), want)?;
+            let got = self.place.whole(variable, &got.view())?;
+            self.tolerance.check(&format!("variable {:?}", variable.name), &numbers(&got), want)?;
         }
         for (variable, slots) in &expect.slots {
             for (name, want) in slots {
                 let slot = self.optimizer.slot(variable, name).map_err(|error| error.to_string())?;
                 let what = format!("slot {name:?} of variable {variable:?}");
-                self.tolerance.check_slot(&what, &slot, want.elements())?;
+                self.check_slot(&what, variable, &slot, want.elements())?;
             }
         }
         let iterations = self.optimizer.iterations();
@@ -156,7 +185,8 @@ impl<'c, T: Scalar> Replay<'c, T> {
         let mut values = self.variables.clone();
         self.optimizer.finalize_variable_values(named(self.case, &mut values)).map_err(|error| error.to_string())?;
         for ((variable, got), want) in self.case.variables.iter().zip(&values).zip(finalized) {
-            self.tolerance.check(&format!("finalized variable {:?}", variable.name), &numbers(got), want)?;
+            let got = self.place.whole(variable, &got.view())?;
+            self.tolerance.check(&format!("finalized variable {:?}", variable.name), &numbers(&got), want)?;
         }
         Ok(())
     }
@@ -169,15 +199,66 @@ impl<'c, T: Scalar> Replay<'c, T> {
         }
         for (index, (got, want)) in got.iter().zip(want).enumerate() {
             let what = format!("weight {index} ({})", got.name);
+            let variable = got.name.rsplit_once('/').map_or("", |(variable, _)| variable);
             let slot = match &got.value {
                 WeightValue::Iterations(count) => Slot::Scalar(*count as f64),
                 WeightValue::Scalar(number) => Slot::Scalar(*number),
-                WeightValue::Array(array) if array.shape() == want.shape => Slot::Array(array.view()),
                 WeightValue::Array(array) => {
-                    return Err(format!("{what}: got shape {:?}, want {:?}", array.shape(), want.shape));
+                    let shape = self.variable(variable)?.shape.as_slice();
+                    if shape != want.shape {
+                        return Err(format!("{what}: got shape {shape:?}, want {:?}", want.shape));
+                    }
+                    Slot::Array(array.view())
                 }
             };
-            self.tolerance.check_slot(&what, &slot, want.value.elements())?;
+            self.check_slot(&what, variable, &slot, want.value.elements())?;
+        }
+        Ok(())
+    }
+
+    /// Compares a slot as a whole, wherever its parts are.
+    fn check_slot(&self, what: &str, variable: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
+        match got {
+            Slot::Scalar(_) => self.tolerance.check_slot(what, got, want),
+            Slot::Bf16(shard) => {
+                let shard = shard.mapv(|x| T::from_f32(x.to_f32()));
+                self.check_slot(what, variable, &Slot::Array(shard.view()), want)
+            }
+            Slot::Array(shard) => {
+                let whole = self.place.whole(self.variable(variable)?, &shard.view())?;
+                self.tolerance.check_slot(what, &Slot::Array(whole.view()), want)
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<&'c RecordedVariable, String> {
+        let mut variables = self.case.variables.iter();
+        variables.find(|variable| variable.name == name).ok_or_else(|| format!("no variable {name:?} was recorded"))
+    }
+
+    /// A gradient of what this rank has of a variable.
+    fn given(&self, gradient: &RecordedGradient, variable: &RecordedVariable) -> Result<Given<T>, String> {
+        let Given { indices, values } = Given::new(gradient, &variable.shape)?;
+        match indices {
+            None => Ok(Given { indices, values: self.place.shard(variable, values)? }),
+            Some(indices) => self.place.rows(variable, indices, values),
+        }
+    }
+
+    /// What this rank has in the end is what the same rank had.
+    fn shards(&self) -> Result<(), String> {
+        let Some(rank) = self.place.rank() else { return Ok(()) };
+        for (name, shards) in self.case.shards.iter().flatten() {
+            let place = self.case.variables.iter().position(|variable| variable.name == *name);
+            let got = &self.variables[place.ok_or_else(|| format!("no variable {name:?} was recorded"))?];
+            self.tolerance.check(&format!("shard {rank} of {name:?}"), &numbers(got), mesh::of_rank(shards, rank)?)?;
+        }
+        for (name, slots) in self.case.slot_shards.iter().flatten() {
+            for (slot, shards) in slots {
+                let got = self.optimizer.slot(name, slot).map_err(|error| error.to_string())?;
+                let what = format!("shard {rank} of slot {slot:?} of {name:?}");
+                self.tolerance.check_slot(&what, &got, mesh::of_rank(shards, rank)?)?;
+            }
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::ops::{Bound, RangeBounds};
 
+use crate::collective::CollectiveError;
 use crate::config::ConfigError;
 use crate::real::DType;
 
@@ -16,6 +17,13 @@ pub enum Error {
     /// A configuration could not be read or written.
     #[error(transparent)]
     Config(#[from] ConfigError),
+
+    /// The ranks that work on the variables could not go on together. All of them get an error.
+    ///
+    /// If it came while ranks exchanged what they had updated, the step is half applied, and later steps are refused
+    /// with [`Error::Poisoned`].
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
 
     /// Two options that exclude each other.
     #[error("{first} and {second} exclude each other: set one of them")]
@@ -238,10 +246,10 @@ pub enum Error {
         slot: String,
     },
 
-    /// A rule panicked in the middle of an earlier step; restore the last checkpoint.
+    /// A rule panicked, or a rank was lost, in the middle of an earlier step; restore the last checkpoint.
     ///
     /// Variables and slots are partly updated.
-    #[error("an update rule panicked in an earlier step, which is half applied: restore a checkpoint")]
+    #[error("an earlier step broke off half applied: restore a checkpoint")]
     Poisoned,
 
     /// The threads could not be started.

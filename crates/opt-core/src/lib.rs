@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod clip;
+mod collective;
 mod config;
 mod decay;
 mod dispatch;
@@ -39,6 +40,9 @@ mod stage;
 mod variable;
 mod view;
 
+pub use collective::{
+    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Reduction, Replicas,
+};
 pub use config::{
     Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterKind, HyperparameterSpec, Interval,
     Registry, ScheduleFromConfig, ScheduleRegistry, config,

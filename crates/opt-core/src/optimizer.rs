@@ -4,6 +4,7 @@ mod builder;
 mod config;
 mod norms;
 mod pieces;
+mod ranks;
 mod records;
 mod resolve;
 mod sparse;
@@ -21,7 +22,6 @@ use ndarray::ArrayViewD;
 pub use builder::OptimizerBuilder;
 use builder::Options;
 use records::{Record, Records};
-use resolve::resolve;
 pub use swap::SlotGuard;
 pub use training::Minimized;
 pub use weights::{Weight, WeightValue};
@@ -60,8 +60,10 @@ pub struct Optimizer<R, T> {
     records: Records<T>,
     /// The slot whose values are in the variables now.
     swapped_in: Option<String>,
-    /// Whether a rule panicked in the middle of a step.
+    /// Whether a step broke off in the middle: a rule panicked, or a rank was lost.
     poisoned: bool,
+    /// Memory in which gradients of ranks are reduced.
+    buckets: Vec<Vec<T>>,
 }
 
 /// A slot of one variable.
@@ -113,8 +115,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         self.ready()?;
-        let mut inputs = resolve(variables.into_iter(), &mut self.records)?;
-        self.admit(&mut inputs);
+        let mut inputs = self.resolved(variables.into_iter())?;
+        self.admit(&mut ranks::parts(&mut inputs));
         Ok(())
     }
 

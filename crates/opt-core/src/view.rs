@@ -21,6 +21,18 @@ pub(crate) struct ShapeMismatch {
 #[derive(Debug, Clone)]
 pub struct View<'a, T>(pub(crate) Numbers<'a, T>);
 
+impl<T> View<'_, T> {
+    /// The numbers as an array; nothing if there are not as many as the shape asks for, or if they are in 16 bits.
+    #[must_use]
+    pub fn array(&self) -> Option<ArrayViewD<'_, T>> {
+        match &self.0 {
+            Any::Full(Layout::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), *data).ok(),
+            Any::Full(Layout::Strided(view)) => Some(view.view()),
+            _ => None,
+        }
+    }
+}
+
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
 /// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]

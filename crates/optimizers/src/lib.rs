@@ -9,6 +9,9 @@ pub use opt_derive::{Gradients, Parameters};
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
 pub use opt_lookahead as lookahead;
+#[cfg(feature = "mesh")]
+#[doc(inline)]
+pub use opt_mesh as mesh;
 #[cfg(feature = "nadam")]
 #[doc(inline)]
 pub use opt_nadam as nadam;
@@ -94,3 +97,8 @@ pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     registry.register::<Sgd>();
     registry
 }
+
+/// The example of the document on several ranks runs, too.
+#[cfg(all(doctest, feature = "mesh", feature = "sgd"))]
+#[doc = include_str!("../../../docs/distributed.md")]
+struct SeveralRanks;

@@ -17,8 +17,12 @@ pub(crate) fn packages_are_named(repository: &Repository) -> Vec<Violation> {
     let lines = markdown::lines(&document.text);
     let text = lines.iter().filter(|line| line.block.is_none());
     let named: Vec<&str> = text.flat_map(Line::code).map(package_part).collect();
-    let missing = repository.workspace.packages.iter().filter(|package| !named.contains(&package.name.as_str()));
-    missing.map(|package| Violation::new(LAW, PATH, 0, format!("does not name `{}`", package.name))).collect()
+    let members = repository.workspace.packages.iter().map(|package| package.name.as_str());
+    let folders =
+        repository.files.iter().filter_map(|file| file.path.strip_prefix("crates/")?.strip_suffix("/Cargo.toml"));
+    let outside = folders.filter(|folder| repository.workspace.package(folder).is_none());
+    let missing = members.chain(outside).filter(|name| !named.contains(name));
+    missing.map(|name| Violation::new(LAW, PATH, 0, format!("does not name `{name}`"))).collect()
 }
 
 /// Every package and path that is named exists.
@@ -33,7 +37,9 @@ fn missing_in(line: &Line<'_>, repository: &Repository, document: &File) -> Vec<
     let in_block = line.block.map(|_| line.text);
     let spans: Vec<&str> = in_block.into_iter().chain(line.code().filter(|_| in_block.is_none())).collect();
     let names = spans.iter().flat_map(|span| PACKAGE.find_iter(span)).map(|name| name.as_str());
-    let unknown = names.filter(|name| repository.workspace.package(name).is_none());
+    // A package may be outside the workspace.
+    let exists = |name: &str| repository.exists(&format!("crates/{name}/Cargo.toml"));
+    let unknown = names.filter(|name| repository.workspace.package(name).is_none() && !exists(name));
     let paths = spans.iter().copied().filter(|span| is_path(span, repository));
     let dangling = paths.filter(|path| !leads_somewhere(path, repository));
     let violation = |name| Violation::new(LAW, &document.path, line.number, format!("`{name}` does not exist"));
@@ -74,6 +80,14 @@ mod tests {
         assert!(broken(packages_are_named, "`crates/opt-a/src` and `tests/b.rs`").is_empty());
         assert_eq!(broken(packages_are_named, "`opt-a` and tests").len(), 1);
         assert_eq!(broken(packages_are_named, "`opt-ab`").len(), 2);
+    }
+
+    #[test]
+    fn packages_outside_the_workspace_count() {
+        let files = |text| Sample::new([(PATH, text), ("crates/opt-b/Cargo.toml", "")]);
+        assert_eq!(files("text").broken(packages_are_named).len(), 1);
+        assert!(files("`opt-b`").broken(packages_are_named).is_empty());
+        assert!(files("`opt-b`").broken(names_exist).is_empty());
     }
 
     #[test]

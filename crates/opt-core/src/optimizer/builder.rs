@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use super::Optimizer;
 use super::records::Records;
 use super::threads::Threads;
 use crate::clip::Clip;
+use crate::collective::Distribution;
 use crate::config::{Envelope, Generation};
 use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
@@ -30,6 +32,7 @@ pub(super) struct Options {
     pub(super) moments: MomentStorage,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
+    pub(super) ranks: Option<Arc<dyn Distribution>>,
 }
 
 impl Default for Options {
@@ -44,6 +47,7 @@ impl Default for Options {
             moments: MomentStorage::default(),
             threads: Threads::default(),
             envelope: Envelope::default(),
+            ranks: None,
         }
     }
 }
@@ -146,6 +150,13 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Says how the variables lie on ranks that work on them together. Every rank then makes the same calls.
+    #[must_use]
+    pub fn distributed(mut self, distribution: impl Distribution + 'static) -> Self {
+        self.options.ranks = Some(Arc::new(distribution));
+        self
+    }
+
     /// Forgets the type of the rule, so that optimizers with different rules have the same type.
     #[must_use]
     pub fn boxed(self) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T>
@@ -197,6 +208,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             iterations: 0,
             swapped_in: None,
             poisoned: false,
+            buckets: Vec::new(),
         })
     }
 }

@@ -56,6 +56,8 @@ struct Rows<'a, T> {
     /// The touched rows of the piece, ascending.
     rows: &'a [usize],
     values: &'a [T],
+    /// The sum of squares of the variable's values on all ranks, if there are any.
+    square_sum: Option<f64>,
 }
 
 impl<'a, T: Scalar> Piece<'a, T> {
@@ -73,9 +75,9 @@ impl<'a, T: Scalar> Piece<'a, T> {
         let gradient = match (gradient, unique) {
             (InputGradient::Dense(values), _) => Gradient::Dense(values.reborrow()),
             (InputGradient::Sparse(_), unique) => {
-                let UniqueRows { rows, values } = unique?;
+                let UniqueRows { rows, values, square_sum } = unique?;
                 let width = value.len() / record.shape().first()?;
-                Gradient::Rows(Box::new(Rows { first: 0, width, rows, values }))
+                Gradient::Rows(Box::new(Rows { first: 0, width, rows, values, square_sum: *square_sum }))
             }
         };
         Some(Self { value, gradient, state: State::Whole { record, norm } })
@@ -156,7 +158,7 @@ impl<T: Scalar> Gradient<'_, T> {
     fn plan(&self, record: &mut Record<T>, norm: Option<Norm>, pass: &Pass<'_, T>) -> Plan<T> {
         match self {
             Self::Dense(values) => pass.plan(record, norm.unwrap_or_else(|| pass.norm(values))),
-            Self::Rows(rows) => pass.sparse_plan(record, rows.values),
+            Self::Rows(rows) => pass.sparse_plan(record, rows.values, rows.square_sum),
         }
     }
 }
@@ -164,11 +166,12 @@ impl<T: Scalar> Gradient<'_, T> {
 impl<'a, T: Scalar> Rows<'a, T> {
     /// Cuts before the row of the piece with this number.
     fn split_at(self, row: usize) -> (Self, Self) {
-        let Self { first, width, rows, values } = self;
+        let Self { first, width, rows, values, square_sum } = self;
         let next = first + row;
         let (rows, rows_back) = rows.split_at(rows.partition_point(|&touched| touched < next));
         let (values, values_back) = values.split_at(rows.len() * width);
-        (Self { first, width, rows, values }, Self { first: next, width, rows: rows_back, values: values_back })
+        let back = Self { first: next, width, rows: rows_back, values: values_back, square_sum };
+        (Self { first, width, rows, values, square_sum }, back)
     }
 }
 
@@ -244,7 +247,7 @@ impl<'a, T: Scalar> Part<'a, T> {
                 }
             }
             Gradient::Rows(sparse) => {
-                let Rows { first, width, rows, values } = **sparse;
+                let Rows { first, width, rows, values, .. } = **sparse;
                 let visit_untouched = stages.visits_untouched_rows();
                 for (range, touched) in runs(rows, first, len / width, width) {
                     if touched.is_none() && !visit_untouched {

@@ -91,13 +91,7 @@ impl<T: Scalar> Record<T> {
             ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
         match &self.form.axes {
             None => view,
-            Some(axes) => {
-                let mut order = vec![0; axes.len()];
-                for (stored, &axis) in axes.iter().enumerate() {
-                    order[axis] = stored;
-                }
-                view.permuted_axes(IxDyn(&order))
-            }
+            Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
         }
     }
 
@@ -159,6 +153,15 @@ impl<T: Scalar> Record<T> {
             (self.arrays, self.average, self.form.axes) = (arrays, average, None);
         }
     }
+}
+
+/// The order of axes that undoes another one.
+pub(crate) fn inverse(axes: &[usize]) -> Vec<usize> {
+    let mut order = vec![0; axes.len()];
+    for (stored, &axis) in axes.iter().enumerate() {
+        order[axis] = stored;
+    }
+    order
 }
 
 /// A view with its axes in the stored order.

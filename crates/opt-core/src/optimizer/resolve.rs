@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ndarray::{ArrayView, ArrayViewMut, IxDyn};
 
 use super::records::{Records, in_order, in_order_mut, memory_order};
 use super::values::{AnyValue, AnyValues, Value, Values};
+use crate::collective::Placement;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::precision::{each, map};
@@ -24,6 +26,16 @@ pub(crate) struct Input<'a, T> {
     pub(crate) gradient: Option<InputGradient<'a, T>>,
     /// What its record will be made of, if it is new.
     pub(crate) new: Option<Box<Form>>,
+    /// How it lies on ranks, if there are any.
+    pub(crate) lies: Option<Box<Lies>>,
+}
+
+/// How a variable lies on ranks.
+#[derive(Debug, Clone)]
+pub(crate) struct Lies {
+    pub(crate) placement: Arc<Placement>,
+    /// The form in which value and dense gradient were given.
+    pub(crate) form: Form,
 }
 
 /// The shape of a variable, and the order in which its slots are stored.
@@ -32,9 +44,16 @@ pub(crate) struct Form {
     pub(crate) shape: Shape,
     /// The order of axes, slowest first; `None` is row-major.
     pub(crate) axes: Option<Vec<usize>>,
+    /// The shape in which the variable is given, if this rank keeps a part of it only.
+    pub(crate) whole: Option<Shape>,
 }
 
 impl Form {
+    /// The shape in which the variable is given.
+    pub(crate) fn given(&self) -> &[usize] {
+        self.whole.as_ref().unwrap_or(&self.shape)
+    }
+
     /// The shape with its axes in stored order.
     pub(crate) fn stored_shape(&self) -> Shape {
         match &self.axes {
@@ -89,9 +108,9 @@ pub(crate) fn resolve<'a, T: Scalar>(
                     return Err(Error::DuplicateVariable { name: name.into_owned() });
                 }
                 record.seen_in = call;
-                if !same(record.shape(), shape) {
+                if !same(record.form.given(), shape) {
                     let (variable, found) = (name.into_owned(), shape.to_vec());
-                    return Err(Error::VariableShape { variable, expected: record.shape().to_vec(), found });
+                    return Err(Error::VariableShape { variable, expected: record.form.given().to_vec(), found });
                 }
                 let (expected, found) = (record.dtype, value.0.dtype(T::DTYPE));
                 if expected != found {
@@ -102,7 +121,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             None if new_names.insert(name.to_string()) => {
                 let shape = each!(&value.0, value => shape_of(&name, value))?.into();
                 let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
-                (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes })))
+                (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes, whole: None })))
             }
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
         };
@@ -115,7 +134,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
         let value = map!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, name, value, gradient, new });
+        inputs.push(Input { place, name, value, gradient, new, lies: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -192,7 +211,7 @@ fn dense<'a, T>(
     gradient: View<'a, T>,
     axes: Option<&[usize]>,
 ) -> Result<InputGradient<'a, T>, Error> {
-    let shape = form.shape.as_slice();
+    let shape = form.given();
     let fits = |found: &[usize]| {
         if same(found, shape) {
             return Ok(());
@@ -210,7 +229,7 @@ fn sparse<'a, T>(
     indices: Indices<'_>,
     values: View<'a, T>,
 ) -> Result<InputGradient<'a, T>, Error> {
-    let Some((&row_count, row_shape)) = form.shape.split_first() else {
+    let Some((&row_count, row_shape)) = form.given().split_first() else {
         return Err(Error::SparseScalar { variable: name.to_owned() });
     };
     let fits = |found: &[usize]| {

@@ -10,6 +10,8 @@ pub(crate) struct UniqueRows<T> {
     pub(crate) rows: Vec<usize>,
     /// `rows.len() * width` numbers.
     pub(crate) values: Vec<T>,
+    /// The sum of squares of all of them, over all ranks; present if there are ranks and the rule wants to know.
+    pub(crate) square_sum: Option<f64>,
 }
 
 impl<T: Scalar> UniqueRows<T> {
@@ -22,7 +24,8 @@ impl<T: Scalar> UniqueRows<T> {
 
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&position| rows[position]);
-        let mut unique = Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()) };
+        let mut unique =
+            Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()), square_sum: None };
         for position in order {
             let clipped = given[position * width..][..width].iter().map(|&g| stage::clipped(g, limit, factors));
             if unique.rows.last() == Some(&rows[position]) {

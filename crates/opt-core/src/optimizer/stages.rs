@@ -4,6 +4,7 @@ use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
 use super::records::Record;
+use super::sparse::UniqueRows;
 use super::values::AnyValues;
 use crate::clip::clip_factor;
 use crate::moments::{MAX_NARROW, MomentStorage, Noise};
@@ -77,9 +78,17 @@ impl<T: Scalar> Pass<'_, T> {
         Plan { limit: self.question.limit.map(T::literal), ..self.begin(record, square_sum, around) }
     }
 
-    /// The plan for rows that are clipped and summed already.
-    pub(crate) fn sparse_plan(&self, record: &mut Record<T>, values: &[T]) -> Plan<T> {
-        let square_sum = if self.needs_norm { square_sum(values, None) } else { 0.0 };
+    /// What a step does to a variable without elements: its scalar slots.
+    pub(crate) fn settle(&self, record: &mut Record<T>, unique: Option<&UniqueRows<T>>, norm: Norm) {
+        match unique {
+            None => self.plan(record, norm),
+            Some(unique) => self.sparse_plan(record, &[], unique.square_sum),
+        };
+    }
+
+    /// The plan for rows that are clipped and summed already. `known` is the sum of their squares over all ranks.
+    pub(crate) fn sparse_plan(&self, record: &mut Record<T>, values: &[T], known: Option<f64>) -> Plan<T> {
+        let square_sum = if self.needs_norm { known.unwrap_or_else(|| square_sum(values, None)) } else { 0.0 };
         let around = self.around(record, None);
         self.begin(record, square_sum, around)
     }

@@ -3,6 +3,7 @@
 use super::Optimizer;
 use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
 use super::pieces::{Buffers, Piece};
+use super::ranks;
 use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
 use super::stages::Pass;
@@ -21,8 +22,19 @@ const LAST_ITERATION: u64 = u64::MAX - 2;
 /// cache need not be read again. Variables of this size are never cut, see `Threads::share`.
 const MEASURED_LATE: usize = CHUNK;
 
+/// A step that has been checked, as far as its variables do not matter.
+#[derive(Debug, Clone)]
+pub(super) struct Start {
+    pub(super) learning_rate: f64,
+    /// Weight decay times learning rate.
+    pub(super) decay: Option<f64>,
+    /// What is to be said if nothing happens.
+    pub(super) report: StepReport,
+}
+
 /// What is known about all gradients before anything is written.
-struct Measured {
+#[derive(Default)]
+pub(super) struct Measured {
     norms: Vec<Norm>,
     /// Gradients of at most this many elements are not in `norms`.
     late: usize,
@@ -31,11 +43,41 @@ struct Measured {
     factor: Option<f64>,
 }
 
+impl Measured {
+    fn norm(&self, input: usize) -> Norm {
+        self.norms.get(input).copied().unwrap_or(Norm::NONE)
+    }
+}
+
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub(super) fn step_over<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<StepReport, Error> {
+        if let Some(ranks) = self.options.ranks.clone() {
+            return self.step_on(&*ranks, variables);
+        }
+        let (start, inputs) = self.begin(variables)?;
+        self.apply(inputs, start)
+    }
+
+    /// Variables that fit their records; on ranks, with their places there.
+    pub(super) fn resolved<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
+        let mut inputs = resolve(variables, &mut self.records)?;
+        if let Some(ranks) = &self.options.ranks {
+            ranks::place(&**ranks, &self.records, &mut inputs)?;
+        }
+        Ok(inputs)
+    }
+
+    /// Everything that can be checked before ranks talk to each other.
+    pub(super) fn begin<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
             let (name, expected) = ("iterations".to_owned(), "a count that can go on".to_owned());
@@ -44,7 +86,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let learning_rate = self.rule.learning_rate_at(self.iterations);
         require("learning_rate", learning_rate, 0.0..)?;
         let decay = self.weight_decay_at(learning_rate)?;
-        let mut report = StepReport {
+        let report = StepReport {
             outcome: Outcome::NoVariables,
             iterations: self.iterations,
             learning_rate,
@@ -53,28 +95,35 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let mut inputs = resolve(variables, &mut self.records)?;
+        let inputs = self.resolved(variables)?;
+        if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
+            return Err(Error::NoGradients { variables: inputs.len() });
+        }
+        Ok((Start { learning_rate, decay, report }, inputs))
+    }
+
+    /// Norms, clipping, and the update.
+    pub(super) fn apply(&mut self, mut inputs: Vec<Input<'_, T>>, start: Start) -> Result<StepReport, Error> {
+        let Start { learning_rate, decay, mut report } = start;
         if inputs.is_empty() {
             return Ok(report);
         }
-        if inputs.iter().all(|input| input.gradient.is_none()) {
-            return Err(Error::NoGradients { variables: inputs.len() });
-        }
-        let measured = self.measure(&inputs);
+        let measured = self.measure(&inputs)?;
         (report.global_norm, report.clip_factor) = (measured.global_norm, measured.factor);
         if self.options.non_finite != NonFinite::Propagate {
             let finite = measured.norms.iter().all(|norm| norm.finite);
             if !finite || !measured.global_norm.is_none_or(f64::is_finite) {
-                report.non_finite = self.first_non_finite(&inputs);
+                report.non_finite = self.first_non_finite(&inputs)?;
                 report.outcome = Outcome::NonFinite;
                 return self.refuse(report);
             }
         }
+        let unique = self.unique_rows(&inputs, &measured)?;
 
         // Nothing can fail any more: from here on state changes.
         self.admit(&mut inputs);
         self.poisoned = true;
-        self.update(inputs, &measured, learning_rate, decay);
+        self.update(inputs, &unique, &measured, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
@@ -105,9 +154,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
     /// pieces for several threads.
-    fn measure(&self, inputs: &[Input<'_, T>]) -> Measured {
+    fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
         let (clip, question) = (&self.options.clip, self.question());
-        let all = clip.global_norm.is_some() || question.check_finite;
+        let all = clip.global_norm.is_some() || question.check_finite || self.options.ranks.is_some();
         let late = if all { 0 } else { MEASURED_LATE };
         let wanted = |input: &Input<'_, T>| match &input.gradient {
             Some(InputGradient::Dense(values)) => values.len() > late,
@@ -115,24 +164,57 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             Some(InputGradient::Sparse(_)) => true,
             None => false,
         };
-        let anybody = all || clip.norm.is_some() || self.rule.needs_gradient_norm();
-        let norms = if anybody { norms(inputs, question, wanted, &self.options.threads) } else { Vec::new() };
-        let Some(limit) = clip.global_norm else { return Measured { norms, late, global_norm: None, factor: None } };
+        let needed = self.needs_norms();
+        let mut norms = if needed { norms(inputs, question, wanted, &self.options.threads) } else { Vec::new() };
+        if let (true, Some(ranks)) = (needed, &self.options.ranks) {
+            ranks::sum_norms(ranks.world(), inputs, &mut norms, question.check_finite)?;
+        }
+        let Some(limit) = clip.global_norm else { return Ok(Measured { norms, late, ..Measured::default() }) };
         let scale = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
         let order = self.in_name_order(inputs);
         let clipped = order.iter().map(|&i| norms[i].norm * scale(&norms[i]));
         let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
         let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
         let factor = Some(global_clip_factor(global_norm, limit));
-        Measured { norms, late, global_norm: Some(global_norm), factor }
+        Ok(Measured { norms, late, global_norm: Some(global_norm), factor })
     }
 
-    fn first_non_finite(&self, inputs: &[Input<'_, T>]) -> Option<NonFiniteGradient> {
+    /// Whether a step looks at gradients as a whole.
+    pub(super) fn needs_norms(&self) -> bool {
+        let clip = &self.options.clip;
+        let clips = clip.norm.is_some() || clip.global_norm.is_some();
+        clips || self.question().check_finite || self.rule.needs_gradient_norm()
+    }
+
+    /// Rows of sparse gradients, clipped, each once; by the places of the inputs.
+    fn unique_rows(&self, inputs: &[Input<'_, T>], measured: &Measured) -> Result<Vec<(usize, UniqueRows<T>)>, Error> {
+        let clip = &self.options.clip;
+        let factor = measured.factor.unwrap_or(1.0);
+        let scale = |i: usize| clip.norm.map_or(1.0, |limit| clip_factor(measured.norm(i).norm, limit)) * factor;
+        let unique = inputs.iter().enumerate().filter_map(|(i, input)| match &input.gradient {
+            Some(InputGradient::Sparse(gradient)) => Some((i, UniqueRows::new(gradient, clip.value, scale(i)))),
+            _ => None,
+        });
+        let mut unique: Vec<_> = unique.collect();
+        if let (true, Some(ranks)) = (self.rule.needs_gradient_norm(), &self.options.ranks) {
+            ranks::sum_rows(ranks.world(), inputs, &mut unique)?;
+        }
+        Ok(unique)
+    }
+
+    /// The first element that is infinite or NaN, by the names of the variables.
+    fn first_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
         let form = |input: &Input<'_, T>| match &input.new {
             Some(form) => form.as_ref().clone(),
             None => self.records.at(input.place).form.clone(),
         };
-        self.in_name_order(inputs).into_iter().find_map(|i| first_non_finite(&inputs[i], &form(&inputs[i])))
+        let order = self.in_name_order(inputs);
+        let first = |(place, &i): (usize, &usize)| Some((place, first_non_finite(&inputs[i], &form(&inputs[i]))?));
+        let found = order.iter().enumerate().find_map(first);
+        match &self.options.ranks {
+            None => Ok(found.map(|(_, found)| found)),
+            Some(ranks) => ranks::first_non_finite(ranks.world(), found, &order, inputs),
+        }
     }
 
     /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
@@ -156,10 +238,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The part of a step that writes.
-    fn update(&mut self, mut inputs: Vec<Input<'_, T>>, measured: &Measured, learning_rate: f64, decay: Option<f64>) {
+    pub(super) fn update(
+        &mut self,
+        mut inputs: Vec<Input<'_, T>>,
+        unique: &[(usize, UniqueRows<T>)],
+        measured: &Measured,
+        learning_rate: f64,
+        decay: Option<f64>,
+    ) {
         let step = Step::new(self.iterations, learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
-        let (question, threads) = (self.question(), &self.options.threads);
+        let (question, threads, on_ranks) = (self.question(), &self.options.threads, self.options.ranks.is_some());
         let kernel = self.rule.begin_step(&step, &mut self.shared);
         let pass = Pass {
             kernel: &*kernel,
@@ -174,18 +263,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             iteration: self.iterations,
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
-        let norm_of = |i: usize| measured.norms.get(i).copied().unwrap_or(Norm::NONE);
-        let unique: Vec<(usize, UniqueRows<T>)> = inputs
-            .iter()
-            .enumerate()
-            .filter_map(|(i, input)| match &input.gradient {
-                Some(InputGradient::Sparse(gradient)) => {
-                    Some((i, UniqueRows::new(gradient, question.limit, pass.scale(&norm_of(i)))))
-                }
-                _ => None,
-            })
-            .collect();
-
         let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
         let mut left = inputs.iter().map(given).sum();
         let mut pieces = Vec::with_capacity(inputs.len());
@@ -197,8 +274,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             if unique.is_some() {
                 record.make_row_major();
             }
-            let norm = (value.len() > measured.late).then(|| norm_of(i));
-            if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
+            let norm = (value.len() > measured.late).then(|| measured.norm(i));
+            if value.len() == 0 && on_ranks {
+                // Other ranks may have elements, and all of them have the variable's scalar slots.
+                pass.settle(record, unique, measured.norm(i));
+            } else if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
                 piece.cut(&mut left, |left| threads.share(left), &pass, &mut pieces);
             }
         }

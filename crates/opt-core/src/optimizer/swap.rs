@@ -4,9 +4,9 @@ use std::mem;
 use std::ops::Deref;
 
 use super::records::Record;
-use super::resolve::{Input, resolve};
+use super::resolve::Input;
 use super::values::Value;
-use super::{Optimizer, SlotPlace};
+use super::{Optimizer, SlotPlace, ranks};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::moments::MomentStorage;
@@ -135,6 +135,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(place)
     }
 
+    fn known<'a>(&mut self, variables: impl Iterator<Item = Variable<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {
+        let inputs = self.resolved(variables)?;
+        match inputs.iter().find(|input| input.place >= self.records.len()) {
+            Some(unknown) => Err(Error::UnknownVariable { name: unknown.name.to_string() }),
+            None => Ok(inputs),
+        }
+    }
+
     /// Moves numbers between variables and their slots.
     fn over_slots<'a>(
         &mut self,
@@ -146,14 +154,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         let without_gradients = variables.map(|variable| Variable { gradient: None, ..variable });
-        let inputs = resolve(without_gradients, &mut self.records)?;
-        if let Some(unknown) = inputs.iter().find(|input| input.place >= self.records.len()) {
-            return Err(Error::UnknownVariable { name: unknown.name.to_string() });
-        }
+        let inputs = self.known(without_gradients);
+        let mut inputs = self.agree_on_slots(inputs)?;
         if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
         }
-        for Input { place: record, value, .. } in inputs {
+        for Input { place: record, value, .. } in ranks::parts(&mut inputs) {
             let record = self.records.at_mut(record);
             match value {
                 Any::Full(value) => way.full(value, record.array_mut(place).into_iter().flatten()),
@@ -161,7 +167,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 Any::F16(value) => way.half(value, record, place),
             }
         }
-        Ok(())
+        self.exchange_slots(&mut inputs)
     }
 }
 

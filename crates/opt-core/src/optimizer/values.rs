@@ -99,7 +99,15 @@ impl<'a, T> Value<'a, T> {
     }
 }
 
-impl<T> AnyValue<'_, T> {
+impl<'a, T> AnyValue<'a, T> {
+    /// The numbers, where those of 16 bits have been refused.
+    pub(crate) fn into_full(self) -> Value<'a, T> {
+        match self {
+            Self::Full(value) => value,
+            Self::Bf16(_) | Self::F16(_) => unreachable!("variables of 16 bits have been refused"),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         each!(self, value => value.len())
     }
@@ -183,7 +191,15 @@ impl<T: Copy> Values<'_, T> {
     }
 }
 
-impl<T> AnyValues<'_, T> {
+impl<'a, T> AnyValues<'a, T> {
+    /// The numbers, where those of 16 bits have been refused.
+    pub(crate) fn into_full(self) -> Values<'a, T> {
+        match self {
+            Self::Full(values) => values,
+            Self::Bf16(_) | Self::F16(_) => unreachable!("gradients of 16 bits have been refused"),
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         each!(self, values => values.len())
     }

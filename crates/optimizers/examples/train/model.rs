@@ -107,4 +107,5 @@ fn log_softmax(logits: &Array2<f32>) -> Array2<f32> {
 }
 
 #[cfg(test)]
+#[path = "model/tests.rs"] // another example has this module, too
 mod tests;

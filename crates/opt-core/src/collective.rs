@@ -1,0 +1,170 @@
+//! Ranks that work on one model: what the engine asks of whatever connects them.
+//!
+//! A [`Collective`] is a group of ranks that sum, gather and broadcast together; a [`Distribution`] says how each
+//! variable lies on such ranks. Both are implemented by `opt-mesh`; the engine knows no more about distribution.
+
+mod error;
+mod numbers;
+
+use std::fmt::Debug;
+use std::ops::Range;
+use std::sync::Arc;
+
+pub use error::CollectiveError;
+pub use numbers::Numbers;
+pub(crate) use numbers::{append_bytes, from_bytes, read_bytes, to_bytes, width};
+
+/// A group of ranks that communicate. Every rank of the group makes the same calls in the same order.
+///
+/// A call ends in the same way on all ranks: with what was asked for, or with an error within a time limit. After an
+/// error of a call, the group may refuse all later ones.
+pub trait Collective: Debug + Send + Sync {
+    /// How many ranks there are, at least 1.
+    fn ranks(&self) -> usize;
+
+    /// Which of them this is, from 0.
+    fn rank(&self) -> usize;
+
+    /// Starts the sum, element by element, of the numbers of all ranks. All ranks give the same number of elements of
+    /// the same type, and get the same bits.
+    ///
+    /// # Errors
+    ///
+    /// When the call cannot be started; other errors come when the result is waited for.
+    fn start_sum(&self, numbers: Numbers) -> Result<Box<dyn Pending + '_>, CollectiveError>;
+
+    /// The sum, element by element, of the numbers of all ranks.
+    ///
+    /// # Errors
+    ///
+    /// When a rank is lost or late, or the ranks do not make the same call.
+    fn sum(&self, numbers: Numbers) -> Result<Numbers, CollectiveError> {
+        self.start_sum(numbers)?.wait()
+    }
+
+    /// The bytes of each rank, in the order of the ranks; each may give as many as it likes.
+    ///
+    /// # Errors
+    ///
+    /// When a rank is lost or late, or the ranks do not make the same call.
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError>;
+
+    /// The bytes of the rank `root`; what the others give is ignored.
+    ///
+    /// # Errors
+    ///
+    /// When a rank is lost or late, or the ranks do not make the same call.
+    fn broadcast(&self, root: usize, bytes: Vec<u8>) -> Result<Vec<u8>, CollectiveError>;
+}
+
+/// A sum under way.
+pub trait Pending {
+    /// Waits for the result.
+    ///
+    /// # Errors
+    ///
+    /// When a rank is lost or late, or the ranks do not make the same call.
+    fn wait(self: Box<Self>) -> Result<Numbers, CollectiveError>;
+}
+
+/// How variables lie on ranks.
+pub trait Distribution: Debug + Send + Sync {
+    /// All ranks.
+    fn world(&self) -> &dyn Collective;
+
+    /// How a variable lies on the ranks; `shape` is that of this rank's array. A pure function.
+    ///
+    /// # Errors
+    ///
+    /// When the array is not this rank's shard.
+    fn placement(&self, variable: &str, shape: &[usize]) -> Result<Arc<Placement>, CollectiveError>;
+
+    /// Whether ranks keep slots of a part of their arrays only, so that reading slots into variables takes all ranks.
+    fn shards_state(&self) -> bool {
+        false
+    }
+
+    /// Gradients are reduced in buckets of about this many bytes.
+    fn bucket_bytes(&self) -> usize {
+        25 << 20
+    }
+
+    /// Whether a bucket may be reduced while the one before it is already being applied, where a step allows it. If a
+    /// rank is lost in that time, the step is half applied.
+    fn overlaps(&self) -> bool {
+        false
+    }
+}
+
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+impl<D: Distribution + ?Sized> Distribution for Arc<D> {
+    fn world(&self) -> &dyn Collective {
+        (**self).world()
+    }
+    fn placement(&self, variable: &str, shape: &[usize]) -> Result<Arc<Placement>, CollectiveError> {
+        (**self).placement(variable, shape)
+    }
+    fn shards_state(&self) -> bool {
+        (**self).shards_state()
+    }
+    fn bucket_bytes(&self) -> usize {
+        (**self).bucket_bytes()
+    }
+    fn overlaps(&self) -> bool {
+        (**self).overlaps()
+    }
+}
+
+/// How one variable lies on the ranks.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The shape of the whole variable.
+    pub shape: Vec<usize>,
+    /// The layout in words, the same on all ranks.
+    pub layout: String,
+    /// Where this rank's array starts in the whole variable.
+    pub offset: Vec<usize>,
+    /// Whether this rank's array is the one, among equal ones, whose elements count in sums.
+    pub counts: bool,
+    /// Ranks whose gradients are to be reduced before anything else happens to them.
+    pub replicas: Option<Replicas>,
+    /// The part of this rank's array that this rank updates, and keeps slots of.
+    pub part: Option<Part>,
+}
+
+/// Ranks that hold the same array and gradients of different data.
+#[derive(Debug, Clone)]
+pub struct Replicas {
+    /// The ranks.
+    pub group: Arc<dyn Collective>,
+    /// What becomes of their gradients.
+    pub reduction: Reduction,
+}
+
+/// What becomes of the gradients of replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reduction {
+    /// Their sum.
+    Sum,
+    /// Their sum, divided by the number of replicas.
+    Mean,
+}
+
+/// One of the parts into which ranks that hold the same array have cut it.
+#[derive(Debug, Clone)]
+pub struct Part {
+    /// The ranks, in the order of their parts.
+    pub group: Arc<dyn Collective>,
+    /// The axis along which the array is cut.
+    pub axis: usize,
+    /// The part of each rank.
+    pub ranges: Vec<Range<usize>>,
+}
+
+impl Part {
+    /// This rank's part of the axis.
+    #[must_use]
+    pub fn range(&self) -> Range<usize> {
+        self.ranges[self.group.rank()].clone()
+    }
+}

@@ -1,0 +1,162 @@
+//! Ranks that agree on a step before any of them changes anything.
+
+use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::super::Optimizer;
+use super::super::resolve::{Input, InputGradient, Lies};
+use crate::collective::{Collective, CollectiveError, Distribution};
+use crate::error::Error;
+use crate::real::Scalar;
+use crate::rule::UpdateRule;
+
+/// What ranks compare, in the order in which differences are reported.
+const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rate", "the shared state", "the variables"];
+
+/// What a rank says before a step, or why it cannot make it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Statement {
+    /// A number for each topic: equal numbers mean agreement.
+    Ready([u64; TOPICS.len()]),
+    Refuses(String),
+}
+
+impl Statement {
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Ready(numbers) => {
+                std::iter::once(0).chain(numbers.iter().flat_map(|number| number.to_le_bytes())).collect()
+            }
+            Self::Refuses(reason) => std::iter::once(1).chain(reason.bytes()).collect(),
+        }
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (0, numbers) => {
+                let (numbers, []) = numbers.as_chunks() else { return None };
+                let numbers: Vec<u64> = numbers.iter().map(|&number| u64::from_le_bytes(number)).collect();
+                Some(Self::Ready(numbers.try_into().ok()?))
+            }
+            (1, reason) => Some(Self::Refuses(String::from_utf8_lossy(reason).into_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Goes on only if all ranks can, and are about to do the same. One gather; a second one to say what differs.
+    pub(super) fn agree<'a, S>(
+        &self,
+        ranks: &dyn Distribution,
+        begun: Result<(S, Vec<Input<'a, T>>), Error>,
+    ) -> Result<(S, Vec<Input<'a, T>>), Error> {
+        let world = ranks.world();
+        let statement = match &begun {
+            Ok((_, inputs)) => Statement::Ready(self.numbers(ranks, inputs)),
+            Err(error) => Statement::Refuses(error.to_string()),
+        };
+        let answers = world.gather(statement.to_bytes());
+        let (start, inputs) = begun?;
+        let mut numbers = Vec::with_capacity(world.ranks());
+        for (rank, bytes) in answers?.iter().enumerate() {
+            match Statement::from_bytes(bytes) {
+                Some(Statement::Ready(of_rank)) => numbers.push(of_rank),
+                Some(Statement::Refuses(reason)) => return Err(CollectiveError::Refused { rank, reason }.into()),
+                None => return Err(CollectiveError::Message { rank }.into()),
+            }
+        }
+        let differs = |topic: &usize| numbers.iter().any(|of_rank| of_rank[*topic] != numbers[0][*topic]);
+        match (0..TOPICS.len()).find(differs) {
+            None => Ok((start, inputs)),
+            Some(topic) => Err(disagreement(world, topic, &self.details(ranks, topic, &inputs))?.into()),
+        }
+    }
+
+    fn numbers(&self, ranks: &dyn Distribution, inputs: &[Input<'_, T>]) -> [u64; TOPICS.len()] {
+        let mut variables = DefaultHasher::new();
+        inputs.iter().for_each(|input| hash_input(input, &mut variables));
+        [
+            self.iterations,
+            hashed(&self.settings(ranks)),
+            self.learning_rate().to_bits(),
+            hashed(&self.shared.iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
+            variables.finish(),
+        ]
+    }
+
+    /// Everything besides the variables that a step depends on. (A schedule made of code cannot be compared; its
+    /// learning rate is.)
+    fn settings(&self, ranks: &dyn Distribution) -> String {
+        let configuration = self.to_config().map_or_else(|error| error.to_string(), |config| config.to_string());
+        let (buckets, overlaps) = (ranks.bucket_bytes(), ranks.overlaps());
+        format!("{configuration}, {:?}, buckets of {buckets} bytes, overlaps: {overlaps}", T::DTYPE)
+    }
+
+    /// A topic in words, an entry a line.
+    fn details(&self, ranks: &dyn Distribution, topic: usize, inputs: &[Input<'_, T>]) -> String {
+        match topic {
+            0 => format!("iterations {}", self.iterations),
+            1 => self.settings(ranks),
+            2 => format!("{:e}", self.learning_rate()),
+            3 => format!("{:?}", self.shared),
+            _ => inputs.iter().fold(String::new(), |mut lines, input| {
+                let _ = writeln!(lines, "{}", described(input));
+                lines
+            }),
+        }
+    }
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn kind<T>(input: &Input<'_, T>) -> &'static str {
+    match &input.gradient {
+        None => "no gradient",
+        Some(InputGradient::Dense(_)) => "a dense gradient",
+        Some(InputGradient::Sparse(_)) => "a sparse gradient",
+    }
+}
+
+fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
+    input.name.hash(hasher);
+    kind(input).hash(hasher);
+    if let Some(Lies { placement, .. }) = input.lies.as_deref() {
+        (&placement.shape, &placement.layout).hash(hasher);
+    }
+}
+
+fn described<T>(input: &Input<'_, T>) -> String {
+    let (name, kind) = (&input.name, kind(input));
+    match input.lies.as_deref() {
+        None => format!("{name:?} with {kind}"),
+        Some(Lies { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
+    }
+}
+
+/// The first entry in which a rank differs from rank 0.
+fn disagreement(world: &dyn Collective, topic: usize, details: &str) -> Result<CollectiveError, CollectiveError> {
+    let answers = world.gather(details.as_bytes().to_vec())?;
+    let texts: Vec<_> = answers.iter().map(|bytes| String::from_utf8_lossy(bytes)).collect();
+    let what = TOPICS[topic];
+    for (rank, text) in texts.iter().enumerate() {
+        let (mut expected, mut found) = (texts[0].lines(), text.lines());
+        loop {
+            match (expected.next(), found.next()) {
+                (None, None) => break,
+                (expected, found) if expected == found => {}
+                (expected, found) => {
+                    let text = |line: Option<&str>| line.unwrap_or("nothing").to_owned();
+                    let (expected, found) = (text(expected), text(found));
+                    return Ok(CollectiveError::Disagreement { what, expected, rank, found });
+                }
+            }
+        }
+    }
+    // Numbers that differ and look the same, such as NaN of different bits.
+    Ok(CollectiveError::Disagreement { what, expected: "one value".to_owned(), rank: 0, found: "another".to_owned() })
+}

@@ -1,0 +1,56 @@
+//! Parts that ranks updated for each other, put together.
+
+use std::sync::Arc;
+
+use super::parts::own_order;
+use crate::collective::{Collective, CollectiveError, Part, append_bytes, read_bytes, width};
+use crate::optimizer::resolve::Input;
+use crate::real::Scalar;
+
+/// A variable, and how it is cut.
+type Member<'i, 'v, T> = (Part, &'i mut Input<'v, T>);
+/// Ranks, and what they have cut among them.
+type Sharing<'i, 'v, T> = (Arc<dyn Collective>, Vec<Member<'i, 'v, T>>);
+
+/// Fills in the parts that other ranks have updated: one call for each group of ranks.
+pub(super) fn gather_parts<'i, 'v: 'i, T: Scalar>(
+    inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
+) -> Result<(), CollectiveError> {
+    let mut groups: Vec<Sharing<'i, 'v, T>> = Vec::new();
+    for input in inputs {
+        let Some(part) = input.lies.as_ref().and_then(|lies| lies.placement.part.clone()) else { continue };
+        match groups.iter_mut().find(|(group, _)| Arc::ptr_eq(group, &part.group)) {
+            Some((_, members)) => members.push((part, input)),
+            None => groups.push((Arc::clone(&part.group), vec![(part, input)])),
+        }
+    }
+    groups.into_iter().try_for_each(|(group, mut members)| gather(&*group, &mut members))
+}
+
+fn gather<T: Scalar>(group: &dyn Collective, members: &mut [Member<'_, '_, T>]) -> Result<(), CollectiveError> {
+    let mut own = Vec::new();
+    for (part, input) in members.iter_mut() {
+        let Input { value, lies: Some(lies), .. } = &mut **input else { continue };
+        let view = own_order(value, &lies.form, part.axis, part.range());
+        match view.as_slice() {
+            Some(slice) => append_bytes(&mut own, slice.iter()),
+            None => append_bytes(&mut own, view.iter()),
+        }
+    }
+    let answers = group.gather(own)?;
+    for (rank, bytes) in answers.iter().enumerate().filter(|(rank, _)| *rank != group.rank()) {
+        let mut rest = bytes.as_slice();
+        for (part, input) in members.iter_mut() {
+            let Input { value, lies: Some(lies), .. } = &mut **input else { continue };
+            let mut view = own_order(value, &lies.form, part.axis, part.ranges[rank].clone());
+            let (part, others) =
+                rest.split_at_checked(view.len() * width::<T>()).ok_or(CollectiveError::Message { rank })?;
+            rest = others;
+            match view.as_slice_mut() {
+                Some(slice) => read_bytes(slice.iter_mut(), part),
+                None => read_bytes(view.iter_mut(), part),
+            }
+        }
+    }
+    Ok(())
+}

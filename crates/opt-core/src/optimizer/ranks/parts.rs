@@ -1,0 +1,194 @@
+//! Where variables lie on the ranks, and the parts that this rank updates.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
+
+use super::reduce::{Reduced, SparseRows};
+use crate::collective::{CollectiveError, Distribution};
+use crate::error::Error;
+use crate::optimizer::records::{Records, in_order, inverse};
+use crate::optimizer::resolve::{Form, Input, InputGradient, Lies, SparseGradient};
+use crate::optimizer::values::{AnyValue, Value, Values};
+use crate::precision::Any;
+use crate::real::Scalar;
+
+/// Finds out how each variable lies on the ranks.
+pub(in crate::optimizer) fn place<T: Scalar>(
+    ranks: &dyn Distribution,
+    records: &Records<T>,
+    inputs: &mut [Input<'_, T>],
+) -> Result<(), Error> {
+    for input in inputs {
+        refuse_half(input)?;
+        let known = input.new.as_deref().unwrap_or_else(|| &records.at(input.place).form);
+        let is_sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
+        let axes = known.axes.clone().filter(|_| !is_sparse);
+        let form = Form { shape: known.given().into(), axes, whole: None };
+        let placement = ranks.placement(&input.name, &form.shape)?;
+        input.lies = Some(Box::new(Lies { placement, form }));
+    }
+    Ok(())
+}
+
+/// Numbers in 16 bits are not exchanged between ranks.
+fn refuse_half<T>(input: &Input<'_, T>) -> Result<(), CollectiveError> {
+    let full = matches!(input.value, Any::Full(_))
+        && input.gradient.as_ref().is_none_or(|gradient| matches!(gradient.values(), Any::Full(_)));
+    if full { Ok(()) } else { Err(CollectiveError::HalfPrecision { variable: input.name.to_string() }) }
+}
+
+/// The parts of all variables, with their own gradients.
+pub(in crate::optimizer) fn parts<'b, T: Scalar>(inputs: &'b mut [Input<'_, T>]) -> Vec<Input<'b, T>> {
+    inputs.iter_mut().map(|input| part(input, None)).collect()
+}
+
+/// The parts of all variables, with reduced gradients where there are any, else with their own.
+pub(super) fn narrowed<'b, T: Scalar>(
+    inputs: &'b mut [Input<'_, T>],
+    reduced: &'b Reduced<T>,
+    rows: &'b [Option<SparseRows<T>>],
+) -> Vec<Input<'b, T>> {
+    let narrow = |(i, input): (usize, &'b mut Input<'_, T>)| {
+        let gradient = match (&rows[i], reduced.dense(i), &input.lies) {
+            (Some((rows, values)), ..) => {
+                let values = Any::Full(stored(values.view()));
+                Some(InputGradient::Sparse(Box::new(SparseGradient { rows: rows.clone(), values })))
+            }
+            (None, Some(elements), Some(lies)) => Some(InputGradient::Dense(Any::Full(shaped(elements, &lies.form)))),
+            _ => None,
+        };
+        part(input, gradient)
+    };
+    inputs.iter_mut().enumerate().map(narrow).collect()
+}
+
+/// Reduced elements, which are row by row, in the order of axes in which the input has them.
+pub(super) fn shaped<'b, T: Copy>(elements: &'b [T], form: &Form) -> Values<'b, T> {
+    match &form.axes {
+        None => Values::Slice(elements),
+        Some(axes) => {
+            let view = ArrayViewD::from_shape(IxDyn(&form.shape), elements).expect("as many as the variable has");
+            stored(in_order(view, Some(axes)))
+        }
+    }
+}
+
+fn stored<T>(view: ArrayViewD<'_, T>) -> Values<'_, T> {
+    match view.to_slice() {
+        Some(slice) => Values::Slice(slice),
+        None => Values::Strided(Box::new(view)),
+    }
+}
+
+/// The part of an input that this rank updates, with another gradient (of the whole) than its own if one is given.
+pub(super) fn part<'b, T: Scalar>(input: &'b mut Input<'_, T>, reduced: Option<InputGradient<'b, T>>) -> Input<'b, T> {
+    let gradient = match (reduced, &input.gradient) {
+        (Some(gradient), _) => Some(gradient),
+        (None, Some(InputGradient::Dense(values))) => Some(InputGradient::Dense(values.reborrow())),
+        (None, Some(InputGradient::Sparse(sparse))) => {
+            let (rows, values) = (sparse.rows.clone(), sparse.values.reborrow());
+            Some(InputGradient::Sparse(Box::new(SparseGradient { rows, values })))
+        }
+        (None, None) => None,
+    };
+    let (value, name) = (input.value.reborrow(), Cow::Borrowed(&*input.name));
+    let part = Input { place: input.place, name, value, gradient, new: input.new.clone(), lies: input.lies.clone() };
+    narrow(part)
+}
+
+/// Cuts value and dense gradient down to this rank's part; sparse gradients are cut by [`rows`].
+fn narrow<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
+    let Some(lies) = &input.lies else { return input };
+    let Some(part) = &lies.placement.part else { return input };
+    let (shape, range) = (lies.form.stored_shape(), part.range());
+    let axis = stored_axis(lies.form.axes.as_deref(), part.axis);
+    let slice = Slice::from(range.clone());
+    if let Some(form) = &mut input.new {
+        form.whole = Some(form.shape.clone());
+        form.shape[part.axis] = range.len();
+    }
+    let mut view = array_mut(input.value.into_full(), &shape);
+    view.slice_axis_inplace(axis, slice);
+    input.value = Any::Full(if view.is_standard_layout() {
+        Value::Slice(view.into_slice().expect("standard layout is a slice"))
+    } else {
+        Value::Strided(Box::new(view))
+    });
+    if let Some(InputGradient::Dense(values)) = input.gradient {
+        let mut view = array(values.into_full(), &shape);
+        view.slice_axis_inplace(axis, slice);
+        input.gradient = Some(InputGradient::Dense(Any::Full(stored(view))));
+    }
+    input
+}
+
+/// Numbers in their stored shape.
+fn array<'b, T>(values: Values<'b, T>, stored_shape: &[usize]) -> ArrayViewD<'b, T> {
+    match values {
+        Values::Slice(slice) => ArrayViewD::from_shape(IxDyn(stored_shape), slice).expect("the shape was checked"),
+        Values::Strided(view) => *view,
+    }
+}
+
+fn array_mut<'b, T>(value: Value<'b, T>, stored_shape: &[usize]) -> ArrayViewMutD<'b, T> {
+    match value {
+        Value::Slice(slice) => ArrayViewMutD::from_shape(IxDyn(stored_shape), slice).expect("the shape was checked"),
+        Value::Strided(view) => *view,
+    }
+}
+
+/// Where an axis of the variable is among the axes in stored order.
+fn stored_axis(axes: Option<&[usize]>, axis: usize) -> Axis {
+    Axis(axes.map_or(axis, |axes| axes.iter().position(|&stored| stored == axis).unwrap_or(axis)))
+}
+
+/// The sparse gradients of this rank's parts, where they are not simply the given ones.
+pub(super) fn rows<T: Scalar>(inputs: &[Input<'_, T>], reduced: &Reduced<T>) -> Vec<Option<SparseRows<T>>> {
+    inputs.iter().enumerate().map(|(i, input)| rows_of_part(input, reduced.sparse(i))).collect()
+}
+
+fn rows_of_part<T: Scalar>(input: &Input<'_, T>, reduced: Option<&SparseRows<T>>) -> Option<SparseRows<T>> {
+    let lies = input.lies.as_deref()?;
+    let part = lies.placement.part.as_ref();
+    let (rows, values) = match (reduced, &input.gradient) {
+        (Some((rows, values)), _) => (rows, values.view()),
+        (None, Some(InputGradient::Sparse(sparse))) if part.is_some() => {
+            let mut shape = lies.form.shape.clone();
+            shape[0] = sparse.rows.len();
+            (&sparse.rows, array(sparse.values.reborrow().into_full(), &shape))
+        }
+        _ => return None,
+    };
+    Some(match part {
+        None => (rows.clone(), values.to_owned()),
+        Some(part) if part.axis == 0 => rows_within(rows, &values, &part.range()),
+        Some(part) => {
+            let own = values.slice_axis(Axis(part.axis), Slice::from(part.range()));
+            (rows.clone(), own.as_standard_layout().into_owned())
+        }
+    })
+}
+
+/// The rows inside a range, counted from its start.
+fn rows_within<T: Scalar>(rows: &[usize], values: &ArrayViewD<'_, T>, range: &Range<usize>) -> SparseRows<T> {
+    let kept: Vec<usize> = (0..rows.len()).filter(|&position| range.contains(&rows[position])).collect();
+    let values: ArrayD<T> = values.select(Axis(0), &kept);
+    (kept.into_iter().map(|position| rows[position] - range.start).collect(), values)
+}
+
+/// A part of a variable, with the axes in the variable's own order.
+pub(super) fn own_order<'b, T>(
+    value: &'b mut AnyValue<'_, T>,
+    form: &Form,
+    axis: usize,
+    range: Range<usize>,
+) -> ArrayViewMutD<'b, T> {
+    let mut view = array_mut(value.reborrow().into_full(), &form.stored_shape());
+    view.slice_axis_inplace(stored_axis(form.axes.as_deref(), axis), Slice::from(range));
+    match &form.axes {
+        None => view,
+        Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
+    }
+}

@@ -1,0 +1,80 @@
+//! What can be wrong about meshes and layouts.
+
+use opt_core::CollectiveError;
+
+/// Why a mesh, a layout or a shard was refused.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MeshError {
+    /// The sizes of a mesh do not multiply to the number of ranks, or one of them is 0.
+    #[error("a mesh of {sizes:?} does not cover {ranks} ranks")]
+    Sizes {
+        /// The sizes of the dimensions.
+        sizes: Vec<usize>,
+        /// How many ranks there are.
+        ranks: usize,
+    },
+
+    /// Two dimensions of a mesh have the same name.
+    #[error("mesh dimension {dimension:?} is given twice")]
+    DuplicateDimension {
+        /// The name.
+        dimension: String,
+    },
+
+    /// The mesh has no dimension of that name.
+    #[error("the mesh has no dimension {dimension:?}, there are {known:?}")]
+    UnknownDimension {
+        /// The name asked for.
+        dimension: String,
+        /// The dimensions that exist.
+        known: Vec<String>,
+    },
+
+    /// A layout, or a list of dimensions, uses a mesh dimension for two things.
+    #[error("mesh dimension {dimension:?} is used twice")]
+    DimensionUsedTwice {
+        /// The name.
+        dimension: String,
+    },
+
+    /// A layout of another number of axes than the array.
+    #[error("a layout of {layout} axes for an array of shape {shape:?}")]
+    Axes {
+        /// How many axes the layout has.
+        layout: usize,
+        /// The shape of the whole array.
+        shape: Vec<usize>,
+    },
+
+    /// An array that is not the shard, or not the whole array, that it should be.
+    #[error("rank {rank}: expected an array of shape {expected:?}, got {found:?}")]
+    Shape {
+        /// The rank.
+        rank: usize,
+        /// The shape that it should have.
+        expected: Vec<usize>,
+        /// The shape that it has.
+        found: Vec<usize>,
+    },
+
+    /// A variable was given two layouts.
+    #[error("variable {variable:?} has two layouts")]
+    DuplicateLayout {
+        /// The variable.
+        variable: String,
+    },
+
+    /// A rank panicked.
+    #[error("rank {rank} panicked: {message}")]
+    RankPanicked {
+        /// The first rank that did.
+        rank: usize,
+        /// What it said.
+        message: String,
+    },
+
+    /// The ranks could not work together.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
+}

@@ -1,0 +1,56 @@
+//! Trains a small network on images of handwritten digits, data-parallel over several ranks, and compares the result
+//! with that of one rank.
+//!
+//! ```text
+//! cargo run --release --example train_distributed
+//! cargo run --release --example train_distributed -- --ranks 2 --shard-state
+//! ```
+//!
+//! Here ranks are threads. The package `opt-mesh-mpi` has the same example for processes:
+//!
+//! ```text
+//! cd crates/opt-mesh-mpi
+//! cargo build --release --example train_distributed
+//! mpirun -n 4 target/release/examples/train_distributed
+//! ```
+//!
+//! * `training.rs`: the training loop of a rank
+//! * `report.rs`: the table, and what one rank makes of the same batches
+//! * digits, network and random numbers are those of the example `train`
+
+mod args;
+#[path = "../train/digits.rs"]
+mod digits;
+#[path = "../train/model.rs"]
+mod model;
+#[path = "../train/random.rs"]
+mod random;
+mod report;
+mod training;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::Parser;
+use optimizers::mesh::Mesh;
+
+use args::Args;
+use digits::Digits;
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let digits = Digits::load();
+    let ranks = Mesh::threads(&[("batch", args.ranks)], |mesh| training::train_all(mesh, args, &digits))?;
+    let runs = ranks.into_iter().collect::<Result<Vec<_>, _>>()?.swap_remove(0);
+    Ok(report::print(args.ranks, &runs, args, &digits)?)
+}

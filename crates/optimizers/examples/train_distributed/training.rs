@@ -1,0 +1,130 @@
+//! The training loop of one rank.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use optimizers::mesh::{Distributed, Mesh, MeshError};
+use optimizers::{
+    Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam, Sgd, UpdateRule,
+};
+
+use crate::args::Args;
+use crate::digits::Digits;
+use crate::model::Mlp;
+use crate::random::Random;
+
+/// Images of one step, over all ranks. What is left over at the end of an epoch is left out.
+pub(crate) const BATCH: usize = 32;
+
+type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
+
+/// The optimizers, and how they are built.
+pub(crate) fn contestants() -> [(&'static str, Builder); 4] {
+    [
+        ("sgd-momentum", Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()),
+        ("nadam-clipped", Optimizer::new(Nadam::new(0.002)).boxed().global_clipnorm(1.0)),
+        ("novograd", Optimizer::new(NovoGrad::new(0.02)).boxed()),
+        ("ranger-ema", Optimizer::new(Lookahead::new(RectifiedAdam::new(0.01))).boxed().ema(Ema::new(0.99))),
+    ]
+}
+
+/// What came out for one optimizer.
+#[derive(Debug, Clone)]
+pub(crate) struct Run {
+    pub(crate) name: &'static str,
+    pub(crate) model: Mlp,
+    /// Without the gradients of the network.
+    pub(crate) step_time: Duration,
+    /// The part of it that is spent in calls between ranks, waiting included.
+    pub(crate) communication: f64,
+    /// What this rank keeps.
+    pub(crate) state_bytes: usize,
+}
+
+/// Why a training ends early.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    #[error(transparent)]
+    Mesh(#[from] MeshError),
+    #[error(transparent)]
+    Optimizer(#[from] Error),
+    #[error("cannot print: {0}")]
+    Print(#[from] io::Error),
+}
+
+/// Trains with every optimizer, over all ranks of the mesh.
+pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec<Run>, Failure> {
+    let progress = progress(mesh, args);
+    let runs = contestants().into_iter().map(|(name, builder)| {
+        progress.set_prefix(name);
+        let mut distributed = Distributed::new(mesh).mean_gradients_over(["batch"]).overlap(args.overlap);
+        if args.shard_state {
+            distributed = distributed.shard_state_over("batch");
+        }
+        if args.overlap {
+            distributed = distributed.bucket_bytes(2048);
+        }
+        let optimizer = builder.distributed(distributed.build()?).build()?;
+        let place = (mesh.rank(), mesh.ranks());
+        let before = mesh.traffic().time;
+        let mut run = train(name, optimizer, place, args, digits, || progress.inc(1))?;
+        let spent = mesh.traffic().time - before;
+        run.communication = spent.as_secs_f64() / (run.step_time.as_secs_f64() * steps(args, digits) as f64);
+        Ok(run)
+    });
+    let runs = runs.collect();
+    progress.finish_and_clear();
+    runs
+}
+
+/// Trains a new model: one rank of `place.1` ranks, which share each batch.
+pub(crate) fn train(
+    name: &'static str,
+    mut optimizer: Optimizer<Box<dyn UpdateRule<f32>>, f32>,
+    (rank, ranks): (usize, usize),
+    args: &Args,
+    digits: &Digits,
+    on_epoch: impl Fn(),
+) -> Result<Run, Failure> {
+    let mut random = Random::new(args.seed);
+    let mut model = Mlp::new(&mut random);
+    let mut order: Vec<usize> = (0..digits.training.len()).collect();
+    let mut time = Duration::ZERO;
+    for _ in 0..args.epochs {
+        // The same on all ranks.
+        random.shuffle(&mut order);
+        for batch in order.chunks_exact(BATCH) {
+            let own = &batch[BATCH / ranks * rank..][..BATCH / ranks];
+            let gradients = model.gradients(&digits.training.pick(own));
+            let start = Instant::now();
+            optimizer.step(&mut model, &gradients)?;
+            time += start.elapsed();
+        }
+        on_epoch();
+    }
+    if optimizer.slot_names().contains(&Ema::SLOT) {
+        optimizer.finalize_variable_values(model.variables())?;
+    }
+    let step_time = time.div_f64(steps(args, digits) as f64);
+    Ok(Run { name, model, step_time, communication: 0.0, state_bytes: optimizer.state_bytes() })
+}
+
+fn steps(args: &Args, digits: &Digits) -> usize {
+    args.epochs as usize * (digits.training.len() / BATCH)
+}
+
+/// A bar on rank 0, nothing on the others.
+fn progress(mesh: &Mesh, args: &Args) -> ProgressBar {
+    if mesh.rank() != 0 {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{prefix:16} [{wide_bar}] {pos}/{len} epochs, {eta} left");
+    let style = style.expect("the template is valid").progress_chars("=> ");
+    let bar = ProgressBar::new(contestants().len() as u64 * u64::from(args.epochs)).with_style(style);
+    if bar.is_hidden() {
+        // A closed standard error is no reason to stop.
+        let _ = writeln!(io::stderr(), "training on {} ranks", mesh.ranks());
+    }
+    bar
+}

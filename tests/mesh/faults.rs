@@ -1,0 +1,580 @@
+//! Faults: each ends in an error on every rank that is left, within the time limit, and nothing has changed.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::Duration;
+
+use ndarray::{Array1, ArrayD, IxDyn, array};
+use optimizers::core::{
+    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas, WeightValue,
+};
+use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
+use optimizers::schedules::schedule_fn;
+use optimizers::{Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
+
+use crate::problem::whole;
+
+type Opt = Optimizer<Box<dyn UpdateRule<f64>>, f64>;
+type Builder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;
+
+/// How long ranks wait for each other; only a rank that is late makes them wait as long.
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn plain() -> Builder {
+    Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()
+}
+
+fn reduced(mesh: &Mesh) -> Distributed {
+    Distributed::new(mesh).mean_gradients_over(["x"]).build().unwrap()
+}
+
+/// Two variables, and what one rank of a run does differently.
+struct Model {
+    names: Vec<String>,
+    values: Vec<ArrayD<f64>>,
+    gradients: Vec<Option<ArrayD<f64>>>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let shapes: [&[usize]; 2] = [&[4, 3], &[5]];
+        let arrays = |key: u64| (0..).zip(shapes).map(move |(i, shape)| whole(shape, &[i, key]));
+        Self {
+            names: vec!["kernel".to_owned(), "bias".to_owned()],
+            values: arrays(1).collect(),
+            gradients: arrays(2).map(Some).collect(),
+        }
+    }
+
+    fn step(&mut self, opt: &mut Opt) -> Result<(), Error> {
+        let Self { names, values, gradients } = self;
+        let variables = names.iter().zip(values).zip(gradients);
+        let variables = variables
+            .map(|((name, value), gradient)| Variable::new(name.as_str(), value).optional_gradient(gradient.as_ref()));
+        opt.apply_gradients(variables).map(drop)
+    }
+}
+
+/// Makes one good step; then rank 2 of 4 is changed, and the next step must fail on all ranks without a trace. Returns
+/// what the ranks were told.
+fn refused(build: impl Fn(usize) -> Builder + Sync, change: impl Fn(&mut Model, &mut Opt) + Sync) -> Vec<Error> {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
+        let mut opt = build(mesh.rank()).distributed(reduced(mesh)).build().unwrap();
+        let mut model = Model::new();
+        model.step(&mut opt).unwrap();
+        if mesh.rank() == 2 {
+            change(&mut model, &mut opt);
+        }
+        let before = (model.values.clone(), opt.weights());
+        let error = model.step(&mut opt).unwrap_err();
+        assert_eq!((&model.values, opt.weights()), (&before.0, before.1), "rank {}", mesh.rank());
+        error
+    });
+    ends.unwrap()
+}
+
+/// As [`refused`], where all ranks have to be told the same.
+fn disagreement(build: impl Fn(usize) -> Builder + Sync, change: impl Fn(&mut Model, &mut Opt) + Sync) -> String {
+    let errors = refused(build, change);
+    assert!(matches!(errors[0], Error::Collective(CollectiveError::Disagreement { rank: 2, .. })), "{errors:?}");
+    assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+    errors[0].to_string()
+}
+
+#[test]
+fn different_variable_lists() {
+    let one_more = disagreement(
+        |_| plain(),
+        |model, _| {
+            model.names.push("extra".to_owned());
+            model.values.push(array![1.0].into_dyn());
+            model.gradients.push(None);
+        },
+    );
+    let want = "ranks disagree about the variables: rank 0 has nothing, rank 2 has \"extra\" [1] (replicated; mean over x) \
+                with no gradient";
+    assert_eq!(one_more, want);
+    let one_less = disagreement(
+        |_| plain(),
+        |model, _| {
+            model.names.pop();
+            model.values.pop();
+            model.gradients.pop();
+        },
+    );
+    assert!(one_less.contains("rank 0 has \"bias\" [5]") && one_less.ends_with("rank 2 has nothing"), "{one_less}");
+    let renamed = disagreement(|_| plain(), |model, _| model.names[1] = "biases".to_owned());
+    assert!(renamed.contains("\"bias\"") && renamed.contains("\"biases\""), "{renamed}");
+    let frozen = disagreement(|_| plain(), |model, _| model.gradients[0] = None);
+    assert!(frozen.contains("with a dense gradient") && frozen.contains("with no gradient"), "{frozen}");
+}
+
+/// New variables, whose shapes no record could refuse.
+#[test]
+fn different_shapes() {
+    let message = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| {
+        let mut opt = plain().distributed(reduced(mesh)).build().unwrap();
+        let len = if mesh.rank() == 1 { 4 } else { 3 };
+        let (mut w, g) = (Array1::<f64>::ones(len), Array1::ones(len));
+        let error = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap_err();
+        assert_eq!((w.sum(), opt.iterations(), opt.variables().count()), (len as f64, 0, 0));
+        error.to_string()
+    });
+    for message in message.unwrap() {
+        assert!(message.contains("rank 0 has \"w\" [3]") && message.contains("rank 1 has \"w\" [4]"), "{message}");
+    }
+}
+
+#[test]
+fn different_step_counts() {
+    let message = disagreement(
+        |_| plain(),
+        |_, opt| {
+            let mut weights: Vec<WeightValue<f64>> = opt.weights().into_iter().map(WeightValue::from).collect();
+            weights[0] = WeightValue::Iterations(7);
+            opt.set_weights(weights).unwrap();
+        },
+    );
+    assert_eq!(message, "ranks disagree about the step: rank 0 has iterations 1, rank 2 has iterations 7");
+}
+
+#[test]
+fn different_options_and_rates() {
+    let other = |rank: usize, builder: fn(Builder) -> Builder| if rank == 2 { builder(plain()) } else { plain() };
+    let options: [fn(Builder) -> Builder; 5] = [
+        |_| Optimizer::new(Sgd::new(0.1).momentum(0.8)).boxed(),
+        |builder| builder.global_clipnorm(1.0),
+        |builder| builder.weight_decay(0.1),
+        |builder| builder.ema(Ema::new(0.9)),
+        |builder| builder.non_finite(NonFinite::SkipStep),
+    ];
+    for option in options {
+        // Already the first step.
+        let errors = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
+            let mut opt = other(mesh.rank(), option).distributed(reduced(mesh)).build().unwrap();
+            let mut model = Model::new();
+            let error = model.step(&mut opt).unwrap_err();
+            assert_eq!((model.values, opt.iterations()), (Model::new().values, 0));
+            error.to_string()
+        });
+        for message in errors.unwrap() {
+            assert!(message.starts_with("ranks disagree about the configuration: rank 0 has {"), "{message}");
+        }
+    }
+    let rate = disagreement(|_| plain(), |_, opt| opt.set_learning_rate(0.2).unwrap());
+    assert!(rate.contains("the configuration"), "{rate}");
+}
+
+/// Code cannot be compared, what it says can.
+#[test]
+fn different_schedules_of_code() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
+        let base = if mesh.rank() == 3 { 0.5 } else { 0.1 };
+        let rule = Sgd::new(schedule_fn(move |step| if step == 0 { 0.1 } else { base }));
+        let mut opt = Optimizer::new(rule).boxed().distributed(reduced(mesh)).build().unwrap();
+        let mut model = Model::new();
+        model.step(&mut opt).unwrap();
+        model.step(&mut opt).unwrap_err().to_string()
+    });
+    let told = "ranks disagree about the learning rate: rank 0 has 1e-1, rank 3 has 5e-1";
+    assert_eq!(ends.unwrap(), [told; 4]);
+}
+
+#[test]
+fn different_shared_state() {
+    let message = disagreement(
+        |_| Optimizer::new(Nadam::new(0.1)).boxed(),
+        |_, opt| {
+            let weights = opt.weights().into_iter().map(|weight| match weight.value {
+                WeightValue::Scalar(_) => WeightValue::Scalar(0.5),
+                value => value,
+            });
+            opt.set_weights(weights.collect::<Vec<_>>()).unwrap();
+        },
+    );
+    assert!(message.starts_with("ranks disagree about the shared state"), "{message}");
+}
+
+#[test]
+fn different_element_types() {
+    fn end<T: optimizers::core::Scalar>(mesh: &Mesh) -> String {
+        let mut opt = Optimizer::new(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
+        let (mut w, g) = (whole::<T>(&[3], &[1]), whole(&[3], &[2]));
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap_err().to_string()
+    }
+    let ends =
+        Mesh::threads_within(
+            LIMIT,
+            &[("x", 2)],
+            |mesh| {
+                if mesh.rank() == 0 { end::<f32>(mesh) } else { end::<f64>(mesh) }
+            },
+        );
+    for message in ends.unwrap() {
+        assert!(message.contains(", F32,") && message.contains(", F64,"), "{message}");
+    }
+}
+
+/// The rank with the error gets its own, the others get its text.
+#[test]
+fn an_error_of_one_rank_is_an_error_of_all() {
+    let errors = refused(|_| plain(), |model, _| model.gradients[1] = Some(array![1.0].into_dyn()));
+    let own = "variable \"bias\": gradient has shape [1], variable has [5]";
+    for (rank, error) in errors.iter().enumerate() {
+        match error {
+            Error::GradientShape { .. } if rank == 2 => assert_eq!(error.to_string(), own),
+            Error::Collective(CollectiveError::Refused { rank: 2, reason }) if rank != 2 => assert_eq!(reason, own),
+            other => panic!("rank {rank}: {other:?}"),
+        }
+    }
+    let nothing = refused(|_| plain(), |model, _| model.gradients = vec![None, None]);
+    assert!(matches!(nothing[2], Error::NoGradients { variables: 2 }));
+}
+
+#[test]
+fn a_local_array_that_is_no_shard() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 2), ("y", 2)], |mesh| {
+        let layout = Layout::new([Some("y"), None]);
+        let distributed = Distributed::new(mesh).layout("w", &[5, 2], layout).build().unwrap();
+        let mut opt = plain().distributed(distributed).build().unwrap();
+        // Rows 0..3 and 3..5, but rank 3 has all of them.
+        let rows = [3, 2, 3, 5][mesh.rank()];
+        let (mut w, g) = (whole::<f64>(&[rows, 2], &[1]), whole(&[rows, 2], &[1]));
+        let error = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap_err();
+        assert_eq!((w, opt.iterations()), (g, 0));
+        error.to_string()
+    });
+    let own = "variable \"w\": rank 3 holds shape [5, 2], its shard has [2, 2]";
+    let told = format!("rank 3 refuses: {own}");
+    assert_eq!(ends.unwrap(), [told.as_str(), told.as_str(), told.as_str(), own]);
+}
+
+#[test]
+fn layouts_that_do_not_fit_the_mesh() {
+    let ends = Mesh::threads(&[("x", 2), ("y", 1)], |mesh| {
+        let build = |layout| Distributed::new(mesh).layout("w", &[4, 4], layout).build().unwrap_err().to_string();
+        let twice =
+            Distributed::new(mesh).layout("w", &[4], Layout::new([Some("x")])).layout("w", &[4], Layout::default());
+        let errors = [
+            build(Layout::new([Some("z"), None])),
+            build(Layout::new([Some("x"), Some("x")])),
+            build(Layout::new([Some("x")])),
+            twice.build().unwrap_err().to_string(),
+            Distributed::new(mesh).shard_state_over("w").build().unwrap_err().to_string(),
+            Distributed::new(mesh).sum_gradients_over(["x", "x"]).build().unwrap_err().to_string(),
+        ];
+        // One rank alone is enough.
+        let one = if mesh.rank() == 1 { Layout::new([Some("z"), None]) } else { Layout::replicated() };
+        (errors, build(one))
+    });
+    let ends = ends.unwrap();
+    let unknown = "the mesh has no dimension \"z\", there are [\"x\", \"y\"]";
+    for (errors, _) in &ends {
+        let want = [
+            unknown,
+            "mesh dimension \"x\" is used twice",
+            "a layout of 1 axes for an array of shape [4, 4]",
+            "variable \"w\" has two layouts",
+            "the mesh has no dimension \"w\", there are [\"x\", \"y\"]",
+            "mesh dimension \"x\" is used twice",
+        ];
+        assert_eq!(*errors, want);
+    }
+    assert_eq!(ends[1].1, unknown);
+    assert!(ends[0].1.starts_with("ranks disagree about the distribution") && ends[0].1.ends_with(unknown), "{ends:?}");
+}
+
+#[test]
+fn meshes_that_do_not_fit_their_ranks() {
+    let sizes = |dimensions: &[(&str, usize)]| Mesh::threads(dimensions, |_| ()).unwrap_err();
+    assert_eq!(sizes(&[("x", 2), ("y", 0)]).to_string(), "a mesh of [2, 0] does not cover 0 ranks");
+    assert_eq!(sizes(&[("x", 2), ("x", 2)]), MeshError::DuplicateDimension { dimension: "x".to_owned() });
+}
+
+#[test]
+fn a_rank_that_panics_in_the_middle() {
+    for at in 0..4 {
+        let survivors = Mutex::new(Vec::new());
+        let error = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| {
+            let mut opt = plain().global_clipnorm(1.0).distributed(reduced(mesh)).build().unwrap();
+            let mut model = Model::new();
+            for step in 0..4 {
+                assert!(step != at || mesh.rank() != 1, "out of luck in step {step}");
+                let before = (model.values.clone(), opt.weights());
+                match model.step(&mut opt) {
+                    Ok(()) => assert!(step < at),
+                    Err(error) => {
+                        assert_eq!(((model.values.clone(), opt.weights()), step), (before, at));
+                        survivors.lock().unwrap().push((mesh.rank(), error.to_string()));
+                        return;
+                    }
+                }
+            }
+        });
+        let message = format!("out of luck in step {at}");
+        assert_eq!(error, Err(MeshError::RankPanicked { rank: 1, message: message.clone() }));
+        let mut survivors = survivors.into_inner().unwrap();
+        survivors.sort();
+        let told = format!("rank 1 is lost: panicked: {message}");
+        assert_eq!(survivors, [(0, told.clone()), (2, told)]);
+    }
+}
+
+#[test]
+fn a_rank_that_ends_early() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| {
+        let mut opt = plain().distributed(reduced(mesh)).build().unwrap();
+        let mut model = Model::new();
+        model.step(&mut opt).unwrap();
+        if mesh.rank() == 0 { None } else { Some(model.step(&mut opt).unwrap_err().to_string()) }
+    });
+    let told = Some("rank 0 is lost: has ended".to_owned());
+    assert_eq!(ends.unwrap(), [None, told.clone(), told]);
+}
+
+/// A rank that is late is an error, for itself too; the next step is a new chance.
+#[test]
+fn a_rank_that_is_late() {
+    let limit = Duration::from_secs(1);
+    let barrier = Barrier::new(3);
+    let ends = Mesh::threads_within(limit, &[("x", 3)], |mesh| {
+        let mut opt = plain().distributed(reduced(mesh)).build().unwrap();
+        let mut model = Model::new();
+        if mesh.rank() == 2 {
+            // The others have given up by then.
+            barrier.wait();
+        }
+        let error = model.step(&mut opt).unwrap_err();
+        assert_eq!((&model.values, opt.iterations()), (&Model::new().values, 0));
+        if mesh.rank() != 2 {
+            barrier.wait();
+        }
+        barrier.wait();
+        model.step(&mut opt).unwrap();
+        (error, model.values)
+    });
+    let ends = ends.unwrap();
+    let late = CollectiveError::Timeout { call: "gather", missing: vec![2], limit };
+    assert!(ends.iter().all(|(error, values)| *error == late.clone().into() && *values == ends[0].1), "{ends:?}");
+}
+
+/// Ranks that make different calls are told so.
+#[test]
+fn ranks_that_make_different_calls() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| match mesh.rank() {
+        0 => mesh.world().gather(vec![1]).map(drop),
+        1 => mesh.world().sum(Numbers::F32(vec![1.0, 2.0])).map(drop),
+        _ => mesh.world().broadcast(7, vec![]).map(drop),
+    });
+    for end in ends.unwrap() {
+        let told = "ranks disagree about the call: rank 0 has a gather, rank 1 has the sum of 2 numbers of 32 bits";
+        assert_eq!(end.unwrap_err().to_string(), told);
+    }
+    let root = Mesh::threads_within(LIMIT, &[("x", 2)], |mesh| mesh.world().broadcast(7, vec![]).unwrap_err());
+    assert_eq!(root.unwrap(), vec![CollectiveError::NoRank { rank: 7, ranks: 2 }; 2]);
+}
+
+/// The same decision on all ranks, and the place in the whole variable.
+#[test]
+fn gradients_that_are_not_finite_on_one_rank() {
+    for policy in [NonFinite::SkipStep, NonFinite::Error] {
+        let ends = Mesh::threads_within(LIMIT, &[("x", 2), ("y", 2)], |mesh| {
+            let layout = Layout::new([Some("x"), Some("y")]);
+            let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).build().unwrap();
+            let mut opt = plain().non_finite(policy).distributed(distributed).build().unwrap();
+            let (mut w, mut g) = (whole::<f64>(&[2, 3], &[1]), whole::<f64>(&[2, 3], &[2]));
+            if mesh.rank() == 2 {
+                g[IxDyn(&[1, 2])] = f64::NEG_INFINITY;
+            }
+            let result = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]);
+            assert_eq!((w, opt.iterations()), (whole(&[2, 3], &[1]), 0));
+            result
+        });
+        for end in ends.unwrap() {
+            let (variable, index, value) = match (policy, end) {
+                (NonFinite::Error, Err(Error::NonFiniteGradient { variable, index, value })) => {
+                    (variable, index, value)
+                }
+                (_, Ok(report)) => {
+                    assert!(!report.is_applied());
+                    let found = report.non_finite.unwrap();
+                    (found.variable, found.index, found.value)
+                }
+                (_, Err(error)) => panic!("{error}"),
+            };
+            assert_eq!((variable.as_str(), index, value), ("w", vec![3, 2], f64::NEG_INFINITY));
+        }
+    }
+}
+
+/// Norms whose squares are too large for 64 bits, over shards.
+#[test]
+fn huge_norms_over_shards() {
+    let ends = Mesh::threads(&[("x", 2)], |mesh| {
+        let distributed = Distributed::new(mesh).layout("w", &[2], Layout::new([Some("x")])).build().unwrap();
+        let mut opt = plain().global_clipnorm(1.0).distributed(distributed).build().unwrap();
+        let (mut w, g) = (array![0.0], array![[3e200, 4e200][mesh.rank()]]);
+        let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap();
+        (report.global_norm.unwrap(), w[0])
+    });
+    for (rank, (norm, w)) in ends.unwrap().into_iter().enumerate() {
+        assert!((norm / 5e200 - 1.0).abs() < 1e-15 && (w + [0.06, 0.08][rank]).abs() < 1e-15, "{norm} {w}");
+    }
+}
+
+/// A distribution whose n-th call between ranks fails, on all of them.
+#[derive(Debug)]
+struct Failing {
+    inner: Arc<Distributed>,
+    world: FailingGroup,
+}
+
+#[derive(Debug, Clone)]
+struct FailingGroup {
+    /// `None` is the world.
+    group: Option<Arc<dyn Collective>>,
+    all: Arc<Distributed>,
+    left: Arc<AtomicUsize>,
+}
+
+const FAILURE: CollectiveError = CollectiveError::RankLost { rank: 9, reason: String::new() };
+
+impl FailingGroup {
+    fn group(&self) -> &dyn Collective {
+        self.group.as_deref().unwrap_or_else(|| self.all.world())
+    }
+
+    fn check(&self) -> Result<(), CollectiveError> {
+        let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| FAILURE)
+    }
+}
+
+struct FailingSum<'g>(Box<dyn Pending + 'g>, Result<(), CollectiveError>);
+
+impl Pending for FailingSum<'_> {
+    fn wait(self: Box<Self>) -> Result<Numbers, CollectiveError> {
+        let sum = self.0.wait();
+        self.1.and(sum)
+    }
+}
+
+impl Collective for FailingGroup {
+    fn ranks(&self) -> usize {
+        self.group().ranks()
+    }
+    fn rank(&self) -> usize {
+        self.group().rank()
+    }
+    fn start_sum(&self, numbers: Numbers) -> Result<Box<dyn Pending + '_>, CollectiveError> {
+        Ok(Box::new(FailingSum(self.group().start_sum(numbers)?, self.check())))
+    }
+    fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError> {
+        self.check()?;
+        self.group().gather(bytes)
+    }
+    fn broadcast(&self, root: usize, bytes: Vec<u8>) -> Result<Vec<u8>, CollectiveError> {
+        self.check()?;
+        self.group().broadcast(root, bytes)
+    }
+}
+
+impl Distribution for Failing {
+    fn world(&self) -> &dyn Collective {
+        &self.world
+    }
+    fn placement(&self, variable: &str, shape: &[usize]) -> Result<Arc<Placement>, CollectiveError> {
+        let mut placement = (*self.inner.placement(variable, shape)?).clone();
+        let failing =
+            |group| -> Arc<dyn Collective> { Arc::new(FailingGroup { group: Some(group), ..self.world.clone() }) };
+        placement.replicas = placement.replicas.map(|Replicas { group, reduction }| {
+            // One group for all variables, or each would be a bucket of its own.
+            Replicas { group: if self.inner.overlaps() { failing(group) } else { group }, reduction }
+        });
+        placement.part = placement.part.map(|part| Part { group: failing(part.group), ..part });
+        Ok(Arc::new(placement))
+    }
+    fn shards_state(&self) -> bool {
+        self.inner.shards_state()
+    }
+    fn bucket_bytes(&self) -> usize {
+        1
+    }
+    fn overlaps(&self) -> bool {
+        self.inner.overlaps()
+    }
+}
+
+/// Fails the n-th call of a step for each n. Returns for each of them whether the step was left half applied.
+fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Vec<bool> {
+    let mut poisoned = Vec::new();
+    for calls in 0.. {
+        let ends = Mesh::threads_within(LIMIT, &[("x", 2)], |mesh| {
+            let inner = Arc::new(distributed(mesh));
+            let left = Arc::new(AtomicUsize::new(usize::MAX));
+            let world = FailingGroup { group: None, all: Arc::clone(&inner), left: Arc::clone(&left) };
+            let builder = if clip { plain().global_clipnorm(0.1) } else { plain() };
+            let mut opt = builder.distributed(Failing { inner, world }).build().unwrap();
+            let mut model = Model::new();
+            model.step(&mut opt).unwrap();
+            let before = (model.values.clone(), opt.weights());
+            left.store(calls, Ordering::Relaxed);
+            let result = model.step(&mut opt);
+            left.store(usize::MAX, Ordering::Relaxed);
+            if result.is_ok() {
+                return None;
+            }
+            assert_eq!(result, Err(FAILURE.into()), "call {calls}");
+            match model.step(&mut opt) {
+                // Nothing had happened: the step can be made again.
+                Ok(()) => {
+                    let mut again = Model { values: before.0, ..Model::new() };
+                    opt.set_weights(before.1).unwrap();
+                    again.step(&mut opt).unwrap();
+                    assert_eq!(again.values, model.values, "call {calls}");
+                    Some(false)
+                }
+                Err(Error::Poisoned) => {
+                    // Restored, it goes on.
+                    let mut again = Model { values: before.0, ..Model::new() };
+                    opt.set_weights(before.1).unwrap();
+                    again.step(&mut opt).unwrap();
+                    Some(true)
+                }
+                Err(error) => panic!("call {calls}: {error}"),
+            }
+        })
+        .unwrap();
+        assert_eq!(ends[0], ends[1], "call {calls}");
+        match ends[0] {
+            Some(half) => poisoned.push(half),
+            None => return poisoned,
+        }
+    }
+    poisoned
+}
+
+/// Up to the update, whatever fails leaves no trace; what fails after it, is said.
+#[test]
+fn a_call_that_fails_in_a_step() {
+    let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
+    assert_eq!(failures(plain, false), [false], "the agreement");
+    assert_eq!(failures(plain, true), [false, false], "the agreement, the norms");
+    let sharded = |mesh: &Mesh| Distributed::new(mesh).shard_state_over("x").build().unwrap();
+    assert_eq!(failures(sharded, true), [false, false, true, true], "the agreement, the norms, the parts");
+    let overlapping = |mesh: &Mesh| Distributed::new(mesh).sum_gradients_over(["x"]).overlap(true).build().unwrap();
+    assert_eq!(failures(overlapping, false), [false, false, true], "the agreement, two buckets");
+}
+
+#[test]
+fn a_learning_rate_that_one_rank_cannot_use() {
+    let errors = refused(
+        |_| plain(),
+        |_, opt| {
+            let schedule = schedule_fn(|_| f64::NAN);
+            opt.set_learning_rate(schedule).unwrap();
+        },
+    );
+    assert!(matches!(&errors[2], Error::Hyperparameter(error) if error.name == "learning_rate"), "{errors:?}");
+    assert!(matches!(errors[0], Error::Collective(CollectiveError::Refused { rank: 2, .. })), "{errors:?}");
+}

@@ -1,0 +1,198 @@
+//! The same run on one process and on a mesh, and what may differ.
+
+use ndarray::ArrayD;
+use optimizers::core::{Scalar, Slot};
+use optimizers::mesh::{Distributed, Mesh};
+use optimizers::{Error, Optimizer, UpdateRule, Variable};
+
+use crate::problem::{Given, Problem, optimizer, whole};
+
+type Opt<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
+
+/// Everything that came out of a run, as whole arrays.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Outcome<T> {
+    pub(crate) variables: Vec<ArrayD<T>>,
+    /// Names, and array slots; left out where slots are in parts.
+    pub(crate) slots: Vec<(String, ArrayD<T>)>,
+    pub(crate) scalars: Vec<(String, f64)>,
+    /// The averages in the place of the variables, if there are any.
+    pub(crate) averages: Vec<ArrayD<T>>,
+    pub(crate) global_norms: Vec<f64>,
+    pub(crate) iterations: u64,
+}
+
+fn step<T: Scalar>(
+    opt: &mut Opt<T>,
+    problem: &Problem,
+    values: &mut [ArrayD<T>],
+    gradients: &[Given<T>],
+) -> Result<Option<f64>, Error> {
+    let variables = problem.variables.iter().zip(values).zip(gradients).map(|((spec, value), gradient)| {
+        let variable = Variable::new(spec.name.as_str(), value);
+        match gradient {
+            Given::Dense(gradient) => variable.gradient(gradient),
+            Given::Sparse(rows, values) => variable.sparse_gradient(rows, values),
+        }
+    });
+    Ok(opt.apply_gradients(variables)?.global_norm)
+}
+
+/// How many replicas of a variable reduce their gradients.
+fn replicas(problem: &Problem, variable: usize) -> usize {
+    let Some((over, _)) = &problem.reduction else { return 1 };
+    let layout = &problem.variables[variable].layout;
+    let reduces = |name: &&str| over.contains(name) && !layout.dimensions().any(|dimension| dimension == *name);
+    problem.mesh.iter().filter(|(name, _)| reduces(name)).map(|(_, size)| size).product()
+}
+
+/// Which of them a rank is.
+fn replica(problem: &Problem, variable: usize, mesh: &Mesh) -> usize {
+    let Some((over, _)) = &problem.reduction else { return 0 };
+    let layout = &problem.variables[variable].layout;
+    let places = problem.mesh.iter().zip(mesh.coordinates());
+    places.fold(0, |replica, ((name, size), coordinate)| {
+        let reduces = over.contains(name) && !layout.dimensions().any(|dimension| dimension == *name);
+        if reduces { replica * size + coordinate } else { replica }
+    })
+}
+
+/// The run on one process, with gradients that are reduced by hand.
+pub(crate) fn alone<T: Scalar>(problem: &Problem) -> Outcome<T> {
+    let mut opt = optimizer::<T>(problem).build().unwrap();
+    let mut values: Vec<ArrayD<T>> = (0..).zip(&problem.variables).map(|(i, spec)| whole(&spec.shape, &[i])).collect();
+    let mut global_norms = Vec::new();
+    for number in 0..problem.steps {
+        let gradients = problem.variables.iter().enumerate().map(|(i, spec)| match &problem.reduction {
+            None => spec.gradient(i, number, 0),
+            Some((_, reduction)) => {
+                let all = (0..replicas(problem, i)).map(|replica| spec.gradient(i, number, replica)).collect();
+                Given::reduced(all, *reduction)
+            }
+        });
+        let gradients: Vec<Given<T>> = gradients.collect();
+        global_norms.extend(step(&mut opt, problem, &mut values, &gradients).unwrap());
+    }
+    outcome(&mut opt, problem, values, global_norms, |_, array| array)
+}
+
+/// The run of one rank.
+pub(crate) fn on<T: Scalar>(mesh: &Mesh, problem: &Problem) -> Outcome<T> {
+    let mut opt = optimizer::<T>(problem).distributed(distributed(mesh, problem)).build().unwrap();
+    let spec_values = problem.variables.iter().enumerate();
+    let mut values: Vec<ArrayD<T>> = spec_values
+        .map(|(i, spec)| mesh.scatter(&spec.layout, &whole(&spec.shape, &[i as u64]).view()).unwrap())
+        .collect();
+    let mut global_norms = Vec::new();
+    for number in 0..problem.steps {
+        let gradients = problem.variables.iter().enumerate().map(|(i, spec)| {
+            let shard = mesh.shard(&spec.layout, &spec.shape).unwrap();
+            spec.gradient(i, number, replica(problem, i, mesh)).of_shard(&shard)
+        });
+        let gradients: Vec<Given<T>> = gradients.collect();
+        global_norms.extend(step(&mut opt, problem, &mut values, &gradients).unwrap());
+    }
+    outcome(&mut opt, problem, values, global_norms, |variable, array| {
+        let spec = &problem.variables[variable];
+        mesh.gather(&spec.layout, &spec.shape, &array.view()).unwrap()
+    })
+}
+
+pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
+    let mut builder = Distributed::new(mesh).bucket_bytes(problem.bucket_bytes).overlap(problem.overlap);
+    for spec in &problem.variables {
+        builder = builder.layout(&spec.name, &spec.shape, spec.layout.clone());
+    }
+    match &problem.reduction {
+        None => {}
+        Some((over, optimizers::core::Reduction::Sum)) => builder = builder.sum_gradients_over(over.iter().copied()),
+        Some((over, _)) => builder = builder.mean_gradients_over(over.iter().copied()),
+    }
+    if let Some(dimension) = problem.state_over {
+        builder = builder.shard_state_over(dimension);
+    }
+    builder.build().unwrap()
+}
+
+fn outcome<T: Scalar>(
+    opt: &mut Opt<T>,
+    problem: &Problem,
+    values: Vec<ArrayD<T>>,
+    global_norms: Vec<f64>,
+    gather: impl Fn(usize, ArrayD<T>) -> ArrayD<T>,
+) -> Outcome<T> {
+    let (mut slots, mut scalars) = (Vec::new(), Vec::new());
+    for (i, spec) in problem.variables.iter().enumerate() {
+        for slot in opt.slot_names() {
+            let name = format!("{}/{slot}", spec.name);
+            match opt.slot(&spec.name, slot).unwrap() {
+                Slot::Scalar(number) => scalars.push((name, number)),
+                Slot::Bf16(_) => panic!("{name} is stored in full"),
+                Slot::Array(_) if problem.state_over.is_some() => {}
+                Slot::Array(array) => slots.push((name, gather(i, array.to_owned()))),
+            }
+        }
+    }
+    let mut averages = values.clone();
+    let variables = problem.variables.iter().zip(&mut averages);
+    match opt.finalize_variable_values(variables.map(|(spec, value)| Variable::new(spec.name.as_str(), value))) {
+        Ok(()) => {}
+        Err(Error::NoAverages) => averages.clear(),
+        Err(error) => panic!("{error}"),
+    }
+    let gathered = |arrays: Vec<ArrayD<T>>| arrays.into_iter().enumerate().map(|(i, array)| gather(i, array)).collect();
+    Outcome {
+        variables: gathered(values),
+        slots,
+        scalars,
+        averages: gathered(averages),
+        global_norms,
+        iterations: opt.iterations(),
+    }
+}
+
+/// Every rank has what one process has: to the bit if no sum over ranks is involved, else up to the rounding of sums
+/// in another order.
+pub(crate) fn same<T: Scalar>(problem: &Problem) {
+    let want = alone::<T>(problem);
+    let outcomes = Mesh::threads(&problem.mesh, |mesh| on::<T>(mesh, problem)).unwrap();
+    for (rank, got) in outcomes.iter().enumerate() {
+        let context = format!("rank {rank} of {problem:?}");
+        assert_eq!(got, &outcomes[0], "{context}");
+        assert_eq!(got.iterations, want.iterations, "{context}");
+        assert_eq!(got.scalars.len(), want.scalars.len(), "{context}");
+        assert_eq!(got.averages.len(), want.averages.len(), "{context}");
+        let arrays = |outcome: &Outcome<T>| [outcome.variables.clone(), outcome.averages.clone()].concat();
+        let (mut got_arrays, mut want_arrays) = (arrays(got), arrays(&want));
+        if problem.state_over.is_none() {
+            assert_eq!(got.slots.len(), want.slots.len(), "{context}");
+            got_arrays.extend(got.slots.iter().map(|(_, slot)| slot.clone()));
+            want_arrays.extend(want.slots.iter().map(|(_, slot)| slot.clone()));
+        }
+        for (got, want) in got_arrays.iter().zip(&want_arrays) {
+            close(got, want, problem.has_norms(), &context);
+        }
+        for ((name, got), (_, want)) in got.scalars.iter().zip(&want.scalars) {
+            assert!(within_ulps(*got, *want, 4 * problem.steps), "{name}: {got:?}, {want:?}: {context}");
+        }
+        for (got, want) in got.global_norms.iter().zip(&want.global_norms) {
+            assert!(within_ulps(*got, *want, 4), "{got:?}, {want:?}: {context}");
+        }
+    }
+}
+
+pub(crate) fn within_ulps(a: f64, b: f64, ulps: u64) -> bool {
+    a == b || a.to_bits().abs_diff(b.to_bits()) <= ulps
+}
+
+/// A norm that is 4 ulp off changes a step by as much, relatively; some of it comes out again in each of the few
+/// steps.
+fn close<T: Scalar>(got: &ArrayD<T>, want: &ArrayD<T>, norms: bool, context: &str) {
+    assert_eq!(got.shape(), want.shape(), "{context}");
+    for (got, want) in got.iter().zip(want) {
+        let (got, want): (f64, f64) = (got.as_(), want.as_());
+        let tolerance = if norms { 64.0 * f64::EPSILON * want.abs().max(1.0) } else { 0.0 };
+        let close = (got - want).abs() <= tolerance;
+        assert!(close, "{got:?} instead of {want:?}: {context}");
+    }
+}
