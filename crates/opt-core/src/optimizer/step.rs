@@ -19,8 +19,8 @@ use crate::variable::Variable;
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
 /// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
-/// cache need not be read again.
-const MEASURED_LATE: usize = 2 * CHUNK;
+/// cache need not be read again. Variables of this size are never cut, see `Threads::share`.
+const MEASURED_LATE: usize = CHUNK;
 
 /// A step that has been checked, as far as its variables do not matter.
 #[derive(Debug, Clone)]
@@ -108,8 +108,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if inputs.is_empty() {
             return Ok(report);
         }
-        let share = self.share(&inputs);
-        let measured = self.measure(&inputs, share)?;
+        let measured = self.measure(&inputs)?;
         (report.global_norm, report.clip_factor) = (measured.global_norm, measured.factor);
         if self.options.non_finite != NonFinite::Propagate {
             let finite = measured.norms.iter().all(|norm| norm.finite);
@@ -124,15 +123,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         // Nothing can fail any more: from here on state changes.
         self.admit(&mut inputs);
         self.poisoned = true;
-        self.update(inputs, &unique, &measured, share, learning_rate, decay);
+        self.update(inputs, &unique, &measured, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
-    }
-
-    /// How many elements a thread takes at a time.
-    pub(super) fn share(&self, inputs: &[Input<'_, T>]) -> usize {
-        self.options.threads.share(inputs.iter().map(|input| input.value.len()).sum())
     }
 
     /// Weight decay times learning rate.
@@ -160,10 +154,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
     /// pieces for several threads.
-    fn measure(&self, inputs: &[Input<'_, T>], share: usize) -> Result<Measured, Error> {
+    fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
         let (clip, question) = (&self.options.clip, self.question());
         let all = clip.global_norm.is_some() || question.check_finite || self.options.ranks.is_some();
-        let late = if all { 0 } else { MEASURED_LATE.min(share) };
+        let late = if all { 0 } else { MEASURED_LATE };
         let wanted = |input: &Input<'_, T>| match &input.gradient {
             Some(InputGradient::Dense(values)) => values.len() > late,
             // They are clipped before they are summed.
@@ -249,7 +243,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         mut inputs: Vec<Input<'_, T>>,
         unique: &[(usize, UniqueRows<T>)],
         measured: &Measured,
-        share: usize,
         learning_rate: f64,
         decay: Option<f64>,
     ) {
@@ -270,6 +263,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             iteration: self.iterations,
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
+
+        let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
+        let mut left = inputs.iter().map(given).sum();
         let mut pieces = Vec::with_capacity(inputs.len());
         let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
         for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
@@ -284,7 +280,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 // Other ranks may have elements, and all of them have the variable's scalar slots.
                 pass.settle(record, unique, measured.norm(i));
             } else if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
-                piece.cut(share, &pass, &mut pieces);
+                piece.cut(&mut left, |left| threads.share(left), &pass, &mut pieces);
             }
         }
         threads.run(&mut pieces, Piece::len, |pieces| {

@@ -28,7 +28,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         start: Start,
     ) -> Result<StepReport, Error> {
         let Start { learning_rate, decay, report } = start;
-        let (measured, share) = (Measured::default(), self.share(&inputs));
+        let measured = Measured::default();
         // Each bucket is a list of its own to the rule, which is to see the shared slots as before the step.
         let shared = self.shared.clone();
         let groups: Vec<_> = (0..reducing.buckets()).map(|bucket| reducing.group(bucket)).collect();
@@ -46,7 +46,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             self.shared.clone_from(&shared);
             let ready = ready(&mut inputs, &reducing, bucket, &gradients);
-            self.update(ready, &[], &measured, share, learning_rate, decay);
+            self.update(ready, &[], &measured, learning_rate, decay);
             memory.push(gradients);
         }
         self.poisoned = false;
