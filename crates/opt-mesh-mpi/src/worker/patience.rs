@@ -30,8 +30,10 @@ impl<R> Answer<R> {
     }
 }
 
-/// Whoever waits longer than this lets others compute.
-const SOON: Duration = Duration::from_millis(2);
+/// MPI moves long messages only while it is asked: a wait up to this long is a message, a longer one is for a rank.
+const SOON: Duration = Duration::from_millis(50);
+/// How often a rank that waits for another one asks.
+const PAUSE: Duration = Duration::from_micros(100);
 
 impl Worker {
     /// Waits for a request. If it takes too long, the caller gets its error at once; but the request and its buffers
@@ -55,7 +57,7 @@ impl Worker {
                 answer.give(Err(late));
             }
             self.listen();
-            if waited < SOON { thread::yield_now() } else { thread::sleep(SOON / 20) }
+            if waited < SOON { thread::yield_now() } else { thread::sleep(PAUSE) }
         }
     }
 
