@@ -4,7 +4,8 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    Ema, Error, Exclude, Hyper, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
+    Sgd, UpdateRule,
 };
 
 /// An optimizer of any rule, for `f32` variables.
@@ -40,10 +41,13 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-exponential", |n| of(sgd(ExponentialDecay::new(0.2, n, 0.05)))),
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
         contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
+        contestant("sgd-bf16", |_| of(momentum()).moments(in_16_bits())),
         contestant("nadam-legacy", |_| of(Nadam::new(0.003))),
         contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
         contestant("nadam-clip", |_| of(Nadam::keras(0.003)).global_clipnorm(1.0)),
+        contestant("nadam-bf16", |_| of(Nadam::keras(0.003)).moments(in_16_bits())),
         contestant("radam", |_| of(RectifiedAdam::new(0.005))),
+        contestant("radam-bf16", |_| of(RectifiedAdam::new(0.005)).moments(in_16_bits())),
         contestant("radam-warmup", |n| of(RectifiedAdam::new(0.01).total_steps(n).min_lr(1e-5))),
         contestant("novograd-plain", |_| of(NovoGrad::new(0.02))),
         contestant("novograd-averaging", |_| of(NovoGrad::new(0.1).grad_averaging(true).weight_decay(1e-3))),
@@ -64,6 +68,11 @@ fn sgd(learning_rate: impl Into<Hyper>) -> Sgd {
 
 fn momentum() -> Sgd {
     sgd(0.1)
+}
+
+/// Each beside the contestant of the same name in full.
+fn in_16_bits() -> MomentStorage {
+    MomentStorage::Bf16 { seed: 1 }
 }
 
 fn biases() -> Exclude {

@@ -33,11 +33,11 @@ fn words(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// A number or a text as it is, an object by its class name, anything else not at all.
+/// A number or a text as it is, an object by its class name or element type, anything else not at all.
 fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(object) => object.get("class_name").map_or_else(String::new, word),
+        Value::Object(object) => object.get("class_name").or(object.get("dtype")).map_or_else(String::new, word),
         Value::Array(_) | Value::Null => String::new(),
         number_or_bool => number_or_bool.to_string(),
     }
@@ -46,7 +46,7 @@ fn word(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use optimizers::schedules::CosineDecay;
-    use optimizers::{Ema, Exclude, Optimizer, Sgd, UpdateRule};
+    use optimizers::{Ema, Exclude, MomentStorage, Optimizer, Sgd, UpdateRule};
 
     use super::*;
 
@@ -60,6 +60,8 @@ mod tests {
         assert_eq!(in_short(&plain), "learning_rate 0.5");
         let legacy = Optimizer::new(boxed(Sgd::new(0.5).legacy().decay(0.25))).build().unwrap();
         assert_eq!(in_short(&legacy), "learning_rate 0.5, decay 0.25");
+        let narrow = Optimizer::new(boxed(Sgd::new(0.5))).moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
+        assert_eq!(in_short(&narrow), "learning_rate 0.5, moments bfloat16");
     }
 
     #[test]
