@@ -23,6 +23,9 @@ const PIECE: (usize, usize) = (4, 1024);
 type Rule = Box<dyn UpdateRule<f32>>;
 type Options = fn(OptimizerBuilder<Rule, f32>) -> OptimizerBuilder<Rule, f32>;
 
+/// A name, a rule, and what the engine does around it.
+type Setting = (&'static str, fn() -> Rule, Options);
+
 /// What two steps allocate after four others; in the second one, Lookahead syncs.
 fn allocated(builder: OptimizerBuilder<Rule, f32>, threads: usize, size: usize) -> [Stats; 2] {
     let mut opt = builder.threads(threads).build().unwrap();
@@ -56,7 +59,7 @@ fn steps_allocate_the_same_for_any_size() {
     let momentum: fn() -> Rule = || Box::new(Sgd::new(0.1).momentum(0.5));
     let novograd: fn() -> Rule = || Box::new(NovoGrad::new(0.1));
     let lookahead: fn() -> Rule = || Box::new(Lookahead::new(Sgd::new(0.1).momentum(0.5)).sync_period(2));
-    let settings: [(&str, fn() -> Rule, Options); 8] = [
+    let settings: [Setting; 8] = [
         ("momentum", momentum, |builder| builder),
         ("global clip", momentum, |builder| builder.global_clipnorm(0.5)),
         ("clipnorm", momentum, |builder| builder.clipnorm(0.5)),
