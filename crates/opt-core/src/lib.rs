@@ -42,7 +42,9 @@ pub use ema::Ema;
 pub use error::{Error, HyperparameterError, require};
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
-pub use optimizer::{Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, Weight, WeightValue};
+pub use optimizer::{
+    Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateValue, Weight, WeightValue,
+};
 pub use parameters::{Gradients, Parameters, Path};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use ndarray::{ArrayViewD, ArrayViewMutD};
+
+use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::view::{View, ViewMut};
+use crate::view::{ShapeMismatch, View, ViewMut};
 
 /// A variable as a step sees it: a name, the numbers to update, and a gradient if there is one.
 ///
@@ -71,4 +74,32 @@ impl<'a, T> Variable<'a, T> {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The numbers, to read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VariableData`] when they do not fill the shape that they were given with.
+    pub fn view(&self) -> Result<ArrayViewD<'_, T>, Error> {
+        self.value.0.as_ref().map(|view| view.view()).map_err(|mismatch| data(&self.name, mismatch))
+    }
+
+    /// The numbers, to change.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VariableData`] when they do not fill the shape that they were given with.
+    pub fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, Error> {
+        self.value.0.as_mut().map(|view| view.view_mut()).map_err(|mismatch| data(&self.name, mismatch))
+    }
+
+    /// The same variable without its gradient, for a shorter time.
+    pub fn reborrow(&mut self) -> Variable<'_, T> {
+        let value = self.value.0.as_mut().map(|view| view.view_mut()).map_err(|mismatch| mismatch.clone());
+        Variable { name: Cow::Borrowed(&self.name), value: ViewMut(value), gradient: None }
+    }
+}
+
+fn data(name: &str, ShapeMismatch { elements, shape }: &ShapeMismatch) -> Error {
+    Error::VariableData { variable: name.to_owned(), elements: *elements, shape: shape.clone() }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
 use super::resolve::Input;
 use super::{Slot, SlotPlace};
@@ -89,9 +89,17 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// Numbers with the axes in the variable's order, as an array slot stores them.
-    pub(crate) fn stored(&self, values: ArrayViewD<'_, T>) -> Vec<T> {
-        in_order(values, self.axes.as_deref()).iter().copied().collect()
+    /// Numbers with the axes in the variable's order, as an array slot stores them. What is in that order already is
+    /// not copied.
+    pub(crate) fn to_stored(&self, values: ArrayD<T>) -> Vec<T> {
+        if self.axes.is_some() || !values.is_standard_layout() {
+            return in_order(values.view(), self.axes.as_deref()).iter().copied().collect();
+        }
+        let count = values.len();
+        let (mut numbers, offset) = values.into_raw_vec_and_offset();
+        numbers.drain(..offset.unwrap_or(0));
+        numbers.truncate(count);
+        numbers
     }
 
     /// Stores the slots row by row from now on.

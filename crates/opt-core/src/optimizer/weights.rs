@@ -2,6 +2,7 @@
 
 use ndarray::ArrayD;
 
+use super::state::StateValue;
 use super::{Optimizer, Slot, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
@@ -35,26 +36,18 @@ impl<T> From<Weight<T>> for WeightValue<T> {
 }
 
 impl<T: Scalar> WeightValue<T> {
-    fn kind(&self) -> String {
+    fn as_state(&self) -> StateValue<'_, T> {
         match self {
-            Self::Iterations(_) => "a step counter".to_owned(),
-            Self::Scalar(_) => "one number".to_owned(),
-            Self::Array(array) => format!("an array of shape {:?}", array.shape()),
-        }
-    }
-
-    fn fits(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Iterations(_), Self::Iterations(_)) | (Self::Scalar(_), Self::Scalar(_)) => true,
-            (Self::Array(a), Self::Array(b)) => a.shape() == b.shape(),
-            _ => false,
+            Self::Iterations(count) => StateValue::Iterations(*count),
+            Self::Scalar(number) => StateValue::Scalar(*number),
+            Self::Array(array) => StateValue::Array(array.view()),
         }
     }
 }
 
 /// Where the state keeps an entry.
 #[derive(Debug, Clone, Copy)]
-enum Entry {
+pub(super) enum Entry {
     Iterations,
     /// A shared slot.
     Shared(usize),
@@ -70,7 +63,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Together with the configuration and the variables this is everything that a run depends on.
     #[must_use]
     pub fn weights(&self) -> Vec<Weight<T>> {
-        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.read(entry) }).collect()
+        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.peek(entry).to_weight() }).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -90,10 +83,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
         for (index, (given, (name, entry))) in given.iter().zip(&entries).enumerate() {
-            let current = self.read(*entry);
-            if !given.fits(&current) {
-                let (name, expected, found) = (name.clone(), current.kind(), given.kind());
-                return Err(Error::WeightMismatch { index, name, expected, found });
+            let (expected, found) = (self.peek(*entry).kind(), given.as_state().kind());
+            if found != expected {
+                let (expected, found) = (expected.to_string(), found.to_string());
+                return Err(Error::WeightMismatch { index, name: name.clone(), expected, found });
             }
         }
         for (given, (_, entry)) in given.into_iter().zip(entries) {
@@ -104,12 +97,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The entries of the list, with their names.
-    fn entries(&self) -> Vec<(String, Entry)> {
+    pub(super) fn entries(&self) -> Vec<(String, Entry)> {
+        let names: Vec<&str> = self.records.iter().map(|record| record.name.as_str()).collect();
+        self.entries_of(&names)
+    }
+
+    /// The entries that there would be for variables of these names.
+    pub(super) fn entries_of(&self, names: &[&str]) -> Vec<(String, Entry)> {
         let mut entries = vec![("iterations".to_owned(), Entry::Iterations)];
-        let of = |record: usize, slot: &str, place| {
-            (format!("{}/{slot}", self.records.at(record).name), Entry::Of(record, place))
-        };
-        let records = 0..self.records.len();
+        let of = |record: usize, slot: &str, place| (format!("{}/{slot}", names[record]), Entry::Of(record, place));
+        let records = 0..names.len();
         if self.options.use_ema {
             entries.extend(records.clone().map(|record| of(record, Ema::SLOT, SlotPlace::Average)));
         }
@@ -130,13 +127,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         entries
     }
 
-    fn read(&self, entry: Entry) -> WeightValue<T> {
+    pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
         match entry {
-            Entry::Iterations => WeightValue::Iterations(self.iterations),
-            Entry::Shared(slot) => WeightValue::Scalar(self.shared[slot]),
+            Entry::Iterations => StateValue::Iterations(self.iterations),
+            Entry::Shared(slot) => StateValue::Scalar(self.shared[slot]),
             Entry::Of(record, place) => match self.records.at(record).slot(place) {
-                Slot::Scalar(number) => WeightValue::Scalar(number),
-                Slot::Array(array) => WeightValue::Array(array.to_owned()),
+                Slot::Scalar(number) => StateValue::Scalar(number),
+                Slot::Array(array) => StateValue::Array(array),
             },
         }
     }
@@ -151,7 +148,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             (Entry::Of(record, place), WeightValue::Array(array)) => {
                 let record = self.records.at_mut(record);
-                let stored = record.stored(array.view());
+                let stored = record.to_stored(array);
                 if let Some(slot) = record.array_mut(place) {
                     *slot = stored;
                 }

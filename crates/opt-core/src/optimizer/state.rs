@@ -1,0 +1,129 @@
+//! The state by name: borrowed to be saved, and replaced as a whole.
+
+use std::fmt;
+use std::mem;
+
+use ndarray::ArrayViewD;
+
+use super::records::Records;
+use super::weights::Entry;
+use super::{Optimizer, SlotPlace, WeightValue, resolve};
+use crate::error::Error;
+use crate::real::Scalar;
+use crate::rule::UpdateRule;
+use crate::variable::Variable;
+
+/// One entry of the state, borrowed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateEntry<'a, T> {
+    /// `iterations`, the name of a shared slot, or `variable/slot`.
+    pub name: String,
+    /// Its value.
+    pub value: StateValue<'a, T>,
+}
+
+/// The value of one entry of the state, borrowed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum StateValue<'a, T> {
+    /// The step counter.
+    Iterations(u64),
+    /// A shared slot, or a scalar slot of a variable.
+    Scalar(f64),
+    /// An array slot of a variable, in the variable's shape.
+    Array(ArrayViewD<'a, T>),
+}
+
+/// What an entry of the state is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateKind {
+    /// The step counter.
+    Iterations,
+    /// One number in 64 bits.
+    Scalar,
+    /// An array of the variable's element type and this shape.
+    Array(Vec<usize>),
+}
+
+impl fmt::Display for StateKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Iterations => write!(f, "a step counter"),
+            Self::Scalar => write!(f, "one number"),
+            Self::Array(shape) => write!(f, "an array of shape {shape:?}"),
+        }
+    }
+}
+
+impl<T: Scalar> StateValue<'_, T> {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> StateKind {
+        match self {
+            Self::Iterations(_) => StateKind::Iterations,
+            Self::Scalar(_) => StateKind::Scalar,
+            Self::Array(array) => StateKind::Array(array.shape().to_vec()),
+        }
+    }
+
+    pub(super) fn to_weight(&self) -> WeightValue<T> {
+        match self {
+            Self::Iterations(count) => WeightValue::Iterations(*count),
+            Self::Scalar(number) => WeightValue::Scalar(*number),
+            Self::Array(array) => WeightValue::Array(array.to_owned()),
+        }
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// The same list as [`weights`](Self::weights), without copying a number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Poisoned`] and [`Error::SwappedIn`]: what would be read is not the state of a run.
+    pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<'_, T>>, Error> {
+        self.ready()?;
+        Ok(self.entries().into_iter().map(|(name, entry)| StateEntry { name, value: self.peek(entry) }))
+    }
+
+    /// The entries that the list would have if the optimizer knew just these variables, in this order.
+    pub fn state_of<'v>(
+        &self,
+        variables: impl IntoIterator<Item = (&'v str, &'v [usize])>,
+    ) -> Vec<(String, StateKind)> {
+        let (names, shapes): (Vec<&str>, Vec<&[usize]>) = variables.into_iter().unzip();
+        let kind = |entry| match entry {
+            Entry::Iterations => StateKind::Iterations,
+            Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
+            Entry::Of(variable, _) => StateKind::Array(shapes[variable].to_vec()),
+        };
+        self.entries_of(&names).into_iter().map(|(name, entry)| (name, kind(entry))).collect()
+    }
+
+    /// Forgets all variables, gets to know these, and replaces all state by a list in the order of
+    /// [`state_of`](Self::state_of) for them. The values of the variables are not changed. It also brings back an
+    /// optimizer whose rule panicked.
+    ///
+    /// # Errors
+    ///
+    /// Anything wrong with names or shapes; a list of another length, or an entry of another kind or shape. All is then
+    /// as it was.
+    pub fn restore<'a, W: Into<WeightValue<T>>>(
+        &mut self,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        weights: impl IntoIterator<Item = W>,
+    ) -> Result<(), Error>
+    where
+        T: 'a,
+    {
+        let mut records = Records::new();
+        let inputs =
+            resolve(variables.into_iter().map(|variable| Variable { gradient: None, ..variable }), &mut records)?;
+        let before = mem::replace(&mut self.records, records);
+        self.admit(&inputs);
+        let restored = self.set_weights(weights);
+        if restored.is_err() {
+            self.records = before;
+        }
+        restored
+    }
+}
