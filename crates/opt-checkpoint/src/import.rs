@@ -1,0 +1,1 @@
+//! State that other systems have saved.
