@@ -18,7 +18,7 @@ pub use checkpoint::Checkpoint;
 pub use checksum::{Checksum, NotAChecksum};
 pub use directory::{CheckpointDir, Latest, Stored};
 pub use element::Element;
-pub use error::{Damage, Error, Mismatch, Rejected};
+pub use error::{Action, Damage, Error, Mismatch, Rejected};
 pub use format::{Contents, FORMAT, TensorSummary};
 pub use load::{LoadOptions, Loaded};
 pub use progress::Progress;
