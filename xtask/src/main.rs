@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod kills;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -65,6 +66,15 @@ enum Task {
         #[arg(long, value_name = "REGEX")]
         filter: Option<String>,
     },
+    /// Kills a training at random moments, resumes it, and compares its end with that of one that was left alone.
+    Kills {
+        /// How often to kill.
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        times: usize,
+        /// Decides the moments.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -97,6 +107,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
+        Task::Kills { times, seed } => kills::run(times, seed)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)
