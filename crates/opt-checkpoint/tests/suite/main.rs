@@ -3,6 +3,7 @@
 mod damage;
 mod directory;
 mod hostile;
+mod imports;
 mod mismatches;
 mod options;
 mod round_trip;

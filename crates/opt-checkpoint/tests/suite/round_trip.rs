@@ -156,6 +156,16 @@ fn a_file_says_what_it_is() {
     assert_eq!((counter.dtype.as_str(), counter.shape, counter.bytes.end - counter.bytes.start), ("U64", vec![], 8));
 }
 
+/// As the README has it for those who read the file without this library.
+#[test]
+fn the_checksum_of_the_header_is_where_the_documents_say() {
+    let mut file = saved();
+    let end = 8 + u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let digits = String::from_utf8(file[59..75].to_vec()).unwrap();
+    file[59..75].fill(b'0');
+    assert_eq!(digits, format!("{:016x}", xxhash_rust::xxh3::xxh3_64(&file[..end])));
+}
+
 #[test]
 fn averages_and_slow_weights_can_be_saved_for_evaluation() {
     let (optimizer, mut variables) = trained(builder::<f32>(), 5);
