@@ -53,6 +53,7 @@ fn options_from_code_come_back() {
         .exclude_from_weight_decay(Exclude::patterns(["bias$"]).unwrap().and_names(["scale"]))
         .ema(Ema::new(0.75).overwrite_every(9))
         .non_finite(NonFinite::Error)
+        .flush_denormals(false)
         .clipvalue(3.0)
         .build()
         .unwrap();
@@ -60,6 +61,7 @@ fn options_from_code_come_back() {
     let config = &written["config"];
     assert_eq!(config["exclude_from_weight_decay"], json!({"var_names": ["bias$"], "var_list": ["scale"]}));
     assert_eq!((&config["non_finite"], &config["clipvalue"]), (&json!("error"), &json!(3.0)));
+    assert_eq!(config["flush_denormals"], json!(false));
     assert_eq!((&config["name"], &config["is_legacy_optimizer"]), (&json!("SGD"), &json!(false)));
     assert_eq!(read(&written).unwrap(), written);
 }

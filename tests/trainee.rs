@@ -7,7 +7,7 @@ use ndarray::{Array2, ArrayD, IxDyn};
 use opt_conformance::problem::{Rng, Variables};
 use optimizers::checkpoint::{Checkpoint, Loaded, SaveOptions};
 use optimizers::schedules::CosineDecay;
-use optimizers::{Ema, Error, Lookahead, NonFinite, Optimizer, RectifiedAdam, Variable};
+use optimizers::{Ema, Error, Lookahead, MomentStorage, NonFinite, Optimizer, RectifiedAdam, Variable};
 use serde_json::json;
 
 /// The rule of the training.
@@ -38,12 +38,13 @@ impl Trainee {
     /// # Errors
     ///
     /// None that is known: the options are in range.
-    pub fn new(size: usize, threads: usize) -> Result<Self, Error> {
+    pub fn new(size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
         let rule = RectifiedAdam::new(CosineDecay::new(0.0, 40).warmup(0.125, 5)).weight_decay(0.0625);
         let optimizer = Optimizer::new(Lookahead::new(rule).sync_period(4))
             .global_clipnorm(2.0)
             .ema(Ema::new(0.875).overwrite_every(7))
             .non_finite(NonFinite::SkipStep)
+            .moments(moments)
             .threads(threads)
             .build()?;
         let mut rng = Rng(1);

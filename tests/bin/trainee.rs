@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use optimizers::MomentStorage;
 use optimizers::checkpoint::{Checkpoint, CheckpointDir};
 use tests::trainee::Trainee;
 
@@ -36,6 +37,10 @@ struct Args {
     /// Threads of a step
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
+
+    /// Keeps moments in bfloat16, rounded by this seed
+    #[arg(long, value_name = "SEED")]
+    bf16: Option<u64>,
 }
 
 fn main() -> ExitCode {
@@ -50,7 +55,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut directory = CheckpointDir::create(&args.directory)?.keep(args.keep);
-    let mut trainee = Trainee::new(args.size, args.threads)?;
+    let moments = args.bf16.map_or(MomentStorage::Full, |seed| MomentStorage::Bf16 { seed });
+    let mut trainee = Trainee::new(args.size, args.threads, moments)?;
     match &args.from {
         Some(path) => {
             let checkpoint = Checkpoint::open(path)?;

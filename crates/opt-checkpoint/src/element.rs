@@ -1,28 +1,31 @@
 //! Numbers as bytes: little-endian, as safetensors has them.
 
+use half::bf16;
 use opt_core::Scalar;
 use safetensors::Dtype;
 
-/// The element types that checkpoints can hold, one line each at the end of this module.
+/// The element types of variables that checkpoints can hold: `f32` and `f64`.
 ///
 /// The trait is sealed, as [`Scalar`] is.
-pub trait Element: Scalar {
+pub trait Element: Scalar + Number {}
+
+impl<T: Scalar + Number> Element for T {}
+
+/// What arrays in a file can be made of, one line each at the end of this module.
+pub trait Number: Copy {
     /// The type in the file.
-    #[doc(hidden)]
     const FILE_DTYPE: Dtype;
 
     /// Writes numbers as bytes: `bytes` has room for exactly these.
-    #[doc(hidden)]
     fn write_bytes(numbers: &[Self], bytes: &mut [u8]);
 
     /// Reads as many numbers as there are bytes for.
-    #[doc(hidden)]
     fn read_bytes(bytes: &[u8], numbers: &mut Vec<Self>);
 }
 
-macro_rules! element {
+macro_rules! number {
     ($($type:ty: $dtype:ident),+ $(,)?) => {$(
-        impl Element for $type {
+        impl Number for $type {
             const FILE_DTYPE: Dtype = Dtype::$dtype;
 
             fn write_bytes(numbers: &[Self], bytes: &mut [u8]) {
@@ -38,4 +41,4 @@ macro_rules! element {
     )+};
 }
 
-element!(f32: F32, f64: F64);
+number!(f32: F32, f64: F64, bf16: BF16);

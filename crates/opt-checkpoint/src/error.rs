@@ -337,6 +337,6 @@ impl<T: fmt::Display> fmt::Display for List<'_, T> {
 pub(crate) fn shape_of(kind: &StateKind) -> &[usize] {
     match kind {
         StateKind::Iterations | StateKind::Scalar => &[],
-        StateKind::Array(shape) => shape,
+        StateKind::Array(shape) | StateKind::Bf16(shape) => shape,
     }
 }

@@ -258,6 +258,7 @@ impl Tolerance {
     fn check_slot<T: Scalar>(&self, what: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
             Slot::Array(array) => self.check(what, &numbers(array), want),
+            Slot::Bf16(array) => self.check(what, &array.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), want),
             Slot::Scalar(number) => self.check(what, &vec![*number; want.len().max(1)], want),
         }
     }

@@ -3,6 +3,7 @@
 use std::ops::{Bound, RangeBounds};
 
 use crate::config::ConfigError;
+use crate::real::DType;
 
 /// Why the engine refused. Unless a variant says otherwise, variables, slots and `iterations` are as they were.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -161,6 +162,13 @@ pub enum Error {
     UnknownVariable {
         /// The name asked for.
         name: String,
+    },
+
+    /// Moments can be stored in 16 bits only if variables have 32.
+    #[error("moments in 16 bits need variables of 32 bits, not {dtype:?}")]
+    MomentStorage {
+        /// The element type of the variables.
+        dtype: DType,
     },
 
     /// There is no slot of that name.

@@ -23,6 +23,7 @@ mod ema;
 mod error;
 mod gradient;
 mod hyper;
+mod moments;
 mod optimizer;
 mod parameters;
 mod real;
@@ -42,6 +43,7 @@ pub use ema::Ema;
 pub use error::{Error, HyperparameterError, require};
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
+pub use moments::MomentStorage;
 pub use optimizer::{
     Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateValue, Weight, WeightValue,
 };
@@ -49,8 +51,8 @@ pub use parameters::{Gradients, Parameters, Path};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{
-    BLOCK, Block, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule,
-    VariableStep, WeightsOrder, elementwise,
+    BLOCK, Block, BlockParts, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
+    UpdateRule, VariableStep, WeightsOrder, elementwise,
 };
 pub use schedule::Schedule;
 pub use variable::Variable;

@@ -7,6 +7,7 @@ mod pieces;
 mod records;
 mod resolve;
 mod sparse;
+mod stages;
 mod state;
 mod step;
 mod swap;
@@ -14,6 +15,7 @@ mod threads;
 mod training;
 mod weights;
 
+use half::bf16;
 use ndarray::ArrayViewD;
 
 pub use builder::OptimizerBuilder;
@@ -29,6 +31,7 @@ use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
+use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
@@ -66,6 +69,8 @@ pub struct Optimizer<R, T> {
 pub enum Slot<'a, T> {
     /// Numbers of the variable's shape.
     Array(ArrayViewD<'a, T>),
+    /// Numbers of the variable's shape, in 16 bits: see [`MomentStorage`](crate::MomentStorage).
+    Bf16(ArrayViewD<'a, bf16>),
     /// One number.
     Scalar(f64),
 }
@@ -108,8 +113,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         self.ready()?;
-        let inputs = resolve(variables.into_iter(), &mut self.records)?;
-        self.admit(&inputs);
+        let mut inputs = resolve(variables.into_iter(), &mut self.records)?;
+        self.admit(&mut inputs);
         Ok(())
     }
 
@@ -180,7 +185,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Names and shapes of the variables, in the order in which they were first seen.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
-        self.records.iter().map(|record| (record.name.as_str(), record.shape.as_slice()))
+        self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
     /// The names of the slots that each variable has, the rule's first.
@@ -209,13 +214,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// How many bytes the slots of variables of these shapes would take; shared slots and the counter are 8 bytes
     /// each, whatever the variables are.
     pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
-        let places: Vec<_> = self.places().filter_map(|(_, place)| place).collect();
-        let scalars = places.iter().filter(|place| matches!(place, SlotPlace::Scalar(_))).count();
-        let arrays = places.len() - scalars + usize::from(self.options.use_ema);
-        let of_shape = |shape: S| {
-            let elements: usize = shape.as_ref().iter().product();
-            arrays * elements * size_of::<T>() + scalars * size_of::<f64>()
+        let bytes = |slot: &SlotSpec| match slot.init() {
+            SlotInit::Shared(_) => (0, 0),
+            SlotInit::Scalar(_) => (0, size_of::<f64>()),
+            _ if slot.is_moment() && self.options.moments != MomentStorage::Full => (size_of::<bf16>(), 0),
+            SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => (size_of::<T>(), 0),
         };
+        let average = if self.options.use_ema { size_of::<T>() } else { 0 };
+        let add = |(array, scalar), slot| (array + bytes(slot).0, scalar + bytes(slot).1);
+        let (of_element, of_variable) = self.slots.iter().fold((average, 0), add);
+        let of_shape = |shape: S| shape.as_ref().iter().product::<usize>() * of_element + of_variable;
         shapes.into_iter().map(of_shape).sum()
     }
 

@@ -58,6 +58,16 @@ pub trait Scalar:
 
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
+
+    /// In 32 bits, rounded.
+    fn to_f32(self) -> f32;
+
+    /// From 32 bits, exactly.
+    fn from_f32(value: f32) -> Self;
+
+    /// 0 instead of a magnitude below `limit`; NaN stays NaN.
+    #[must_use]
+    fn flushed(self, limit: Self) -> Self;
 }
 
 mod sealed {
@@ -92,6 +102,21 @@ macro_rules! scalar {
             #[inline(always)]
             fn is_finite(self) -> bool {
                 self.is_finite()
+            }
+
+            #[inline(always)]
+            fn to_f32(self) -> f32 {
+                self as f32
+            }
+
+            #[inline(always)]
+            fn from_f32(value: f32) -> Self {
+                <$type>::from(value)
+            }
+
+            #[inline(always)]
+            fn flushed(self, limit: Self) -> Self {
+                if self.abs() < limit { 0.0 } else { self }
             }
         }
     };

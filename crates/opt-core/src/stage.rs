@@ -5,42 +5,22 @@ use multiversion::multiversion;
 
 use crate::real::Scalar;
 
-/// A change of the gradient that is the same for all elements of a variable: a clamp, then a factor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Transform {
-    /// Clip by value: to `-limit..=limit`.
-    pub(crate) limit: Option<f64>,
-    /// Clip by norm: 1 leaves the gradient as it is.
-    pub(crate) scale: f64,
+/// A factor in two parts, to be applied one after the other: a very small one would lose digits in 32 bits.
+pub(crate) fn factors<T: Scalar>(scale: f64) -> [T; 2] {
+    const SMALL: f64 = 1e-30;
+    const PART: f64 = 1.0 / (1_u128 << 64) as f64;
+    let [first, second] = if scale.abs() < SMALL { [PART, scale / PART] } else { [scale, 1.0] };
+    [T::literal(first), T::literal(second)]
 }
 
-impl Transform {
-    pub(crate) const IDENTITY: Self = Self { limit: None, scale: 1.0 };
-
-    pub(crate) fn is_identity(&self) -> bool {
-        *self == Self::IDENTITY
-    }
-
-    /// Changes one element.
-    #[inline(always)]
-    pub(crate) fn apply<T: Scalar>(&self, g: T) -> T {
-        let (first, second) = self.factors::<T>();
-        clamp(g, self.limit.map(T::literal)) * first * second
-    }
-
-    /// The factor in two parts: a very small one would lose digits in 32 bits.
-    #[inline(always)]
-    fn factors<T: Scalar>(&self) -> (T, T) {
-        const SMALL: f64 = 1e-30;
-        const PART: f64 = 1.0 / (1_u128 << 64) as f64;
-        let (first, second) = if self.scale.abs() < SMALL { (PART, self.scale / PART) } else { (self.scale, 1.0) };
-        (T::literal(first), T::literal(second))
-    }
+/// One element of a gradient, clipped by value and scaled.
+pub(crate) fn clipped<T: Scalar>(g: T, limit: Option<f64>, [first, second]: [T; 2]) -> T {
+    clamp(g, limit.map(T::literal)) * first * second
 }
 
 /// NaN stays NaN.
 #[inline(always)]
-fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
+pub(crate) fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
     match limit {
         Some(limit) if g > limit => limit,
         Some(limit) if g < T::zero() - limit => T::zero() - limit,
@@ -57,31 +37,33 @@ macro_rules! dispatched {
 }
 
 dispatched! {
-    /// Writes the transformed gradient to `to`.
-    pub(crate) fn transform<T>(to: &mut [T], from: &[T], transform: Transform) {
-        let (first, second) = transform.factors::<T>();
-        match transform.limit.map(T::literal) {
-            None => to.iter_mut().zip(from).for_each(|(to, &g)| *to = g * first * second),
-            Some(limit) => {
-                to.iter_mut().zip(from).for_each(|(to, &g)| *to = clamp(g, Some(limit)) * first * second);
-            }
-        }
+    /// Clips by value, to `-limit..=limit`.
+    pub(crate) fn clip_by_value<T>(to: &mut [T], from: &[T], limit: T) {
+        to.iter_mut().zip(from).for_each(|(to, &g)| *to = clamp(g, Some(limit)));
+    }
+}
+
+dispatched! {
+    /// Multiplies by both factors, one after the other.
+    pub(crate) fn scale<T>(to: &mut [T], from: &[T], factors: [T; 2]) {
+        let [first, second] = factors;
+        to.iter_mut().zip(from).for_each(|(to, &g)| *to = g * first * second);
     }
 }
 
 dispatched! {
     /// Decoupled weight decay: `w -= w * factor`.
-    pub(crate) fn decay<T>(value: &mut [T], factor: f64) {
-        let factor = T::literal(factor);
+    pub(crate) fn decay<T>(value: &mut [T], factor: T) {
         value.iter_mut().for_each(|w| *w = *w - *w * factor);
     }
 }
 
 dispatched! {
-    /// Exponential moving average: `average = momentum * average + (1 - momentum) * w`.
-    pub(crate) fn average<T>(average: &mut [T], value: &[T], momentum: f64) {
-        let (keep, take) = (T::literal(momentum), T::literal(1.0 - momentum));
-        average.iter_mut().zip(value).for_each(|(average, &w)| *average = keep * *average + take * w);
+    /// Exponential moving average: `average = keep * average + take * w`.
+    pub(crate) fn average<T>(average: &mut [T], value: &[T], rates: [T; 2], flush_below: T) {
+        let [keep, take] = rates;
+        let values = average.iter_mut().zip(value);
+        values.for_each(|(average, &w)| *average = (keep * *average + take * w).flushed(flush_below));
     }
 }
 
@@ -127,9 +109,9 @@ mod tests {
     #[test]
     fn clamping_keeps_nan_and_limits_infinities() {
         let mut to = [0.0; 4];
-        transform(&mut to, &[f64::NAN, f64::INFINITY, -5.0, 0.25], Transform { limit: Some(0.5), scale: 2.0 });
+        clip_by_value(&mut to, &[f64::NAN, f64::INFINITY, -5.0, 0.25], 0.5);
         assert!(to[0].is_nan());
-        assert_eq!(to[1..], [1.0, -1.0, 0.5]);
+        assert_eq!(to[1..], [0.5, -0.5, 0.25]);
     }
 
     #[test]

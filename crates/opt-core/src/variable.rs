@@ -81,7 +81,7 @@ impl<'a, T> Variable<'a, T> {
     ///
     /// [`Error::VariableData`] when they do not fill the shape that they were given with.
     pub fn view(&self) -> Result<ArrayViewD<'_, T>, Error> {
-        self.value.0.as_ref().map(|view| view.view()).map_err(|mismatch| data(&self.name, mismatch))
+        self.value.view().map_err(|mismatch| data(&self.name, mismatch))
     }
 
     /// The numbers, to change.
@@ -90,13 +90,12 @@ impl<'a, T> Variable<'a, T> {
     ///
     /// [`Error::VariableData`] when they do not fill the shape that they were given with.
     pub fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, Error> {
-        self.value.0.as_mut().map(|view| view.view_mut()).map_err(|mismatch| data(&self.name, mismatch))
+        self.value.view_mut().map_err(|mismatch| data(&self.name, mismatch))
     }
 
     /// The same variable without its gradient, for a shorter time.
     pub fn reborrow(&mut self) -> Variable<'_, T> {
-        let value = self.value.0.as_mut().map(|view| view.view_mut()).map_err(|mismatch| mismatch.clone());
-        Variable { name: Cow::Borrowed(&self.name), value: ViewMut(value), gradient: None }
+        Variable { name: Cow::Borrowed(&self.name), value: self.value.reborrow(), gradient: None }
     }
 }
 

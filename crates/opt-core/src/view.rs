@@ -2,9 +2,8 @@
 
 use std::slice;
 
-use ndarray::{
-    ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension, IxDyn, ShapeError,
-};
+use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
+use smallvec::{SmallVec, smallvec};
 
 use crate::real::Scalar;
 
@@ -18,22 +17,75 @@ pub(crate) struct ShapeMismatch {
 /// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, numbers, and
 /// `(slice, shape)` pairs in row-major order.
 #[derive(Debug, Clone)]
-pub struct View<'a, T>(pub(crate) Result<ArrayViewD<'a, T>, ShapeMismatch>);
+pub struct View<'a, T>(pub(crate) Layout<&'a [T], ArrayViewD<'a, T>>);
 
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
 /// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
-pub struct ViewMut<'a, T>(pub(crate) Result<ArrayViewMutD<'a, T>, ShapeMismatch>);
+pub struct ViewMut<'a, T>(pub(crate) Layout<&'a mut [T], ArrayViewMutD<'a, T>>);
+
+/// The length of each axis.
+pub(crate) type Shape = SmallVec<[usize; 4]>;
+
+/// How numbers lie in memory. What is rare is boxed: lists of variables are long.
+#[derive(Debug, Clone)]
+pub(crate) enum Layout<S, V> {
+    /// Row by row, without gaps.
+    Filled { data: S, shape: Shape },
+    /// In any other way.
+    Strided(Box<V>),
+    /// Not at all.
+    Mismatch(Box<ShapeMismatch>),
+}
+
+impl<T> ViewMut<'_, T> {
+    /// As an array, to read.
+    pub(crate) fn view(&self) -> Result<ArrayViewD<'_, T>, &ShapeMismatch> {
+        match &self.0 {
+            Layout::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
+            Layout::Strided(view) => Ok(view.view()),
+            Layout::Mismatch(mismatch) => Err(mismatch),
+        }
+    }
+
+    /// As an array, to change.
+    pub(crate) fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, &ShapeMismatch> {
+        match &mut self.0 {
+            Layout::Filled { data, shape } => {
+                Ok(ArrayViewMut::from_shape(&shape[..], data).expect("the data fills it"))
+            }
+            Layout::Strided(view) => Ok(view.view_mut()),
+            Layout::Mismatch(mismatch) => Err(mismatch),
+        }
+    }
+
+    /// The same for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
+        ViewMut(match &mut self.0 {
+            Layout::Filled { data, shape } => Layout::Filled { data, shape: shape.clone() },
+            Layout::Strided(view) => Layout::Strided(Box::new(view.view_mut())),
+            Layout::Mismatch(mismatch) => Layout::Mismatch(mismatch.clone()),
+        })
+    }
+}
 
 impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
     fn from(view: ArrayView<'a, T, D>) -> Self {
-        Self(Ok(view.into_dyn()))
+        Self(match view.to_slice() {
+            Some(data) => Layout::Filled { data, shape: view.shape().into() },
+            None => Layout::Strided(Box::new(view.into_dyn())),
+        })
     }
 }
 
 impl<'a, T, D: Dimension> From<ArrayViewMut<'a, T, D>> for ViewMut<'a, T> {
     fn from(view: ArrayViewMut<'a, T, D>) -> Self {
-        Self(Ok(view.into_dyn()))
+        if !view.is_standard_layout() {
+            return Self(Layout::Strided(Box::new(view.into_dyn())));
+        }
+        let shape = view.shape().into();
+        let data = view.into_slice().expect("standard layout is a slice");
+        Self(Layout::Filled { data, shape })
     }
 }
 
@@ -51,13 +103,13 @@ impl<'a, T, S: DataMut<Elem = T>, D: Dimension> From<&'a mut ArrayBase<S, D>> fo
 
 impl<'a, T> From<&'a [T]> for View<'a, T> {
     fn from(slice: &'a [T]) -> Self {
-        ArrayView::from(slice).into()
+        Self(Layout::Filled { shape: smallvec![slice.len()], data: slice })
     }
 }
 
 impl<'a, T> From<&'a mut [T]> for ViewMut<'a, T> {
     fn from(slice: &'a mut [T]) -> Self {
-        ArrayViewMut::from(slice).into()
+        Self(Layout::Filled { shape: smallvec![slice.len()], data: slice })
     }
 }
 
@@ -101,23 +153,22 @@ impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
 
 impl<'a, T> From<(&'a [T], &[usize])> for View<'a, T> {
     fn from((slice, shape): (&'a [T], &[usize])) -> Self {
-        Self(filled(slice.len(), shape, || ArrayView::from_shape(IxDyn(shape), slice)))
+        Self(filled(slice.len(), shape, slice))
     }
 }
 
 impl<'a, T> From<(&'a mut [T], &[usize])> for ViewMut<'a, T> {
     fn from((slice, shape): (&'a mut [T], &[usize])) -> Self {
-        Self(filled(slice.len(), shape, || ArrayViewMut::from_shape(IxDyn(shape), slice)))
+        Self(filled(slice.len(), shape, slice))
     }
 }
 
-/// A view of exactly as many elements as there are.
-fn filled<V>(
-    elements: usize,
-    shape: &[usize],
-    view: impl FnOnce() -> Result<V, ShapeError>,
-) -> Result<V, ShapeMismatch> {
-    let mismatch = || ShapeMismatch { elements, shape: shape.to_vec() };
+/// Exactly as many elements as there are in the shape.
+fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Layout<S, V> {
     let wanted = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
-    if wanted == Some(elements) { view().map_err(|_| mismatch()) } else { Err(mismatch()) }
+    if wanted == Some(elements) {
+        Layout::Filled { data, shape: shape.into() }
+    } else {
+        Layout::Mismatch(Box::new(ShapeMismatch { elements, shape: shape.to_vec() }))
+    }
 }

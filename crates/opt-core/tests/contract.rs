@@ -50,7 +50,7 @@ impl<T: Scalar> Kernel<T> for NormalisedKernel {
     }
 
     fn update(&self, block: Block<'_, T>) {
-        let k = [T::literal(self.gain), T::literal(block.locals[0])];
+        let k = [T::literal(self.gain), T::literal(block.locals()[0])];
         block.elementwise(self.sparse, &k, element);
     }
 
@@ -198,8 +198,8 @@ type Descent = fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]);
 struct PanickingKernel(Elementwise<f64, Descent, 0>);
 
 impl Kernel<f64> for PanickingKernel {
-    fn update(&self, block: Block<'_, f64>) {
-        assert!(block.value[0] < 100.0, "too large for this rule");
+    fn update(&self, mut block: Block<'_, f64>) {
+        assert!(block.parts().value[0] < 100.0, "too large for this rule");
         self.0.update(block);
     }
     fn visits_untouched_rows(&self) -> bool {
@@ -265,4 +265,25 @@ fn boxes_forward_everything() {
         plain.apply_gradients([Variable::new("w", &mut v).sparse_gradient(&[2_u32, 0, 2], &[1.0, 2.0, 3.0])]).unwrap();
     }
     assert_eq!((w, opt.weights()), (v, plain.weights()));
+}
+
+/// A slot that halves at every step ends in denormal numbers, unless these become 0.
+#[test]
+fn denormal_state_is_flushed_if_asked() {
+    let smallest_after = |flush: bool, gradient: f32| {
+        let mut w = [1.0_f32; 3];
+        let rule = Normalised::new(SparseUpdate::Dense);
+        let mut opt = Optimizer::new(rule).flush_denormals(flush).threads(1).build().unwrap();
+        for step in 0..140 {
+            let gradient = if step == 0 { 1.0 } else { gradient };
+            opt.apply_gradients([Variable::new("w", &mut w).gradient(&[gradient; 3])]).unwrap();
+        }
+        let Slot::Array(m) = opt.slot("w", "m").unwrap() else { panic!("m is an array") };
+        m[0]
+    };
+    let kept = smallest_after(false, 0.0);
+    assert!(kept > 0.0 && kept < f32::MIN_POSITIVE, "{kept:e}");
+    assert_eq!(smallest_after(true, 0.0), 0.0);
+    assert!(smallest_after(true, f32::NAN).is_nan());
+    assert_eq!(smallest_after(true, 1.0), smallest_after(false, 1.0));
 }

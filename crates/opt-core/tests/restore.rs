@@ -1,7 +1,10 @@
 //! The state by name: read without copies, and replaced as a whole or not at all.
 
+use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
-use opt_core::{Ema, Error, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue};
+use opt_core::{
+    Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue,
+};
 use opt_sgd::Sgd;
 
 fn builder() -> OptimizerBuilder<Sgd, f32> {
@@ -27,6 +30,7 @@ fn owned(opt: &Optimizer<Sgd, f32>) -> Vec<Weight<f32>> {
             StateValue::Iterations(count) => WeightValue::Iterations(count),
             StateValue::Scalar(number) => WeightValue::Scalar(number),
             StateValue::Array(array) => WeightValue::Array(array.to_owned()),
+            StateValue::Bf16(array) => WeightValue::Array(array.mapv(bf16::to_f32)),
         };
         Weight { name: entry.name, value }
     });
@@ -49,6 +53,22 @@ fn the_list_is_known_before_the_variables_are() {
     assert_eq!(kinds[0], ("iterations".to_owned(), StateKind::Iterations));
     assert_eq!(kinds[2], ("b/average".to_owned(), StateKind::Array(vec![2, 3])));
     assert_eq!(kinds[5].1, StateKind::Scalar);
+}
+
+#[test]
+fn moments_in_16_bits_are_told_apart() {
+    let mut w = [1.0_f32; 3];
+    let make = || builder().moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
+    let mut opt = make();
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.1, 0.2, 0.3])]).unwrap();
+    assert_eq!(owned(&opt), opt.weights());
+    let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
+    assert_eq!(kinds[1], ("w/average".to_owned(), StateKind::Array(vec![3])));
+    assert_eq!(kinds[2], ("w/momentum".to_owned(), StateKind::Bf16(vec![3])));
+    let mut fresh = make();
+    assert_eq!(fresh.state_of([("w", &[3][..])]), kinds);
+    fresh.restore([Variable::new("w", &mut w)], opt.weights()).unwrap();
+    assert_eq!(fresh.weights(), opt.weights());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The formula of Lookahead.
 
 use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotInit,
-    SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
+    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
+    SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
 };
 
 use crate::config::Lookahead;
@@ -41,10 +41,15 @@ impl<T: Scalar> Kernel<T> for Steps<'_, T> {
     }
 
     fn update(&self, mut block: Block<'_, T>) {
-        if block.gradient.is_some() || self.inner.visits_untouched_rows() {
+        let inner = block.is_touched() || self.inner.visits_untouched_rows();
+        let sync = match self.sync {
+            Sync::NotNow if inner => return self.inner.update(block.into_slots(1..)),
+            sync => sync,
+        };
+        if inner {
             self.inner.update(block.with_slots(1..));
         }
-        match self.sync {
+        match sync {
             Sync::NotNow => {}
             Sync::Blend { alpha } => block.elementwise(SparseUpdate::Dense, &T::literal(alpha), blend),
             Sync::Copy => block.elementwise(SparseUpdate::Dense, &(), copy),
@@ -82,7 +87,7 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
     fn slots(&self) -> Vec<SlotSpec> {
         let mut slots = vec![SlotSpec::copy_of_variable(SLOW)];
         for slot in self.inner.rule.slots() {
-            let slot = free_name(&slots, slot.name()).map_or(slot.clone(), |name| renamed(&slot, name));
+            let slot = free_name(&slots, slot.name()).map_or(slot.clone(), |name| slot.renamed(name));
             slots.push(slot);
         }
         slots
@@ -120,17 +125,4 @@ fn free_name(slots: &[SlotSpec], name: &str) -> Option<String> {
     let taken = |name: &str| slots.iter().any(|slot| slot.name() == name);
     let mut names = (2..).map(|number| format!("{SLOW}_{number}")).filter(|name| !taken(name));
     if taken(name) { names.next() } else { None }
-}
-
-/// The same slot by another name.
-fn renamed(slot: &SlotSpec, name: String) -> SlotSpec {
-    match slot.init() {
-        SlotInit::Zeros => SlotSpec::zeros(name),
-        SlotInit::Ones => SlotSpec::ones(name),
-        SlotInit::Copy => SlotSpec::copy_of_variable(name),
-        SlotInit::Scalar(initial) => SlotSpec::scalar(name, initial),
-        SlotInit::Shared(initial) => SlotSpec::shared(name, initial),
-        // A kind that is not known yet keeps its name, and the engine refuses a name that is given twice.
-        _ => slot.clone(),
-    }
 }

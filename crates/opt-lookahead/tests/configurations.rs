@@ -182,7 +182,7 @@ struct Touched(f64);
 
 impl Kernel<f64> for Touched {
     fn update(&self, block: Block<'_, f64>) {
-        assert!(block.gradient.is_some(), "a row that the kernel did not ask for");
+        assert!(block.is_touched(), "a row that the kernel did not ask for");
         block.elementwise(SparseUpdate::Rows, &self.0, |eta, w, g, [sum, ones, start]: [f64; 3]| {
             (w - eta * g, [sum + g, ones, start])
         });

@@ -76,7 +76,7 @@ impl<T: Scalar> UpdateRule<T> for Nadam {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        vec![SlotSpec::shared("momentum_cache", 1.0), SlotSpec::zeros("m"), SlotSpec::zeros("v")]
+        vec![SlotSpec::shared("momentum_cache", 1.0), SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()]
     }
 
     fn begin_step(&self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T>> {

@@ -104,7 +104,7 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
     }
 
     fn update(&self, block: Block<'_, T>) {
-        let k = self.coefficients(*block.locals);
+        let k = self.coefficients(*block.locals());
         if self.rule.reg_inside_moment {
             block.elementwise(SPARSE, &k, inside);
         } else {
@@ -135,7 +135,7 @@ impl<T: Scalar> UpdateRule<T> for NovoGrad {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let mut slots = vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)];
+        let mut slots = vec![SlotSpec::zeros("m").moment(), SlotSpec::scalar("v", 0.0)];
         if self.amsgrad {
             slots.push(SlotSpec::scalar("vhat", 0.0));
         }

@@ -166,7 +166,7 @@ struct Rectified<E> {
 
 impl<T: Scalar> Kernel<T> for Rectified<T> {
     fn update(&self, block: Block<'_, T>) {
-        let k = if block.gradient.is_some() { &self.touched } else { &self.untouched };
+        let k = if block.is_touched() { &self.touched } else { &self.untouched };
         if self.amsgrad {
             block.elementwise(SparseUpdate::Moments, k, amsgrad);
         } else {
@@ -201,7 +201,7 @@ impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let mut slots = vec![SlotSpec::zeros("m"), SlotSpec::zeros("v")];
+        let mut slots = vec![SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()];
         if self.amsgrad {
             slots.push(SlotSpec::zeros("vhat"));
         }

@@ -246,6 +246,7 @@ fn hyperparameters_may_change_after_construction() {
 fn slot(opt: &Optimizer<RectifiedAdam, f64>, slot: &str) -> Vec<f64> {
     match opt.slot("w", slot).unwrap() {
         Slot::Array(array) => array.iter().copied().collect(),
+        Slot::Bf16(array) => array.iter().map(|x| x.to_f64()).collect(),
         Slot::Scalar(number) => vec![number],
     }
 }

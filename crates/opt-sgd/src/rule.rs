@@ -59,7 +59,7 @@ impl<T: Scalar> Kernel<T> for Dampened {
     }
 
     fn update(&self, block: Block<'_, T>) {
-        let k = [self.eta, self.mu, block.locals[0]].map(T::literal);
+        let k = [self.eta, self.mu, block.locals()[0]].map(T::literal);
         block.elementwise(self.sparse, &k, |&[eta, mu, gain], w, g, [m]| {
             let m = mu * m + gain * g;
             (w - eta * m, [m])
@@ -89,7 +89,7 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum"));
+        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum").moment());
         momentum.into_iter().chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0))).collect()
     }
 

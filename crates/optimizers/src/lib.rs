@@ -30,8 +30,8 @@ pub use opt_sgd as sgd;
 
 #[doc(inline)]
 pub use opt_core::{
-    Ema, Error, Exclude, Gradients, Hyper, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Registry,
-    Schedule, StepReport, UpdateRule, Variable,
+    Ema, Error, Exclude, Gradients, Hyper, IndexedSlices, MomentStorage, NonFinite, Optimizer, OptimizerBuilder,
+    Parameters, Registry, Schedule, StepReport, UpdateRule, Variable,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]

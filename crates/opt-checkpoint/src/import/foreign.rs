@@ -6,7 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 use opt_core::{Optimizer, StateKind, UpdateRule, Variable, WeightValue};
 use safetensors::Dtype;
 
-use crate::element::Element;
+use crate::element::{Element, Number};
 use crate::error::{Error, Mismatch};
 
 /// An array, its numbers little-endian and row by row.
@@ -48,7 +48,8 @@ impl Foreign {
     /// As an entry of the state.
     pub(super) fn weight<T: Element>(&self, name: &str, kind: &StateKind) -> Result<WeightValue<T>, Mismatch> {
         match kind {
-            StateKind::Array(shape) => self.array(name, shape).map(WeightValue::Array),
+            // Rounded to nearest where the optimizer keeps 16 bits.
+            StateKind::Array(shape) | StateKind::Bf16(shape) => self.array(name, shape).map(WeightValue::Array),
             StateKind::Scalar => self.number(name).map(WeightValue::Scalar),
             StateKind::Iterations => self.count(name).map(WeightValue::Iterations),
         }

@@ -37,6 +37,7 @@ pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, t
             StateKind::Iterations => Dtype::U64,
             StateKind::Scalar => Dtype::F64,
             StateKind::Array(_) => T::FILE_DTYPE,
+            StateKind::Bf16(_) => Dtype::BF16,
         };
         Wanted { name, dtype, kind }
     };

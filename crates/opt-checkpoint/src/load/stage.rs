@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
+use half::bf16;
 use ndarray::{ArrayD, IxDyn};
 use opt_core::{StateKind, WeightValue};
 
 use super::select::{Selection, Target};
 use crate::checkpoint::Checkpoint;
 use crate::checksum::Checksum;
-use crate::element::Element;
+use crate::element::{Element, Number};
 use crate::error::Error;
 use crate::format::Tensor;
 use crate::progress::{Meter, Progress};
@@ -48,11 +49,17 @@ fn value<T: Element>(
     kind: &StateKind,
     meter: &mut Meter<'_>,
 ) -> Result<(WeightValue<T>, Checksum), Error> {
-    if let StateKind::Array(shape) = kind {
-        let mut numbers = Vec::with_capacity((tensor.len() / size_of::<T>() as u64) as usize);
-        let found = reader.tensor(tensor, meter, |bytes| T::read_bytes(bytes, &mut numbers))?;
-        let array = ArrayD::from_shape_vec(IxDyn(shape), numbers).expect("the header fits its file and the model");
-        return Ok((WeightValue::Array(array), found));
+    match kind {
+        StateKind::Array(shape) => {
+            let (array, found) = array::<T>(reader, tensor, shape, meter)?;
+            return Ok((WeightValue::Array(array), found));
+        }
+        StateKind::Bf16(shape) => {
+            // Exact: what is rounded to 16 bits again is what was read.
+            let (array, found) = array::<bf16>(reader, tensor, shape, meter)?;
+            return Ok((WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))), found));
+        }
+        StateKind::Iterations | StateKind::Scalar => {}
     }
     let mut number = [0; 8];
     let found = reader.tensor(tensor, meter, |bytes| number.copy_from_slice(bytes))?;
@@ -61,4 +68,16 @@ fn value<T: Element>(
         _ => WeightValue::Scalar(f64::from_le_bytes(number)),
     };
     Ok((value, found))
+}
+
+fn array<N: Number>(
+    reader: &mut Reader<'_>,
+    tensor: &Tensor,
+    shape: &[usize],
+    meter: &mut Meter<'_>,
+) -> Result<(ArrayD<N>, Checksum), Error> {
+    let mut numbers = Vec::with_capacity((tensor.len() / size_of::<N>() as u64) as usize);
+    let found = reader.tensor(tensor, meter, |bytes| N::read_bytes(bytes, &mut numbers))?;
+    let array = ArrayD::from_shape_vec(IxDyn(shape), numbers).expect("the header fits its file and the model");
+    Ok((array, found))
 }

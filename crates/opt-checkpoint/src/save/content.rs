@@ -2,18 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
+use half::bf16;
 use ndarray::ArrayViewD;
 use opt_core::{Optimizer, Slot, StateValue, UpdateRule, Variable};
 use safetensors::Dtype;
 
-use crate::element::Element;
+use crate::element::{Element, Number};
 use crate::error::Error;
 use crate::format::{Contents, ITERATIONS};
 
 /// The metadata of safetensors has this name in the header.
 const RESERVED: &str = "__metadata__";
 
-/// One tensor.
+/// All tensors.
 #[derive(Debug)]
 pub(super) struct Content<'s, T> {
     /// In the order of the file.
@@ -35,6 +36,7 @@ pub(super) enum Numbers<'s, T> {
     Whole(u64),
     Scalar(f64),
     Array(ArrayViewD<'s, T>),
+    Bf16(ArrayViewD<'s, bf16>),
 }
 
 impl<T: Element> Numbers<'_, T> {
@@ -43,6 +45,7 @@ impl<T: Element> Numbers<'_, T> {
             Self::Whole(_) => Dtype::U64,
             Self::Scalar(_) => Dtype::F64,
             Self::Array(_) => T::FILE_DTYPE,
+            Self::Bf16(_) => bf16::FILE_DTYPE,
         }
     }
 
@@ -50,6 +53,7 @@ impl<T: Element> Numbers<'_, T> {
         match self {
             Self::Whole(_) | Self::Scalar(_) => &[],
             Self::Array(array) => array.shape(),
+            Self::Bf16(array) => array.shape(),
         }
     }
 }
@@ -78,6 +82,7 @@ impl<'s, T: Element> Content<'s, T> {
                 StateValue::Iterations(count) => Numbers::Whole(count),
                 StateValue::Scalar(number) => Numbers::Scalar(number),
                 StateValue::Array(array) => Numbers::Array(array),
+                StateValue::Bf16(array) => Numbers::Bf16(array),
             };
             Entry { name: entry.name, numbers }
         }));
@@ -121,7 +126,7 @@ fn average<'s, R: UpdateRule<T>, T: Element>(
 ) -> Result<ArrayViewD<'s, T>, Error> {
     match optimizer.slot(variable, slot)? {
         Slot::Array(array) => Ok(array),
-        Slot::Scalar(_) => {
+        Slot::Scalar(_) | Slot::Bf16(_) => {
             let known = optimizer.slot_names().into_iter().map(str::to_owned).collect();
             Err(opt_core::Error::UnknownSlot { slot: slot.to_owned(), known }.into())
         }

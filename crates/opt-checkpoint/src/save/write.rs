@@ -8,6 +8,7 @@ use ndarray::ArrayViewD;
 use super::content::{Entry, Numbers};
 use super::{Action, Element, Error, Manifest, Meter, Progress};
 use crate::checksum::Summer;
+use crate::element::Number;
 use crate::format::{Header, Layout};
 use crate::source::PIECE;
 
@@ -70,11 +71,12 @@ impl<W: Write> Output<'_, '_, W> {
             Numbers::Whole(number) => self.put(&number.to_le_bytes()),
             Numbers::Scalar(number) => self.put(&number.to_le_bytes()),
             Numbers::Array(array) => self.array(array),
+            Numbers::Bf16(array) => self.array(array),
         }
     }
 
-    fn array<T: Element>(&mut self, array: &ArrayViewD<'_, T>) -> io::Result<()> {
-        let count = PIECE / size_of::<T>();
+    fn array<N: Number>(&mut self, array: &ArrayViewD<'_, N>) -> io::Result<()> {
+        let count = PIECE / size_of::<N>();
         if let Some(numbers) = array.as_slice() {
             return numbers.chunks(count).try_for_each(|piece| self.numbers(piece));
         }
@@ -90,10 +92,10 @@ impl<W: Write> Output<'_, '_, W> {
         }
     }
 
-    fn numbers<T: Element>(&mut self, numbers: &[T]) -> io::Result<()> {
+    fn numbers<N: Number>(&mut self, numbers: &[N]) -> io::Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(size_of_val(numbers), 0);
-        T::write_bytes(numbers, &mut buffer);
+        N::write_bytes(numbers, &mut buffer);
         let written = self.put(&buffer);
         self.buffer = buffer;
         written

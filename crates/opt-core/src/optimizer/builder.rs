@@ -12,20 +12,39 @@ use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::real::Scalar;
+use crate::moments::{MAX_NARROW, MomentStorage};
+use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
 
 /// Checked options.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Options {
     pub(super) clip: Clip,
     pub(super) weight_decay: WeightDecay,
     pub(super) use_ema: bool,
     pub(super) ema: Ema,
     pub(super) non_finite: NonFinite,
+    pub(super) flush_denormals: bool,
+    pub(super) moments: MomentStorage,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            clip: Clip::default(),
+            weight_decay: WeightDecay::default(),
+            use_ema: false,
+            ema: Ema::default(),
+            non_finite: NonFinite::default(),
+            flush_denormals: true,
+            moments: MomentStorage::default(),
+            threads: Threads::default(),
+            envelope: Envelope::default(),
+        }
+    }
 }
 
 /// Options of an optimizer that is being built.
@@ -99,6 +118,25 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Whether numbers of slots and averages that are too small for full precision (below 1.2e-38 in 32 bits, 2.2e-308
+    /// in 64) become 0; `true` by default, as in TensorFlow, whose kernels run that way.
+    ///
+    /// Arithmetic with such denormal numbers can be 30 times slower. They arise where gradients stay 0 for long: moments
+    /// of rarely touched rows decay until they get there. The results are the same on every machine either way, and
+    /// gradients and variables are taken as they are.
+    #[must_use]
+    pub fn flush_denormals(mut self, flush: bool) -> Self {
+        self.options.flush_denormals = flush;
+        self
+    }
+
+    /// Says how the moments of the rule are stored; in full by default.
+    #[must_use]
+    pub fn moments(mut self, storage: MomentStorage) -> Self {
+        self.options.moments = storage;
+        self
+    }
+
     /// Runs steps on this many threads of their own; 1 is the calling thread. By default, rayon's pool is used. The
     /// number of threads does not change a bit of the results.
     #[must_use]
@@ -134,20 +172,28 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             rate.validate("weight_decay", 0.0..)?;
         }
         options.ema.validate()?;
+        if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
+            return Err(Error::MomentStorage { dtype: T::DTYPE });
+        }
         options.threads = Threads::new(thread_count)?;
         let slots = rule.slots();
         check_slots(rule.class_name(), &slots)?;
+        let moments = slots.iter().filter(|slot| slot.is_moment()).count();
+        if options.moments != MomentStorage::Full && moments > MAX_NARROW {
+            let problem = format!("{moments} slots of moments, at most {MAX_NARROW} can be stored in 16 bits");
+            return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
+        }
         let shared = slots.iter().filter_map(|slot| match slot.init() {
             SlotInit::Shared(initial) => Some(initial),
             _ => None,
         });
         Ok(Optimizer {
             shared: shared.collect(),
+            records: Records::new(options.moments),
             rule,
             options,
             slots,
             iterations: 0,
-            records: Records::new(),
             swapped_in: None,
             poisoned: false,
         })

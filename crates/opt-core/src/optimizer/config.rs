@@ -1,12 +1,13 @@
 //! Optimizers from and to Keras's JSON.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Optimizer, OptimizerBuilder};
 use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, Registry};
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::NonFinite;
 use crate::rule::UpdateRule;
@@ -92,6 +93,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.ema = Ema::new(reader.f64_or("ema_momentum", Ema::default().momentum)?);
         options.ema.overwrite_frequency = reader.optional_u64("ema_overwrite_frequency")?;
         options.non_finite = read_non_finite(&mut reader)?;
+        options.moments = read_moments(&mut reader)?;
+        options.flush_denormals = reader.bool_or("flush_denormals", true)?;
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {
@@ -150,6 +153,12 @@ impl super::builder::Options {
             NonFinite::Error => Some("error".into()),
         };
         put(&mut fields, "non_finite", non_finite, false);
+        let moments = match self.moments {
+            MomentStorage::Full => None,
+            MomentStorage::Bf16 { seed } => Some(json!({"dtype": "bfloat16", "seed": seed})),
+        };
+        put(&mut fields, "moments", moments, false);
+        put(&mut fields, "flush_denormals", (!self.flush_denormals).then(|| false.into()), false);
         Ok(fields)
     }
 }
@@ -197,4 +206,18 @@ fn read_non_finite(reader: &mut Fields<'_>) -> Result<NonFinite, ConfigError> {
             Err(ConfigError::wrong_type(reader.class_name(), KEY, &value, expected))
         }
     }
+}
+
+fn read_moments(reader: &mut Fields<'_>) -> Result<MomentStorage, ConfigError> {
+    const KEY: &str = "moments";
+    let Some(value) = reader.take(KEY) else { return Ok(MomentStorage::Full) };
+    let seed = match &value {
+        Value::Object(fields) if fields.len() == 2 && fields.get("dtype") == Some(&json!("bfloat16")) => {
+            fields.get("seed").and_then(Value::as_u64)
+        }
+        _ => None,
+    };
+    let expected = "an object with \"dtype\": \"bfloat16\" and a \"seed\" of at least 0";
+    let wrong = || ConfigError::wrong_type(reader.class_name(), KEY, &value, expected);
+    Ok(MomentStorage::Bf16 { seed: seed.ok_or_else(wrong)? })
 }

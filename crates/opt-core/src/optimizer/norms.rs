@@ -1,8 +1,8 @@
 //! Sums over gradients: in 64 bits, over fixed chunks, in a fixed order.
 
-use ndarray::ArrayViewD;
+use std::ops::Add;
 
-use super::resolve::Input;
+use super::resolve::{Form, Input, InputGradient, Values};
 use super::threads::{CHUNK, Threads};
 use crate::real::Scalar;
 use crate::report::NonFiniteGradient;
@@ -24,55 +24,162 @@ impl Norm {
     pub(crate) const NONE: Self = Self { square_sum: 0.0, norm: 0.0, finite: true };
 }
 
+/// What is asked about gradients.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Question {
+    /// The limit of a clip by value.
+    pub(crate) limit: Option<f64>,
+    pub(crate) check_finite: bool,
+}
+
+/// Answers the question for each input that `wanted` names; 0 and finite for the others.
+pub(crate) fn norms<T: Scalar>(
+    inputs: &[Input<'_, T>],
+    question: Question,
+    wanted: impl Fn(&Input<'_, T>) -> bool,
+    threads: &Threads,
+) -> Vec<Norm> {
+    let wanted = |input: &&Input<'_, T>| wanted(input);
+    let total = inputs.iter().filter(wanted).filter_map(|input| Some(input.gradient.as_ref()?.values().len())).sum();
+    let share = threads.share(total);
+    let mut parts = Vec::with_capacity(inputs.len());
+    for gradient in inputs.iter().filter(wanted).filter_map(|input| input.gradient.as_ref()) {
+        Part::cut(gradient.values(), share, &mut parts);
+    }
+    threads.run(
+        &mut parts,
+        |part| part.values.len(),
+        |parts| {
+            parts.iter_mut().for_each(|part| part.sum = question.over(&part.values));
+        },
+    );
+
+    let mut sums = parts.into_iter().map(|part| part.sum);
+    let norm = |input: &Input<'_, T>| match &input.gradient {
+        Some(gradient) if wanted(&input) => {
+            let values = gradient.values();
+            question.norm(values, Part::<T>::sum(values, share, &mut sums))
+        }
+        _ => Norm::NONE,
+    };
+    inputs.iter().map(norm).collect()
+}
+
 /// A part of one gradient.
 struct Part<'a, T> {
-    input: usize,
     values: Values<'a, T>,
+    sum: Sum,
+}
+
+impl<'a, T: Scalar> Part<'a, T> {
+    /// Cuts a gradient where the tree of its chunks branches, down to a share; scattered ones stay whole.
+    fn cut(values: &'a Values<'_, T>, share: usize, parts: &mut Vec<Self>) {
+        match values {
+            Values::Slice(slice) => Self::cut_slice(slice, share, parts),
+            Values::Strided(_) => parts.push(Self { values: values.reborrow(), sum: Sum::NONE }),
+        }
+    }
+
+    fn cut_slice(slice: &'a [T], share: usize, parts: &mut Vec<Self>) {
+        if slice.len() <= share {
+            return parts.push(Self { values: Values::Slice(slice), sum: Sum::NONE });
+        }
+        let (left, right) = slice.split_at(left_of(slice.len()));
+        Self::cut_slice(left, share, parts);
+        Self::cut_slice(right, share, parts);
+    }
+
+    /// Adds the sums of the parts of a gradient.
+    fn sum(values: &Values<'_, T>, share: usize, sums: &mut impl Iterator<Item = Sum>) -> Sum {
+        let mut next = || sums.next().expect("each part has a sum");
+        match values {
+            Values::Slice(slice) => in_tree(slice.len(), share, &mut |_| next()),
+            Values::Strided(_) => next(),
+        }
+    }
+}
+
+impl Question {
+    /// Looks at one gradient.
+    pub(crate) fn answer<T: Scalar>(self, values: &Values<'_, T>) -> Norm {
+        self.norm(values, self.over(values))
+    }
+
+    /// Looks at one gradient, chunk by chunk.
+    fn over<T: Scalar>(self, values: &Values<'_, T>) -> Sum {
+        match values {
+            Values::Slice(slice) => {
+                let mut rest = *slice;
+                in_tree(slice.len(), CHUNK, &mut |len| {
+                    let (chunk, behind) = rest.split_at(len);
+                    rest = behind;
+                    self.over_chunk(chunk)
+                })
+            }
+            Values::Strided(view) => {
+                let mut elements = view.iter().copied();
+                let mut chunk = Vec::with_capacity(view.len().min(CHUNK));
+                in_tree(view.len(), CHUNK, &mut |len| {
+                    chunk.clear();
+                    chunk.extend(elements.by_ref().take(len));
+                    self.over_chunk(&chunk)
+                })
+            }
+        }
+    }
+
+    /// From the sum over a gradient to its norm.
+    fn norm<T: Scalar>(self, values: &Values<'_, T>, Sum { square_sum, finite }: Sum) -> Norm {
+        let norm = if square_sum.is_infinite() {
+            let limit = self.limit.unwrap_or(f64::INFINITY);
+            scaled_norm(values.to_rows().iter().map(|&g| g.as_().abs().min(limit)))
+        } else {
+            square_sum.sqrt()
+        };
+        Norm { square_sum, norm, finite }
+    }
+
+    fn over_chunk<T: Scalar>(self, chunk: &[T]) -> Sum {
+        let square_sum = square_sum(chunk, self.limit);
+        // A square of 32 bits never overflows 64, and a sum shows what is not finite; a clip by value may hide it.
+        let shown = square_sum.is_finite() && self.limit.is_none();
+        Sum { square_sum, finite: !self.check_finite || shown || stage::all_finite(chunk) }
+    }
+}
+
+/// What a part of a gradient adds.
+#[derive(Debug, Clone, Copy)]
+struct Sum {
     square_sum: f64,
     finite: bool,
 }
 
-enum Values<'a, T> {
-    /// At most [`CHUNK`] elements.
-    Slice(&'a [T]),
-    /// A whole gradient that is scattered in memory.
-    Strided(&'a ArrayViewD<'a, T>),
+impl Add for Sum {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { square_sum: self.square_sum + other.square_sum, finite: self.finite & other.finite }
+    }
 }
 
-/// Computes a [`Norm`] for each input; 0 and finite where there is no gradient.
-pub(crate) fn norms<T: Scalar>(
-    inputs: &[Input<'_, T>],
-    limit: Option<f64>,
-    check_finite: bool,
-    threads: &Threads,
-) -> Vec<Norm> {
-    let mut parts = Vec::new();
-    for (input, gradient) in inputs.iter().enumerate().filter_map(|(i, input)| Some((i, input.gradient.as_ref()?))) {
-        let mut push = |values| parts.push(Part { input, values, square_sum: 0.0, finite: true });
-        let values = gradient.values();
-        match values.as_slice() {
-            Some(slice) => slice.chunks(CHUNK).for_each(|chunk| push(Values::Slice(chunk))),
-            None => push(Values::Strided(values)),
-        }
-    }
-    threads.run(&mut parts, Part::len, |parts| parts.iter_mut().for_each(|part| part.reduce(limit, check_finite)));
+impl Sum {
+    const NONE: Self = Self { square_sum: 0.0, finite: true };
+}
 
-    let mut norms = vec![Norm::NONE; inputs.len()];
-    for part in parts {
-        let norm = &mut norms[part.input];
-        norm.square_sum += part.square_sum;
-        norm.finite &= part.finite;
+/// How many elements are in the left branch of a tree over so many: whole chunks.
+fn left_of(len: usize) -> usize {
+    len.div_ceil(CHUNK).div_ceil(2) * CHUNK
+}
+
+/// Adds up the tree over `len` elements, whose leaves are single chunks: the order of additions depends on the length
+/// alone. `next` gives the sums of branches of at most `known` elements, in order; it is told how many elements.
+fn in_tree(len: usize, known: usize, next: &mut impl FnMut(usize) -> Sum) -> Sum {
+    if len <= known.max(CHUNK) {
+        return next(len);
     }
-    for (norm, input) in norms.iter_mut().zip(inputs) {
-        norm.norm = match (&input.gradient, norm.square_sum.is_infinite()) {
-            (Some(gradient), true) => {
-                let limit = limit.unwrap_or(f64::INFINITY);
-                scaled_norm(gradient.values().iter().map(|&g| g.as_().abs().min(limit)))
-            }
-            _ => norm.square_sum.sqrt(),
-        };
-    }
-    norms
+    let left = left_of(len);
+    let sum = in_tree(left, known, next);
+    sum + in_tree(len - left, known, next)
 }
 
 /// The norm of numbers whose squares may be too large for 64 bits: infinite only if the norm itself is.
@@ -85,49 +192,40 @@ pub(crate) fn scaled_norm(magnitudes: impl Iterator<Item = f64> + Clone) -> f64 
     }
 }
 
-impl<T: Scalar> Part<'_, T> {
-    fn len(&self) -> usize {
-        match self.values {
-            Values::Slice(slice) => slice.len(),
-            Values::Strided(view) => view.len(),
-        }
-    }
-
-    fn reduce(&mut self, limit: Option<f64>, check_finite: bool) {
-        match self.values {
-            Values::Slice(slice) => {
-                self.square_sum = square_sum(slice, limit);
-                self.finite = !check_finite || stage::all_finite(slice);
-            }
-            Values::Strided(view) => {
-                let mut elements = view.iter().copied();
-                let mut chunk = Vec::with_capacity(view.len().min(CHUNK));
-                loop {
-                    chunk.clear();
-                    chunk.extend(elements.by_ref().take(CHUNK));
-                    if chunk.is_empty() {
-                        break;
-                    }
-                    self.square_sum += square_sum(&chunk, limit);
-                    self.finite &= !check_finite || stage::all_finite(&chunk);
-                }
-            }
-        }
-    }
-}
-
 /// The sum of squares of a chunk, block by block.
 pub(crate) fn square_sum<T: Scalar>(chunk: &[T], limit: Option<f64>) -> f64 {
     chunk.chunks(BLOCK).map(|block| stage::square_sum(block, limit)).sum()
 }
 
 /// The first element that is infinite or NaN.
-pub(crate) fn first_non_finite<T: Scalar>(input: &Input<'_, T>) -> Option<NonFiniteGradient> {
-    let values = input.gradient.as_ref()?.values();
-    let (index, &value) = values.indexed_iter().find(|(_, value)| !value.is_finite())?;
-    let mut index_in_variable = vec![0; values.ndim()];
-    for stored in 0..values.ndim() {
-        index_in_variable[input.axes.as_ref().map_or(stored, |axes| axes[stored])] = index[stored];
+pub(crate) fn first_non_finite<T: Scalar>(input: &Input<'_, T>, form: &Form) -> Option<NonFiniteGradient> {
+    let gradient = input.gradient.as_ref()?;
+    let values = gradient.values().to_rows();
+    let (place, &value) = values.iter().enumerate().find(|(_, value)| !value.is_finite())?;
+    let index = match gradient {
+        InputGradient::Sparse(sparse) => {
+            let width = values.len() / sparse.rows.len();
+            let mut index = index_of(place % width, &form.shape[1..]);
+            index.insert(0, place / width);
+            index
+        }
+        InputGradient::Dense(_) => {
+            let stored = index_of(place, &form.stored_shape());
+            let mut index = stored.clone();
+            for (&axis, stored) in form.axes.iter().flatten().zip(stored) {
+                index[axis] = stored;
+            }
+            index
+        }
+    };
+    Some(NonFiniteGradient { variable: input.name.to_string(), index, value: value.as_() })
+}
+
+/// The index along each axis of the element at a place, counted row by row.
+fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
+    let mut index = vec![0; shape.len()];
+    for (index, axis) in index.iter_mut().zip(shape).rev() {
+        (*index, place) = (place % axis, place / axis);
     }
-    Some(NonFiniteGradient { variable: input.name.to_string(), index: index_in_variable, value: value.as_() })
+    index
 }

@@ -1,117 +1,115 @@
 //! Variables cut into pieces for threads, and pieces walked block by block: every stage of a step runs on a block
 //! before the next block is touched.
 
-use std::array;
 use std::mem;
 
+use half::bf16;
 use ndarray::iter::IterMut;
-use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use ndarray::{Axis, IxDyn};
 
+use super::norms::Norm;
 use super::records::Record;
-use super::resolve::{Input, InputGradient};
+use super::resolve::{InputGradient, Value, Values};
 use super::sparse::UniqueRows;
-use super::threads::CHUNK;
+use super::stages::{Packed, Pass, Plan, Stages};
+use crate::moments::{self, MAX_NARROW};
 use crate::real::Scalar;
-use crate::rule::{BLOCK, Block, Kernel, Locals, MAX_ARRAY_SLOTS, Workspace};
-use crate::stage::{self, Transform};
-
-/// What happens to one variable in one step, besides the rule.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Plan {
-    /// Clipping; the identity for sparse gradients, which are clipped before.
-    pub(crate) transform: Transform,
-    /// Decoupled weight decay times the learning rate.
-    pub(crate) decay: Option<f64>,
-    /// The momentum of the average.
-    pub(crate) average: Option<f64>,
-    /// Whether the average then replaces the value.
-    pub(crate) overwrite: bool,
-    /// The rule's numbers for this variable.
-    pub(crate) locals: Locals,
-}
+use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
+use crate::stage;
 
 /// A part of one variable, with all that belongs to it.
 pub(crate) struct Piece<'a, T> {
-    plan: Plan,
     value: Value<'a, T>,
     gradient: Gradient<'a, T>,
+    state: State<'a, T>,
+}
+
+/// The slots of a piece.
+enum State<'a, T> {
+    /// All of the variable: what happens to it is found out by the thread that gets the piece.
+    Whole { record: &'a mut Record<T>, norm: Option<Norm> },
+    /// A part of the variable.
+    Part(Box<Part<'a, T>>),
+}
+
+struct Part<'a, T> {
+    plan: Plan<T>,
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many slots there are.
+    count: usize,
+    packed: Option<Box<Packed<'a>>>,
     average: &'a mut [T],
 }
 
-enum Value<'a, T> {
-    Slice(&'a mut [T]),
-    Strided(ArrayViewMutD<'a, T>),
+enum Gradient<'a, T> {
+    Dense(Values<'a, T>),
+    Rows(Box<Rows<'a, T>>),
 }
 
-enum Gradient<'a, T> {
-    Slice(&'a [T]),
-    Strided(ArrayViewD<'a, T>),
-    Rows {
-        /// The row of the variable at which the piece starts.
-        first: usize,
-        /// Elements of a row.
-        width: usize,
-        /// The touched rows of the piece, ascending.
-        rows: &'a [usize],
-        values: &'a [T],
-    },
+/// Rows that a sparse gradient touches.
+#[derive(Clone, Copy)]
+struct Rows<'a, T> {
+    /// The row of the variable at which the piece starts.
+    first: usize,
+    /// Elements of a row.
+    width: usize,
+    /// The touched rows of the piece, ascending.
+    rows: &'a [usize],
+    values: &'a [T],
 }
 
 impl<'a, T: Scalar> Piece<'a, T> {
-    /// Cuts one variable into pieces of about [`CHUNK`] elements. Without gradient or elements there are none.
-    pub(crate) fn cut(
-        input: &'a mut Input<'_, T>,
+    /// A whole variable; nothing if there are no elements. `norm` is present if it is known already.
+    pub(crate) fn whole(
+        value: Value<'a, T>,
+        gradient: &'a InputGradient<'_, T>,
         unique: Option<&'a UniqueRows<T>>,
         record: &'a mut Record<T>,
-        plan: Plan,
-        pieces: &mut Vec<Self>,
-    ) {
-        let Some(gradient) = &input.gradient else { return };
-        let len = input.value.len();
-        if len == 0 {
-            return;
+        norm: Option<Norm>,
+    ) -> Option<Self> {
+        if value.len() == 0 {
+            return None;
         }
-        // Elements per entry of axis 0 (in stored order): what a strided array and rows can be cut at.
-        let row = input.value.shape().first().map_or(1, |rows| len / rows);
         let gradient = match (gradient, unique) {
-            (InputGradient::Dense(view), _) => match view.as_slice() {
-                Some(slice) => Gradient::Slice(slice),
-                None => Gradient::Strided(view.view()),
-            },
-            (InputGradient::Sparse { .. }, Some(UniqueRows { rows, values })) => {
-                Gradient::Rows { first: 0, width: row, rows, values }
+            (InputGradient::Dense(values), _) => Gradient::Dense(values.reborrow()),
+            (InputGradient::Sparse(_), unique) => {
+                let UniqueRows { rows, values } = unique?;
+                let width = value.len() / record.shape().first()?;
+                Gradient::Rows(Box::new(Rows { first: 0, width, rows, values }))
             }
-            (InputGradient::Sparse { .. }, None) => return,
         };
-        let value = if input.value.is_standard_layout() {
-            Value::Slice(input.value.as_slice_mut().unwrap_or_default())
-        } else {
-            Value::Strided(input.value.view_mut())
-        };
-        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-        for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
-            *slot = array;
-        }
-        let average = record.average.as_deref_mut().unwrap_or_default();
-        let mut rest = Self { plan, value, gradient, slots, average };
+        Some(Self { value, gradient, state: State::Whole { record, norm } })
+    }
 
-        let anywhere = matches!((&rest.value, &rest.gradient), (Value::Slice(_), Gradient::Slice(_)));
-        let row = if anywhere { 1 } else { row };
-        let rows_per_piece = (CHUNK / row).max(1);
-        while rest.len() > rows_per_piece * row {
-            let (front, back) = rest.split_at(rows_per_piece, row);
-            pieces.push(front);
-            rest = back;
+    /// Cuts a variable into pieces of about `share` elements.
+    pub(crate) fn cut(mut self, share: usize, pass: &Pass<'_, T>, pieces: &mut Vec<Self>) {
+        // Elements that must stay together: a strided array and rows can be cut along axis 0 only.
+        let width = match (&self.value, &self.gradient) {
+            (Value::Slice(_), Gradient::Dense(Values::Slice(_))) => 1,
+            (Value::Slice(_), Gradient::Rows(rows)) => rows.width,
+            (Value::Strided(view), _) => view.len() / view.shape().first().copied().unwrap_or(1),
+            (_, Gradient::Dense(Values::Strided(view))) => view.len() / view.shape().first().copied().unwrap_or(1),
+        };
+        let rows_per_piece = (share / width).max(1);
+        if self.len() > rows_per_piece * width {
+            self.state = match self.state {
+                State::Whole { record, norm } => {
+                    let plan = self.gradient.plan(record, norm, pass);
+                    State::Part(Box::new(Part::all_of(record, plan, pass)))
+                }
+                part @ State::Part(_) => part,
+            };
+            while self.len() > rows_per_piece * width {
+                let (front, back) = self.split_at(rows_per_piece, width);
+                pieces.push(front);
+                self = back;
+            }
         }
-        pieces.push(rest);
+        pieces.push(self);
     }
 
     pub(crate) fn len(&self) -> usize {
-        match &self.value {
-            Value::Slice(slice) => slice.len(),
-            Value::Strided(view) => view.len(),
-        }
+        self.value.len()
     }
 
     fn split_at(self, row: usize, width: usize) -> (Self, Self) {
@@ -123,92 +121,168 @@ impl<'a, T: Scalar> Piece<'a, T> {
             }
             Value::Strided(view) => {
                 let (front, back) = view.split_at(Axis(0), row);
-                (Value::Strided(front), Value::Strided(back))
+                (Value::Strided(Box::new(front)), Value::Strided(Box::new(back)))
             }
         };
         let (gradient, gradient_back) = match self.gradient {
-            Gradient::Slice(slice) => {
+            Gradient::Dense(Values::Slice(slice)) => {
                 let (front, back) = slice.split_at(at);
-                (Gradient::Slice(front), Gradient::Slice(back))
+                (Gradient::Dense(Values::Slice(front)), Gradient::Dense(Values::Slice(back)))
             }
-            Gradient::Strided(view) => {
+            Gradient::Dense(Values::Strided(view)) => {
                 let (front, back) = view.split_at(Axis(0), row);
-                (Gradient::Strided(front), Gradient::Strided(back))
+                let [front, back] = [front, back].map(|view| Gradient::Dense(Values::Strided(Box::new(view))));
+                (front, back)
             }
-            Gradient::Rows { first, width, rows, values } => {
-                let next = first + row;
-                let (rows, rows_back) = rows.split_at(rows.partition_point(|&touched| touched < next));
-                let (values, values_back) = values.split_at(rows.len() * width);
-                (
-                    Gradient::Rows { first, width, rows, values },
-                    Gradient::Rows { first: next, width, rows: rows_back, values: values_back },
-                )
+            Gradient::Rows(rows) => {
+                let (front, back) = rows.split_at(row);
+                (Gradient::Rows(Box::new(front)), Gradient::Rows(Box::new(back)))
             }
         };
-        let mut slots_back: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-        let mut slots = self.slots;
-        for (slot, back) in slots.iter_mut().zip(&mut slots_back) {
-            *back = cut_off(slot, at);
-        }
-        let mut average = self.average;
-        let average_back = cut_off(&mut average, at);
+        let State::Part(mut part) = self.state else { unreachable!("only parts are split") };
+        let back = part.cut_off(at);
         (
-            Self { plan: self.plan, value, gradient, slots, average },
-            Self {
-                plan: self.plan,
-                value: value_back,
-                gradient: gradient_back,
-                slots: slots_back,
-                average: average_back,
-            },
+            Self { value, gradient, state: State::Part(part) },
+            Self { value: value_back, gradient: gradient_back, state: State::Part(Box::new(back)) },
         )
     }
 
     /// Runs all stages over the piece.
-    pub(crate) fn run(&mut self, kernel: &dyn Kernel<T>, buffers: &mut Buffers<T>) {
-        let Self { plan, value, gradient, slots, average } = self;
-        let len = match value {
-            Value::Slice(slice) => slice.len(),
-            Value::Strided(view) => view.len(),
+    pub(crate) fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
+        match &mut self.state {
+            State::Whole { record, norm } => {
+                let plan = self.gradient.plan(record, *norm, pass);
+                Part::all_of(record, plan, pass).run(&mut self.value, &self.gradient, pass.kernel, buffers);
+            }
+            State::Part(part) => part.run(&mut self.value, &self.gradient, pass.kernel, buffers),
+        }
+    }
+}
+
+impl<T: Scalar> Gradient<'_, T> {
+    /// What happens to a variable with this gradient.
+    fn plan(&self, record: &mut Record<T>, norm: Option<Norm>, pass: &Pass<'_, T>) -> Plan<T> {
+        match self {
+            Self::Dense(values) => pass.plan(record, norm.unwrap_or_else(|| pass.norm(values))),
+            Self::Rows(rows) => pass.sparse_plan(record, rows.values),
+        }
+    }
+}
+
+impl<'a, T: Scalar> Rows<'a, T> {
+    /// Cuts before the row of the piece with this number.
+    fn split_at(self, row: usize) -> (Self, Self) {
+        let Self { first, width, rows, values } = self;
+        let next = first + row;
+        let (rows, rows_back) = rows.split_at(rows.partition_point(|&touched| touched < next));
+        let (values, values_back) = values.split_at(rows.len() * width);
+        (Self { first, width, rows, values }, Self { first: next, width, rows: rows_back, values: values_back })
+    }
+}
+
+impl<'a, T: Scalar> Part<'a, T> {
+    fn all_of(record: &'a mut Record<T>, plan: Plan<T>, pass: &Pass<'_, T>) -> Self {
+        let noise = pass.noise(record).filter(|_| !record.packed.is_empty());
+        let count = record.arrays.len();
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
+            *slot = array;
+        }
+        let packed = noise.map(|noise| {
+            let mut packed = Packed { slots: Default::default(), places: [usize::MAX; MAX_NARROW], noise, first: 0 };
+            let full = record.packed.iter_mut().enumerate().filter(|(_, packed)| !packed.is_empty());
+            for ((slot, at), (place, array)) in packed.slots.iter_mut().zip(&mut packed.places).zip(full) {
+                (*slot, *at) = (array, place);
+            }
+            Box::new(packed)
+        });
+        Self { plan, slots, count, packed, average: record.average.as_deref_mut().unwrap_or_default() }
+    }
+
+    /// Keeps the elements before `at`.
+    fn cut_off(&mut self, at: usize) -> Self {
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, back) in self.slots.iter_mut().zip(&mut slots) {
+            *back = cut_off(slot, at);
+        }
+        let packed = self.packed.as_mut().map(|packed| {
+            let mut slots: [&mut [bf16]; MAX_NARROW] = Default::default();
+            for (slot, back) in packed.slots.iter_mut().zip(&mut slots) {
+                *back = cut_off(slot, at);
+            }
+            let Packed { places, noise, first, .. } = **packed;
+            Box::new(Packed { slots, places, noise, first: first + at })
+        });
+        Self { plan: self.plan, slots, count: self.count, packed, average: cut_off(&mut self.average, at) }
+    }
+
+    fn run(
+        &mut self,
+        value: &mut Value<'_, T>,
+        gradient: &Gradient<'_, T>,
+        kernel: &dyn Kernel<T>,
+        buffers: &mut Buffers<T>,
+    ) {
+        let Self { plan, slots, count, packed, average } = self;
+        let len = value.len();
+        let turn = packed.as_ref().map(|packed| packed.first);
+        // How long the block is that starts at `at` and ends before `end`.
+        let block = |at: usize, end: usize| {
+            let longest = turn.map_or(BLOCK, |first| BLOCK.min(moments::before_turn(first + at)));
+            longest.min(end - at)
         };
-        let mut stages = Stages { plan, kernel, slots, average, workspace: &mut buffers.workspace };
+        let packed = packed.as_deref_mut();
+        let count = *count;
+        let mut stages = Stages { plan, kernel, slots, count, packed, average, workspace: &mut buffers.workspace };
         let mut cursor = match value {
             Value::Slice(slice) => Cursor::Slice(slice),
-            Value::Strided(view) => Cursor::Strided {
-                elements: view.iter_mut(),
-                block: Vec::with_capacity(BLOCK),
-                buffer: &mut buffers.value,
-            },
+            Value::Strided(view) => {
+                let block = Vec::with_capacity(BLOCK);
+                Cursor::Strided { elements: view.iter_mut(), block, buffer: &mut buffers.value }
+            }
         };
         match gradient {
-            Gradient::Slice(gradient) => {
-                for at in (0..len).step_by(BLOCK) {
-                    let n = BLOCK.min(len - at);
-                    let g = clipped(&gradient[at..at + n], plan.transform, &mut buffers.gradient);
-                    cursor.visit(at, n, |value| stages.run(at, value, Some(g)));
-                }
-            }
-            Gradient::Strided(gradient) => {
-                let mut elements = gradient.iter().copied();
-                for at in (0..len).step_by(BLOCK) {
-                    let n = BLOCK.min(len - at);
-                    for (to, g) in buffers.gradient[..n].iter_mut().zip(elements.by_ref()) {
-                        *to = plan.transform.apply(g);
+            Gradient::Dense(Values::Slice(gradient)) => {
+                let mut at = 0;
+                while at < len {
+                    let n = block(at, len);
+                    let mut g = &gradient[at..at + n];
+                    if let Some(limit) = plan.limit {
+                        let buffer = buffers.gradient.first(n);
+                        stage::clip_by_value(buffer, g, limit);
+                        g = buffer;
                     }
-                    cursor.visit(at, n, |value| stages.run(at, value, Some(&buffers.gradient[..n])));
+                    cursor.visit(at, n, |value| stages.run(at, value, Some(g)));
+                    at += n;
                 }
             }
-            Gradient::Rows { first, width, rows, values } => {
-                let visit_untouched = kernel.visits_untouched_rows() || plan.decay.is_some() || plan.average.is_some();
-                for (range, touched) in runs(rows, *first, len / *width, *width) {
+            Gradient::Dense(Values::Strided(gradient)) => {
+                let mut elements = gradient.iter().copied();
+                let mut at = 0;
+                while at < len {
+                    let n = block(at, len);
+                    let buffer = buffers.gradient.first(n);
+                    for (to, g) in buffer.iter_mut().zip(elements.by_ref()) {
+                        *to = plan.limit.map_or(g, |limit| stage::clamp(g, Some(limit)));
+                    }
+                    cursor.visit(at, n, |value| stages.run(at, value, Some(buffer)));
+                    at += n;
+                }
+            }
+            Gradient::Rows(sparse) => {
+                let Rows { first, width, rows, values } = **sparse;
+                let visit_untouched = stages.visits_untouched_rows();
+                for (range, touched) in runs(rows, first, len / width, width) {
                     if touched.is_none() && !visit_untouched {
                         cursor.skip(range.len());
                         continue;
                     }
-                    for at in range.clone().step_by(BLOCK) {
-                        let n = BLOCK.min(range.end - at);
+                    let mut at = range.start;
+                    while at < range.end {
+                        let n = block(at, range.end);
                         let g = touched.map(|start| &values[start + at - range.start..][..n]);
                         cursor.visit(at, n, |value| stages.run(at, value, g));
+                        at += n;
                     }
                 }
             }
@@ -224,21 +298,6 @@ fn cut_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
     let (front, back) = mem::take(slice).split_at_mut(at);
     *slice = front;
     back
-}
-
-/// The part of a slice that may be absent (empty).
-fn part<T>(slice: &mut [T], at: usize, n: usize) -> &mut [T] {
-    if slice.is_empty() { slice } else { &mut slice[at..at + n] }
-}
-
-/// The gradient of a block, clipped into a buffer if there is anything to clip.
-fn clipped<'a, T: Scalar>(gradient: &'a [T], transform: Transform, buffer: &'a mut [T; BLOCK]) -> &'a [T] {
-    if transform.is_identity() {
-        return gradient;
-    }
-    let buffer = &mut buffer[..gradient.len()];
-    stage::transform(buffer, gradient, transform);
-    buffer
 }
 
 /// Walks over the rows of a piece as runs of touched and of untouched rows: the range of elements, and for touched
@@ -268,22 +327,17 @@ fn runs(
 }
 
 /// Buffers of one thread.
+#[derive(Default)]
 pub(crate) struct Buffers<T> {
-    value: [T; BLOCK],
-    gradient: [T; BLOCK],
+    value: Buffer<T>,
+    gradient: Buffer<T>,
     workspace: Workspace<T>,
-}
-
-impl<T: Scalar> Buffers<T> {
-    pub(crate) fn new() -> Self {
-        Self { value: [T::zero(); BLOCK], gradient: [T::zero(); BLOCK], workspace: Workspace::new() }
-    }
 }
 
 /// Gives blocks of a value, wherever it lies in memory.
 enum Cursor<'a, T> {
     Slice(&'a mut [T]),
-    Strided { elements: IterMut<'a, T, IxDyn>, block: Vec<&'a mut T>, buffer: &'a mut [T; BLOCK] },
+    Strided { elements: IterMut<'a, T, IxDyn>, block: Vec<&'a mut T>, buffer: &'a mut Buffer<T> },
 }
 
 impl<T: Scalar> Cursor<'_, T> {
@@ -294,7 +348,7 @@ impl<T: Scalar> Cursor<'_, T> {
             Self::Strided { elements, block, buffer } => {
                 block.clear();
                 block.extend(elements.take(n));
-                let buffer = &mut buffer[..n];
+                let buffer = buffer.first(n);
                 buffer.iter_mut().zip(&*block).for_each(|(to, from)| *to = **from);
                 change(buffer);
                 block.iter_mut().zip(&*buffer).for_each(|(to, from)| **to = *from);
@@ -305,42 +359,6 @@ impl<T: Scalar> Cursor<'_, T> {
     fn skip(&mut self, n: usize) {
         if let Self::Strided { elements, .. } = self {
             elements.take(n).for_each(drop);
-        }
-    }
-}
-
-/// Everything that happens to a block, in order.
-struct Stages<'p, 'a, T> {
-    plan: &'p Plan,
-    kernel: &'p dyn Kernel<T>,
-    slots: &'p mut [&'a mut [T]; MAX_ARRAY_SLOTS],
-    average: &'p mut [T],
-    workspace: &'p mut Workspace<T>,
-}
-
-impl<T: Scalar> Stages<'_, '_, T> {
-    /// Runs the block that starts at element `at` of the piece: decay, rule (with whatever it wraps), average.
-    fn run(&mut self, at: usize, value: &mut [T], gradient: Option<&[T]>) {
-        let n = value.len();
-        if let Some(factor) = self.plan.decay {
-            stage::decay(value, factor);
-        }
-        if gradient.is_some() || self.kernel.visits_untouched_rows() {
-            let mut slots = self.slots.each_mut().map(|slot| &mut **slot);
-            self.kernel.update(Block {
-                value,
-                gradient,
-                slots: array::from_fn(|slot| part(mem::take(&mut slots[slot]), at, n)),
-                locals: &self.plan.locals,
-                workspace: self.workspace,
-            });
-        }
-        if let Some(momentum) = self.plan.average {
-            let average = part(self.average, at, n);
-            stage::average(average, value, momentum);
-            if self.plan.overwrite {
-                value.copy_from_slice(average);
-            }
         }
     }
 }

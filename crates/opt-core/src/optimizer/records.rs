@@ -2,22 +2,29 @@
 
 use std::collections::HashMap;
 
+use half::bf16;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use smallvec::SmallVec;
 
-use super::resolve::Input;
+use super::resolve::{Form, Input, Value};
 use super::{Slot, SlotPlace};
+use crate::moments::{self, MomentStorage};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec};
+use crate::view::{Layout, ViewMut};
 
 /// One variable: its name, its shape and its slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Record<T> {
     pub(crate) name: String,
-    pub(crate) shape: Vec<usize>,
-    /// The order of axes, slowest first, in which the slots are stored: the variable's own memory order when it was
-    /// first seen. `None` is row-major.
-    pub(crate) axes: Option<Vec<usize>>,
-    pub(crate) arrays: Vec<Vec<T>>,
+    /// Slots are stored in the memory order that the variable had when it was first seen.
+    pub(crate) form: Form,
+    /// Empty where a slot is in `packed`.
+    pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
+    /// Array slots in 16 bits, by the same places as in `arrays`; empty where a slot is stored in full.
+    pub(crate) packed: Vec<Vec<bf16>>,
+    /// Tells the roundings of this variable from those of others.
+    pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
     /// Whether decoupled weight decay applies.
@@ -27,20 +34,38 @@ pub(crate) struct Record<T> {
 }
 
 impl<T: Scalar> Record<T> {
-    fn new(input: &Input<'_, T>, slots: &[SlotSpec], averages: bool, decays: bool) -> Self {
-        let copy = || input.value.iter().copied().collect::<Vec<_>>();
+    fn new(
+        input: &Input<'_, T>,
+        form: Form,
+        slots: &[SlotSpec],
+        storage: MomentStorage,
+        averages: bool,
+        decays: bool,
+    ) -> Self {
+        let copy = || match &input.value {
+            Value::Slice(slice) => slice.to_vec(),
+            Value::Strided(view) => view.iter().copied().collect(),
+        };
         let filled = |value: f64| vec![T::literal(value); input.value.len()];
         let mut record = Self {
             name: input.name.clone().into_owned(),
-            shape: input.shape.clone(),
-            axes: input.axes.clone(),
-            arrays: Vec::new(),
+            form,
+            arrays: SmallVec::new(),
+            packed: Vec::new(),
+            hash: moments::hash(&input.name),
             scalars: Vec::new(),
             average: averages.then(copy),
             decays,
             seen_in: 0,
         };
         for slot in slots {
+            if storage != MomentStorage::Full && slot.is_moment() {
+                let initial = if slot.init() == SlotInit::Ones { bf16::ONE } else { bf16::ZERO };
+                record.packed.resize_with(record.arrays.len() + 1, Vec::new);
+                record.packed[record.arrays.len()] = vec![initial; input.value.len()];
+                record.arrays.push(Vec::new());
+                continue;
+            }
             match slot.init() {
                 SlotInit::Zeros => record.arrays.push(filled(0.0)),
                 SlotInit::Ones => record.arrays.push(filled(1.0)),
@@ -52,14 +77,15 @@ impl<T: Scalar> Record<T> {
         record
     }
 
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.form.shape
+    }
+
     /// An array slot with the axes in the variable's order.
-    fn view<'a>(&self, slot: &'a [T]) -> ArrayViewD<'a, T> {
-        let stored: Vec<usize> = match &self.axes {
-            None => self.shape.clone(),
-            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
-        };
-        let view = ArrayView::from_shape(IxDyn(&stored), slot).expect("slots have the variable's size");
-        match &self.axes {
+    fn view<'a, E>(&self, slot: &'a [E]) -> ArrayViewD<'a, E> {
+        let view =
+            ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
+        match &self.form.axes {
             None => view,
             Some(axes) => {
                 let mut order = vec![0; axes.len()];
@@ -74,7 +100,10 @@ impl<T: Scalar> Record<T> {
     /// A slot with the axes in the variable's order.
     pub(crate) fn slot(&self, place: SlotPlace) -> Slot<'_, T> {
         match place {
-            SlotPlace::Array(array) => Slot::Array(self.view(&self.arrays[array])),
+            SlotPlace::Array(array) => match self.packed.get(array) {
+                Some(packed) if self.arrays[array].is_empty() => Slot::Bf16(self.view(packed)),
+                _ => Slot::Array(self.view(&self.arrays[array])),
+            },
             SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
             SlotPlace::Average => Slot::Array(self.view(self.average.as_deref().unwrap_or_default())),
         }
@@ -89,11 +118,17 @@ impl<T: Scalar> Record<T> {
         }
     }
 
+    /// An array slot in 16 bits; it is stored row by row.
+    pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<bf16>> {
+        let SlotPlace::Array(array) = place else { return None };
+        self.packed.get_mut(array).filter(|_| self.arrays[array].is_empty())
+    }
+
     /// Numbers with the axes in the variable's order, as an array slot stores them. What is in that order already is
     /// not copied.
     pub(crate) fn to_stored(&self, values: ArrayD<T>) -> Vec<T> {
-        if self.axes.is_some() || !values.is_standard_layout() {
-            return in_order(values.view(), self.axes.as_deref()).iter().copied().collect();
+        if self.form.axes.is_some() || !values.is_standard_layout() {
+            return in_order(values.view(), self.form.axes.as_deref()).iter().copied().collect();
         }
         let count = values.len();
         let (mut numbers, offset) = values.into_raw_vec_and_offset();
@@ -104,11 +139,11 @@ impl<T: Scalar> Record<T> {
 
     /// Stores the slots row by row from now on.
     pub(crate) fn make_row_major(&mut self) {
-        if self.axes.is_some() {
+        if self.form.axes.is_some() {
             let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
             let arrays = self.arrays.iter().map(row_major).collect();
             let average = self.average.as_ref().map(row_major);
-            (self.arrays, self.average, self.axes) = (arrays, average, None);
+            (self.arrays, self.average, self.form.axes) = (arrays, average, None);
         }
     }
 }
@@ -130,10 +165,8 @@ pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usi
 }
 
 /// The axes in memory order, slowest first; `None` if that is their own order.
-pub(crate) fn memory_order<T>(view: &ArrayViewMutD<'_, T>) -> Option<Vec<usize>> {
-    if view.is_standard_layout() {
-        return None;
-    }
+pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
+    let Layout::Strided(view) = &value.0 else { return None };
     let mut axes: Vec<usize> = (0..view.ndim()).collect();
     axes.sort_by_key(|&axis| std::cmp::Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
     if axes.is_sorted() { None } else { Some(axes) }
@@ -148,11 +181,18 @@ pub(crate) struct Records<T> {
     by_name: Vec<usize>,
     /// How many lists of variables there have been.
     calls: u64,
+    storage: MomentStorage,
 }
 
 impl<T: Scalar> Records<T> {
-    pub(crate) fn new() -> Self {
-        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0 }
+    pub(crate) fn new(storage: MomentStorage) -> Self {
+        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0, storage }
+    }
+
+    /// Whether slots are stored row by row, whatever the memory order of the variable is: roundings depend on the place
+    /// of an element, which must not change when a run is restored.
+    pub(crate) fn are_row_major(&self) -> bool {
+        self.storage != MomentStorage::Full
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -201,7 +241,7 @@ impl<T: Scalar> Records<T> {
     /// Makes the slots of variables that are new, in the order of the list.
     pub(crate) fn admit<'i, 'v: 'i>(
         &mut self,
-        inputs: impl Iterator<Item = &'i Input<'v, T>>,
+        inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
         slots: &[SlotSpec],
         averages: bool,
         decays: impl Fn(&str) -> bool,
@@ -209,9 +249,10 @@ impl<T: Scalar> Records<T> {
         T: 'v,
     {
         let known = self.records.len();
-        for input in inputs.filter(|input| input.place >= known) {
+        for input in inputs {
+            let Some(form) = input.new.take() else { continue };
             debug_assert_eq!(input.place, self.records.len());
-            self.records.push(Record::new(input, slots, averages, decays(&input.name)));
+            self.records.push(Record::new(input, *form, slots, self.storage, averages, decays(&input.name)));
             self.places.insert(input.name.clone().into_owned(), input.place);
         }
         if self.records.len() > known {

@@ -3,14 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use ndarray::{ArrayViewD, ArrayViewMutD};
+use ndarray::{ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, IxDyn};
 
 use super::records::{Records, in_order, in_order_mut, memory_order};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::real::Scalar;
 use crate::variable::Variable;
-use crate::view::{ShapeMismatch, View};
+use crate::view::{Layout, Shape, ShapeMismatch, View, ViewMut};
 
 /// A variable that fits its record, with a gradient that fits the variable.
 #[derive(Debug)]
@@ -18,25 +18,114 @@ pub(crate) struct Input<'a, T> {
     /// The place of its record; beyond the last one if it is new.
     pub(crate) place: usize,
     pub(crate) name: Cow<'a, str>,
-    pub(crate) shape: Vec<usize>,
-    /// The order in which `value` and a dense gradient have their axes, and slots are stored.
-    pub(crate) axes: Option<Vec<usize>>,
-    pub(crate) value: ArrayViewMutD<'a, T>,
+    pub(crate) value: Value<'a, T>,
     pub(crate) gradient: Option<InputGradient<'a, T>>,
+    /// What its record will be made of, if it is new.
+    pub(crate) new: Option<Box<Form>>,
+}
+
+/// The shape of a variable, and the order in which its slots are stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    /// The order of axes, slowest first; `None` is row-major.
+    pub(crate) axes: Option<Vec<usize>>,
+}
+
+impl Form {
+    /// The shape with its axes in stored order.
+    pub(crate) fn stored_shape(&self) -> Shape {
+        match &self.axes {
+            None => self.shape.clone(),
+            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
+        }
+    }
+}
+
+/// A variable's numbers, with the axes in stored order.
+#[derive(Debug)]
+pub(crate) enum Value<'a, T> {
+    Slice(&'a mut [T]),
+    Strided(Box<ArrayViewMutD<'a, T>>),
+}
+
+/// Numbers to read, with the axes in stored order.
+#[derive(Debug)]
+pub(crate) enum Values<'a, T> {
+    Slice(&'a [T]),
+    Strided(Box<ArrayViewD<'a, T>>),
 }
 
 /// A checked gradient.
 #[derive(Debug)]
 pub(crate) enum InputGradient<'a, T> {
-    Dense(ArrayViewD<'a, T>),
-    Sparse { rows: Vec<usize>, values: ArrayViewD<'a, T> },
+    Dense(Values<'a, T>),
+    Sparse(Box<SparseGradient<'a, T>>),
 }
 
-impl<T> InputGradient<'_, T> {
-    /// The numbers as they were given.
-    pub(crate) fn values(&self) -> &ArrayViewD<'_, T> {
+/// Rows and their values.
+#[derive(Debug)]
+pub(crate) struct SparseGradient<'a, T> {
+    pub(crate) rows: Vec<usize>,
+    pub(crate) values: Values<'a, T>,
+}
+
+impl<T> Value<'_, T> {
+    pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Dense(values) | Self::Sparse { values, .. } => values,
+            Self::Slice(slice) => slice.len(),
+            Self::Strided(view) => view.len(),
+        }
+    }
+
+    /// The same for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> Value<'_, T> {
+        match self {
+            Self::Slice(slice) => Value::Slice(slice),
+            Self::Strided(view) => Value::Strided(Box::new(view.view_mut())),
+        }
+    }
+
+    /// Calls `visit` with each element, in stored order.
+    pub(crate) fn for_each(&mut self, visit: impl FnMut(&mut T)) {
+        match self {
+            Self::Slice(slice) => slice.iter_mut().for_each(visit),
+            Self::Strided(view) => view.iter_mut().for_each(visit),
+        }
+    }
+}
+
+impl<T: Copy> Values<'_, T> {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Slice(slice) => slice.len(),
+            Self::Strided(view) => view.len(),
+        }
+    }
+
+    /// The same for a shorter time.
+    pub(crate) fn reborrow(&self) -> Values<'_, T> {
+        match self {
+            Self::Slice(slice) => Values::Slice(slice),
+            Self::Strided(view) => Values::Strided(Box::new(view.view())),
+        }
+    }
+
+    /// The elements, row by row.
+    pub(crate) fn to_rows(&self) -> Cow<'_, [T]> {
+        match self {
+            Self::Slice(slice) => Cow::Borrowed(slice),
+            Self::Strided(view) => Cow::Owned(view.iter().copied().collect()),
+        }
+    }
+}
+
+impl<'a, T> InputGradient<'a, T> {
+    /// The numbers as they were given.
+    pub(crate) fn values(&self) -> &Values<'a, T> {
+        match self {
+            Self::Dense(values) => values,
+            Self::Sparse(sparse) => &sparse.values,
         }
     }
 }
@@ -52,39 +141,38 @@ pub(crate) fn resolve<'a, T: Scalar>(
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
     for (position, Variable { name, value, gradient }) in variables.enumerate() {
-        let data =
-            |ShapeMismatch { elements, shape }| Error::VariableData { variable: name.to_string(), elements, shape };
-        let value = value.0.map_err(data)?;
-        let shape = value.shape().to_vec();
-        let place = match records.place(&name, position) {
+        let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
+        let place = records.place(&name, position);
+        let (place, new) = match place {
             Some(place) => {
+                let shape = shape_of(&name, &value)?;
                 let record = records.at_mut(place);
                 if record.seen_in == call {
                     return Err(Error::DuplicateVariable { name: name.into_owned() });
                 }
                 record.seen_in = call;
-                if record.shape != shape {
-                    let (variable, expected) = (name.into_owned(), record.shape.clone());
-                    return Err(Error::VariableShape { variable, expected, found: shape });
+                if !same(record.shape(), shape) {
+                    let (variable, found) = (name.into_owned(), shape.to_vec());
+                    return Err(Error::VariableShape { variable, expected: record.shape().to_vec(), found });
                 }
-                place
+                (place, None)
             }
-            None if new_names.insert(name.to_string()) => records.len() + new_names.len() - 1,
+            None if new_names.insert(name.to_string()) => {
+                let shape = shape_of(&name, &value)?.into();
+                let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
+                (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes })))
+            }
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
         };
-        let axes = match gradient {
-            // Rows of a sparse gradient have to be rows in memory.
-            Some(Gradient::Sparse { .. }) => None,
-            _ if place < records.len() => records.at_mut(place).axes.clone(),
-            _ => memory_order(&value),
-        };
+        let form = new.as_deref().unwrap_or_else(|| &records.at(place).form);
+        // Rows of a sparse gradient have to be rows in memory.
+        let axes = form.axes.as_deref().filter(|_| !is_sparse);
         let gradient = match gradient {
             None => None,
-            Some(Gradient::Dense(view)) => Some(dense(&name, &shape, view, axes.as_deref())?),
-            Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, &shape, indices, values)?),
+            Some(Gradient::Dense(view)) => Some(dense(&name, form, view, axes)?),
+            Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
-        let value = in_order_mut(value, axes.as_deref());
-        inputs.push(Input { place, name, shape, axes, value, gradient });
+        inputs.push(Input { place, name, value: stored(value, axes), gradient, new });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -92,50 +180,111 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
+fn shape_of<'v, T>(name: &str, value: &'v ViewMut<'_, T>) -> Result<&'v [usize], Error> {
+    match &value.0 {
+        Layout::Filled { shape, .. } => Ok(shape),
+        Layout::Strided(view) => Ok(view.shape()),
+        Layout::Mismatch(mismatch) => {
+            let ShapeMismatch { elements, shape } = mismatch.as_ref().clone();
+            Err(Error::VariableData { variable: name.to_owned(), elements, shape })
+        }
+    }
+}
+
+/// Whether two shapes are the same. They are short: a call for comparing memory would take longer.
+fn same(a: &[usize], b: &[usize]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
+}
+
+/// A value with its axes in stored order.
+fn stored<'a, T>(value: ViewMut<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
+    let view = match (value.0, axes) {
+        (Layout::Filled { data, .. }, None) => return Value::Slice(data),
+        (Layout::Filled { data, shape }, _) => {
+            ArrayViewMut::from_shape(IxDyn(&shape), data).expect("the shape was checked")
+        }
+        (Layout::Strided(view), _) => *view,
+        (Layout::Mismatch(_), _) => unreachable!("the shape was checked"),
+    };
+    let view = in_order_mut(view, axes);
+    if view.is_standard_layout() {
+        Value::Slice(view.into_slice().expect("standard layout is a slice"))
+    } else {
+        Value::Strided(Box::new(view))
+    }
+}
+
+/// Numbers to read, of a given shape, with their axes in stored order.
+fn stored_values<'a, T>(
+    values: View<'a, T>,
+    axes: Option<&[usize]>,
+    fits: impl FnOnce(&[usize]) -> Result<(), Error>,
+    mismatch: impl FnOnce(ShapeMismatch) -> Error,
+) -> Result<Values<'a, T>, Error> {
+    let view = match (values.0, axes) {
+        (Layout::Filled { data, shape }, None) => {
+            fits(&shape)?;
+            return Ok(Values::Slice(data));
+        }
+        (Layout::Filled { data, shape }, _) => {
+            fits(&shape)?;
+            ArrayView::from_shape(IxDyn(&shape), data).expect("a view's shape fits its data")
+        }
+        (Layout::Strided(view), _) => {
+            fits(view.shape())?;
+            *view
+        }
+        (Layout::Mismatch(found), _) => return Err(mismatch(*found)),
+    };
+    let view = in_order(view, axes);
+    Ok(match view.to_slice() {
+        Some(slice) => Values::Slice(slice),
+        None => Values::Strided(Box::new(view)),
+    })
+}
+
 fn dense<'a, T>(
     name: &str,
-    shape: &[usize],
+    form: &Form,
     gradient: View<'a, T>,
     axes: Option<&[usize]>,
 ) -> Result<InputGradient<'a, T>, Error> {
-    let gradient = gradient.0.map_err(|mismatch| gradient_data(name, mismatch))?;
-    if gradient.shape() != shape {
-        return Err(Error::GradientShape {
-            variable: name.to_owned(),
-            gradient: gradient.shape().to_vec(),
-            shape: shape.to_vec(),
-        });
-    }
-    Ok(InputGradient::Dense(in_order(gradient, axes)))
+    let shape = form.shape.as_slice();
+    let fits = |found: &[usize]| {
+        if same(found, shape) {
+            return Ok(());
+        }
+        let (variable, gradient) = (name.to_owned(), found.to_vec());
+        Err(Error::GradientShape { variable, gradient, shape: shape.to_vec() })
+    };
+    stored_values(gradient, axes, fits, |mismatch| gradient_data(name, mismatch)).map(InputGradient::Dense)
 }
 
 fn sparse<'a, T>(
     name: &str,
-    shape: &[usize],
+    form: &Form,
     indices: Indices<'_>,
     values: View<'a, T>,
 ) -> Result<InputGradient<'a, T>, Error> {
-    let Some((&row_count, row_shape)) = shape.split_first() else {
+    let Some((&row_count, row_shape)) = form.shape.split_first() else {
         return Err(Error::SparseScalar { variable: name.to_owned() });
     };
-    let values = values.0.map_err(|mismatch| gradient_data(name, mismatch))?;
-    let mut expected = vec![indices.len()];
-    expected.extend(row_shape);
-    if values.shape() != expected {
-        return Err(Error::SparseShape {
-            variable: name.to_owned(),
-            indices: indices.len(),
-            values: values.shape().to_vec(),
-            expected,
-        });
-    }
+    let fits = |found: &[usize]| {
+        if found.split_first() == Some((&indices.len(), row_shape)) {
+            return Ok(());
+        }
+        let (variable, indices) = (name.to_owned(), indices.len());
+        let expected = [&[indices], row_shape].concat();
+        Err(Error::SparseShape { variable, indices, values: found.to_vec(), expected })
+    };
+    let values = stored_values(values, None, fits, |mismatch| gradient_data(name, mismatch))?;
     let rows = indices.rows(row_count).map_err(|(position, index)| Error::IndexOutOfRange {
         variable: name.to_owned(),
         position,
         index,
         rows: row_count,
     })?;
-    Ok(InputGradient::Sparse { rows, values })
+    Ok(InputGradient::Sparse(Box::new(SparseGradient { rows, values })))
 }
 
 fn gradient_data(name: &str, ShapeMismatch { elements, shape }: ShapeMismatch) -> Error {

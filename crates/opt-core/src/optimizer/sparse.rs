@@ -1,8 +1,8 @@
 //! Sparse gradients: each row once.
 
-use super::resolve::InputGradient;
+use super::resolve::SparseGradient;
 use crate::real::Scalar;
-use crate::stage::Transform;
+use crate::stage;
 
 /// Rows of a variable in ascending order, each with its gradient.
 #[derive(Debug)]
@@ -13,19 +13,18 @@ pub(crate) struct UniqueRows<T> {
 }
 
 impl<T: Scalar> UniqueRows<T> {
-    /// Clips the values as they were given, then sums those of the same row in the order in which they were given.
-    /// `None` for a dense gradient.
-    pub(crate) fn new(gradient: &InputGradient<'_, T>, transform: Transform) -> Option<Self> {
-        let InputGradient::Sparse { rows, values } = gradient else { return None };
-        let given = values.as_standard_layout();
-        let given = given.as_slice().unwrap_or_default();
+    /// Clips the values as they were given (by value, then by a factor), then sums those of the same row in the order
+    /// in which they were given.
+    pub(crate) fn new(gradient: &SparseGradient<'_, T>, limit: Option<f64>, scale: f64) -> Self {
+        let SparseGradient { rows, values } = gradient;
+        let (given, factors) = (values.to_rows(), stage::factors(scale));
         let width = if rows.is_empty() { 0 } else { given.len() / rows.len() };
 
         let mut order: Vec<usize> = (0..rows.len()).collect();
         order.sort_by_key(|&position| rows[position]);
         let mut unique = Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()) };
         for position in order {
-            let clipped = given[position * width..][..width].iter().map(|&g| transform.apply(g));
+            let clipped = given[position * width..][..width].iter().map(|&g| stage::clipped(g, limit, factors));
             if unique.rows.last() == Some(&rows[position]) {
                 let start = unique.values.len() - width;
                 unique.values[start..].iter_mut().zip(clipped).for_each(|(sum, g)| *sum = *sum + g);
@@ -34,6 +33,6 @@ impl<T: Scalar> UniqueRows<T> {
                 unique.values.extend(clipped);
             }
         }
-        Some(unique)
+        unique
     }
 }

@@ -3,14 +3,16 @@
 use std::fmt;
 use std::mem;
 
+use half::bf16;
 use ndarray::ArrayViewD;
 
 use super::records::Records;
 use super::weights::Entry;
 use super::{Optimizer, SlotPlace, WeightValue, resolve};
 use crate::error::Error;
+use crate::moments::MomentStorage;
 use crate::real::Scalar;
-use crate::rule::UpdateRule;
+use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 use crate::variable::Variable;
 
 /// One entry of the state, borrowed.
@@ -31,6 +33,8 @@ pub enum StateValue<'a, T> {
     Scalar(f64),
     /// An array slot of a variable, in the variable's shape.
     Array(ArrayViewD<'a, T>),
+    /// An array slot in 16 bits, in the variable's shape: see [`MomentStorage`].
+    Bf16(ArrayViewD<'a, bf16>),
 }
 
 /// What an entry of the state is.
@@ -42,6 +46,8 @@ pub enum StateKind {
     Scalar,
     /// An array of the variable's element type and this shape.
     Array(Vec<usize>),
+    /// An array in 16 bits, of this shape. A [`WeightValue`] for it is an array of the variable's element type.
+    Bf16(Vec<usize>),
 }
 
 impl fmt::Display for StateKind {
@@ -49,7 +55,7 @@ impl fmt::Display for StateKind {
         match self {
             Self::Iterations => write!(f, "a step counter"),
             Self::Scalar => write!(f, "one number"),
-            Self::Array(shape) => write!(f, "an array of shape {shape:?}"),
+            Self::Array(shape) | Self::Bf16(shape) => write!(f, "an array of shape {shape:?}"),
         }
     }
 }
@@ -62,6 +68,7 @@ impl<T: Scalar> StateValue<'_, T> {
             Self::Iterations(_) => StateKind::Iterations,
             Self::Scalar(_) => StateKind::Scalar,
             Self::Array(array) => StateKind::Array(array.shape().to_vec()),
+            Self::Bf16(array) => StateKind::Bf16(array.shape().to_vec()),
         }
     }
 
@@ -70,6 +77,17 @@ impl<T: Scalar> StateValue<'_, T> {
             Self::Iterations(count) => WeightValue::Iterations(*count),
             Self::Scalar(number) => WeightValue::Scalar(*number),
             Self::Array(array) => WeightValue::Array(array.to_owned()),
+            Self::Bf16(array) => WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))),
+        }
+    }
+}
+
+impl StateKind {
+    /// What a [`WeightValue`] for it is.
+    pub(super) fn of_weight(self) -> Self {
+        match self {
+            Self::Bf16(shape) => Self::Array(shape),
+            kind => kind,
         }
     }
 }
@@ -94,9 +112,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let kind = |entry| match entry {
             Entry::Iterations => StateKind::Iterations,
             Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
+            Entry::Of(variable, SlotPlace::Array(array)) if self.is_packed(array) => {
+                StateKind::Bf16(shapes[variable].to_vec())
+            }
             Entry::Of(variable, _) => StateKind::Array(shapes[variable].to_vec()),
         };
         self.entries_of(&names).into_iter().map(|(name, entry)| (name, kind(entry))).collect()
+    }
+
+    /// Whether an array slot, by its place in a record, is stored in 16 bits.
+    fn is_packed(&self, array: usize) -> bool {
+        let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
+        let slot = self.slots.iter().filter(is_array).nth(array);
+        self.options.moments != MomentStorage::Full && slot.is_some_and(SlotSpec::is_moment)
     }
 
     /// Forgets all variables, gets to know these, and replaces all state by a list in the order of
@@ -115,11 +143,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     where
         T: 'a,
     {
-        let mut records = Records::new();
-        let inputs =
+        let mut records = Records::new(self.options.moments);
+        let mut inputs =
             resolve(variables.into_iter().map(|variable| Variable { gradient: None, ..variable }), &mut records)?;
         let before = mem::replace(&mut self.records, records);
-        self.admit(&inputs);
+        self.admit(&mut inputs);
         let restored = self.set_weights(weights);
         if restored.is_err() {
             self.records = before;

@@ -1,26 +1,33 @@
 //! The order of a step: learning rate, checks, clip, sum of duplicate rows, weight decay, rule, average, count.
 
 use super::Optimizer;
-use super::norms::{Norm, first_non_finite, norms, scaled_norm, square_sum};
-use super::pieces::{Buffers, Piece, Plan};
-use super::resolve::{Input, resolve};
+use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
+use super::pieces::{Buffers, Piece};
+use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
+use super::stages::Pass;
+use super::threads::CHUNK;
 use crate::clip::{clip_factor, global_clip_factor};
 use crate::error::{Error, HyperparameterError, require};
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
-use crate::rule::{Step, UpdateRule, VariableStep};
-use crate::stage::Transform;
+use crate::rule::{Step, UpdateRule};
 use crate::variable::Variable;
 
 /// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
-/// Clipping of a whole step.
-struct Clipping {
-    /// For each input, what its gradient goes through.
-    transforms: Vec<Transform>,
+/// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
+/// cache need not be read again.
+const MEASURED_LATE: usize = 2 * CHUNK;
+
+/// What is known about all gradients before anything is written.
+struct Measured {
+    norms: Vec<Norm>,
+    /// Gradients of at most this many elements are not in `norms`.
+    late: usize,
     global_norm: Option<f64>,
+    /// The factor of the clip by the global norm.
     factor: Option<f64>,
 }
 
@@ -46,29 +53,29 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let inputs = resolve(variables, &mut self.records)?;
+        let mut inputs = resolve(variables, &mut self.records)?;
         if inputs.is_empty() {
             return Ok(report);
         }
         if inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
-        let norms = self.norms(&inputs);
-        let clipping = self.clipping(&inputs, &norms);
-        (report.global_norm, report.clip_factor) = (clipping.global_norm, clipping.factor);
+        let share = self.options.threads.share(inputs.iter().map(|input| input.value.len()).sum());
+        let measured = self.measure(&inputs, share);
+        (report.global_norm, report.clip_factor) = (measured.global_norm, measured.factor);
         if self.options.non_finite != NonFinite::Propagate {
-            let finite = norms.iter().all(|norm| norm.finite) && clipping.global_norm.is_none_or(f64::is_finite);
-            if !finite {
-                report.non_finite = self.in_name_order(&inputs).into_iter().find_map(|i| first_non_finite(&inputs[i]));
+            let finite = measured.norms.iter().all(|norm| norm.finite);
+            if !finite || !measured.global_norm.is_none_or(f64::is_finite) {
+                report.non_finite = self.first_non_finite(&inputs);
                 report.outcome = Outcome::NonFinite;
                 return self.refuse(report);
             }
         }
 
         // Nothing can fail any more: from here on state changes.
-        self.admit(&inputs);
+        self.admit(&mut inputs);
         self.poisoned = true;
-        self.update(inputs, &norms, &clipping, learning_rate, decay);
+        self.update(inputs, &measured, share, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
@@ -92,15 +99,41 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Sums over gradients, if any stage needs them.
-    fn norms(&self, inputs: &[Input<'_, T>]) -> Vec<Norm> {
-        let clip = &self.options.clip;
-        let check_finite = self.options.non_finite != NonFinite::Propagate;
-        if clip.norm.is_some() || clip.global_norm.is_some() || self.rule.needs_gradient_norm() || check_finite {
-            norms(inputs, clip.value, check_finite, &self.options.threads)
-        } else {
-            vec![Norm::NONE; inputs.len()]
-        }
+    /// What the stages of a step ask about gradients.
+    fn question(&self) -> Question {
+        Question { limit: self.options.clip.value, check_finite: self.options.non_finite != NonFinite::Propagate }
+    }
+
+    /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
+    /// pieces for several threads.
+    fn measure(&self, inputs: &[Input<'_, T>], share: usize) -> Measured {
+        let (clip, question) = (&self.options.clip, self.question());
+        let all = clip.global_norm.is_some() || question.check_finite;
+        let late = if all { 0 } else { MEASURED_LATE.min(share) };
+        let wanted = |input: &Input<'_, T>| match &input.gradient {
+            Some(InputGradient::Dense(values)) => values.len() > late,
+            // They are clipped before they are summed.
+            Some(InputGradient::Sparse(_)) => true,
+            None => false,
+        };
+        let anybody = all || clip.norm.is_some() || self.rule.needs_gradient_norm();
+        let norms = if anybody { norms(inputs, question, wanted, &self.options.threads) } else { Vec::new() };
+        let Some(limit) = clip.global_norm else { return Measured { norms, late, global_norm: None, factor: None } };
+        let scale = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
+        let order = self.in_name_order(inputs);
+        let clipped = order.iter().map(|&i| norms[i].norm * scale(&norms[i]));
+        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
+        let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
+        let factor = Some(global_clip_factor(global_norm, limit));
+        Measured { norms, late, global_norm: Some(global_norm), factor }
+    }
+
+    fn first_non_finite(&self, inputs: &[Input<'_, T>]) -> Option<NonFiniteGradient> {
+        let form = |input: &Input<'_, T>| match &input.new {
+            Some(form) => form.as_ref().clone(),
+            None => self.records.at(input.place).form.clone(),
+        };
+        self.in_name_order(inputs).into_iter().find_map(|i| first_non_finite(&inputs[i], &form(&inputs[i])))
     }
 
     /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
@@ -117,76 +150,67 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         order
     }
 
-    fn clipping(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> Clipping {
-        let clip = &self.options.clip;
-        let by_norm = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
-        let mut transforms: Vec<Transform> =
-            norms.iter().map(|norm| Transform { limit: clip.value, scale: by_norm(norm) }).collect();
-        let Some(limit) = clip.global_norm else {
-            return Clipping { transforms, global_norm: None, factor: None };
-        };
-        let order = self.in_name_order(inputs);
-        let clipped = order.iter().map(|&i| norms[i].norm * transforms[i].scale);
-        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
-        let global_norm = if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() };
-        let factor = global_clip_factor(global_norm, limit);
-        transforms.iter_mut().for_each(|transform| transform.scale *= factor);
-        Clipping { transforms, global_norm: Some(global_norm), factor: Some(factor) }
-    }
-
     /// Makes the slots of new variables.
-    pub(super) fn admit(&mut self, inputs: &[Input<'_, T>]) {
+    pub(super) fn admit(&mut self, inputs: &mut [Input<'_, T>]) {
         let exclude = &self.options.weight_decay.exclude;
-        self.records.admit(inputs.iter(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
+        self.records.admit(inputs.iter_mut(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
     }
 
     /// The part of a step that writes.
     fn update(
         &mut self,
         mut inputs: Vec<Input<'_, T>>,
-        norms: &[Norm],
-        clipping: &Clipping,
+        measured: &Measured,
+        share: usize,
         learning_rate: f64,
         decay: Option<f64>,
     ) {
         let step = Step::new(self.iterations, learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
-        let needs_norm = self.rule.needs_gradient_norm();
+        let (question, threads) = (self.question(), &self.options.threads);
         let kernel = self.rule.begin_step(&step, &mut self.shared);
-        let unique: Vec<Option<UniqueRows<T>>> = inputs
+        let pass = Pass {
+            kernel: &*kernel,
+            question,
+            norm_limit: self.options.clip.norm,
+            global_factor: measured.factor.unwrap_or(1.0),
+            needs_norm: self.rule.needs_gradient_norm(),
+            decay,
+            average: ema.map(|ema| ema.momentum),
+            overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
+            storage: self.options.moments,
+            iteration: self.iterations,
+            flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
+        };
+        let norm_of = |i: usize| measured.norms.get(i).copied().unwrap_or(Norm::NONE);
+        let unique: Vec<(usize, UniqueRows<T>)> = inputs
             .iter()
-            .zip(&clipping.transforms)
-            .map(|(input, &transform)| UniqueRows::new(input.gradient.as_ref()?, transform))
+            .enumerate()
+            .filter_map(|(i, input)| match &input.gradient {
+                Some(InputGradient::Sparse(gradient)) => {
+                    Some((i, UniqueRows::new(gradient, question.limit, pass.scale(&norm_of(i)))))
+                }
+                _ => None,
+            })
             .collect();
 
-        let mut pieces = Vec::new();
-        let mut records = self.records.iter_mut().enumerate();
-        for (i, input) in inputs.iter_mut().enumerate() {
-            let Some((_, record)) = records.by_ref().find(|(place, _)| *place == input.place) else { break };
-            if input.gradient.is_none() {
-                continue;
-            }
-            let (unique, transform) = (unique[i].as_ref(), clipping.transforms[i]);
-            let gradient_square_sum = needs_norm.then(|| match unique {
-                Some(unique) => square_sum(&unique.values, None),
-                None => norms[i].square_sum * transform.scale * transform.scale,
-            });
-            let variable = VariableStep { name: &input.name, gradient_square_sum };
-            let plan = Plan {
-                locals: kernel.begin_variable(&variable, &mut record.scalars),
-                transform: if unique.is_some() { Transform::IDENTITY } else { transform },
-                decay: decay.filter(|_| record.decays),
-                average: ema.map(|ema| ema.momentum),
-                overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
-            };
+        let mut pieces = Vec::with_capacity(inputs.len());
+        let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
+        for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
+            let Some((_, record)) = records.by_ref().find(|(record, _)| *record == *place) else { break };
+            let Some(gradient) = gradient else { continue };
+            let unique = unique.next_if(|(input, _)| *input == i).map(|(_, rows)| rows);
             if unique.is_some() {
                 record.make_row_major();
             }
-            Piece::cut(input, unique, record, plan, &mut pieces);
+            let norm = (value.len() > measured.late).then(|| norm_of(i));
+            if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
+                piece.cut(share, &pass, &mut pieces);
+            }
         }
-        self.options.threads.run(&mut pieces, Piece::len, |pieces| {
-            let mut buffers = Buffers::new();
-            pieces.iter_mut().for_each(|piece| piece.run(&*kernel, &mut buffers));
+        threads.run(&mut pieces, Piece::len, |pieces| {
+            let mut buffers = Buffers::default();
+            pieces.iter_mut().for_each(|piece| piece.run(&pass, &mut buffers));
         });
     }
 }

@@ -7,6 +7,7 @@ use super::resolve::{Input, resolve};
 use super::{Optimizer, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::moments::MomentStorage;
 use crate::parameters::Parameters;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
@@ -69,7 +70,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array, or anything is wrong with names or shapes. Variables are then as
+    /// When there is no such slot, it is no array of full precision, or anything is wrong with names or shapes. Variables are then as
     /// they were.
     pub fn copy_slot<'a>(
         &mut self,
@@ -88,7 +89,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array, or the model has variables that the optimizer has not seen. The
+    /// When there is no such slot, it is no array of full precision, or the model has variables that the optimizer has not seen. The
     /// model is then as it was.
     pub fn swap_in<'a, P: Parameters<T>>(
         &'a mut self,
@@ -120,13 +121,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     fn array_place(&self, slot: &str) -> Result<SlotPlace, Error> {
-        match self.slot_place(slot)? {
-            SlotPlace::Scalar(_) => {
-                let known = self.slot_names().into_iter().map(str::to_owned).collect();
-                Err(Error::UnknownSlot { slot: slot.to_owned(), known })
-            }
-            place => Ok(place),
+        let place = self.slot_place(slot)?;
+        let packed = self.options.moments != MomentStorage::Full
+            && self.slots.iter().any(|spec| spec.name() == slot && spec.is_moment());
+        if packed || matches!(place, SlotPlace::Scalar(_)) {
+            let known = self.slot_names().into_iter().map(str::to_owned).collect();
+            return Err(Error::UnknownSlot { slot: slot.to_owned(), known });
         }
+        Ok(place)
     }
 
     /// Runs `change` over pairs of elements: of a variable and of its slot.
@@ -146,8 +148,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         for Input { place: record, mut value, .. } in inputs {
             let record = self.records.at_mut(record);
-            let slot = record.array_mut(place).into_iter().flatten();
-            value.iter_mut().zip(slot).for_each(|(value, slot)| change(value, slot));
+            let mut slot = record.array_mut(place).into_iter().flatten();
+            value.for_each(|value| slot.next().into_iter().for_each(|slot| change(value, slot)));
         }
         Ok(())
     }

@@ -1,16 +1,26 @@
 //! One fork and one join over all variables at once.
 
-use std::sync::Arc;
+use std::hint;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
 
-/// Elements that one thread works on at a time; a multiple of [`BLOCK`](crate::rule::BLOCK).
+/// Elements of a chunk: what sums are made of, and what is worth handing to a thread; a multiple of
+/// [`BLOCK`](crate::rule::BLOCK).
 pub(crate) const CHUNK: usize = 64 * 1024;
 
 /// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;
+
+/// Into how many shares the work of each thread is cut, so that a thread that is late can be helped.
+const SHARES: usize = 16;
+
+/// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
+const LOOKS: usize = 1 << 12;
 
 /// Where a step runs.
 #[derive(Debug, Clone, Default)]
@@ -20,7 +30,7 @@ pub(crate) enum Threads {
     Shared,
     /// On the calling thread.
     Serial,
-    /// On a pool of its own.
+    /// On the calling thread and a pool of its own.
     Own(Arc<ThreadPool>),
 }
 
@@ -33,13 +43,28 @@ impl Threads {
         };
         let pool = match threads {
             0 => Err("a step needs at least 1".to_owned()),
-            _ => ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| error.to_string()),
+            _ => ThreadPoolBuilder::new().num_threads(threads - 1).build().map_err(|error| error.to_string()),
         };
         pool.map(|pool| Self::Own(Arc::new(pool))).map_err(|reason| Error::Threads { threads, reason })
     }
 
-    /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not
-    /// matter to the result: `work` treats each of them by itself.
+    /// How many threads there are.
+    fn count(&self) -> usize {
+        match self {
+            Self::Shared => rayon::current_num_threads(),
+            Self::Serial => 1,
+            Self::Own(pool) => pool.current_num_threads() + 1,
+        }
+    }
+
+    /// How many elements a thread takes at a time, out of so many: few enough that no thread waits long for another,
+    /// many enough that handing them out costs nothing.
+    pub(crate) fn share(&self, elements: usize) -> usize {
+        elements.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK)
+    }
+
+    /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not matter
+    /// to the result: `work` treats each of them by itself.
     pub(crate) fn run<I: Send>(
         &self,
         items: &mut [I],
@@ -47,38 +72,67 @@ impl Threads {
         work: impl Fn(&mut [I]) + Sync,
     ) {
         let total = items.iter().map(&size).sum();
-        match self {
-            Self::Own(pool) if total >= WORTH_WAKING => pool.install(|| fork(items, total, &size, &work)),
-            Self::Shared if total >= WORTH_WAKING || rayon::current_thread_index().is_some() => {
-                fork(items, total, &size, &work);
+        let worth = total >= WORTH_WAKING || (total > CHUNK && rayon::current_thread_index().is_some());
+        let helpers = if worth { self.count() - 1 } else { 0 };
+        if helpers == 0 {
+            return work(items);
+        }
+        let queue = Queue { rest: Mutex::new(items), share: self.share(total), size: &size };
+        let busy = AtomicUsize::new(helpers);
+        let work_off = || {
+            while let Some(items) = queue.next() {
+                work(items);
             }
-            _ => work(items),
+        };
+        match self {
+            Self::Own(pool) => pool.in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
+            _ => rayon::in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
         }
     }
 }
 
-/// Halves the items by size until they are small enough for one thread.
-fn fork<I: Send>(
-    items: &mut [I],
-    total: usize,
-    size: &(impl Fn(&I) -> usize + Sync),
-    work: &(impl Fn(&mut [I]) + Sync),
-) {
-    if total <= CHUNK || items.len() < 2 {
-        return work(items);
+/// Lets helpers and the calling thread work; the latter need not wait for the others to wake up.
+fn fork<'s>(scope: &Scope<'s>, helpers: usize, work_off: &'s (impl Fn() + Sync), busy: &'s AtomicUsize) {
+    for _ in 0..helpers {
+        scope.spawn(|_| {
+            work_off();
+            busy.fetch_sub(1, Ordering::Relaxed);
+        });
     }
-    let (mut left, mut count) = (0, 0);
-    for item in &*items {
-        let size = size(item);
-        if count > 0 && left + size > total.div_ceil(2) {
-            break;
+    work_off();
+    (0..LOOKS).take_while(|_| busy.load(Ordering::Relaxed) > 0).for_each(|_| hint::spin_loop());
+}
+
+/// Items that nobody has taken yet.
+struct Queue<'q, 'i, I, S> {
+    rest: Mutex<&'i mut [I]>,
+    /// The total size of the items that one thread takes at a time.
+    share: usize,
+    size: &'q S,
+}
+
+impl<'i, I, S: Fn(&I) -> usize> Queue<'_, 'i, I, S> {
+    /// The next items, a share of them.
+    fn next(&self) -> Option<&'i mut [I]> {
+        let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
+        let items = mem::take(&mut *rest);
+        let (taken, left) = items.split_at_mut(self.count(items));
+        *rest = left;
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    /// How many of the first items make a share; at least one, if there are any.
+    fn count(&self, items: &[I]) -> usize {
+        let (mut total, mut count) = (0, 0);
+        for item in items {
+            total += (self.size)(item);
+            if count > 0 && total > self.share {
+                break;
+            }
+            count += 1;
         }
-        left += size;
-        count += 1;
+        count
     }
-    let (first, second) = items.split_at_mut(count.min(items.len() - 1).max(1));
-    let first_total = first.iter().map(size).sum();
-    rayon::join(|| fork(first, first_total, size, work), || fork(second, total - first_total, size, work));
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The state as a list, in Keras's order.
 
+use half::bf16;
 use ndarray::ArrayD;
 
 use super::state::StateValue;
@@ -83,7 +84,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
         for (index, (given, (name, entry))) in given.iter().zip(&entries).enumerate() {
-            let (expected, found) = (self.peek(*entry).kind(), given.as_state().kind());
+            let (expected, found) = (self.peek(*entry).kind().of_weight(), given.as_state().kind());
             if found != expected {
                 let (expected, found) = (expected.to_string(), found.to_string());
                 return Err(Error::WeightMismatch { index, name: name.clone(), expected, found });
@@ -134,6 +135,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             Entry::Of(record, place) => match self.records.at(record).slot(place) {
                 Slot::Scalar(number) => StateValue::Scalar(number),
                 Slot::Array(array) => StateValue::Array(array),
+                Slot::Bf16(array) => StateValue::Bf16(array),
             },
         }
     }
@@ -148,6 +150,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             (Entry::Of(record, place), WeightValue::Array(array)) => {
                 let record = self.records.at_mut(record);
+                if let Some(packed) = record.packed_mut(place) {
+                    packed.iter_mut().zip(&array).for_each(|(to, from)| *to = bf16::from_f32(from.to_f32()));
+                    return;
+                }
                 let stored = record.to_stored(array);
                 if let Some(slot) = record.array_mut(place) {
                     *slot = stored;

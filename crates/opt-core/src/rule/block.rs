@@ -4,41 +4,42 @@ use std::array;
 use std::mem;
 use std::ops::RangeFrom;
 
-use multiversion::multiversion;
-
+use super::around::{Around, Narrow, Workspace};
 use super::{Kernel, Locals, MAX_ARRAY_SLOTS};
 use crate::real::Scalar;
+use crate::stage;
 
 /// The largest number of elements in a block: value, gradient and all slots of it fit in the first-level caches.
-pub const BLOCK: usize = 2048;
+pub const BLOCK: usize = 8192;
 
 /// A piece of one variable, small enough for the cache, with its gradient and its slots.
+///
+/// What the engine does to a block around the rule (scaling by a clip, weight decay, averages) happens in the loop of
+/// [`elementwise`](Self::elementwise), so that each number is read once and written once. A kernel with loops of its own
+/// takes [`parts`](Self::parts).
 #[derive(Debug)]
 pub struct Block<'a, T> {
+    pub(crate) value: &'a mut [T],
+    pub(crate) gradient: Option<&'a [T]>,
+    /// Empty where a slot is stored in 16 bits.
+    pub(crate) slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    pub(crate) narrow: Option<Narrow<'a>>,
+    pub(crate) locals: &'a Locals,
+    /// The average, if this block is the last to change the value.
+    pub(crate) average: Option<&'a mut [T]>,
+    pub(crate) around: &'a mut Around<T>,
+    pub(crate) workspace: &'a mut Workspace<T>,
+}
+
+/// The numbers of a block, for loops of one's own.
+#[derive(Debug)]
+pub struct BlockParts<'a, T> {
     /// The elements of the variable, at most [`BLOCK`] of them.
     pub value: &'a mut [T],
     /// Their gradient, clipped; `None` for rows that a sparse gradient does not touch.
     pub gradient: Option<&'a [T]>,
     /// The elements of the array slots, in the order of [`UpdateRule::slots`](super::UpdateRule::slots).
     pub slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
-    /// What [`Kernel::begin_variable`] returned for the variable.
-    pub locals: &'a Locals,
-    pub(crate) workspace: &'a mut Workspace<T>,
-}
-
-/// Buffers of one thread.
-#[derive(Debug)]
-pub(crate) struct Workspace<T> {
-    /// Never written: the gradient of untouched rows.
-    zeros: [T; BLOCK],
-    /// Overwritten at will.
-    scratch: [T; BLOCK],
-}
-
-impl<T: Scalar> Workspace<T> {
-    pub(crate) fn new() -> Self {
-        Self { zeros: [T::zero(); BLOCK], scratch: [T::zero(); BLOCK] }
-    }
 }
 
 /// What a sparse gradient does to the rows that it does not touch.
@@ -53,21 +54,64 @@ pub enum SparseUpdate {
     Rows,
 }
 
-impl<T: Scalar> Block<'_, T> {
-    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on.
+impl<'a, T: Scalar> Block<'a, T> {
+    /// Whether there is a gradient: not for rows that a sparse gradient does not touch.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        self.gradient.is_some()
+    }
+
+    /// What [`Kernel::begin_variable`] returned for the variable.
+    #[must_use]
+    pub fn locals(&self) -> &'a Locals {
+        self.locals
+    }
+
+    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper changes
+    /// the value afterwards.
     #[must_use]
     pub fn with_slots(&mut self, slots: RangeFrom<usize>) -> Block<'_, T> {
-        let mut inner: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-        for (to, from) in inner.iter_mut().zip(self.slots.iter_mut().skip(slots.start)) {
-            *to = from;
-        }
         Block {
             value: self.value,
             gradient: self.gradient,
-            slots: inner,
+            slots: shifted(&mut self.slots, slots.start),
+            narrow: self.narrow.as_mut().map(|narrow| narrow.shifted(slots.start)),
             locals: self.locals,
+            // The average is of the value that the wrapper leaves.
+            average: None,
+            around: self.around,
             workspace: self.workspace,
         }
+    }
+
+    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper has
+    /// nothing to do afterwards.
+    #[must_use]
+    pub fn into_slots(mut self, slots: RangeFrom<usize>) -> Self {
+        self.slots.rotate_left(slots.start.min(MAX_ARRAY_SLOTS));
+        if let Some(narrow) = &mut self.narrow {
+            narrow.places = narrow.places.map(|place| place.wrapping_sub(slots.start));
+        }
+        self
+    }
+
+    /// The numbers of the block, for loops of one's own: clipped and decayed.
+    pub fn parts(&mut self) -> BlockParts<'_, T> {
+        self.around.settle_decay(self.value);
+        let Workspace { scratch, wide, .. } = &mut *self.workspace;
+        let gradient = match (self.gradient, self.around.scale) {
+            (Some(gradient), Some(scale)) => {
+                let scaled = scratch.first(gradient.len());
+                stage::scale(scaled, gradient, scale);
+                Some(&*scaled)
+            }
+            (gradient, _) => gradient,
+        };
+        let mut slots = shifted(&mut self.slots, 0);
+        if let Some(narrow) = &self.narrow {
+            narrow.lend(wide, &mut slots, &mut self.around.widened);
+        }
+        BlockParts { value: self.value, gradient, slots }
     }
 
     /// Runs `element` over the block: new value and new slots from coefficients, value, gradient and slots.
@@ -79,42 +123,42 @@ impl<T: Scalar> Block<'_, T> {
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
         const { assert!(N <= MAX_ARRAY_SLOTS) };
-        let state = array::from_fn(|slot| mem::take(&mut self.slots[slot]));
-        match (self.gradient, sparse) {
-            (Some(gradient), _) => run(k, element, self.value, gradient, state),
-            (None, SparseUpdate::Rows) => {}
+        let Workspace { zeros, scratch, wide } = self.workspace;
+        let (value, around) = (self.value, self.around);
+        let (value, gradient) = match (self.gradient, sparse) {
+            (Some(gradient), _) => (value, gradient),
+            (None, SparseUpdate::Rows) => return,
             (None, SparseUpdate::Dense) => {
-                let zeros = &self.workspace.zeros[..self.value.len()];
-                run(k, element, self.value, zeros, state);
+                let len = value.len();
+                (value, &*zeros.first(len))
             }
             (None, SparseUpdate::Moments) => {
-                let Workspace { zeros, scratch } = self.workspace;
-                let scratch = &mut scratch[..self.value.len()];
-                scratch.copy_from_slice(self.value);
-                run(k, element, scratch, &zeros[..self.value.len()], state);
+                around.settle_decay(value);
+                // The value that stays is averaged by the engine.
+                self.average = None;
+                let scratch = scratch.first(value.len());
+                scratch.copy_from_slice(value);
+                (scratch, &*zeros.first(value.len()))
             }
+        };
+        if let Some(mut narrow) = self.narrow.filter(|narrow| narrow.any_first(N)) {
+            if !around.widened && around.run_narrow(k, &element, value, gradient, &mut narrow) {
+                return;
+            }
+            narrow.lend(wide, &mut self.slots, &mut around.widened);
         }
+        let state = array::from_fn(|slot| mem::take(&mut self.slots[slot]));
+        around.run(k, element, value, gradient, state, self.average);
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn run<T, K, F, const N: usize>(k: &K, element: F, value: &mut [T], gradient: &[T], mut state: [&mut [T]; N])
-where
-    T: Scalar,
-    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
-{
-    let len = value.len();
-    let gradient = &gradient[..len];
-    for slot in &mut state {
-        *slot = &mut mem::take(slot)[..len];
+/// The slots from one on, at the places from 0 on.
+fn shifted<'a, T>(slots: &'a mut [&mut [T]; MAX_ARRAY_SLOTS], start: usize) -> [&'a mut [T]; MAX_ARRAY_SLOTS] {
+    let mut shifted: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+    for (to, from) in shifted.iter_mut().zip(slots.iter_mut().skip(start)) {
+        *to = from;
     }
-    for i in 0..len {
-        let (w, s) = element(k, value[i], gradient[i], array::from_fn(|slot| state[slot][i]));
-        value[i] = w;
-        for (slot, s) in state.iter_mut().zip(s) {
-            slot[i] = s;
-        }
-    }
+    shifted
 }
 
 /// A kernel that is one function of each element.

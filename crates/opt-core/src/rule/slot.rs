@@ -10,6 +10,7 @@ pub const MAX_ARRAY_SLOTS: usize = 8;
 pub struct SlotSpec {
     name: Cow<'static, str>,
     init: SlotInit,
+    moment: bool,
 }
 
 /// The extent of a slot, and how it starts.
@@ -60,7 +61,28 @@ impl SlotSpec {
     }
 
     fn new(name: impl Into<Cow<'static, str>>, init: SlotInit) -> Self {
-        Self { name: name.into(), init }
+        Self { name: name.into(), init, moment: false }
+    }
+
+    /// Says that the slot is an array of moments (velocities, averages of gradients or of their squares), which does
+    /// not need all digits: [`MomentStorage`](crate::MomentStorage) applies to it.
+    #[must_use]
+    pub fn moment(mut self) -> Self {
+        self.moment = true;
+        self
+    }
+
+    /// The same slot by another name.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Whether the slot is an array of moments.
+    #[must_use]
+    pub fn is_moment(&self) -> bool {
+        self.moment
     }
 
     /// The slot's name, unique within the rule.
