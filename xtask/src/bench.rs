@@ -7,6 +7,11 @@ pub(crate) fn run(quick: bool, filter: Option<&str>) -> anyhow::Result<()> {
     call(quick, filter).run()
 }
 
+/// Measures checkpoints.
+pub(crate) fn checkpoints() -> anyhow::Result<()> {
+    Call::new("run --quiet --release -p benches --bin bench-checkpoint").run()
+}
+
 /// Only the Criterion benchmark understands what follows `--`.
 fn call(quick: bool, filter: Option<&str>) -> Call {
     let call = Call::new("bench -p benches --bench step --");

@@ -65,6 +65,9 @@ enum Task {
         /// Runs only the benchmarks whose names match.
         #[arg(long, value_name = "REGEX")]
         filter: Option<String>,
+        /// Measures checkpoints instead of steps: saving, verifying and loading next to `cp`.
+        #[arg(long)]
+        checkpoints: bool,
     },
     /// Kills a training at random moments, resumes it, and compares its end with that of one that was left alone.
     Kills {
@@ -106,7 +109,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
-        Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
+        Task::Bench { checkpoints: true, .. } => bench::checkpoints()?,
+        Task::Bench { quick, filter, .. } => bench::run(quick, filter.as_deref())?,
         Task::Kills { times, seed } => kills::run(times, seed)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }

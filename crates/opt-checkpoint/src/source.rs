@@ -1,7 +1,7 @@
 //! Where the bytes of a checkpoint come from.
 
 use std::fs::File;
-use std::io::{Cursor, Read, Seek, SeekFrom};
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,6 +12,9 @@ use crate::progress::Meter;
 
 /// Bytes that are handled at a time: they stay in the cache between being read, summed and converted.
 pub(crate) const PIECE: usize = 256 * 1024;
+
+/// Bytes that are read at a time where tensors are small.
+const AHEAD: usize = 64 * 1024;
 
 /// A file, or bytes in memory.
 #[derive(Debug, Clone)]
@@ -41,10 +44,10 @@ impl Source {
             Self::File(path) => {
                 let file = File::open(path).map_err(Error::io(Action::Read, path))?;
                 let length = file.metadata().map_err(Error::io(Action::Read, path))?.len();
-                (Box::new(file), length)
+                (Box::new(BufReader::with_capacity(AHEAD, file)), length)
             }
         };
-        Ok(Reader { path, bytes, length, buffer: Vec::new() })
+        Ok(Reader { path, bytes, length, place: None, buffer: Vec::new() })
     }
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Reader<'s> {
     pub(crate) bytes: Box<dyn Bytes + 's>,
     /// All bytes.
     pub(crate) length: u64,
+    /// Where the next bytes are read, once it is known: going there again would empty what was read ahead.
+    place: Option<u64>,
     buffer: Vec<u8>,
 }
 
@@ -65,7 +70,9 @@ impl Reader<'_> {
         meter: &mut Meter<'_>,
         mut take: impl FnMut(&[u8]),
     ) -> Result<Checksum, Error> {
-        self.bytes.seek(SeekFrom::Start(tensor.bytes.start)).map_err(Error::io(Action::Read, self.path))?;
+        if self.place.take() != Some(tensor.bytes.start) {
+            self.bytes.seek(SeekFrom::Start(tensor.bytes.start)).map_err(Error::io(Action::Read, self.path))?;
+        }
         self.buffer.resize(PIECE, 0);
         let (mut summer, mut left) = (Summer::new(), tensor.len());
         while left > 0 {
@@ -76,6 +83,7 @@ impl Reader<'_> {
             meter.add(piece.len());
             left -= piece.len() as u64;
         }
+        self.place = Some(tensor.bytes.end);
         Ok(summer.sum())
     }
 }

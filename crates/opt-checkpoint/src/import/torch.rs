@@ -147,8 +147,9 @@ impl TorchState {
             let number = |tensor: &Foreign| tensor.number(name).ok().map(|number| (number, number.to_bits()));
             return Ok(self.common(names, key, number)?.ok_or_else(missing).map(WeightValue::Scalar));
         }
-        let of = |(index, variable): (usize, &&str)| Some((index, name.strip_prefix(variable)?.strip_prefix('/')?));
-        let Some((index, slot)) = names.iter().enumerate().find_map(of) else { return Ok(Err(missing())) };
+        let of_variable = name.rsplit_once('/');
+        let index = of_variable.and_then(|(variable, _)| names.iter().position(|name| *name == variable));
+        let (Some((_, slot)), Some(index)) = (of_variable, index) else { return Ok(Err(missing())) };
         if (class, slot) == ("SGD", "started") {
             // Whether a gradient has come: then there is a buffer.
             let started = self.find(names, index, "momentum_buffer").is_some();

@@ -1,5 +1,7 @@
 //! The part of loading that writes. All of it was checked before.
 
+use std::collections::{HashMap, HashSet};
+
 use ndarray::Zip;
 use opt_core::{Optimizer, UpdateRule, Variable, WeightValue};
 
@@ -19,9 +21,10 @@ pub(super) fn all_state<R: UpdateRule<T>, T: Element>(
     let names = optimizer.state_of(shapes).into_iter().map(|(name, _)| name);
     let weights: Vec<WeightValue<T>> = names.filter_map(|name| staged.remove(&name)).collect();
     let mut known: Vec<Variable<'_, T>> = variables.iter_mut().map(Variable::reborrow).collect();
-    let place = |variable: &Variable<'_, T>| tracked.iter().position(|(name, _)| name == variable.name());
+    let places: HashMap<&str, usize> = tracked.iter().enumerate().map(|(i, (name, _))| (name.as_str(), i)).collect();
+    let place = |variable: &Variable<'_, T>| places.get(variable.name());
     known.retain(|variable| place(variable).is_some());
-    known.sort_by_key(place);
+    known.sort_by_key(|variable| place(variable).copied());
     Ok(optimizer.restore(known, weights)?)
 }
 
@@ -34,11 +37,11 @@ pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
 ) -> Result<(), Error> {
     // What cannot be read must not be filled up.
     drop(optimizer.state()?);
-    let is_new = |name: &str| tracked.iter().any(|(tracked, _)| tracked == name);
-    let known: Vec<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
-    let new = variables
-        .iter_mut()
-        .filter(|variable| is_new(variable.name()) && !known.iter().any(|name| name == variable.name()));
+    let known: HashSet<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
+    let tracked: HashSet<&str> = tracked.iter().map(|(name, _)| name.as_str()).collect();
+    let is_new =
+        |variable: &&mut Variable<'_, T>| tracked.contains(variable.name()) && !known.contains(variable.name());
+    let new = variables.iter_mut().filter(is_new);
     optimizer.add_variables(new.map(Variable::reborrow))?;
     let replaced = |weight: opt_core::Weight<T>| staged.remove(&weight.name).unwrap_or(weight.value);
     let weights: Vec<WeightValue<T>> = optimizer.weights().into_iter().map(replaced).collect();

@@ -1,6 +1,6 @@
 //! Which tensors of the file go where.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use opt_core::{Optimizer, StateKind, UpdateRule, Variable};
 use safetensors::Dtype;
@@ -69,7 +69,7 @@ impl<'n> Selection<'n> {
     /// Leaves everything but the variables out.
     pub(super) fn variables_only(&mut self, checkpoint: &Checkpoint) {
         let variables = &checkpoint.header.manifest.variables;
-        let names: Vec<String> = variables.iter().map(|name| self.names.renamed(name)).collect();
+        let names: HashSet<String> = variables.iter().map(|name| self.names.renamed(name)).collect();
         self.tensors.retain(|name, _| names.contains(name));
     }
 
@@ -84,9 +84,11 @@ impl<'n> Selection<'n> {
     ) -> Result<Vec<Tracked>, Error> {
         let known = optimizer.variables().filter(|_| partial);
         let mut tracked: Vec<Tracked> = known.map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
+        let mut known: HashSet<String> = tracked.iter().map(|(name, _)| name.clone()).collect();
+        let given: HashMap<&str, &Variable<'_, T>> =
+            variables.iter().map(|variable| (variable.name(), variable)).collect();
         for name in &self.tracked {
-            let is_new = tracked.iter().all(|(known, _)| known != name);
-            if let Some(variable) = variables.iter().find(|variable| is_new && variable.name() == name) {
+            if let Some(variable) = given.get(name.as_str()).filter(|_| known.insert(name.clone())) {
                 tracked.push((name.clone(), variable.view()?.shape().to_vec()));
             }
         }

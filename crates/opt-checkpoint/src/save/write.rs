@@ -1,6 +1,6 @@
 //! From numbers in memory to bytes in a file, in one pass.
 
-use std::io::{self, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ndarray::ArrayViewD;
@@ -28,6 +28,8 @@ impl<T: Element> Plan<'_, '_, T> {
         let header = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
         let total = layouts.iter().map(bytes).sum();
         let observer = self.observer.as_mut().map(|observer| &mut **observer as &mut dyn FnMut(Progress));
+        // What is small is put together; what is large goes past the buffer.
+        let writer = BufWriter::with_capacity(PIECE, writer);
         let mut output =
             Output { writer, summer: Summer::new(), meter: Meter::new(total, observer), buffer: Vec::new() };
         let write = Action::Write;
@@ -41,6 +43,7 @@ impl<T: Element> Plan<'_, '_, T> {
         debug_assert_eq!(sealed.len(), header.len(), "checksums have a fixed width");
         output.writer.seek(SeekFrom::Start(start)).map_err(Error::io(write, path))?;
         output.writer.write_all(&sealed).map_err(Error::io(write, path))?;
+        // This also writes what is left in the buffer.
         output.writer.seek(SeekFrom::Start(start + sealed.len() as u64 + total)).map_err(Error::io(write, path))?;
         Ok(sealed.len() as u64 + total)
     }
@@ -56,15 +59,15 @@ fn bytes(layout: &Layout) -> u64 {
 }
 
 /// Where bytes go, past a checksum.
-struct Output<'w, 'o, W> {
-    writer: &'w mut W,
+struct Output<'o, W: Write> {
+    writer: BufWriter<W>,
     /// Of the tensor that is being written.
     summer: Summer,
     meter: Meter<'o>,
     buffer: Vec<u8>,
 }
 
-impl<W: Write> Output<'_, '_, W> {
+impl<W: Write> Output<'_, W> {
     fn tensor<T: Element>(&mut self, numbers: &Numbers<'_, T>) -> io::Result<()> {
         self.summer = Summer::new();
         match numbers {
