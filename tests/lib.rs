@@ -1,4 +1,7 @@
-//! What no single crate can test: each file beside this one is a test.
+//! What no single crate can test. Most files beside this one are tests; the others are what these share.
+
+pub mod kills;
+pub mod trainee;
 
 /// The examples of the README run.
 #[cfg(doctest)]

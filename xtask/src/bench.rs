@@ -33,16 +33,23 @@ pub(crate) struct Options {
     /// `benches/peers/requirements.txt`.
     #[arg(long, value_name = "VENV")]
     python: Option<PathBuf>,
+    /// Measures checkpoints instead of steps: saving, verifying and loading next to `cp`.
+    #[arg(long)]
+    checkpoints: bool,
 }
 
 /// Builds the suite, then runs it.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    if options.checkpoints {
+        return Call::new(CHECKPOINTS).run();
+    }
     Call::new(BUILD).run()?;
     let peers = options.peers.then(|| build_peers(workspace).build_program()).transpose()?;
     options.suite(peers.as_deref()).run()
 }
 
 const BUILD: &str = "build --release -p benches --bin bench-suite";
+const CHECKPOINTS: &str = "run --quiet --release -p benches --bin bench-checkpoint";
 const SUITE: &str = "run --release --quiet -p benches --bin bench-suite --";
 
 /// They are no part of the workspace, but what is built goes to a folder beside.

@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod instructions;
+mod kills;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -68,6 +69,15 @@ enum Task {
         #[arg(long)]
         write: bool,
     },
+    /// Kills a training at random moments, resumes it, and compares its end with that of one that was left alone.
+    Kills {
+        /// How often to kill.
+        #[arg(long, value_name = "N", default_value_t = 200)]
+        times: usize,
+        /// Decides the moments.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+    },
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -104,6 +114,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
+        Task::Kills { times, seed } => kills::run(times, seed)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -2,6 +2,7 @@
 //!
 //! Each takes a rule and returns which law is broken, where and how.
 
+mod checkpoints;
 mod engine;
 mod layout;
 mod numbers;
@@ -9,6 +10,7 @@ mod state;
 
 use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule};
 
+pub use checkpoints::state_cannot_be_forgotten;
 pub use engine::{
     duplicate_rows_are_summed, full_sparse_gradients_are_dense, missing_gradients_leave_alone, order_does_not_matter,
     rejected_steps_leave_no_trace, skipped_steps_leave_no_trace, splitting_changes_nothing,

@@ -53,7 +53,9 @@ pub use error::{Error, HyperparameterError, require};
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
 pub use moments::MomentStorage;
-pub use optimizer::{Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, Weight, WeightValue};
+pub use optimizer::{
+    Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateValue, Weight, WeightValue,
+};
 pub use parameters::{Gradients, Parameters, Path};
 pub use precision::{Half, Stored};
 pub use real::{DType, Real, Scalar};

@@ -2,9 +2,13 @@
 
 use std::borrow::Cow;
 
+use ndarray::{ArrayViewD, ArrayViewMutD};
+
+use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::precision::Half;
-use crate::view::{View, ViewMut};
+use crate::precision::{Any, Half};
+use crate::real::{DType, Scalar};
+use crate::view::{ShapeMismatch, View, ViewMut};
 
 /// A variable as a step sees it: a name, the numbers to update, and a gradient if there is one.
 ///
@@ -72,6 +76,50 @@ impl<'a, T> Variable<'a, T> {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The same variable without its gradient, for a shorter time.
+    pub fn reborrow(&mut self) -> Variable<'_, T> {
+        Variable { name: Cow::Borrowed(&self.name), value: self.value.reborrow(), gradient: None }
+    }
+}
+
+impl<T: Scalar> Variable<'_, T> {
+    /// The numbers, to read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VariableData`] when they do not fill the shape that they were given with, [`Error::VariableType`] when
+    /// they are in 16 bits.
+    pub fn view(&self) -> Result<ArrayViewD<'_, T>, Error> {
+        match &self.value.0 {
+            Any::Full(layout) => layout.view().map_err(|mismatch| data(&self.name, mismatch)),
+            half => Err(self.other_type(half.dtype(T::DTYPE))),
+        }
+    }
+
+    /// The numbers, to change.
+    ///
+    /// # Errors
+    ///
+    /// As [`view`](Self::view).
+    pub fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, Error> {
+        let found = self.value.0.dtype(T::DTYPE);
+        if found != T::DTYPE {
+            return Err(self.other_type(found));
+        }
+        match &mut self.value.0 {
+            Any::Full(layout) => layout.view_mut().map_err(|mismatch| data(&self.name, mismatch)),
+            Any::Bf16(_) | Any::F16(_) => unreachable!("the type was checked"),
+        }
+    }
+
+    fn other_type(&self, found: DType) -> Error {
+        Error::VariableType { variable: self.name.to_string(), expected: T::DTYPE, found }
+    }
+}
+
+fn data(name: &str, ShapeMismatch { elements, shape }: &ShapeMismatch) -> Error {
+    Error::VariableData { variable: name.to_owned(), elements: *elements, shape: shape.clone() }
 }
 
 impl<'a> Variable<'a, f32> {

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-use crate::precision::{Any, Half};
+use crate::precision::{Any, Half, map};
 use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
@@ -77,6 +77,42 @@ impl<'a> ViewMut<'a, f32> {
     /// Numbers in 16 bits, as a variable of an optimizer in 32: see [`Variable::half`](crate::Variable::half).
     pub fn half<H: Half>(numbers: impl Into<ViewMut<'a, H>>) -> Self {
         H::view_mut(numbers.into())
+    }
+}
+
+impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
+    /// As an array, to read.
+    pub(crate) fn view(&self) -> Result<ArrayViewD<'_, T>, &ShapeMismatch> {
+        match self {
+            Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
+            Self::Strided(view) => Ok(view.view()),
+            Self::Mismatch(mismatch) => Err(mismatch),
+        }
+    }
+
+    /// As an array, to change.
+    pub(crate) fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, &ShapeMismatch> {
+        match self {
+            Self::Filled { data, shape } => Ok(ArrayViewMut::from_shape(&shape[..], data).expect("the data fills it")),
+            Self::Strided(view) => Ok(view.view_mut()),
+            Self::Mismatch(mismatch) => Err(mismatch),
+        }
+    }
+
+    /// The same for a shorter time.
+    fn reborrow(&mut self) -> Change<'_, T> {
+        match self {
+            Self::Filled { data, shape } => Layout::Filled { data, shape: shape.clone() },
+            Self::Strided(view) => Layout::Strided(Box::new(view.view_mut())),
+            Self::Mismatch(mismatch) => Layout::Mismatch(mismatch.clone()),
+        }
+    }
+}
+
+impl<T> ViewMut<'_, T> {
+    /// The same for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
+        ViewMut(map!(&mut self.0, layout => layout.reborrow()))
     }
 }
 

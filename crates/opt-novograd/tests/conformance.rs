@@ -35,6 +35,7 @@ conformance! {
         restoring_continues,
         scattered_memory_does_not_matter,
         skipped_steps_leave_no_trace,
+        state_cannot_be_forgotten,
         state_is_as_declared,
         threads_do_not_matter,
         // Left out, because v belongs to a variable as a whole:

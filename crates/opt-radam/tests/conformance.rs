@@ -41,6 +41,7 @@ conformance! {
         scattered_memory_does_not_matter,
         skipped_steps_leave_no_trace,
         splitting_changes_nothing,
+        state_cannot_be_forgotten,
         state_is_as_declared,
         threads_do_not_matter,
         transposed_memory_does_not_matter,

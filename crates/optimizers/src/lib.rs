@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "checkpoint")]
+#[doc(inline)]
+pub use opt_checkpoint as checkpoint;
 #[doc(inline)]
 pub use opt_core as core;
 #[cfg(feature = "derive")]

@@ -28,9 +28,9 @@ fn forbidden(workspace: &Workspace, package: &Package) -> Vec<Violation> {
 fn allowed(package: &str) -> Option<fn(&str) -> bool> {
     match package {
         "opt-core" | "opt-derive" => Some(|_| false),
-        "opt-schedules" | "opt-mesh" => Some(|other| other == "opt-core"),
+        "opt-schedules" | "opt-mesh" | "opt-checkpoint" => Some(|other| other == "opt-core"),
         rule if RULE_CRATES.contains(&rule) => Some(|other| other == "opt-core"),
-        "opt-conformance" => Some(|other| ["opt-core", "opt-mesh", "opt-schedules"].contains(&other)),
+        "opt-conformance" => Some(|other| ["opt-checkpoint", "opt-core", "opt-mesh", "opt-schedules"].contains(&other)),
         "optimizers" => Some(|other| other.starts_with("opt-") && other != "opt-conformance"),
         "tests" | "benches" | "xtask" => Some(|_| true),
         _ => None,

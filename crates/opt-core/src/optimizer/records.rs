@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use half::bf16;
-use ndarray::{ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use smallvec::SmallVec;
 
 use super::resolve::{Form, Input};
@@ -139,9 +139,17 @@ impl<T: Scalar> Record<T> {
         self.packed.get_mut(array).filter(|_| self.arrays[array].is_empty())
     }
 
-    /// Numbers with the axes in the variable's order, as an array slot stores them.
-    pub(crate) fn stored(&self, values: ArrayViewD<'_, T>) -> Vec<T> {
-        in_order(values, self.form.axes.as_deref()).iter().copied().collect()
+    /// Numbers with the axes in the variable's order, as an array slot stores them. What is in that order already is
+    /// not copied.
+    pub(crate) fn to_stored(&self, values: ArrayD<T>) -> Vec<T> {
+        if self.form.axes.is_some() || !values.is_standard_layout() {
+            return in_order(values.view(), self.form.axes.as_deref()).iter().copied().collect();
+        }
+        let count = values.len();
+        let (mut numbers, offset) = values.into_raw_vec_and_offset();
+        numbers.drain(..offset.unwrap_or(0));
+        numbers.truncate(count);
+        numbers
     }
 
     /// Stores the slots row by row from now on.

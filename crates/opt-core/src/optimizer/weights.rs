@@ -3,6 +3,7 @@
 use half::bf16;
 use ndarray::ArrayD;
 
+use super::state::StateValue;
 use super::{Optimizer, Slot, SlotPlace};
 use crate::ema::Ema;
 use crate::error::Error;
@@ -37,26 +38,18 @@ impl<T> From<Weight<T>> for WeightValue<T> {
 }
 
 impl<T: Scalar> WeightValue<T> {
-    fn kind(&self) -> String {
+    fn as_state(&self) -> StateValue<'_, T> {
         match self {
-            Self::Iterations(_) => "a step counter".to_owned(),
-            Self::Scalar(_) => "one number".to_owned(),
-            Self::Array(array) => format!("an array of shape {:?}", array.shape()),
-        }
-    }
-
-    fn fits(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Iterations(_), Self::Iterations(_)) | (Self::Scalar(_), Self::Scalar(_)) => true,
-            (Self::Array(a), Self::Array(b)) => a.shape() == b.shape(),
-            _ => false,
+            Self::Iterations(count) => StateValue::Iterations(*count),
+            Self::Scalar(number) => StateValue::Scalar(*number),
+            Self::Array(array) => StateValue::Array(array.view()),
         }
     }
 }
 
 /// Where the state keeps an entry.
 #[derive(Debug, Clone, Copy)]
-enum Entry {
+pub(super) enum Entry {
     Iterations,
     /// A shared slot.
     Shared(usize),
@@ -72,7 +65,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Together with the configuration and the variables this is everything that a run depends on.
     #[must_use]
     pub fn weights(&self) -> Vec<Weight<T>> {
-        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.read(entry) }).collect()
+        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.peek(entry).to_weight() }).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -92,10 +85,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
         for (index, (given, (name, entry))) in given.iter().zip(&entries).enumerate() {
-            let current = self.read(*entry);
-            if !given.fits(&current) {
-                let (name, expected, found) = (name.clone(), current.kind(), given.kind());
-                return Err(Error::WeightMismatch { index, name, expected, found });
+            let (expected, found) = (self.peek(*entry).kind().of_weight(), given.as_state().kind());
+            if found != expected {
+                let (expected, found) = (expected.to_string(), found.to_string());
+                return Err(Error::WeightMismatch { index, name: name.clone(), expected, found });
             }
         }
         for (given, (_, entry)) in given.into_iter().zip(entries) {
@@ -106,16 +99,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The entries of the list, with their names.
-    fn entries(&self) -> Vec<(String, Entry)> {
+    pub(super) fn entries(&self) -> Vec<(String, Entry)> {
+        let names: Vec<&str> = self.records.iter().map(|record| record.name.as_str()).collect();
+        self.entries_of(&names, |record| self.records.at(record).is_half())
+    }
+
+    /// The entries that there would be for variables of these names, some of which have masters.
+    pub(super) fn entries_of(&self, names: &[&str], is_half: impl Fn(usize) -> bool) -> Vec<(String, Entry)> {
         let mut entries = vec![("iterations".to_owned(), Entry::Iterations)];
-        let of = |record: usize, slot: &str, place| {
-            (format!("{}/{slot}", self.records.at(record).name), Entry::Of(record, place))
-        };
-        let records = 0..self.records.len();
+        let of = |record: usize, slot: &str, place| (format!("{}/{slot}", names[record]), Entry::Of(record, place));
+        let records = 0..names.len();
         if self.options.use_ema {
             entries.extend(records.clone().map(|record| of(record, Ema::SLOT, SlotPlace::Average)));
         }
-        let halves = records.clone().filter(|record| self.records.at(*record).is_half());
+        let halves = records.clone().filter(|record| is_half(*record));
         entries.extend(halves.map(|record| of(record, MASTER, SlotPlace::Master)));
         let (mut shared, mut own) = (0, Vec::new());
         for (slot, place) in self.places() {
@@ -134,14 +131,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         entries
     }
 
-    fn read(&self, entry: Entry) -> WeightValue<T> {
+    pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
         match entry {
-            Entry::Iterations => WeightValue::Iterations(self.iterations),
-            Entry::Shared(slot) => WeightValue::Scalar(self.shared[slot]),
+            Entry::Iterations => StateValue::Iterations(self.iterations),
+            Entry::Shared(slot) => StateValue::Scalar(self.shared[slot]),
             Entry::Of(record, place) => match self.records.at(record).slot(place) {
-                Slot::Scalar(number) => WeightValue::Scalar(number),
-                Slot::Array(array) => WeightValue::Array(array.to_owned()),
-                Slot::Bf16(array) => WeightValue::Array(array.mapv(|x| T::from_f32(x.to_f32()))),
+                Slot::Scalar(number) => StateValue::Scalar(number),
+                Slot::Array(array) => StateValue::Array(array),
+                Slot::Bf16(array) => StateValue::Bf16(array),
             },
         }
     }
@@ -160,7 +157,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                     packed.iter_mut().zip(&array).for_each(|(to, from)| *to = bf16::from_f32(from.to_f32()));
                     return;
                 }
-                let stored = record.stored(array.view());
+                let stored = record.to_stored(array);
                 if let Some(slot) = record.array_mut(place) {
                     *slot = stored;
                 }

@@ -28,4 +28,12 @@ pub(crate) struct Args {
     /// Folder for the loss curves, losses.svg and losses.csv
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
+
+    /// Saves a checkpoint after each epoch, in a folder here for each optimizer
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Goes on from the checkpoints that are there
+    #[arg(long, requires = "checkpoint")]
+    pub(crate) resume: bool,
 }

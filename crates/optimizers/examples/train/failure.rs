@@ -25,6 +25,18 @@ pub(crate) enum Failure {
     #[error("cannot write {path}: {error}", path = path.display())]
     Write { path: PathBuf, error: io::Error },
 
+    #[error("{0}")]
+    Checkpoint(optimizers::checkpoint::Error),
+
+    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    NotResumed { path: PathBuf },
+
+    #[error("{path} is of another program", path = path.display())]
+    OtherProgram { path: PathBuf },
+
+    #[error("{path} is of a training with seed {found}, not {seed}", path = path.display())]
+    OtherSeed { path: PathBuf, found: u64, seed: u64 },
+
     #[error("cannot draw the loss curves: {0}")]
     Plot(String),
 
@@ -40,7 +52,8 @@ impl Failure {
         let code = match self {
             Self::Print(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
             Self::UnknownOptimizer { .. } | Self::Read { .. } | Self::Json { .. } | Self::Config { .. } => 2,
-            Self::Training { .. } | Self::Write { .. } | Self::Plot(_) | Self::Print(_) => 1,
+            Self::NotResumed { .. } | Self::OtherProgram { .. } | Self::OtherSeed { .. } => 2,
+            Self::Training { .. } | Self::Write { .. } | Self::Checkpoint(_) | Self::Plot(_) | Self::Print(_) => 1,
         };
         // Where standard error is closed, nobody can be told.
         let _ = writeln!(io::stderr(), "error: {}", self.line());

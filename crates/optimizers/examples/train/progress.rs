@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoints::Resumed;
 use crate::table;
 use crate::training::{Epoch, Run};
 
@@ -21,6 +22,20 @@ impl Progress {
 
     pub(crate) fn start(&self, name: &str) {
         self.0.set_prefix(name.to_owned());
+    }
+
+    /// Says what a training goes on from.
+    pub(crate) fn resumed(&self, name: &str, resumed: &Resumed) {
+        let Resumed { path, epochs, iterations, rejected } = resumed;
+        self.0.inc(*epochs as u64);
+        self.0.suspend(|| {
+            let mut err = io::stderr();
+            // A closed standard error is no reason to stop.
+            for rejected in rejected {
+                let _ = writeln!(err, "{name}: passed over {rejected}");
+            }
+            let _ = writeln!(err, "{name}: resumed from {}, epoch {epochs}, step {iterations}", path.display());
+        });
     }
 
     pub(crate) fn epoch(&self, epoch: Epoch) {

@@ -11,6 +11,11 @@ impl Random {
         Self(seed)
     }
 
+    /// From which [`new`](Self::new) makes a generator that goes on as this one.
+    pub(crate) fn state(&self) -> u64 {
+        self.0
+    }
+
     /// 64 random bits.
     fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use optimizers::{Ema, Error};
 
+use crate::checkpoints::{Checkpoints, Resumed};
 use crate::contestants::AnyOptimizer;
 use crate::digits::Digits;
+use crate::failure::Failure;
 use crate::model::{Evaluation, Mlp};
 use crate::random::Random;
 use crate::selection::Entry;
@@ -55,22 +57,55 @@ impl Run {
     }
 }
 
-/// Trains a new model, and calls `on_epoch` after each epoch.
-pub(crate) fn train(entry: Entry, digits: &Digits, plan: &Plan, on_epoch: impl Fn(Epoch)) -> Result<Run, Error> {
-    let Entry { name, mut optimizer } = entry;
-    let mut random = Random::new(plan.seed);
-    let mut model = Mlp::new(&mut random);
-    let mut order: Vec<usize> = (0..digits.training.len()).collect();
-    let mut epochs = vec![Epoch::of(&model, digits)];
-    let mut times = Vec::new();
-    for _ in 0..plan.epochs {
-        random.shuffle(&mut order);
-        train_epoch(&mut optimizer, &mut model, digits, &order, &mut times)?;
-        let epoch = evaluate(&mut optimizer, &mut model, digits)?;
-        on_epoch(epoch);
-        epochs.push(epoch);
+/// A training between two epochs: everything that the next epoch depends on.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) optimizer: AnyOptimizer,
+    pub(crate) model: Mlp,
+    pub(crate) random: Random,
+    /// In which order the images were seen.
+    pub(crate) order: Vec<usize>,
+    /// The model before training, then after each epoch.
+    pub(crate) epochs: Vec<Epoch>,
+}
+
+impl Session {
+    fn new(optimizer: AnyOptimizer, digits: &Digits, seed: u64) -> Self {
+        let mut random = Random::new(seed);
+        let model = Mlp::new(&mut random);
+        let order = (0..digits.training.len()).collect();
+        let epochs = vec![Epoch::of(&model, digits)];
+        Self { optimizer, model, random, order, epochs }
     }
-    Ok(Run { name, settings: settings::in_short(&optimizer), epochs, step_time: median(&mut times) })
+}
+
+/// Trains a model, a new one or that of the checkpoints, and calls `on_epoch` after each epoch.
+pub(crate) fn train(
+    entry: Entry,
+    digits: &Digits,
+    plan: &Plan,
+    mut checkpoints: Checkpoints,
+    on_resume: impl FnOnce(Resumed),
+    on_epoch: impl Fn(Epoch),
+) -> Result<Run, Failure> {
+    let Entry { name, optimizer } = entry;
+    let failed = |error| Failure::Training { name: name.clone(), error };
+    let mut session = Session::new(optimizer, digits, plan.seed);
+    if let Some(resumed) = checkpoints.resume(&mut session, plan.seed)? {
+        on_resume(resumed);
+    }
+    let mut times = Vec::new();
+    while session.epochs.len() <= plan.epochs as usize {
+        let Session { optimizer, model, random, order, epochs } = &mut session;
+        random.shuffle(order);
+        train_epoch(optimizer, model, digits, order, &mut times).map_err(failed)?;
+        let epoch = evaluate(optimizer, model, digits).map_err(failed)?;
+        epochs.push(epoch);
+        on_epoch(epoch);
+        checkpoints.save(&mut session, plan.seed)?;
+    }
+    let settings = settings::in_short(&session.optimizer);
+    Ok(Run { name, settings, epochs: session.epochs, step_time: median(&mut times) })
 }
 
 fn train_epoch(
@@ -124,7 +159,8 @@ mod tests {
         let digits = Digits::load();
         let contestant = contestants().into_iter().find(|contestant| contestant.name == name).unwrap();
         let optimizer = contestant.build(plan.steps(&digits)).unwrap();
-        super::train(Entry { name: name.to_owned(), optimizer }, &digits, plan, |_| ()).unwrap()
+        super::train(Entry { name: name.to_owned(), optimizer }, &digits, plan, Checkpoints::none(), |_| (), |_| ())
+            .unwrap()
     }
 
     #[test]
@@ -153,7 +189,7 @@ mod tests {
     fn divergence_is_a_result() {
         let optimizer = Optimizer::new(Sgd::new(1e38)).boxed().build().unwrap();
         let entry = Entry { name: "sgd".to_owned(), optimizer };
-        let run = super::train(entry, &Digits::load(), &PLAN, |_| ()).unwrap();
+        let run = super::train(entry, &Digits::load(), &PLAN, Checkpoints::none(), |_| (), |_| ()).unwrap();
         assert!(run.last().training_loss.is_nan());
         assert_eq!((run.epochs.len(), run.last().test_accuracy), (4, 0.0));
     }

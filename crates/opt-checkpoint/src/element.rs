@@ -1,0 +1,44 @@
+//! Numbers as bytes: little-endian, as safetensors has them.
+
+use half::bf16;
+use opt_core::Scalar;
+use safetensors::Dtype;
+
+/// The element types of variables that checkpoints can hold: `f32` and `f64`.
+///
+/// The trait is sealed, as [`Scalar`] is.
+pub trait Element: Scalar + Number {}
+
+impl<T: Scalar + Number> Element for T {}
+
+/// What arrays in a file can be made of, one line each at the end of this module.
+pub trait Number: Copy {
+    /// The type in the file.
+    const FILE_DTYPE: Dtype;
+
+    /// Writes numbers as bytes: `bytes` has room for exactly these.
+    fn write_bytes(numbers: &[Self], bytes: &mut [u8]);
+
+    /// Reads as many numbers as there are bytes for.
+    fn read_bytes(bytes: &[u8], numbers: &mut Vec<Self>);
+}
+
+macro_rules! number {
+    ($($type:ty: $dtype:ident),+ $(,)?) => {$(
+        impl Number for $type {
+            const FILE_DTYPE: Dtype = Dtype::$dtype;
+
+            fn write_bytes(numbers: &[Self], bytes: &mut [u8]) {
+                let (places, _) = bytes.as_chunks_mut();
+                places.iter_mut().zip(numbers).for_each(|(place, number)| *place = number.to_le_bytes());
+            }
+
+            fn read_bytes(bytes: &[u8], numbers: &mut Vec<Self>) {
+                let (places, _) = bytes.as_chunks();
+                numbers.extend(places.iter().map(|place| Self::from_le_bytes(*place)));
+            }
+        }
+    )+};
+}
+
+number!(f32: F32, f64: F64, bf16: BF16);

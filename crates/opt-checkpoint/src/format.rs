@@ -1,0 +1,105 @@
+//! The file: safetensors with a manifest in its metadata.
+//!
+//! ```text
+//! 8 bytes     length of the header, little-endian
+//! header      JSON: {"__metadata__": {"opt-checkpoint": MANIFEST}, NAME: {dtype, shape, data_offsets}, ...}, then blanks
+//! data        the tensors one after the other, those with the widest elements first, then by name
+//! ```
+//!
+//! MANIFEST is JSON as a string. Its first field is the checksum of everything before the data, length included, with
+//! these sixteen digits as zeros; it stands at the same place in every file, so that it can be checked before anything
+//! is parsed. The manifest has a checksum of each tensor. No byte of the file is without one.
+
+mod header;
+mod manifest;
+
+use std::fmt;
+use std::ops::Range;
+
+pub(crate) use header::{Header, Layout};
+pub(crate) use manifest::Manifest;
+use safetensors::Dtype;
+use serde::{Deserialize, Serialize};
+
+use crate::checksum::Checksum;
+
+/// The version of the format that is written; earlier ones can be read.
+pub const FORMAT: u64 = 1;
+
+/// The step counter's name.
+pub(crate) const ITERATIONS: &str = "iterations";
+
+/// Which weights a checkpoint holds under the names of the variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Contents {
+    /// The variables themselves, with all state: a training can go on from here.
+    #[default]
+    Raw,
+    /// The exponential moving averages, without state: for evaluation.
+    Averaged,
+    /// Lookahead's slow weights, without state: for evaluation.
+    Slow,
+}
+
+impl Contents {
+    /// The slot that has the weights.
+    pub(crate) fn slot(self) -> Option<&'static str> {
+        match self {
+            Self::Raw => None,
+            Self::Averaged => Some(opt_core::Ema::SLOT),
+            Self::Slow => Some("slow"),
+        }
+    }
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Raw => "raw",
+            Self::Averaged => "averaged",
+            Self::Slow => "slow",
+        })
+    }
+}
+
+/// A tensor in a file.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
+    /// Where in the file.
+    pub(crate) bytes: Range<u64>,
+    pub(crate) checksum: Checksum,
+}
+
+impl Tensor {
+    pub(crate) fn len(&self) -> u64 {
+        self.bytes.end - self.bytes.start
+    }
+}
+
+/// What a file says about one of its tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TensorSummary {
+    /// The variable, or the entry of the state.
+    pub name: String,
+    /// The element type, as safetensors calls it: `F32`.
+    pub dtype: String,
+    /// The shape; empty for a number.
+    pub shape: Vec<usize>,
+    /// Where in the file its numbers are.
+    pub bytes: Range<u64>,
+    /// The checksum of its bytes.
+    pub checksum: Checksum,
+}
+
+impl From<&Tensor> for TensorSummary {
+    fn from(tensor: &Tensor) -> Self {
+        let Tensor { name, dtype, shape, bytes, checksum } = tensor.clone();
+        Self { name, dtype: dtype.to_string(), shape, bytes, checksum }
+    }
+}

@@ -1,0 +1,153 @@
+//! Everything before the data: composed with room for checksums, and read without trust.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io::{self, Read};
+
+use safetensors::tensor::{Metadata, TensorInfo};
+
+use super::{Manifest, Tensor};
+use crate::checksum::Checksum;
+use crate::error::Damage;
+
+/// The only key of the metadata.
+const KEY: &str = "opt-checkpoint";
+
+/// The bytes of the length before the header.
+const LENGTH: usize = 8;
+
+/// How every header begins, up to the digits of its checksum.
+const START: &str = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
+
+/// The longest header that safetensors reads.
+const LONGEST: u64 = 100_000_000;
+
+/// Where the digits of the header's checksum are.
+const DIGITS: std::ops::Range<usize> = LENGTH + START.len()..LENGTH + START.len() + Checksum::DIGITS;
+
+/// A tensor that will be written, without its numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Layout {
+    pub(crate) name: String,
+    pub(crate) dtype: safetensors::Dtype,
+    pub(crate) shape: Vec<usize>,
+}
+
+/// A header as it was read.
+#[derive(Debug, Clone)]
+pub(crate) struct Header {
+    pub(crate) manifest: Manifest,
+    /// In the order of the file.
+    pub(crate) tensors: Vec<Tensor>,
+}
+
+impl Header {
+    /// The bytes before the data, sealed. Their number does not depend on any checksum.
+    pub(crate) fn compose(manifest: &Manifest, layouts: &[Layout]) -> Result<Vec<u8>, Damage> {
+        let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
+        let unsealed = Manifest { checksum: Checksum::default(), ..manifest.clone() };
+        let text = serde_json::to_string(&unsealed).map_err(|error| invalid(&error))?;
+        let metadata = HashMap::from([(KEY.to_owned(), text)]);
+        let metadata = Metadata::new(Some(metadata), infos(layouts)).map_err(|error| invalid(&error))?;
+        let mut json = serde_json::to_vec(&metadata).map_err(|error| invalid(&error))?;
+        json.resize((LENGTH + json.len()).next_multiple_of(LENGTH) - LENGTH, b' ');
+        if json.len() as u64 > LONGEST {
+            return Err(Damage::Header { problem: format!("it has {} bytes, more than {LONGEST}", json.len()) });
+        }
+        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
+        bytes.append(&mut json);
+        seal(&mut bytes);
+        Ok(bytes)
+    }
+
+    /// Reads and checks everything before the data of a file of `file` bytes.
+    ///
+    /// Never more than `file` bytes are asked for, and nothing is parsed before its checksum is right.
+    pub(crate) fn read(reader: &mut impl Read, file: u64) -> io::Result<Result<Self, Damage>> {
+        let mut length = [0; LENGTH];
+        if file < DIGITS.end as u64 {
+            return Ok(Err(Damage::NotACheckpoint));
+        }
+        reader.read_exact(&mut length)?;
+        let header = u64::from_le_bytes(length);
+        let mut start = [0; DIGITS.end - LENGTH];
+        reader.read_exact(&mut start)?;
+        if !start.starts_with(START.as_bytes()) {
+            return Ok(Err(Damage::NotACheckpoint));
+        }
+        if header > LONGEST || header > file - LENGTH as u64 || header < start.len() as u64 {
+            return Ok(Err(Damage::HeaderLength { header, file }));
+        }
+        let mut bytes = [&length[..], &start].concat();
+        reader.take(header - start.len() as u64).read_to_end(&mut bytes)?;
+        Ok(Self::parse(bytes, file))
+    }
+
+    fn parse(mut bytes: Vec<u8>, file: u64) -> Result<Self, Damage> {
+        check_seal(&mut bytes)?;
+        let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
+        let json = &bytes[LENGTH..];
+        let metadata: Metadata = serde_json::from_slice(json).map_err(|error| invalid(&error))?;
+        let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or(Damage::NotACheckpoint)?;
+        let manifest = Manifest::parse(text)?;
+        let found = file - bytes.len() as u64;
+        if metadata.data_len() as u64 != found {
+            let expected = (bytes.len() as u64).saturating_add(metadata.data_len() as u64);
+            return Err(Damage::Length { expected, found: file });
+        }
+        let tensors = tensors(&metadata, &manifest, bytes.len() as u64)?;
+        Ok(Self { manifest, tensors })
+    }
+}
+
+fn infos(layouts: &[Layout]) -> Vec<(String, TensorInfo)> {
+    let mut start = 0;
+    let info = |Layout { name, dtype, shape }: &Layout| {
+        let end = start + shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        let info = TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (start, end) };
+        start = end;
+        (name.clone(), info)
+    };
+    layouts.iter().map(info).collect()
+}
+
+/// Puts the checksum into its place.
+fn seal(bytes: &mut [u8]) {
+    bytes[DIGITS].fill(b'0');
+    let digits = Checksum::of(bytes).to_string();
+    bytes[DIGITS].copy_from_slice(digits.as_bytes());
+}
+
+fn check_seal(bytes: &mut [u8]) -> Result<(), Damage> {
+    let written = std::str::from_utf8(&bytes[DIGITS]).ok().and_then(|digits| digits.parse().ok());
+    let expected: Checksum = written.ok_or(Damage::NotACheckpoint)?;
+    bytes[DIGITS].fill(b'0');
+    let found = Checksum::of(bytes);
+    if found == expected { Ok(()) } else { Err(Damage::HeaderChecksum { expected, found }) }
+}
+
+/// The tensors in the order of the file; manifest and header have to name the same ones.
+fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Tensor>, Damage> {
+    let invalid = |problem: String| Damage::Header { problem };
+    let infos = metadata.tensors();
+    if let Some(name) = manifest.tensors.keys().find(|name| !infos.contains_key(*name)) {
+        return Err(invalid(format!("tensor {name:?} has a checksum and no place")));
+    }
+    let listed: BTreeSet<&String> = manifest.variables.iter().collect();
+    if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !infos.contains_key(name)) {
+        return Err(invalid("the list of variables does not fit the tensors".to_owned()));
+    }
+    let tracked: BTreeSet<&String> = manifest.tracked.iter().collect();
+    if tracked.len() < manifest.tracked.len() || !tracked.is_subset(&listed) {
+        return Err(invalid("the list of tracked variables does not fit the variables".to_owned()));
+    }
+    let tensor = |(name, info): (String, &TensorInfo)| {
+        let checksum = manifest.tensors.get(&name).copied();
+        let checksum = checksum.ok_or_else(|| invalid(format!("tensor {name:?} has no checksum")))?;
+        let bytes = data + info.data_offsets.0 as u64..data + info.data_offsets.1 as u64;
+        Ok(Tensor { name, dtype: info.dtype, shape: info.shape.clone(), bytes, checksum })
+    };
+    let mut tensors = infos.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    // Tensors without elements begin where another one does.
+    tensors.sort_by(|a, b| (a.bytes.start, a.bytes.end, &a.name).cmp(&(b.bytes.start, b.bytes.end, &b.name)));
+    Ok(tensors)
+}

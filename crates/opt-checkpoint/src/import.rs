@@ -1,0 +1,18 @@
+//! State that other systems have saved.
+//!
+//! * [`KerasWeights`]: the lists of `get_weights()` of Keras and TensorFlow Addons, as `numpy.savez` writes them.
+//! * [`TorchState`]: `state_dict`s of PyTorch and timm, as safetensors.
+//!
+//! Both go into an optimizer of the same rule and dialect, and are checked as a whole before anything is assigned. A
+//! run that was recorded from those systems goes on here with the same numbers.
+
+mod foreign;
+#[cfg(feature = "npz")]
+mod keras;
+#[cfg(feature = "npz")]
+mod npz;
+mod torch;
+
+#[cfg(feature = "npz")]
+pub use keras::KerasWeights;
+pub use torch::TorchState;

@@ -1,0 +1,218 @@
+//! Reading checkpoints: everything is compared first, then all is assigned or nothing.
+
+mod assign;
+mod compare;
+mod names;
+mod select;
+mod stage;
+
+use names::Names;
+use opt_core::{Optimizer, UpdateRule, Variable};
+use select::Selection;
+use serde_json::Value;
+
+use crate::checkpoint::Checkpoint;
+use crate::element::Element;
+use crate::error::Error;
+use crate::format::Contents;
+use crate::progress::Progress;
+
+/// What was loaded.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// How many steps the optimizer has applied now.
+    pub iterations: u64,
+    /// The entries of model and optimizer that have their numbers from the file.
+    pub loaded: Vec<String>,
+    /// The entries of model and optimizer that [`LoadOptions::only`] and [`LoadOptions::except`] left as they were.
+    pub kept: Vec<String>,
+    /// Whether the configurations were compared: both were there, and nothing said to leave it.
+    pub configuration_compared: bool,
+    /// What the training had kept.
+    pub extra: Value,
+}
+
+/// What to load, and how.
+///
+/// | option | default |
+/// |---|---|
+/// | [`only`](Self::only), [`except`](Self::except) | everything |
+/// | [`rename`](Self::rename) | names as they are |
+/// | [`any_configuration`](Self::any_configuration) | the configurations must agree |
+/// | [`observer`](Self::observer) | nobody |
+///
+/// # Examples
+///
+/// A part of one model becomes a part of another:
+///
+/// ```
+/// use opt_checkpoint::{Checkpoint, LoadOptions, SaveOptions};
+/// use opt_core::{Optimizer, Variable};
+/// use opt_sgd::Sgd;
+///
+/// let (mut body, mut head) = ([1.0, 2.0], [3.0]);
+/// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build()?;
+/// let mut file = std::io::Cursor::new(Vec::new());
+/// SaveOptions::new().write(&mut file, &opt, [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)])?;
+///
+/// let (mut body, mut head) = ([0.0; 2], [0.0; 5]);
+/// let options = LoadOptions::new().rename("^a/", "b/")?.only("^b/body")?;
+/// let variables = [Variable::new("b/body", &mut body), Variable::new("b/head", &mut head)];
+/// let loaded = options.load_variables(&Checkpoint::from_bytes(file.into_inner())?, variables)?;
+/// assert_eq!((body, head), ([1.0, 2.0], [0.0; 5]));
+/// assert_eq!((loaded.loaded, loaded.kept), (vec!["b/body".to_owned()], vec!["b/head".to_owned()]));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Default)]
+pub struct LoadOptions<'o> {
+    names: Names,
+    any_configuration: bool,
+    observer: Option<Box<dyn FnMut(Progress) + 'o>>,
+}
+
+impl<'o> LoadOptions<'o> {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Loads only entries in whose names the pattern, a regular expression, is found: `variable`, `variable/slot`, the
+    /// names of shared slots, `iterations`. The others stay as they are, and what else the file has is not looked at,
+    /// but for damage. The configurations may then differ.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pattern`].
+    pub fn only(mut self, pattern: &str) -> Result<Self, Error> {
+        self.names.only(pattern)?;
+        Ok(self)
+    }
+
+    /// Does not load entries in whose names the pattern is found: the opposite of [`only`](Self::only).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pattern`].
+    pub fn except(mut self, pattern: &str) -> Result<Self, Error> {
+        self.names.except(pattern)?;
+        Ok(self)
+    }
+
+    /// Replaces all that a pattern matches in the names of the file, before anything else looks at them; `$1` stands
+    /// for the first group. Several are applied one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pattern`].
+    pub fn rename(mut self, pattern: &str, replacement: &str) -> Result<Self, Error> {
+        self.names.rename(pattern, replacement)?;
+        Ok(self)
+    }
+
+    /// Lets the optimizer go on with another configuration than the file's: another learning rate, say. Slots have to
+    /// be the same.
+    #[must_use]
+    pub fn any_configuration(mut self) -> Self {
+        self.any_configuration = true;
+        self
+    }
+
+    /// Called after each piece that was read.
+    #[must_use]
+    pub fn observer(mut self, observer: impl FnMut(Progress) + 'o) -> Self {
+        self.observer = Some(Box::new(observer));
+        self
+    }
+
+    /// Loads variables and all state. The optimizer need not have seen the variables; what it knew before is forgotten,
+    /// unless only some entries are loaded.
+    ///
+    /// The numbers are read once, next to what is there, and moved in when all of them are right.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing, unexpected,
+    /// of another shape, type or configuration, or damaged. Optimizer and variables are then as they were.
+    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+        self,
+        checkpoint: &Checkpoint,
+        optimizer: &mut Optimizer<R, T>,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Loaded, Error> {
+        if checkpoint.contents() != Contents::Raw {
+            let (found, expected) = (checkpoint.contents(), Contents::Raw);
+            return Err(Error::Contents { path: checkpoint.path().to_owned(), found, expected });
+        }
+        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let partial = self.names.are_partial();
+        let compares = !self.any_configuration && !partial;
+        let mut selection = Selection::new(checkpoint, &self.names);
+        let tracked = selection.tracked(optimizer, &variables, partial)?;
+        let state = compare::state(optimizer, &tracked);
+        selection.compare(compare::values(&variables)?.into_iter().chain(state));
+        let configuration_compared =
+            compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;
+        let mut staged = stage::read(checkpoint, &mut selection, self.observer)?;
+        selection.finish(checkpoint)?;
+        if partial {
+            assign::some_state(optimizer, &mut variables, &tracked, &mut staged)?;
+        } else {
+            assign::all_state(optimizer, &mut variables, &tracked, &mut staged)?;
+        }
+        let (loaded, kept) = (selection.loaded(), selection.kept);
+        assign::values(&mut variables, &mut staged)?;
+        let extra = checkpoint.extra().clone();
+        Ok(Loaded { iterations: optimizer.iterations(), loaded, kept, configuration_compared, extra })
+    }
+
+    /// Loads variables alone, of whichever [`Contents`].
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load).
+    pub fn load_variables<'a, T: Element>(
+        self,
+        checkpoint: &Checkpoint,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Loaded, Error> {
+        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut selection = Selection::new(checkpoint, &self.names);
+        selection.variables_only(checkpoint);
+        selection.compare(compare::values(&variables)?);
+        let mut staged = stage::read(checkpoint, &mut selection, self.observer)?;
+        selection.finish(checkpoint)?;
+        let (loaded, kept) = (selection.loaded(), selection.kept);
+        assign::values(&mut variables, &mut staged)?;
+        let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
+        Ok(Loaded { iterations, loaded, kept, configuration_compared: false, extra })
+    }
+}
+
+impl Checkpoint {
+    /// Loads variables and all state, with all options as they are by default: see [`LoadOptions::load`].
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadOptions::load`].
+    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+        &self,
+        optimizer: &mut Optimizer<R, T>,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Loaded, Error> {
+        LoadOptions::new().load(self, optimizer, variables)
+    }
+
+    /// Loads variables alone, of whichever [`Contents`]: see [`LoadOptions::load_variables`].
+    ///
+    /// # Errors
+    ///
+    /// As [`LoadOptions::load_variables`].
+    pub fn load_variables<'a, T: Element>(
+        &self,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Loaded, Error> {
+        LoadOptions::new().load_variables(self, variables)
+    }
+}

@@ -1,0 +1,76 @@
+//! What the model and the optimizer have, to be compared with a file.
+
+use std::collections::BTreeSet;
+
+use opt_core::{ConfigError, Optimizer, StateKind, UpdateRule, Variable};
+use safetensors::Dtype;
+use serde_json::Value;
+
+use super::select::{Tracked, Wanted};
+use crate::checkpoint::Checkpoint;
+use crate::element::Element;
+use crate::error::{Error, Mismatch};
+
+/// Fields of a configuration that change no number.
+const WITHOUT_MEANING: [&str; 2] = ["name", "jit_compile"];
+
+/// The variables.
+pub(super) fn values<T: Element>(variables: &[Variable<'_, T>]) -> Result<Vec<Wanted>, Error> {
+    let mut wanted: Vec<Wanted> = Vec::with_capacity(variables.len());
+    let mut names = BTreeSet::new();
+    for variable in variables {
+        let name = variable.name().to_owned();
+        if !names.insert(variable.name()) {
+            return Err(opt_core::Error::DuplicateVariable { name }.into());
+        }
+        let kind = StateKind::Array(variable.view()?.shape().to_vec());
+        wanted.push(Wanted { name, dtype: T::FILE_DTYPE, kind });
+    }
+    Ok(wanted)
+}
+
+/// The entries of the state for these variables.
+pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, tracked: &[Tracked]) -> Vec<Wanted> {
+    let shapes = tracked.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
+    let wanted = |(name, kind): (String, StateKind)| {
+        let dtype = match kind {
+            StateKind::Iterations => Dtype::U64,
+            StateKind::Scalar => Dtype::F64,
+            StateKind::Array(_) => T::FILE_DTYPE,
+            StateKind::Bf16(_) => Dtype::BF16,
+        };
+        Wanted { name, dtype, kind }
+    };
+    optimizer.state_of(shapes).into_iter().map(wanted).collect()
+}
+
+/// Compares the configurations field by field; false if one of them is not there.
+pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
+    checkpoint: &Checkpoint,
+    optimizer: &Optimizer<R, T>,
+    mismatches: &mut Vec<Mismatch>,
+) -> Result<bool, Error> {
+    let Some(found) = checkpoint.config() else { return Ok(false) };
+    let expected = match optimizer.to_config() {
+        Ok(expected) => expected,
+        Err(ConfigError::NotSerializable { .. }) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    mismatches.extend(difference("class_name", &expected["class_name"], &found["class_name"]));
+    let (expected, found) = (&expected["config"], &found["config"]);
+    let keys = |config: &Value| config.as_object().into_iter().flat_map(|config| config.keys().cloned()).collect();
+    let mut fields: BTreeSet<String> = keys(expected);
+    fields.append(&mut keys(found));
+    fields.retain(|field| !WITHOUT_MEANING.contains(&field.as_str()));
+    mismatches.extend(fields.iter().filter_map(|field| difference(field, &expected[field], &found[field])));
+    Ok(true)
+}
+
+/// A field that is not there is `null`.
+fn difference(field: &str, expected: &Value, found: &Value) -> Option<Mismatch> {
+    (expected != found).then(|| Mismatch::Configuration {
+        field: field.to_owned(),
+        expected: expected.clone(),
+        found: found.clone(),
+    })
+}

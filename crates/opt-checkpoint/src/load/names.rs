@@ -1,0 +1,54 @@
+//! Names of the file and names of the model.
+
+use regex::Regex;
+
+use crate::error::Error;
+
+/// Which entries are loaded, and under which names.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    only: Option<Regex>,
+    except: Option<Regex>,
+    renames: Vec<(Regex, String)>,
+}
+
+impl Names {
+    pub(super) fn only(&mut self, pattern: &str) -> Result<(), Error> {
+        self.only = Some(regex(pattern)?);
+        Ok(())
+    }
+
+    pub(super) fn except(&mut self, pattern: &str) -> Result<(), Error> {
+        self.except = Some(regex(pattern)?);
+        Ok(())
+    }
+
+    pub(super) fn rename(&mut self, pattern: &str, replacement: &str) -> Result<(), Error> {
+        self.renames.push((regex(pattern)?, replacement.to_owned()));
+        Ok(())
+    }
+
+    /// Whether some entries may be left as they are.
+    pub(super) fn are_partial(&self) -> bool {
+        self.only.is_some() || self.except.is_some()
+    }
+
+    /// Whether an entry of the model is loaded.
+    pub(super) fn select(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.is_match(name))
+            && !self.except.as_ref().is_some_and(|except| except.is_match(name))
+    }
+
+    /// The model's name of an entry of the file.
+    pub(super) fn renamed(&self, name: &str) -> String {
+        let rename = |name: String, (pattern, replacement): &(Regex, String)| {
+            pattern.replace_all(&name, replacement.as_str()).into_owned()
+        };
+        self.renames.iter().fold(name.to_owned(), rename)
+    }
+}
+
+fn regex(pattern: &str) -> Result<Regex, Error> {
+    let refused = |error: regex::Error| Error::Pattern { pattern: pattern.to_owned(), reason: error.to_string() };
+    Regex::new(pattern).map_err(refused)
+}

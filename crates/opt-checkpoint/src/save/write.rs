@@ -1,0 +1,113 @@
+//! From numbers in memory to bytes in a file, in one pass.
+
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use ndarray::ArrayViewD;
+
+use super::content::{Entry, Numbers};
+use super::{Action, Element, Error, Manifest, Meter, Progress};
+use crate::checksum::Summer;
+use crate::element::Number;
+use crate::format::{Header, Layout};
+use crate::source::PIECE;
+
+/// Everything that will be written.
+pub(super) struct Plan<'s, 'o, T> {
+    /// Without checksums.
+    pub(super) manifest: Manifest,
+    pub(super) tensors: Vec<Entry<'s, T>>,
+    pub(super) observer: Option<Box<dyn FnMut(Progress) + 'o>>,
+}
+
+impl<T: Element> Plan<'_, '_, T> {
+    /// Writes the header with zeros for checksums, the tensors, and the header once more with what they summed up to.
+    pub(super) fn write(mut self, writer: &mut (impl Write + Seek), path: &Path) -> Result<u64, Error> {
+        let invalid = |damage| Error::damaged(path, damage);
+        let layouts: Vec<Layout> = self.tensors.iter().map(layout).collect();
+        let header = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
+        let total = layouts.iter().map(bytes).sum();
+        let observer = self.observer.as_mut().map(|observer| &mut **observer as &mut dyn FnMut(Progress));
+        // What is small is put together; what is large goes past the buffer.
+        let writer = BufWriter::with_capacity(PIECE, writer);
+        let mut output =
+            Output { writer, summer: Summer::new(), meter: Meter::new(total, observer), buffer: Vec::new() };
+        let write = Action::Write;
+        let start = output.writer.stream_position().map_err(Error::io(write, path))?;
+        output.writer.write_all(&header).map_err(Error::io(write, path))?;
+        for tensor in &self.tensors {
+            output.tensor(&tensor.numbers).map_err(Error::io(write, path))?;
+            self.manifest.tensors.insert(tensor.name.clone(), output.summer.sum());
+        }
+        let sealed = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
+        debug_assert_eq!(sealed.len(), header.len(), "checksums have a fixed width");
+        output.writer.seek(SeekFrom::Start(start)).map_err(Error::io(write, path))?;
+        output.writer.write_all(&sealed).map_err(Error::io(write, path))?;
+        // This also writes what is left in the buffer.
+        output.writer.seek(SeekFrom::Start(start + sealed.len() as u64 + total)).map_err(Error::io(write, path))?;
+        Ok(sealed.len() as u64 + total)
+    }
+}
+
+fn layout<T: Element>(entry: &Entry<'_, T>) -> Layout {
+    let Entry { name, numbers } = entry;
+    Layout { name: name.clone(), dtype: numbers.dtype(), shape: numbers.shape().to_vec() }
+}
+
+fn bytes(layout: &Layout) -> u64 {
+    (layout.shape.iter().product::<usize>() * layout.dtype.bitsize() / 8) as u64
+}
+
+/// Where bytes go, past a checksum.
+struct Output<'o, W: Write> {
+    writer: BufWriter<W>,
+    /// Of the tensor that is being written.
+    summer: Summer,
+    meter: Meter<'o>,
+    buffer: Vec<u8>,
+}
+
+impl<W: Write> Output<'_, W> {
+    fn tensor<T: Element>(&mut self, numbers: &Numbers<'_, T>) -> io::Result<()> {
+        self.summer = Summer::new();
+        match numbers {
+            Numbers::Whole(number) => self.put(&number.to_le_bytes()),
+            Numbers::Scalar(number) => self.put(&number.to_le_bytes()),
+            Numbers::Array(array) => self.array(array),
+            Numbers::Bf16(array) => self.array(array),
+        }
+    }
+
+    fn array<N: Number>(&mut self, array: &ArrayViewD<'_, N>) -> io::Result<()> {
+        let count = PIECE / size_of::<N>();
+        if let Some(numbers) = array.as_slice() {
+            return numbers.chunks(count).try_for_each(|piece| self.numbers(piece));
+        }
+        // Row by row, whatever the memory order is.
+        let (mut rest, mut piece) = (array.iter().copied(), Vec::with_capacity(count));
+        loop {
+            piece.extend(rest.by_ref().take(count));
+            if piece.is_empty() {
+                return Ok(());
+            }
+            self.numbers(&piece)?;
+            piece.clear();
+        }
+    }
+
+    fn numbers<N: Number>(&mut self, numbers: &[N]) -> io::Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(size_of_val(numbers), 0);
+        N::write_bytes(numbers, &mut buffer);
+        let written = self.put(&buffer);
+        self.buffer = buffer;
+        written
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.summer.add(bytes);
+        self.writer.write_all(bytes)?;
+        self.meter.add(bytes.len());
+        Ok(())
+    }
+}

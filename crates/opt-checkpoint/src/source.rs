@@ -1,0 +1,89 @@
+//! Where the bytes of a checkpoint come from.
+
+use std::fs::File;
+use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::checksum::{Checksum, Summer};
+use crate::error::{Action, Error};
+use crate::format::Tensor;
+use crate::progress::Meter;
+
+/// Bytes that are handled at a time: they stay in the cache between being read, summed and converted.
+pub(crate) const PIECE: usize = 256 * 1024;
+
+/// Bytes that are read at a time where tensors are small.
+const AHEAD: usize = 64 * 1024;
+
+/// A file, or bytes in memory.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    File(PathBuf),
+    Memory(Arc<[u8]>),
+}
+
+/// What can be read anywhere.
+pub(crate) trait Bytes: Read + Seek {}
+
+impl<R: Read + Seek> Bytes for R {}
+
+impl Source {
+    /// What errors call it.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Memory(_) => Path::new("(memory)"),
+        }
+    }
+
+    pub(crate) fn open(&self) -> Result<Reader<'_>, Error> {
+        let path = self.path();
+        let (bytes, length): (Box<dyn Bytes + '_>, u64) = match self {
+            Self::Memory(bytes) => (Box::new(Cursor::new(&**bytes)), bytes.len() as u64),
+            Self::File(path) => {
+                let file = File::open(path).map_err(Error::io(Action::Read, path))?;
+                let length = file.metadata().map_err(Error::io(Action::Read, path))?.len();
+                (Box::new(BufReader::with_capacity(AHEAD, file)), length)
+            }
+        };
+        Ok(Reader { path, bytes, length, place: None, buffer: Vec::new() })
+    }
+}
+
+/// An open source.
+pub(crate) struct Reader<'s> {
+    path: &'s Path,
+    pub(crate) bytes: Box<dyn Bytes + 's>,
+    /// All bytes.
+    pub(crate) length: u64,
+    /// Where the next bytes are read, once it is known: going there again would empty what was read ahead.
+    place: Option<u64>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    /// Gives the bytes of a tensor to `take`, piece by piece, and returns their checksum.
+    pub(crate) fn tensor(
+        &mut self,
+        tensor: &Tensor,
+        meter: &mut Meter<'_>,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<Checksum, Error> {
+        if self.place.take() != Some(tensor.bytes.start) {
+            self.bytes.seek(SeekFrom::Start(tensor.bytes.start)).map_err(Error::io(Action::Read, self.path))?;
+        }
+        self.buffer.resize(PIECE, 0);
+        let (mut summer, mut left) = (Summer::new(), tensor.len());
+        while left > 0 {
+            let piece = &mut self.buffer[..left.min(PIECE as u64) as usize];
+            self.bytes.read_exact(piece).map_err(Error::io(Action::Read, self.path))?;
+            summer.add(piece);
+            take(piece);
+            meter.add(piece.len());
+            left -= piece.len() as u64;
+        }
+        self.place = Some(tensor.bytes.end);
+        Ok(summer.sum())
+    }
+}

@@ -1,0 +1,135 @@
+//! The state by name: read without copies, and replaced as a whole or not at all.
+
+use half::bf16;
+use ndarray::{Array1, Array2, ArrayD};
+use opt_core::{
+    Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue,
+};
+use opt_sgd::Sgd;
+
+fn builder() -> OptimizerBuilder<Sgd, f32> {
+    Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).ema(Ema::new(0.5))
+}
+
+/// After two steps of `a`, of shape `[2]`, and `b`, of shape `[2, 3]` in column-major memory.
+fn trained() -> (Optimizer<Sgd, f32>, Array1<f32>, Array2<f32>) {
+    let (mut a, mut b) = (Array1::ones(2), Array2::<f32>::zeros((3, 2)).reversed_axes());
+    let gradient = Array2::from_shape_fn((2, 3), |(i, j)| (3 * i + j) as f32);
+    let mut opt = builder().build().unwrap();
+    for _ in 0..2 {
+        let variables =
+            [Variable::new("a", &mut a).gradient(&[1.0, 2.0]), Variable::new("b", &mut b).gradient(&gradient)];
+        opt.apply_gradients(variables).unwrap();
+    }
+    (opt, a, b)
+}
+
+fn owned(opt: &Optimizer<Sgd, f32>) -> Vec<Weight<f32>> {
+    let entries = opt.state().unwrap().map(|entry| {
+        let value = match entry.value {
+            StateValue::Iterations(count) => WeightValue::Iterations(count),
+            StateValue::Scalar(number) => WeightValue::Scalar(number),
+            StateValue::Array(array) => WeightValue::Array(array.to_owned()),
+            StateValue::Bf16(array) => WeightValue::Array(array.mapv(bf16::to_f32)),
+        };
+        Weight { name: entry.name, value }
+    });
+    entries.collect()
+}
+
+#[test]
+fn the_borrowed_list_is_the_list() {
+    let (opt, ..) = trained();
+    assert_eq!(opt.weights().len(), 7);
+    assert_eq!(owned(&opt), opt.weights());
+}
+
+#[test]
+fn the_list_is_known_before_the_variables_are() {
+    let (opt, ..) = trained();
+    let shapes: [(&str, &[usize]); 2] = [("a", &[2]), ("b", &[2, 3])];
+    let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
+    assert_eq!(builder().build().unwrap().state_of(shapes), kinds);
+    assert_eq!(kinds[0], ("iterations".to_owned(), StateKind::Iterations));
+    assert_eq!(kinds[2], ("b/average".to_owned(), StateKind::Array(vec![2, 3])));
+    assert_eq!(kinds[5].1, StateKind::Scalar);
+}
+
+#[test]
+fn moments_in_16_bits_are_told_apart() {
+    let mut w = [1.0_f32; 3];
+    let make = || builder().moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
+    let mut opt = make();
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.1, 0.2, 0.3])]).unwrap();
+    assert_eq!(owned(&opt), opt.weights());
+    let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
+    assert_eq!(kinds[1], ("w/average".to_owned(), StateKind::Array(vec![3])));
+    assert_eq!(kinds[2], ("w/momentum".to_owned(), StateKind::Bf16(vec![3])));
+    let mut fresh = make();
+    assert_eq!(fresh.state_of([("w", &[3][..])]), kinds);
+    fresh.restore([Variable::new("w", &mut w)], opt.weights()).unwrap();
+    assert_eq!(fresh.weights(), opt.weights());
+}
+
+#[test]
+fn restoring_replaces_what_was_known() {
+    let (whole, mut a, mut b) = trained();
+    let mut opt = builder().build().unwrap();
+    let mut other = [0.0];
+    opt.apply_gradients([Variable::new("other", &mut other).gradient(&[1.0])]).unwrap();
+    opt.restore([Variable::new("b", &mut b), Variable::new("a", &mut a)], trained().0.weights()).unwrap_err();
+    assert_eq!(opt.variables().collect::<Vec<_>>(), [("other", &[1][..])]);
+    opt.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], whole.weights()).unwrap();
+    assert_eq!(opt.weights(), whole.weights());
+    let (mut a_again, mut b_again) = (a.clone(), b.clone());
+    let mut whole = whole;
+    let gradient = Array2::ones((2, 3));
+    for (opt, a, b) in [(&mut opt, &mut a, &mut b), (&mut whole, &mut a_again, &mut b_again)] {
+        opt.apply_gradients([Variable::new("a", a).gradient(&[0.5, 0.5]), Variable::new("b", b).gradient(&gradient)])
+            .unwrap();
+    }
+    assert_eq!((a, b), (a_again, b_again));
+    assert_eq!(opt.weights(), whole.weights());
+}
+
+#[test]
+fn a_list_that_does_not_fit_changes_nothing() {
+    let (mut opt, mut a, mut b) = trained();
+    let before = opt.weights();
+    let mut wrong = before.clone();
+    wrong[2].value = WeightValue::Array(ArrayD::zeros(vec![3, 2]));
+    let error = opt.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], wrong).unwrap_err();
+    let text = "weight 2 (b/average): expected an array of shape [2, 3], got an array of shape [3, 2]";
+    assert_eq!(error.to_string(), text);
+    let twice = opt.restore([Variable::new("a", &mut a), Variable::new("a", &mut b)], before.clone());
+    assert_eq!(twice, Err(Error::DuplicateVariable { name: "a".to_owned() }));
+    let fewer = opt.restore([Variable::new("a", &mut a)], before.clone());
+    assert_eq!(fewer, Err(Error::WeightCount { expected: 4, found: 7 }));
+    assert_eq!(opt.weights(), before);
+}
+
+#[test]
+fn parts_of_larger_arrays_are_taken_as_they_are() {
+    let (mut a, mut opt) = ([0.0_f32; 2], builder().build().unwrap());
+    let whole = ArrayD::from_shape_vec(vec![5], vec![1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    let part = whole.slice_move(ndarray::s![2..4]).into_dyn();
+    let two = || WeightValue::Array(ArrayD::zeros(vec![2]));
+    let weights = [WeightValue::Iterations(1), two(), WeightValue::Array(part), WeightValue::Scalar(1.0)];
+    opt.restore([Variable::new("a", &mut a)], weights).unwrap();
+    assert_eq!(opt.weights()[2].value, WeightValue::Array(ndarray::array![3.0, 4.0].into_dyn()));
+}
+
+#[test]
+fn variables_show_their_numbers() {
+    let mut w = [1.0, 2.0];
+    let mut variable = Variable::new("w", &mut w).gradient(&[1.0, 1.0]);
+    variable.view_mut().unwrap()[1] = 3.0;
+    assert_eq!(variable.reborrow().view().unwrap(), ndarray::array![1.0, 3.0].into_dyn());
+    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    assert!(opt.apply_gradients([variable.reborrow()]).is_err(), "there is no gradient");
+    opt.apply_gradients([variable]).unwrap();
+    assert_eq!(w, [0.0, 2.0]);
+    let short = Variable::new("w", (&mut w[..], &[3][..]));
+    let error = Error::VariableData { variable: "w".to_owned(), elements: 2, shape: vec![3] };
+    assert_eq!(short.view(), Err(error));
+}

@@ -1,0 +1,119 @@
+//! A training that is stopped at any step and goes on, here or in another process, ends with the same bytes.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use optimizers::MomentStorage;
+use optimizers::checkpoint::{Checkpoint, CheckpointDir};
+use tests::kills::{self, Plan};
+use tests::trainee::{SKIPPED, Trainee, positions};
+
+const STEPS: u64 = 30;
+
+/// Enough elements for two threads to share a step.
+const SHARED: usize = 300_000;
+
+/// Both ways to store moments.
+const STORAGES: [MomentStorage; 2] = [MomentStorage::Full, MomentStorage::Bf16 { seed: 5 }];
+
+fn ran(size: usize, threads: usize, moments: MomentStorage, steps: u64) -> Trainee {
+    let mut trainee = Trainee::new(size, threads, moments).unwrap();
+    trainee.run_to(steps).unwrap();
+    trainee
+}
+
+#[test]
+fn the_training_has_what_it_is_for() {
+    let mut trainee = ran(100, 1, MomentStorage::Full, SKIPPED);
+    let before = trainee.to_bytes().unwrap();
+    assert_eq!(trainee.optimizer.iterations(), SKIPPED);
+    trainee.run_to(SKIPPED + 1).unwrap();
+    assert_eq!((trainee.optimizer.iterations(), trainee.position), (SKIPPED, SKIPPED + 1));
+    assert_ne!(trainee.to_bytes().unwrap(), before, "the position is part of the file");
+    let mut names = trainee.optimizer.slot_names();
+    names.sort_unstable();
+    assert_eq!(names, ["average", "m", "slow", "v"]);
+}
+
+#[test]
+fn in_the_same_process_from_every_step() {
+    for moments in STORAGES {
+        let want = ran(SHARED, 1, moments, STEPS).to_bytes().unwrap();
+        assert!(ran(SHARED, 2, moments, STEPS).to_bytes().unwrap() == want);
+        for (first, second) in [(1, 2), (2, 1)] {
+            let mut trainee = Trainee::new(SHARED, first, moments).unwrap();
+            for stop in positions(STEPS) {
+                trainee.run_to(stop).unwrap();
+                let checkpoint = Checkpoint::from_bytes(trainee.to_bytes().unwrap()).unwrap();
+                let mut resumed = Trainee::new(SHARED, second, moments).unwrap();
+                resumed.load(&checkpoint).unwrap();
+                assert_eq!(resumed.position, stop);
+                resumed.run_to(STEPS).unwrap();
+                let same = resumed.to_bytes().unwrap() == want;
+                assert!(same, "{moments:?}: stopped at {stop} of {first} threads, on with {second}");
+            }
+        }
+    }
+}
+
+fn start(directory: &Path, threads: usize, moments: MomentStorage, more: &[&str]) {
+    let program = env!("CARGO_BIN_EXE_trainee");
+    let mut command = Command::new(program);
+    let (size, threads, steps) = (SHARED.to_string(), threads.to_string(), STEPS.to_string());
+    command.arg(directory).args(["--size", &size, "--threads", &threads, "--steps", &steps, "--keep", "99"]);
+    if let MomentStorage::Bf16 { seed } = moments {
+        command.args(["--bf16", &seed.to_string()]);
+    }
+    let output = command.args(more).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn in_a_new_process_from_every_step() {
+    let folder = tempfile::tempdir().unwrap();
+    for (moments, (first, second)) in STORAGES.into_iter().flat_map(|storage| [(storage, (1, 2)), (storage, (2, 1))]) {
+        let want = ran(SHARED, 1, moments, STEPS).to_bytes().unwrap();
+        let whole = folder.path().join("whole");
+        start(&whole, first, moments, &["--every", "1"]);
+        let mut stored = CheckpointDir::open(&whole).list().unwrap();
+        assert_eq!(stored.len() as u64, STEPS + 1);
+        stored.reverse();
+        for (stop, stored) in stored.iter().enumerate() {
+            let directory = folder.path().join("resumed");
+            start(&directory, second, moments, &["--every", "99", "--from", stored.path.to_str().unwrap()]);
+            let last = CheckpointDir::open(&directory).list().unwrap()[0].path.clone();
+            let same = std::fs::read(last).unwrap() == want;
+            assert!(same, "{moments:?}: stopped at {stop} of {first} threads, on with {second}");
+            std::fs::remove_dir_all(directory).unwrap();
+        }
+        std::fs::remove_dir_all(whole).unwrap();
+    }
+}
+
+/// Half of the bytes are in the file, too.
+#[test]
+fn moments_in_16_bits_are_saved_in_16_bits() {
+    let mut trainee = ran(1_000, 1, STORAGES[1], 3);
+    let checkpoint = Checkpoint::from_bytes(trainee.to_bytes().unwrap()).unwrap();
+    let dtype = |name: &str| checkpoint.tensors().find(|tensor| tensor.name == name).unwrap().dtype;
+    assert_eq!(["kernel", "kernel/m", "kernel/v", "kernel/slow"].map(dtype), ["F32", "BF16", "BF16", "F32"]);
+    let mut full = Trainee::new(1_000, 1, MomentStorage::Full).unwrap();
+    let error = full.load(&checkpoint).unwrap_err().to_string();
+    assert!(error.contains(r#""kernel/m" has type BF16, expected F32"#), "{error}");
+}
+
+/// A few of the kills that `cargo xtask kills` does 200 times.
+#[test]
+fn after_kills_at_random_moments() {
+    let plan = Plan { trainee: PathBuf::from(env!("CARGO_BIN_EXE_trainee")), kills: 12, seed: 7 };
+    let outcome = kills::run(&plan, |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(outcome.kills, 12);
+    assert!(outcome.trainings > 0);
+}
+
+#[test]
+fn a_training_that_does_not_resume_is_found() {
+    let trainee = PathBuf::from("no-such-program");
+    let failure = kills::run(&Plan { trainee, kills: 1, seed: 1 }, |_| ()).unwrap_err();
+    assert!(failure.to_string().starts_with("cannot start no-such-program: "), "{failure}");
+}

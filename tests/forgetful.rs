@@ -1,0 +1,87 @@
+//! A rule that remembers something outside of its slots is caught.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use opt_conformance::laws::{Broken, restoring_continues, state_cannot_be_forgotten};
+use optimizers::core::{
+    Config, ConfigError, Fields, FromConfig, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, Step,
+    config, elementwise,
+};
+use optimizers::{Registry, UpdateRule};
+
+/// Gradient descent with steps that become shorter: by a counter of its own, or honestly.
+#[derive(Debug)]
+struct Tiring {
+    learning_rate: LearningRate,
+    steps: AtomicU64,
+    honest: bool,
+}
+
+impl Tiring {
+    fn new(honest: bool) -> Self {
+        Self { learning_rate: LearningRate::new(0.5), steps: AtomicU64::new(0), honest }
+    }
+}
+
+impl Clone for Tiring {
+    fn clone(&self) -> Self {
+        Self { learning_rate: self.learning_rate.clone(), steps: AtomicU64::new(0), honest: self.honest }
+    }
+}
+
+fn element<E: Real>(eta: &E, w: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
+    (w - *eta * g, [])
+}
+
+impl<T: Scalar> UpdateRule<T> for Tiring {
+    fn class_name(&self) -> &str {
+        "Tiring"
+    }
+    fn learning_rate(&self) -> &LearningRate {
+        &self.learning_rate
+    }
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        &mut self.learning_rate
+    }
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        Ok(())
+    }
+    fn slots(&self) -> Vec<SlotSpec> {
+        vec![SlotSpec::shared("steps", 0.0)]
+    }
+    fn begin_step(&self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+        let own = self.steps.fetch_add(1, Ordering::Relaxed) as f64;
+        let steps = if self.honest { shared[0] } else { own };
+        shared[0] += 1.0;
+        Box::new(elementwise(T::literal(step.learning_rate / (1.0 + steps)), element))
+    }
+    fn config(&self) -> Result<Config, ConfigError> {
+        Ok(config([("learning_rate", self.learning_rate.base().to_json()?), ("honest", self.honest.into())]))
+    }
+}
+
+impl<T: Scalar> FromConfig<T> for Tiring {
+    const CLASS_NAME: &'static str = "Tiring";
+
+    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
+        let learning_rate = LearningRate::new(fields.hyper_or("learning_rate", 0.5)?);
+        Ok(Self { learning_rate, ..Self::new(fields.bool_or("honest", false)?) })
+    }
+}
+
+#[test]
+fn a_counter_in_a_slot_keeps_the_laws() {
+    assert_eq!(state_cannot_be_forgotten(&Tiring::new(true)), Ok(()));
+    assert_eq!(restoring_continues(&Tiring::new(true)), Ok(()));
+}
+
+#[test]
+fn a_counter_of_its_own_breaks_them() {
+    let is_broken = |found: Result<(), Broken>, law: &str| {
+        let Broken { law: broken, how, .. } = found.unwrap_err();
+        assert_eq!(broken, law);
+        assert!(how.contains("variable \"embedding\" differs"), "{how}");
+    };
+    is_broken(state_cannot_be_forgotten(&Tiring::new(false)), "state_cannot_be_forgotten");
+    is_broken(restoring_continues(&Tiring::new(false)), "restoring_continues");
+}

@@ -1,0 +1,28 @@
+//! `cargo xtask kills`: a training that is killed over and over.
+
+use crate::cargo::Call;
+
+/// Builds the training and what kills it, and lets it do so.
+pub(crate) fn run(times: usize, seed: u64) -> anyhow::Result<()> {
+    calls(times, seed).iter().try_for_each(Call::run)
+}
+
+fn calls(times: usize, seed: u64) -> [Call; 2] {
+    let kill = Call::new("run --quiet --release -p tests --bin kills --");
+    let options = [("--times", times.to_string()), ("--seed", seed.to_string())];
+    let kill = options.into_iter().fold(kill, |call, (option, value)| call.arg(option).arg(value));
+    // The training is another program than the one that is run.
+    [Call::new("build --release -p tests --bins"), kill]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_go_to_the_program() {
+        let [build, kill] = calls(7, 3).map(|call| call.to_string());
+        assert_eq!(build, "cargo build --release -p tests --bins");
+        assert_eq!(kill, "cargo run --quiet --release -p tests --bin kills -- --times 7 --seed 3");
+    }
+}
