@@ -75,7 +75,7 @@ fn main() -> Result<(), Failure> {
 fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len()], Failure> {
     let (file, copy) = (folder.join("file"), folder.join("copy"));
     let optimizer = training.optimizer.clone();
-    let saved = timed(|| Ok(drop(save(&file, &optimizer, training.variables())?)))?;
+    let saved = timed(|| save(&file, &optimizer, training.variables()).map(drop).map_err(Into::into))?;
     let copied = timed(|| cp(&file, &copy))?;
     fs::remove_file(&copy)?;
     let synced = timed(|| {
@@ -89,13 +89,13 @@ fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len
         Ok(())
     })?;
     fs::remove_file(&copy)?;
-    let opened = timed(|| Ok(drop(Checkpoint::open(&file)?)))?;
+    let opened = timed(|| Checkpoint::open(&file).map(drop).map_err(Into::into))?;
     let checkpoint = Checkpoint::open(&file)?;
     let verified = timed(|| Ok(checkpoint.verify()?))?;
     let mut known = optimizer;
-    let loaded = timed(|| Ok(drop(checkpoint.load(&mut known, training.variables())?)))?;
+    let loaded = timed(|| checkpoint.load(&mut known, training.variables()).map(drop).map_err(Into::into))?;
     let mut new = Training::optimizer()?;
-    let loaded_new = timed(|| Ok(drop(checkpoint.load(&mut new, training.variables())?)))?;
+    let loaded_new = timed(|| checkpoint.load(&mut new, training.variables()).map(drop).map_err(Into::into))?;
     fs::remove_file(&file)?;
     Ok([copied, written, synced, saved, verified, loaded, loaded_new, opened])
 }
