@@ -26,11 +26,11 @@ pub struct View<'a, T>(pub(crate) Numbers<'a, T>);
 #[derive(Debug)]
 pub struct ViewMut<'a, T>(pub(crate) NumbersMut<'a, T>);
 
-/// To read, in `T` or in 16 bits.
-pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Read<'a, bf16>, Read<'a, f16>>;
+/// To read, in `T` or in 16 bits. What is rare is boxed here as well.
+pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Box<Read<'a, bf16>>, Box<Read<'a, f16>>>;
 
 /// To change, in `T` or in 16 bits.
-pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Change<'a, bf16>, Change<'a, f16>>;
+pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Box<Change<'a, bf16>>, Box<Change<'a, f16>>>;
 
 /// To read, in `T`.
 pub(crate) type Read<'a, T> = Layout<&'a [T], ArrayViewD<'a, T>>;
