@@ -1,55 +1,48 @@
-//! A step of SGD next to a bare loop over the same arrays, on one thread.
+//! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
+//!
+//! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
+//! by `cargo xtask bench`, which lets them take turns.
 
-use benches::{Model, Streams};
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use optimizers::core::UpdateRule;
-use optimizers::{Ema, Optimizer, OptimizerBuilder, Sgd};
+use std::hint::black_box;
 
-/// Tensors, and elements in each.
-const MODELS: [(usize, usize); 4] = [(1, 4_096), (1, 1_000_000), (1, 10_000_000), (1_000, 1_000)];
+use benches::bare::{Arrays, Bare};
+use benches::contestants::{Contestant, contestants};
+use benches::model::Model;
+use benches::shapes::Shape;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
-fn momentum() -> OptimizerBuilder<Sgd, f32> {
-    Optimizer::new(Sgd::new(1e-3).momentum(0.9))
-}
+const THREADS: [usize; 2] = [1, 2];
 
-fn step(c: &mut Criterion) {
-    for (tensors, size) in MODELS {
-        let mut group = c.benchmark_group(format!("step/{tensors}x{size}"));
-        group.throughput(Throughput::Elements((tensors * size) as u64));
-        bare(&mut group, "bare loop of 12 bytes", tensors * size, false);
-        bare(&mut group, "bare loop of 20 bytes", tensors * size, true);
-        let model = Model::new(tensors, size);
-        optimizer(&mut group, "sgd", &model, Optimizer::new(Sgd::new(1e-3)));
-        optimizer(&mut group, "momentum", &model, momentum());
-        optimizer(&mut group, "nesterov", &model, Optimizer::new(Sgd::new(1e-3).momentum(0.9).nesterov(true)));
-        optimizer(&mut group, "global clip + momentum", &model, momentum().global_clipnorm(1.0));
-        optimizer(&mut group, "momentum + average", &model, momentum().ema(Ema::new(0.99)));
-        group.finish();
+fn steps(c: &mut Criterion) {
+    let shapes = [Shape::single(4_000), Shape::single(1_000_000), Shape::single(10_000_000), Shape::many(1_000, 1_000)];
+    for shape in shapes {
+        for contestant in contestants() {
+            steps_of(c, &contestant, &shape);
+        }
     }
 }
 
-fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, size: usize, slot: bool) {
-    let mut streams = Streams::new(size, slot);
-    group.bench_function(BenchmarkId::from_parameter(name), |b| b.iter(|| streams.pass()));
-}
-
-fn optimizer<R: UpdateRule<f32>>(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    name: &str,
-    model: &Model,
-    builder: OptimizerBuilder<R, f32>,
-) {
-    let mut model = model.clone();
-    let mut optimizer = builder.threads(1).build().expect("the options are in range");
-    group.bench_function(BenchmarkId::from_parameter(name), |b| {
-        b.iter(|| optimizer.apply_gradients(model.variables()).expect("the gradients fit"));
-    });
+fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
+    let mut group = c.benchmark_group(format!("{}/{}", contestant.name, shape.name));
+    group.throughput(Throughput::Elements(shape.params() as u64));
+    for threads in THREADS {
+        group.bench_function(BenchmarkId::new("step", threads), |b| {
+            let mut model = Model::new(shape);
+            let mut optimizer = contestant.build(threads).expect("threads can be started");
+            b.iter(|| black_box(optimizer.apply_gradients(model.variables()).expect("the gradients fit")));
+        });
+        group.bench_function(BenchmarkId::new("bare", threads), |b| {
+            let mut arrays = Arrays::<f32>::new(shape);
+            let mut bare = Bare::new(&mut arrays, contestant.traffic, threads).expect("threads can be started");
+            b.iter(|| bare.steps(1));
+        });
+    }
+    group.finish();
 }
 
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = step
+    targets = steps
 }
 criterion_main!(benches);

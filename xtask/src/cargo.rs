@@ -1,9 +1,11 @@
 //! Calls of cargo, with their output passed through.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
+use serde::Deserialize;
 
 /// One call of cargo.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,12 +57,29 @@ impl Call {
         Ok(output.stdout)
     }
 
+    /// Runs a build of one program and returns where that is.
+    pub(crate) fn build_program(&self) -> anyhow::Result<PathBuf> {
+        self.run()?;
+        let messages = self.clone().arg("--quiet").arg("--message-format=json").output()?;
+        program(&messages).with_context(|| format!("`{self}` does not say where the program is"))
+    }
+
     fn command(&self) -> Command {
         // Cargo sets CARGO to its own path, so that the toolchain stays the one that was asked for.
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(&self.args).envs(self.env.iter().copied());
         command
     }
+}
+
+/// The program that cargo says it has built.
+fn program(messages: &[u8]) -> Option<PathBuf> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+    }
+    let messages = messages.split(|&byte| byte == b'\n');
+    messages.filter_map(|line| serde_json::from_slice::<Message>(line).ok()?.executable).next_back()
 }
 
 impl fmt::Display for Call {
@@ -85,5 +104,12 @@ mod tests {
         assert!(call.run().is_err());
         assert!(!call.succeeds());
         assert!(Call::new("--version").succeeds());
+    }
+
+    #[test]
+    fn the_program_is_found_in_what_cargo_says() {
+        let messages = b"{\"a\":\"b\"}\n{\"executable\":null}\n{\"executable\":\"/a/b\"}\n{\"c\":1}\n";
+        assert_eq!(program(messages), Some(PathBuf::from("/a/b")));
+        assert_eq!(program(b"{}\n"), None);
     }
 }

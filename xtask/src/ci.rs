@@ -75,6 +75,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         Step { name: "test", calls: vec![test()] },
         one("doctest", "test --workspace --doc --all-features"),
         Step { name: "parity", calls: vec![parity(workspace)] },
+        one("instructions", "xtask instructions"),
     ]
 }
 

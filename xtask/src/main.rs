@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod instructions;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -56,14 +57,13 @@ enum Task {
         #[arg(long)]
         verbose: bool,
     },
-    /// Runs the benchmarks.
-    Bench {
-        /// Takes fewer samples.
+    /// Times every rule and the usual compositions against bare loops.
+    Bench(bench::Options),
+    /// Counts the instructions of steps with valgrind; fails if there are more than recorded.
+    Instructions {
+        /// Records them instead.
         #[arg(long)]
-        quick: bool,
-        /// Runs only the benchmarks whose names match.
-        #[arg(long, value_name = "REGEX")]
-        filter: Option<String>,
+        write: bool,
     },
     /// Prepares a release; never publishes.
     Release {
@@ -96,7 +96,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Ci { step: Some(step), .. } => ci::run_one(&Workspace::load()?, &step)?,
         Task::Ci { skip, .. } => ci::run(&Workspace::load()?, &skip)?,
         Task::Parity { files, verbose } => return Ok(parity::run(&files, verbose)),
-        Task::Bench { quick, filter } => bench::run(quick, filter.as_deref())?,
+        Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
+        Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)

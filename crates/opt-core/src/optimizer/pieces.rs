@@ -81,15 +81,21 @@ impl<'a, T: Scalar> Piece<'a, T> {
         Some(Self { value, gradient, state: State::Whole { record, norm } })
     }
 
-    /// Cuts a variable into pieces of about `share` elements.
-    pub(crate) fn cut(mut self, share: usize, pass: &Pass<'_, T>, pieces: &mut Vec<Self>) {
+    /// Cuts a variable into pieces of about as many elements as `share` says, given how many are `left` to be cut.
+    pub(crate) fn cut(
+        mut self,
+        left: &mut usize,
+        share: impl Fn(usize) -> usize,
+        pass: &Pass<'_, T>,
+        pieces: &mut Vec<Self>,
+    ) {
         // Elements that must stay together: a strided array and rows can be cut along axis 0 only.
         let width = self.value.width().max(match &self.gradient {
             Gradient::Dense(values) => values.width(),
             Gradient::Rows(rows) => rows.width,
         });
-        let rows_per_piece = (share / width).max(1);
-        if self.len() > rows_per_piece * width {
+        let rows = |left: usize| (share(left) / width).max(1);
+        if self.len() > rows(*left) * width {
             self.state = match self.state {
                 State::Whole { record, norm } => {
                     let plan = self.gradient.plan(record, norm, pass);
@@ -97,12 +103,14 @@ impl<'a, T: Scalar> Piece<'a, T> {
                 }
                 part @ State::Part(_) => part,
             };
-            while self.len() > rows_per_piece * width {
-                let (front, back) = self.split_at(rows_per_piece, width);
+            while self.len() > rows(*left) * width {
+                let (front, back) = self.split_at(rows(*left), width);
+                *left -= front.len();
                 pieces.push(front);
                 self = back;
             }
         }
+        *left -= self.len();
         pieces.push(self);
     }
 

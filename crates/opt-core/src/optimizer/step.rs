@@ -18,8 +18,8 @@ use crate::variable::Variable;
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
 /// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
-/// cache need not be read again.
-const MEASURED_LATE: usize = 2 * CHUNK;
+/// cache need not be read again. Variables of this size are never cut, see `Threads::share`.
+const MEASURED_LATE: usize = CHUNK;
 
 /// What is known about all gradients before anything is written.
 struct Measured {
@@ -60,8 +60,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
-        let share = self.options.threads.share(inputs.iter().map(|input| input.value.len()).sum());
-        let measured = self.measure(&inputs, share);
+        let measured = self.measure(&inputs);
         (report.global_norm, report.clip_factor) = (measured.global_norm, measured.factor);
         if self.options.non_finite != NonFinite::Propagate {
             let finite = measured.norms.iter().all(|norm| norm.finite);
@@ -75,7 +74,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         // Nothing can fail any more: from here on state changes.
         self.admit(&mut inputs);
         self.poisoned = true;
-        self.update(inputs, &measured, share, learning_rate, decay);
+        self.update(inputs, &measured, learning_rate, decay);
         self.poisoned = false;
         self.iterations += 1;
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
@@ -106,10 +105,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
     /// pieces for several threads.
-    fn measure(&self, inputs: &[Input<'_, T>], share: usize) -> Measured {
+    fn measure(&self, inputs: &[Input<'_, T>]) -> Measured {
         let (clip, question) = (&self.options.clip, self.question());
         let all = clip.global_norm.is_some() || question.check_finite;
-        let late = if all { 0 } else { MEASURED_LATE.min(share) };
+        let late = if all { 0 } else { MEASURED_LATE };
         let wanted = |input: &Input<'_, T>| match &input.gradient {
             Some(InputGradient::Dense(values)) => values.len() > late,
             // They are clipped before they are summed.
@@ -157,14 +156,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The part of a step that writes.
-    fn update(
-        &mut self,
-        mut inputs: Vec<Input<'_, T>>,
-        measured: &Measured,
-        share: usize,
-        learning_rate: f64,
-        decay: Option<f64>,
-    ) {
+    fn update(&mut self, mut inputs: Vec<Input<'_, T>>, measured: &Measured, learning_rate: f64, decay: Option<f64>) {
         let step = Step::new(self.iterations, learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
         let (question, threads) = (self.question(), &self.options.threads);
@@ -194,6 +186,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             })
             .collect();
 
+        let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
+        let mut left = inputs.iter().map(given).sum();
         let mut pieces = Vec::with_capacity(inputs.len());
         let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
         for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
@@ -205,7 +199,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             let norm = (value.len() > measured.late).then(|| norm_of(i));
             if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
-                piece.cut(share, &pass, &mut pieces);
+                piece.cut(&mut left, |left| threads.share(left), &pass, &mut pieces);
             }
         }
         threads.run(&mut pieces, Piece::len, |pieces| {

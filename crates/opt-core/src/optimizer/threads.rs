@@ -16,8 +16,9 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 /// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;
 
-/// Into how many shares the work of each thread is cut, so that a thread that is late can be helped.
-const SHARES: usize = 16;
+/// A thread takes one part in so many of its fair share of what is left: shares get smaller towards the end, so that no
+/// thread waits long for another.
+const SHARES: usize = 4;
 
 /// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
 const LOOKS: usize = 1 << 12;
@@ -57,10 +58,9 @@ impl Threads {
         }
     }
 
-    /// How many elements a thread takes at a time, out of so many: few enough that no thread waits long for another,
-    /// many enough that handing them out costs nothing.
-    pub(crate) fn share(&self, elements: usize) -> usize {
-        elements.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK)
+    /// How many elements a thread takes next when so many are left; a multiple of [`CHUNK`].
+    pub(crate) fn share(&self, left: usize) -> usize {
+        left.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK).max(CHUNK)
     }
 
     /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not matter
@@ -77,7 +77,7 @@ impl Threads {
         if helpers == 0 {
             return work(items);
         }
-        let queue = Queue { rest: Mutex::new(items), share: self.share(total), size: &size };
+        let queue = Queue { rest: Mutex::new((items, total)), share: |left| self.share(left), size: &size };
         let busy = AtomicUsize::new(helpers);
         let work_off = || {
             while let Some(items) = queue.next() {
@@ -104,34 +104,36 @@ fn fork<'s>(scope: &Scope<'s>, helpers: usize, work_off: &'s (impl Fn() + Sync),
 }
 
 /// Items that nobody has taken yet.
-struct Queue<'q, 'i, I, S> {
-    rest: Mutex<&'i mut [I]>,
-    /// The total size of the items that one thread takes at a time.
-    share: usize,
+struct Queue<'q, 'i, I, S, H> {
+    /// The items and their total size.
+    rest: Mutex<(&'i mut [I], usize)>,
+    /// How much one thread takes next when so much is left.
+    share: H,
     size: &'q S,
 }
 
-impl<'i, I, S: Fn(&I) -> usize> Queue<'_, 'i, I, S> {
+impl<'i, I, S: Fn(&I) -> usize, H: Fn(usize) -> usize> Queue<'_, 'i, I, S, H> {
     /// The next items, a share of them.
     fn next(&self) -> Option<&'i mut [I]> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
-        let items = mem::take(&mut *rest);
-        let (taken, left) = items.split_at_mut(self.count(items));
-        *rest = left;
+        let (items, total) = mem::take(&mut *rest);
+        let (count, size) = self.count(items, (self.share)(total));
+        let (taken, left) = items.split_at_mut(count);
+        *rest = (left, total - size);
         (!taken.is_empty()).then_some(taken)
     }
 
-    /// How many of the first items make a share; at least one, if there are any.
-    fn count(&self, items: &[I]) -> usize {
+    /// How many of the first items make a share, and their size; at least one, if there are any.
+    fn count(&self, items: &[I], share: usize) -> (usize, usize) {
         let (mut total, mut count) = (0, 0);
         for item in items {
-            total += (self.size)(item);
-            if count > 0 && total > self.share {
+            let size = (self.size)(item);
+            if count > 0 && total + size > share {
                 break;
             }
-            count += 1;
+            (total, count) = (total + size, count + 1);
         }
-        count
+        (count, total)
     }
 }
 

@@ -1,0 +1,78 @@
+//! The arrays under a bare loop.
+
+use super::{CHUNK, Piece};
+use crate::Element;
+use crate::model::Random;
+use crate::shapes::Shape;
+use crate::traffic::Traffic;
+
+/// Arrays of the sizes of a shape, each tensor by itself, as an optimizer has them. Kept from loop to loop.
+#[derive(Debug)]
+pub struct Arrays<T> {
+    gradients: Vec<Vec<T>>,
+    /// Array by array, tensor by tensor.
+    wide: Vec<Vec<Vec<T>>>,
+    narrow: Vec<Vec<Vec<u16>>>,
+}
+
+impl<T: Element> Arrays<T> {
+    /// Only gradients as yet.
+    #[must_use]
+    pub fn new(shape: &Shape) -> Self {
+        let mut random = Random::new(0xba5e);
+        let gradients = shape.sizes().map(|size| (0..size).map(|_| T::literal(random.signed())).collect());
+        Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new() }
+    }
+
+    /// Elements in all.
+    pub(super) fn elements(&self) -> usize {
+        self.gradients.iter().map(Vec::len).sum()
+    }
+
+    /// The arrays that the traffic needs, cut into pieces.
+    pub(super) fn pieces(&mut self, traffic: Traffic) -> Vec<Piece<'_, T>> {
+        let (wide, narrow) = (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow);
+        grow(&mut self.wide, wide, &self.gradients, T::literal(1.0));
+        grow(&mut self.narrow, narrow, &self.gradients, 1);
+
+        let mut pieces = Vec::new();
+        let mut wide: Vec<_> = self.wide[..wide].iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        let mut narrow: Vec<_> = self.narrow[..narrow].iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        for gradient in &self.gradients {
+            let mut wide: Vec<_> = wide.iter_mut().map(|tensors| chunks(tensors.next())).collect();
+            let mut narrow: Vec<_> = narrow.iter_mut().map(|tensors| chunks(tensors.next())).collect();
+            let sum = traffic.sweeps(gradient.len(), size_of::<T>()).then(T::default);
+            pieces.extend(gradient.chunks(CHUNK).map(|gradient| Piece {
+                gradient,
+                wide: wide.iter_mut().filter_map(Iterator::next).collect(),
+                narrow: narrow.iter_mut().filter_map(Iterator::next).collect(),
+                sum,
+            }));
+        }
+        pieces
+    }
+}
+
+/// Makes arrays of ones until there are so many. They are written, so that the pages are there: nothing that comes zeroed
+/// from the operating system. No array is dropped before the end: each loop gets the same memory as the one before.
+fn grow<E: Copy, T>(arrays: &mut Vec<Vec<Vec<E>>>, count: usize, sizes: &[Vec<T>], one: E) {
+    while arrays.len() < count {
+        arrays.push(sizes.iter().map(|tensor| vec![one; tensor.len()]).collect());
+    }
+}
+
+fn chunks<E>(tensor: Option<&mut Vec<E>>) -> impl Iterator<Item = &mut [E]> {
+    tensor.map(Vec::as_mut_slice).unwrap_or_default().chunks_mut(CHUNK)
+}
+
+#[cfg(test)]
+impl Arrays<f64> {
+    /// For each array, how often the gradient was added to each element, over all tensors.
+    pub(super) fn additions(&self) -> Vec<Vec<f64>> {
+        let of = |tensors: &Vec<Vec<f64>>| {
+            let pairs = tensors.iter().flatten().zip(self.gradients.iter().flatten());
+            pairs.map(|(&value, &gradient)| ((value - 1.0) / gradient).round()).collect()
+        };
+        self.wide.iter().map(of).collect()
+    }
+}

@@ -1,0 +1,110 @@
+//! Loops over slices, compiled for several instruction sets.
+
+use std::mem;
+
+use multiversion::multiversion;
+
+/// What can be added.
+pub trait Add: Copy + Send + Sync + std::ops::Add<Output = Self> + Default {}
+
+impl Add for f32 {}
+impl Add for f64 {}
+
+/// Adds the gradient to the wide arrays, and 1 to the narrow ones, in one loop.
+///
+/// # Panics
+///
+/// With more arrays than any contestant has.
+pub(super) fn add_to_all<T: Add>(gradient: &[T], wide: &mut [&mut [T]], narrow: &mut [&mut [u16]]) {
+    macro_rules! dispatch {
+        ($(($wide:literal, $narrow:literal)),*) => {
+            match (wide.len(), narrow.len()) {
+                $(($wide, $narrow) => add::<T, $wide, $narrow>(gradient, first(wide), first(narrow)),)*
+                (wide, narrow) => panic!("no bare loop over {wide} arrays and {narrow} of two bytes"),
+            }
+        };
+    }
+    dispatch!(
+        (1, 0),
+        (2, 0),
+        (3, 0),
+        (4, 0),
+        (5, 0),
+        (6, 0),
+        (7, 0),
+        (1, 1),
+        (2, 1),
+        (3, 1),
+        (4, 1),
+        (5, 1),
+        (6, 1),
+        (1, 2),
+        (2, 2),
+        (3, 2),
+        (4, 2),
+        (5, 2),
+        (6, 2)
+    );
+}
+
+fn first<'a, E, const N: usize>(slices: &'a mut [&mut [E]]) -> [&'a mut [E]; N] {
+    let mut slices = slices.iter_mut();
+    std::array::from_fn(|_| slices.next().map(|slice| &mut **slice).unwrap_or_default())
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+fn add<T: Add, const WIDE: usize, const NARROW: usize>(
+    gradient: &[T],
+    mut wide: [&mut [T]; WIDE],
+    mut narrow: [&mut [u16]; NARROW],
+) {
+    let len = gradient.len();
+    for array in &mut wide {
+        *array = &mut mem::take(array)[..len];
+    }
+    for array in &mut narrow {
+        *array = &mut mem::take(array)[..len];
+    }
+    for i in 0..len {
+        for array in &mut wide {
+            array[i] = array[i] + gradient[i];
+        }
+        for array in &mut narrow {
+            array[i] = array[i].wrapping_add(1);
+        }
+    }
+}
+
+/// Independent sums, enough to keep vector units busy.
+const LANES: usize = 128;
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+pub(super) fn sum<T: Add>(values: &[T]) -> T {
+    let mut lanes = [T::default(); LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (lane, &value) in lanes.iter_mut().zip(chunk) {
+            *lane = *lane + value;
+        }
+    }
+    lanes.into_iter().chain(rest.iter().copied()).fold(T::default(), |sum, value| sum + value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_are_whole() {
+        for len in [0, 1, LANES - 1, LANES, 5 * LANES + 3] {
+            assert_eq!(sum(&vec![1.0_f32; len]), len as f32);
+        }
+    }
+
+    #[test]
+    fn narrow_arrays_are_touched_too() {
+        let (mut w, mut m, mut v) = ([1.0_f32; 5], [7; 5], [9; 5]);
+        add_to_all(&[0.5; 5], &mut [&mut w[..]], &mut [&mut m[..], &mut v[..]]);
+        assert_eq!((w, m, v), ([1.5; 5], [8; 5], [10; 5]));
+    }
+}

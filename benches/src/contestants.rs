@@ -1,0 +1,155 @@
+//! What takes part: every rule alone, and the compositions that people use.
+
+use optimizers::{Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule};
+
+use crate::Element;
+use crate::traffic::{Sweep, Traffic};
+
+/// An optimizer of any rule.
+pub type AnyOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
+type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
+
+/// Steps from one synchronisation of Lookahead to the next; peers use the same.
+pub const LOOKAHEAD_PERIOD: usize = 6;
+
+/// A composition, the fewest bytes that its steps must move, and how to make it.
+#[derive(Debug, Clone, Copy)]
+pub struct Contestant<T> {
+    /// The name in results.
+    pub name: &'static str,
+    /// What a step must read and write.
+    pub traffic: Traffic,
+    builder: fn() -> Builder<T>,
+}
+
+impl<T: Element> Contestant<T> {
+    /// The optimizer, on so many threads.
+    ///
+    /// # Errors
+    ///
+    /// When the threads cannot be started.
+    pub fn build(&self, threads: usize) -> Result<AnyOptimizer<T>, Error> {
+        (self.builder)().threads(threads).build()
+    }
+}
+
+/// Add an entry to add a contestant. Learning rates are small: weights stay of the order of 1 for thousands of steps.
+#[must_use]
+pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
+    const PLAIN: Traffic = Traffic::state(0);
+    const ONE: Traffic = Traffic::state(1);
+    const TWO: Traffic = Traffic::state(2);
+    const NOVOGRAD: Traffic = ONE.after(Sweep::ByVariable);
+    const K: usize = LOOKAHEAD_PERIOD;
+    let contestant = |name, traffic, builder| Contestant { name, traffic, builder };
+    vec![
+        contestant("sgd", PLAIN, || of(Sgd::new(1e-5))),
+        contestant("momentum", ONE, || of(momentum())),
+        contestant("nesterov", ONE, || of(momentum().nesterov(true))),
+        contestant("nadam", TWO, || of(nadam())),
+        contestant("radam", TWO, || of(radam())),
+        contestant("radam-amsgrad", Traffic::state(3), || of(radam().amsgrad(true))),
+        contestant("novograd", NOVOGRAD, || of(novograd())),
+        contestant("clip-momentum", ONE.after(Sweep::All), || clip(momentum())),
+        contestant("clip-nadam", TWO.after(Sweep::All), || clip(nadam())),
+        contestant("clip-radam", TWO.after(Sweep::All), || clip(radam())),
+        contestant("clip-novograd", ONE.after(Sweep::All), || clip(novograd())),
+        contestant("momentum-ema", ONE.average(), || of(momentum()).ema(ema())),
+        contestant("nadam-ema", TWO.average(), || of(nadam()).ema(ema())),
+        contestant("radam-ema", TWO.average(), || of(radam()).ema(ema())),
+        contestant("novograd-ema", NOVOGRAD.average(), || of(novograd()).ema(ema())),
+        contestant("lookahead-momentum", ONE.every(K), || of(lookahead(momentum()))),
+        contestant("lookahead-nadam", TWO.every(K), || of(lookahead(nadam()))),
+        contestant("lookahead-radam", TWO.every(K), || of(lookahead(radam()))),
+        contestant("lookahead-novograd", NOVOGRAD.every(K), || of(lookahead(novograd()))),
+        contestant("clip-lookahead-radam-ema", TWO.average().after(Sweep::All).every(K), || {
+            clip(lookahead(radam())).ema(ema())
+        }),
+    ]
+}
+
+/// Forgets the type of the rule, so that all of them fit into one list.
+fn of<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
+    Optimizer::new(rule).boxed()
+}
+
+/// With a limit that every one of our gradients is above.
+fn clip<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
+    of(rule).global_clipnorm(0.5)
+}
+
+fn ema() -> Ema {
+    Ema::new(0.999)
+}
+
+fn momentum() -> Sgd {
+    Sgd::new(1e-5).momentum(0.9)
+}
+
+fn nadam() -> Nadam {
+    Nadam::new(1e-5)
+}
+
+fn radam() -> RectifiedAdam {
+    RectifiedAdam::new(1e-5)
+}
+
+fn novograd() -> NovoGrad {
+    NovoGrad::new(1e-5)
+}
+
+fn lookahead<R>(rule: R) -> Lookahead<R> {
+    Lookahead::new(rule).sync_period(LOOKAHEAD_PERIOD as u64).slow_step_size(0.5)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use optimizers::core::Slot;
+
+    use super::*;
+    use crate::model::Model;
+    use crate::shapes::Shape;
+
+    #[test]
+    fn names_are_unique_and_every_class_takes_part() {
+        let all = contestants::<f32>();
+        let names: BTreeSet<&str> = all.iter().map(|contestant| contestant.name).collect();
+        assert_eq!(names.len(), all.len());
+        let class = |contestant: &Contestant<f32>| contestant.build(1).unwrap().rule().class_name().to_owned();
+        let classes: BTreeSet<String> = all.iter().map(class).collect();
+        assert_eq!(classes, optimizers::registry::<f32>().class_names().map(str::to_owned).collect());
+    }
+
+    /// What a table says about bytes is what the optimizer allocates.
+    #[test]
+    fn traffic_is_that_of_the_slots() {
+        let shape = Shape::single(10_000);
+        for contestant in contestants::<f64>() {
+            let mut optimizer = contestant.build(1).unwrap();
+            optimizer.apply_gradients(Model::new(&shape).variables()).unwrap();
+            let Traffic { wide, narrow, periodic, .. } = contestant.traffic;
+            let arrays = wide - 1 + usize::from(periodic.is_some());
+            let expected = shape.params() * (arrays * size_of::<f64>() + narrow * 2);
+            let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
+            assert!(scalars < 100, "{}: {scalars}", contestant.name);
+        }
+    }
+
+    #[test]
+    fn numbers_stay_normal_for_a_thousand_steps() {
+        let shape = Shape::many(2, 300);
+        for contestant in contestants::<f32>() {
+            let (mut model, mut optimizer) = (Model::new(&shape), contestant.build(1).unwrap());
+            for _ in 0..1_000 {
+                optimizer.apply_gradients(model.variables()).unwrap();
+            }
+            assert!(model.is_finite(), "{}", contestant.name);
+            for slot in optimizer.slot_names() {
+                let Slot::Array(values) = optimizer.slot("layers.1.weight", slot).unwrap() else { continue };
+                assert!(values.iter().all(|value| value.is_normal()), "{}: {slot}", contestant.name);
+            }
+        }
+    }
+}

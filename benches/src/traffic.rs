@@ -1,0 +1,162 @@
+//! The fewest bytes that a step must move, and what moves them.
+//!
+//! Each array is counted once per step for reading and once for writing. What a step may leave in the cache between
+//! two looks at it is counted once.
+
+use std::fs;
+use std::sync::LazyLock;
+
+use crate::shapes::Shape;
+
+/// What the steps of one contestant read and write, per parameter.
+///
+/// The gradient is read. The other arrays are read and written: the weights, and whatever the rule and the stages
+/// around it remember.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traffic {
+    /// Arrays in the element type, weights included.
+    pub wide: usize,
+    /// Arrays of two bytes an element.
+    pub narrow: usize,
+    /// Whether the gradient is read twice.
+    pub sweep: Sweep,
+    /// What happens at some steps only.
+    pub periodic: Option<Periodic>,
+}
+
+/// Which gradients a norm needs before the update may start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sweep {
+    /// None.
+    Nothing,
+    /// All of them: a global norm. The gradient is read twice.
+    All,
+    /// Each variable's own. It is read twice only if it does [not stay in the cache](cached_bytes).
+    ByVariable,
+}
+
+/// One more array in each `period`-th step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Periodic {
+    /// From one such step to the next.
+    pub period: usize,
+}
+
+impl Traffic {
+    /// The weights and so many arrays of state, in the element type.
+    #[must_use]
+    pub const fn state(arrays: usize) -> Self {
+        Self { wide: 1 + arrays, narrow: 0, sweep: Sweep::Nothing, periodic: None }
+    }
+
+    /// And so many arrays of state of two bytes an element.
+    #[must_use]
+    pub const fn narrow(self, arrays: usize) -> Self {
+        Self { narrow: self.narrow + arrays, ..self }
+    }
+
+    /// And one more array of state in the element type: an average.
+    #[must_use]
+    pub const fn average(self) -> Self {
+        Self { wide: self.wide + 1, ..self }
+    }
+
+    /// After a norm of these gradients.
+    #[must_use]
+    pub const fn after(self, sweep: Sweep) -> Self {
+        Self { sweep, ..self }
+    }
+
+    /// And one more array in each `period`-th step: the slow weights of Lookahead.
+    #[must_use]
+    pub const fn every(self, period: usize) -> Self {
+        Self { periodic: Some(Periodic { period }), ..self }
+    }
+
+    /// Steps after which everything has happened that ever happens.
+    #[must_use]
+    pub fn cycle(&self) -> usize {
+        self.periodic.map_or(1, |periodic| periodic.period)
+    }
+
+    /// Arrays in the element type that the step with this number (from 0) reads and writes.
+    #[must_use]
+    pub fn wide_at(&self, step: usize) -> usize {
+        self.wide + usize::from(self.periodic.is_some_and(|periodic| (step + 1).is_multiple_of(periodic.period)))
+    }
+
+    /// Whether a tensor's gradient is read by a sweep of its own, one that reaches memory.
+    #[must_use]
+    pub fn sweeps(&self, elements: usize, element_bytes: usize) -> bool {
+        match self.sweep {
+            Sweep::Nothing => false,
+            Sweep::All => true,
+            Sweep::ByVariable => elements * element_bytes > cached_bytes(),
+        }
+    }
+
+    /// The fewest bytes per parameter and step, on average over a [`cycle`](Self::cycle).
+    #[must_use]
+    pub fn min_bytes_per_param(&self, shape: &Shape, element_bytes: usize) -> f64 {
+        let swept: usize = shape.sizes().filter(|&elements| self.sweeps(elements, element_bytes)).sum();
+        let twice = swept as f64 / shape.params().max(1) as f64;
+        let periodic = self.periodic.map_or(0.0, |periodic| 2.0 / periodic.period as f64);
+        let passes = 1.0 + twice + 2.0 * self.wide as f64 + periodic;
+        element_bytes as f64 * passes + 4.0 * self.narrow as f64
+    }
+}
+
+/// Gradients up to this size are expected in the cache when the update follows their norm: half of a core's second
+/// level, as Linux reports it; 512 KiB where it does not.
+#[must_use]
+pub fn cached_bytes() -> usize {
+    static BYTES: LazyLock<usize> = LazyLock::new(|| {
+        let file = fs::read_to_string("/sys/devices/system/cpu/cpu0/cache/index2/size");
+        file.ok().and_then(|text| kibibytes(&text)).map_or(512 * 1024, |size| size * 1024 / 2)
+    });
+    *BYTES
+}
+
+fn kibibytes(text: &str) -> Option<usize> {
+    text.trim().strip_suffix('K')?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_those_of_the_streams() {
+        let shape = Shape::single(100_000_000);
+        let bytes = |traffic: Traffic| traffic.min_bytes_per_param(&shape, 4);
+        assert_eq!([0, 1, 2, 3].map(|arrays| bytes(Traffic::state(arrays))), [12.0, 20.0, 28.0, 36.0]);
+        assert_eq!(bytes(Traffic::state(1).average()), 28.0);
+        assert_eq!(bytes(Traffic::state(1).after(Sweep::All)), 24.0);
+        assert_eq!(bytes(Traffic::state(1).after(Sweep::ByVariable)), 24.0);
+        assert_eq!(bytes(Traffic::state(0).narrow(2)), 20.0);
+        assert!((bytes(Traffic::state(1).every(6)) - (20.0 + 8.0 / 6.0)).abs() < 1e-12);
+        assert_eq!(Traffic::state(2).min_bytes_per_param(&shape, 8), 56.0);
+    }
+
+    #[test]
+    fn small_gradients_stay_in_the_cache() {
+        let (traffic, fits) = (Traffic::state(1).after(Sweep::ByVariable), cached_bytes() / 4);
+        assert_eq!(traffic.min_bytes_per_param(&Shape::single(fits), 4), 20.0);
+        assert_eq!(traffic.min_bytes_per_param(&Shape::single(fits + 1), 4), 24.0);
+        let mixed = Shape { name: String::new(), tensors: vec![vec![fits], vec![3, fits]] };
+        assert_eq!(traffic.min_bytes_per_param(&mixed, 4), 23.0);
+    }
+
+    #[test]
+    fn the_slow_weights_are_touched_once_in_a_cycle() {
+        let traffic = Traffic::state(1).every(3);
+        assert_eq!([0, 1, 2, 3, 5].map(|step| traffic.wide_at(step)), [2, 2, 3, 2, 3]);
+        assert_eq!((traffic.cycle(), Traffic::state(1).cycle()), (3, 1));
+    }
+
+    #[test]
+    fn the_size_of_the_cache_is_read() {
+        assert_eq!([kibibytes("1024K\n"), kibibytes("2M"), kibibytes("")], [Some(1024), None, None]);
+        assert!(cached_bytes() > 0);
+    }
+}
