@@ -60,6 +60,23 @@ macro_rules! map {
     };
 }
 
+/// As `map`, where what has 16 bits is in a box.
+macro_rules! unbox {
+    ($any:expr, $inner:ident => $result:expr) => {
+        match $any {
+            $crate::precision::Any::Full($inner) => $crate::precision::Any::Full($result),
+            $crate::precision::Any::Bf16($inner) => {
+                let $inner = *$inner;
+                $crate::precision::Any::Bf16($result)
+            }
+            $crate::precision::Any::F16($inner) => {
+                let $inner = *$inner;
+                $crate::precision::Any::F16($result)
+            }
+        }
+    };
+}
+
 /// The two results of the same expression, whatever the numbers are.
 macro_rules! split {
     ($any:expr, $inner:pat => $result:expr) => {
@@ -80,7 +97,7 @@ macro_rules! split {
     };
 }
 
-pub(crate) use {each, map, split};
+pub(crate) use {each, map, split, unbox};
 
 impl<T, B, F> Any<T, B, F> {
     /// The type of the numbers, if `full` is that of the optimizer.
@@ -212,7 +229,7 @@ pub(crate) mod sealed {
             impl Sealed<f32> for $type {
                 fn view(numbers: View<'_, Self>) -> View<'_, f32> {
                     View(match numbers.0 {
-                        Any::Full(layout) => Any::$variant(layout),
+                        Any::Full(layout) => Any::$variant(Box::new(layout)),
                         Any::Bf16(layout) => Any::Bf16(layout),
                         Any::F16(layout) => Any::F16(layout),
                     })
@@ -220,7 +237,7 @@ pub(crate) mod sealed {
 
                 fn view_mut(numbers: ViewMut<'_, Self>) -> ViewMut<'_, f32> {
                     ViewMut(match numbers.0 {
-                        Any::Full(layout) => Any::$variant(layout),
+                        Any::Full(layout) => Any::$variant(Box::new(layout)),
                         Any::Bf16(layout) => Any::Bf16(layout),
                         Any::F16(layout) => Any::F16(layout),
                     })

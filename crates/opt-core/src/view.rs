@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-use crate::precision::{Any, Half, map};
+use crate::precision::{Any, Half};
 use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
@@ -38,11 +38,11 @@ impl<T> View<'_, T> {
 #[derive(Debug)]
 pub struct ViewMut<'a, T>(pub(crate) NumbersMut<'a, T>);
 
-/// To read, in `T` or in 16 bits.
-pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Read<'a, bf16>, Read<'a, f16>>;
+/// To read, in `T` or in 16 bits. What is rare is boxed here as well.
+pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Box<Read<'a, bf16>>, Box<Read<'a, f16>>>;
 
 /// To change, in `T` or in 16 bits.
-pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Change<'a, bf16>, Change<'a, f16>>;
+pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Box<Change<'a, bf16>>, Box<Change<'a, f16>>>;
 
 /// To read, in `T`.
 pub(crate) type Read<'a, T> = Layout<&'a [T], ArrayViewD<'a, T>>;
@@ -112,7 +112,11 @@ impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
 impl<T> ViewMut<'_, T> {
     /// The same for a shorter time.
     pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
-        ViewMut(map!(&mut self.0, layout => layout.reborrow()))
+        ViewMut(match &mut self.0 {
+            Any::Full(layout) => Any::Full(layout.reborrow()),
+            Any::Bf16(layout) => Any::Bf16(Box::new(layout.reborrow())),
+            Any::F16(layout) => Any::F16(Box::new(layout.reborrow())),
+        })
     }
 }
 

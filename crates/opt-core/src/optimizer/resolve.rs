@@ -11,7 +11,7 @@ use super::values::{AnyValue, AnyValues, Value, Values};
 use crate::collective::Placement;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::precision::{each, map};
+use crate::precision::{each, unbox};
 use crate::real::Scalar;
 use crate::variable::Variable;
 use crate::view::{Change, Layout, Read, Shape, ShapeMismatch, View};
@@ -133,7 +133,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Dense(view)) => Some(dense(&name, form, view, axes)?),
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
-        let value = map!(value.0, value => stored(value, axes));
+        let value = unbox!(value.0, value => stored(value, axes));
         inputs.push(Input { place, name, value, gradient, new, lies: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
@@ -220,7 +220,7 @@ fn dense<'a, T>(
         Err(Error::GradientShape { variable, gradient, shape: shape.to_vec() })
     };
     let mismatch = |mismatch| gradient_data(name, mismatch);
-    Ok(InputGradient::Dense(map!(gradient.0, gradient => stored_values(gradient, axes, fits, mismatch)?)))
+    Ok(InputGradient::Dense(unbox!(gradient.0, gradient => stored_values(gradient, axes, fits, mismatch)?)))
 }
 
 fn sparse<'a, T>(
@@ -241,7 +241,7 @@ fn sparse<'a, T>(
         Err(Error::SparseShape { variable, indices, values: found.to_vec(), expected })
     };
     let mismatch = |mismatch| gradient_data(name, mismatch);
-    let values = map!(values.0, values => stored_values(values, None, fits, mismatch)?);
+    let values = unbox!(values.0, values => stored_values(values, None, fits, mismatch)?);
     let rows = indices.rows(row_count).map_err(|(position, index)| Error::IndexOutOfRange {
         variable: name.to_owned(),
         position,

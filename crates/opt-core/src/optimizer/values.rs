@@ -93,7 +93,8 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => Cursor::Slice(slice),
             Self::Strided(view) => {
-                Cursor::Strided { elements: view.iter_mut(), block: Vec::with_capacity(BLOCK), buffer }
+                let block = Vec::with_capacity(BLOCK);
+                Cursor::Strided(Box::new(Scattered { elements: view.iter_mut(), block, buffer }))
             }
         }
     }
@@ -176,7 +177,7 @@ impl<'a, T> Values<'a, T> {
     fn reader(&self) -> Reader<'_, T> {
         match self {
             Self::Slice(slice) => Reader::Slice(slice),
-            Self::Strided(view) => Reader::Strided(view.iter()),
+            Self::Strided(view) => Reader::Strided(Box::new(view.iter())),
         }
     }
 }
@@ -249,15 +250,24 @@ impl<T: Scalar> AnyValues<'_, T> {
 /// Gives blocks of a value, wherever it lies in memory.
 pub(crate) enum Cursor<'a, T> {
     Slice(&'a mut [T]),
-    Strided { elements: IterMut<'a, T, IxDyn>, block: Vec<&'a mut T>, buffer: &'a mut Buffer<T> },
+    Strided(Box<Scattered<'a, T>>),
+}
+
+/// The elements of a value that are not side by side, and room for a block of them.
+pub(crate) struct Scattered<'a, T> {
+    elements: IterMut<'a, T, IxDyn>,
+    block: Vec<&'a mut T>,
+    buffer: &'a mut Buffer<T>,
 }
 
 impl<T: Copy + Default> Cursor<'_, T> {
     /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
+    #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
         match self {
             Self::Slice(slice) => change(&mut slice[at..at + n]),
-            Self::Strided { elements, block, buffer } => {
+            Self::Strided(scattered) => {
+                let Scattered { elements, block, buffer } = scattered.as_mut();
                 block.clear();
                 block.extend(elements.take(n));
                 let buffer = buffer.first(n);
@@ -269,8 +279,8 @@ impl<T: Copy + Default> Cursor<'_, T> {
     }
 
     pub(crate) fn skip(&mut self, n: usize) {
-        if let Self::Strided { elements, .. } = self {
-            elements.take(n).for_each(drop);
+        if let Self::Strided(scattered) = self {
+            scattered.elements.by_ref().take(n).for_each(drop);
         }
     }
 }
@@ -286,6 +296,7 @@ pub(crate) struct Halves<'a, H, T> {
 
 impl<T: Scalar> AnyCursor<'_, T> {
     /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
+    #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
         match self {
             Self::Full(cursor) => cursor.visit(at, n, change),
@@ -305,6 +316,7 @@ impl<T: Scalar> AnyCursor<'_, T> {
 
 impl<H: Narrow, T: Scalar> Halves<'_, H, T> {
     /// Lends the master of the elements `at..at + n`; the variable gets it rounded.
+    #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
         let master = &mut self.master[at..at + n];
         self.cursor.visit(at, n, |half| {
@@ -318,7 +330,7 @@ impl<H: Narrow, T: Scalar> Halves<'_, H, T> {
 /// Reads numbers block by block, wherever they lie in memory.
 pub(crate) enum Reader<'a, T> {
     Slice(&'a [T]),
-    Strided(Iter<'a, T, IxDyn>),
+    Strided(Box<Iter<'a, T, IxDyn>>),
 }
 
 impl<H: Narrow> Reader<'_, H> {
@@ -345,6 +357,7 @@ pub(crate) type AnyReader<'a, T> = Any<Reader<'a, T>, Reader<'a, bf16>, Reader<'
 
 impl<T: Scalar> AnyReader<'_, T> {
     /// The next `n` numbers, within `-limit..=limit`; in the buffer, if they are not as they should be already.
+    #[inline]
     pub(crate) fn block<'b>(&'b mut self, n: usize, limit: Option<T>, buffer: &'b mut Buffer<T>) -> &'b [T] {
         let buffer = match self {
             Self::Full(Reader::Slice(slice)) => {

@@ -24,6 +24,7 @@ mod digits;
 #[path = "../train/model.rs"]
 mod model;
 #[path = "../train/random.rs"]
+#[expect(dead_code, reason = "only a training that is resumed asks for the state")]
 mod random;
 mod report;
 mod training;
