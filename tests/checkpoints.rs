@@ -112,7 +112,7 @@ fn after_kills_at_random_moments() {
 }
 
 #[test]
-fn a_training_that_does_not_resume_is_found() {
+fn a_program_that_cannot_be_started_is_an_error() {
     let trainee = PathBuf::from("no-such-program");
     let failure = kills::run(&Plan { trainee, kills: 1, seed: 1 }, |_| ()).unwrap_err();
     assert!(failure.to_string().starts_with("cannot start no-such-program: "), "{failure}");
