@@ -4,8 +4,8 @@ mod subjects;
 mod tensors;
 
 use opt_core::simd;
-use optimizers::Optimizer;
 use optimizers::core::{Scalar, WeightValue};
+use optimizers::{Optimizer, OptimizerBuilder};
 use subjects::{OPTIONS, Rule, around, fits, levels, rules};
 use tensors::Tensors;
 
@@ -84,7 +84,7 @@ fn slots_fade_to_zero() {
 fn the_switch() {
     let slot = |flush: Option<bool>| {
         let builder = around::<f32>(Box::new(optimizers::Sgd::new(1.0).momentum(0.5)), "alone");
-        let mut opt = flush.into_iter().fold(builder, |builder, flush| builder.flush_denormals(flush)).build().unwrap();
+        let mut opt = flush.into_iter().fold(builder, OptimizerBuilder::flush_denormals).build().unwrap();
         let (mut tensors, mut gradients) = (Tensors::<f32>::new(&[1], 1), Tensors::new(&[1], 2));
         gradients.values[0][0] = f32::MIN_POSITIVE / 2.0;
         opt.apply_gradients(tensors.with(&gradients)).unwrap();
