@@ -264,7 +264,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
         let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
-        let mut left = inputs.iter().map(given).sum();
+        let total = inputs.iter().map(given).sum();
+        let mut left = total;
         let mut pieces = Vec::with_capacity(inputs.len());
         let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
         for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
@@ -279,7 +280,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 // Other ranks may have elements, and all of them have the variable's scalar slots.
                 pass.settle(record, unique, measured.norm(i));
             } else if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
-                piece.cut(&mut left, |left| threads.share(left), &pass, &mut pieces);
+                piece.cut(&mut left, |left| threads.share(left, total), &pass, &mut pieces);
             }
         }
         threads.run(&mut pieces, Piece::len, |pieces| {

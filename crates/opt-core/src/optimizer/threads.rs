@@ -20,6 +20,9 @@ const WORTH_WAKING: usize = 4 * CHUNK;
 /// thread waits long for another.
 const SHARES: usize = 4;
 
+/// No piece is smaller than one part in so many of a thread's fair share of everything.
+const PIECES: usize = 32;
+
 /// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
 const LOOKS: usize = 1 << 12;
 
@@ -58,9 +61,18 @@ impl Threads {
         }
     }
 
-    /// How many elements a thread takes next when so many are left; a multiple of [`CHUNK`].
-    pub(crate) fn share(&self, left: usize) -> usize {
-        left.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK).max(CHUNK)
+    /// The fewest elements that are handed to a thread, out of so many: whole chunks. All of them, if there is only one
+    /// thread. So the number of pieces does not grow with their size.
+    pub(crate) fn least(&self, total: usize) -> usize {
+        match self.count() {
+            1 => usize::MAX,
+            threads => total.div_ceil(PIECES * threads).next_multiple_of(CHUNK).max(CHUNK),
+        }
+    }
+
+    /// How many elements a thread takes next when so many are left of a total.
+    pub(crate) fn share(&self, left: usize, total: usize) -> usize {
+        left.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK).max(self.least(total))
     }
 
     /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not matter
@@ -77,7 +89,7 @@ impl Threads {
         if helpers == 0 {
             return work(items);
         }
-        let queue = Queue { rest: Mutex::new((items, total)), share: |left| self.share(left), size: &size };
+        let queue = Queue { rest: Mutex::new((items, total)), share: |left| self.share(left, total), size: &size };
         let busy = AtomicUsize::new(helpers);
         let work_off = || {
             while let Some(items) = queue.next() {
