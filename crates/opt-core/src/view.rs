@@ -26,7 +26,7 @@ impl<T> View<'_, T> {
     #[must_use]
     pub fn array(&self) -> Option<ArrayViewD<'_, T>> {
         match &self.0 {
-            Any::Full(Layout::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), *data).ok(),
+            Any::Full(Layout::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), data).ok(),
             Any::Full(Layout::Strided(view)) => Some(view.view()),
             _ => None,
         }
