@@ -25,7 +25,7 @@ const MORE_PIECES: usize = 3;
 const PIECE: (usize, usize) = (2, 512);
 
 /// What all else takes, at most.
-const ALL_ELSE: (usize, usize) = (32, 8192);
+const ALL_ELSE: (usize, usize) = (64, 16_384);
 
 type Rule = Box<dyn UpdateRule<f32>>;
 type Options = fn(OptimizerBuilder<Rule, f32>) -> OptimizerBuilder<Rule, f32>;
