@@ -66,13 +66,13 @@ fn all_fade<T: Scalar>() {
             let results: Vec<_> = levels().into_iter().map(run).collect();
             for (name, (denormal, bits)) in &results {
                 assert_eq!(*denormal, 0, "{name}, {options}: denormal numbers in slots");
-                assert_eq!(*bits, results[0].1.1, "{name}, {options}: instruction sets differ");
+                assert!(*bits == results[0].1.1, "{name}, {options}: instruction sets differ");
             }
         }
     }
 }
 
-/// One test: the instruction set is one for the whole process.
+/// The other test here does not mind the instruction set, which is one for the whole process.
 #[test]
 fn slots_fade_to_zero() {
     all_fade::<f32>();

@@ -8,12 +8,12 @@ macro_rules! dispatched {
     (
         $(#[$meta:meta])*
         $vis:vis fn $name:ident<$($type:ident $(: $bound:path)?),+ $(; $($number:ident: $kind:ty),+)?>(
-            $($argument:ident: $of:ty),* $(,)?
+            $($($argument:ident)+: $of:ty),* $(,)?
         ) $(-> $result:ty)? $body:block
     ) => {
         $(#[$meta])*
         #[::multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? $body
+        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? $body
     };
 }
 
@@ -23,13 +23,15 @@ macro_rules! dispatched {
     (
         $(#[$meta:meta])*
         $vis:vis fn $name:ident<$($type:ident $(: $bound:path)?),+ $(; $($number:ident: $kind:ty),+)?>(
-            $($argument:ident: $of:ty),* $(,)?
+            $($($argument:ident)+: $of:ty),* $(,)?
         ) $(-> $result:ty)? $body:block
     ) => {
         $(#[$meta])*
-        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+        $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>(
+            $($crate::dispatch::unmarked!($($argument)+): $of),*
+        ) $(-> $result)? {
             #[::multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-            fn any<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+            fn any<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
                 $crate::simd::note(::multiversion::target::match_target! {
                     "x86_64+avx512f+avx512vl+avx512dq+avx512bw" => $crate::simd::Level::Avx512,
                     "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
@@ -38,7 +40,7 @@ macro_rules! dispatched {
                 $body
             }
             #[::multiversion::multiversion(targets("x86_64+avx2+fma"))]
-            fn avx2<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+            fn avx2<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
                 $crate::simd::note(::multiversion::target::match_target! {
                     "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
                     _ => $crate::simd::Level::Baseline,
@@ -46,17 +48,30 @@ macro_rules! dispatched {
                 $body
             }
             #[inline(never)]
-            fn baseline<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($argument: $of),*) $(-> $result)? {
+            fn baseline<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
                 $crate::simd::note($crate::simd::Level::Baseline);
                 $body
             }
             match $crate::simd::limited_to() {
-                $crate::simd::Level::Avx512 => any::<$($type,)+ $($($number),+)?>($($argument),*),
-                $crate::simd::Level::Avx2 => avx2::<$($type,)+ $($($number),+)?>($($argument),*),
-                $crate::simd::Level::Baseline => baseline::<$($type,)+ $($($number),+)?>($($argument),*),
+                $crate::simd::Level::Avx512 => any::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
+                $crate::simd::Level::Avx2 => avx2::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
+                $crate::simd::Level::Baseline => baseline::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
             }
         }
     };
 }
 
+/// The name of an argument without its `mut`.
+#[cfg(feature = "limit-simd")]
+macro_rules! unmarked {
+    (mut $argument:ident) => {
+        $argument
+    };
+    ($argument:ident) => {
+        $argument
+    };
+}
+
 pub(crate) use dispatched;
+#[cfg(feature = "limit-simd")]
+pub(crate) use unmarked;

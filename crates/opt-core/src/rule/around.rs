@@ -120,12 +120,12 @@ dispatched! {
         element: &F,
         value: &mut [T],
         gradient: &[T],
-        state: [&mut [bf16]; N],
+        mut state: [&mut [bf16]; N],
         scale: [T; 2],
         flush_below: T,
         sequences: Sequences,
     ) {
-        let (mut state, [first, second]) = (state, scale);
+        let [first, second] = scale;
         let len = value.len();
         let gradient = &gradient[..len];
         for slot in &mut state {
@@ -157,11 +157,10 @@ dispatched! {
         element: F,
         value: &mut [T],
         gradient: &[T],
-        state: [&mut [T]; N],
+        mut state: [&mut [T]; N],
         average: &mut [T],
         around: Constants<T>,
     ) {
-        let mut state = state;
         let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = around;
         let len = value.len();
         let gradient = &gradient[..len];
