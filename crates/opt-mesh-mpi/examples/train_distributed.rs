@@ -11,6 +11,7 @@ mod args;
 mod digits;
 #[path = "../../optimizers/examples/train/model.rs"]
 mod model;
+#[expect(dead_code, reason = "only a training that is resumed asks for the state")]
 #[path = "../../optimizers/examples/train/random.rs"]
 mod random;
 #[path = "../../optimizers/examples/train_distributed/report.rs"]
