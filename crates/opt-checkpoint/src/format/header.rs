@@ -32,6 +32,13 @@ pub(crate) struct Layout {
     pub(crate) shape: Vec<usize>,
 }
 
+/// A header as it is written.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) checksum: Checksum,
+}
+
 /// A header as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
@@ -42,7 +49,7 @@ pub(crate) struct Header {
 
 impl Header {
     /// The bytes before the data, sealed. Their number does not depend on any checksum.
-    pub(crate) fn compose(manifest: &Manifest, layouts: &[Layout]) -> Result<Vec<u8>, Damage> {
+    pub(crate) fn compose(manifest: &Manifest, layouts: &[Layout]) -> Result<Sealed, Damage> {
         let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
         let unsealed = Manifest { checksum: Checksum::default(), ..manifest.clone() };
         let text = serde_json::to_string(&unsealed).map_err(|error| invalid(&error))?;
@@ -55,8 +62,8 @@ impl Header {
         }
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.append(&mut json);
-        seal(&mut bytes);
-        Ok(bytes)
+        let checksum = seal(&mut bytes);
+        Ok(Sealed { bytes, checksum })
     }
 
     /// Reads and checks everything before the data of a file of `file` bytes.
@@ -83,12 +90,12 @@ impl Header {
     }
 
     fn parse(mut bytes: Vec<u8>, file: u64) -> Result<Self, Damage> {
-        check_seal(&mut bytes)?;
+        let checksum = check_seal(&mut bytes)?;
         let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
         let json = &bytes[LENGTH..];
         let metadata: Metadata = serde_json::from_slice(json).map_err(|error| invalid(&error))?;
         let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or(Damage::NotACheckpoint)?;
-        let manifest = Manifest::parse(text)?;
+        let manifest = Manifest { checksum, ..Manifest::parse(text)? };
         let found = file - bytes.len() as u64;
         if metadata.data_len() as u64 != found {
             let expected = (bytes.len() as u64).saturating_add(metadata.data_len() as u64);
@@ -111,18 +118,20 @@ fn infos(layouts: &[Layout]) -> Vec<(String, TensorInfo)> {
 }
 
 /// Puts the checksum into its place.
-fn seal(bytes: &mut [u8]) {
+fn seal(bytes: &mut [u8]) -> Checksum {
     bytes[DIGITS].fill(b'0');
-    let digits = Checksum::of(bytes).to_string();
-    bytes[DIGITS].copy_from_slice(digits.as_bytes());
+    let checksum = Checksum::of(bytes);
+    bytes[DIGITS].copy_from_slice(checksum.to_string().as_bytes());
+    checksum
 }
 
-fn check_seal(bytes: &mut [u8]) -> Result<(), Damage> {
+/// The checksum, if it is right.
+fn check_seal(bytes: &mut [u8]) -> Result<Checksum, Damage> {
     let written = std::str::from_utf8(&bytes[DIGITS]).ok().and_then(|digits| digits.parse().ok());
     let expected: Checksum = written.ok_or(Damage::NotACheckpoint)?;
     bytes[DIGITS].fill(b'0');
     let found = Checksum::of(bytes);
-    if found == expected { Ok(()) } else { Err(Damage::HeaderChecksum { expected, found }) }
+    if found == expected { Ok(found) } else { Err(Damage::HeaderChecksum { expected, found }) }
 }
 
 /// The tensors in the order of the file; manifest and header have to name the same ones.
@@ -132,8 +141,11 @@ fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Te
     if let Some(name) = manifest.tensors.keys().find(|name| !infos.contains_key(*name)) {
         return Err(invalid(format!("tensor {name:?} has a checksum and no place")));
     }
+    let sharded = manifest.sharded.as_ref().map(|sharded| &sharded.tensors);
+    let is_there =
+        |name: &String| infos.contains_key(name) || sharded.is_some_and(|tensors| tensors.contains_key(name));
     let listed: BTreeSet<&String> = manifest.variables.iter().collect();
-    if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !infos.contains_key(name)) {
+    if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !is_there(name)) {
         return Err(invalid("the list of variables does not fit the tensors".to_owned()));
     }
     let tracked: BTreeSet<&String> = manifest.tracked.iter().collect();

@@ -57,6 +57,16 @@ pub(super) enum Entry {
     Of(usize, SlotPlace),
 }
 
+impl Entry {
+    /// The place of its variable.
+    pub(super) fn variable(self) -> Option<usize> {
+        match self {
+            Self::Iterations | Self::Shared(_) => None,
+            Self::Of(variable, _) => Some(variable),
+        }
+    }
+}
+
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// All state besides the variables: `iterations`; with averaging the average of each variable; the `master` of each
     /// variable in [16 bits](crate::Variable::half); then slot by slot, in the order of the rule, the shared number or the slot of each variable. (A rule may ask for its slots
