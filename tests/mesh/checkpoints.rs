@@ -54,14 +54,13 @@ fn ranks(place: Where, what: What, work: impl Fn(&mut Run<'_, f64>) + Sync) {
 }
 
 fn save_run(run: &mut Run<'_, f64>, path: &Path) {
-    let optimizer = run.opt.clone();
-    save(path, &optimizer, run.named()).unwrap();
+    let (optimizer, variables) = run.parts();
+    save(path, optimizer, variables).unwrap();
 }
 
 fn load_run(run: &mut Run<'_, f64>, path: &Path) {
-    let mut optimizer = run.opt.clone();
-    Checkpoint::open(path).unwrap().load(&mut optimizer, run.named()).unwrap();
-    run.opt = optimizer;
+    let (optimizer, variables) = run.parts();
+    Checkpoint::open(path).unwrap().load(optimizer, variables).unwrap();
 }
 
 /// From nothing to a step.

@@ -64,9 +64,10 @@ impl<'r, T: Scalar> Run<'r, T> {
         Self { problem, mesh, opt: opt.build().unwrap(), values: values.collect(), global_norms: Vec::new() }
     }
 
-    pub(crate) fn named(&mut self) -> impl Iterator<Item = Variable<'_, T>> {
+    /// The optimizer and its variables.
+    pub(crate) fn parts(&mut self) -> (&mut Opt<T>, impl Iterator<Item = Variable<'_, T>>) {
         let specs = self.problem.variables.iter().zip(&mut self.values);
-        specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value))
+        (&mut self.opt, specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value)))
     }
 
     pub(crate) fn run_to(&mut self, end: u64) {
