@@ -35,6 +35,8 @@ pub enum MomentStorage {
     /// changes that are small against a moment are not lost. The chance is a function of the seed, the step, the name
     /// of the variable and the place of the element: the same bits for any number of threads, and after a restart. On a
     /// device mesh the place is that in the shard.
+    ///
+    /// [`Optimizer::set_weights`](crate::Optimizer::set_weights) takes numbers in full and rounds them to nearest.
     Bf16 {
         /// Picks the sequence of roundings.
         seed: u64,

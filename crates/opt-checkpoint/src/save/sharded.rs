@@ -94,7 +94,8 @@ type Divided<'s, 'o, T> = (Plan<'s, 'o, T>, Option<(Plan<'s, 'o, T>, Parts)>);
 fn divided<'s, 'o, T: Element>(plan: Plan<'s, 'o, T>) -> Divided<'s, 'o, T> {
     let Plan { mut manifest, tensors, observer } = plan;
     let (arrays, numbers): (Vec<_>, Vec<_>) = tensors.into_iter().partition(|entry| entry.place.is_some());
-    manifest.tensors.retain(|name, _| numbers.iter().any(|entry| entry.name == *name));
+    let names: HashSet<&str> = numbers.iter().map(|entry| entry.name.as_str()).collect();
+    manifest.tensors.retain(|name, _| names.contains(name.as_str()));
     let mut layouts = BTreeMap::new();
     let (mut parts, mut whole, mut own) = (Parts::new(), BTreeMap::new(), Vec::new());
     for entry in arrays {
@@ -159,14 +160,17 @@ fn remove_unnamed(path: &Path) -> Result<(), Error> {
     .iter()
     .map(Shard::file_name)
     .collect();
+    let mut removed = Ok(());
     for file in fs::read_dir(path).map_err(Error::io(Action::Read, path))? {
         let file = file.map_err(Error::io(Action::Read, path))?;
         let name = file.file_name().to_string_lossy().into_owned();
         if Shard::is_file_name(&name) && !named.contains(&name) {
-            fs::remove_file(file.path()).map_err(Error::io(Action::Remove, &file.path()))?;
+            // The others are removed also if this one cannot be.
+            let this = fs::remove_file(file.path()).map_err(Error::io(Action::Remove, &file.path()));
+            removed = removed.and(this);
         }
     }
-    Ok(())
+    removed
 }
 
 /// Rank 0 removes what was written in vain, as far as it can; a later checkpoint removes the rest.

@@ -148,12 +148,7 @@ impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
 
 impl<'a, T: Scalar> Gradient<'a, T> {
     /// The gradient of a variable of this shape, with so many elements.
-    fn new(
-        gradient: &'a InputGradient<'_, T>,
-        unique: Option<&'a UniqueRows<T>>,
-        shape: &[usize],
-        len: usize,
-    ) -> Self {
+    fn new(gradient: &'a InputGradient<'_, T>, unique: Option<&'a UniqueRows<T>>, shape: &[usize], len: usize) -> Self {
         match (gradient, unique) {
             (InputGradient::Dense(values), _) => Self::Dense(values.reborrow()),
             (InputGradient::Sparse(_), Some(UniqueRows { rows, values, square_sum })) => {

@@ -82,6 +82,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// The variables must be known: from earlier steps, or from [`add_variables`](Self::add_variables).
     ///
+    /// A slot that is kept in [bfloat16](crate::MomentStorage) gets numbers rounded to nearest, ties to even, with no
+    /// error. What [`weights`](Self::weights) gave is representable and comes back to the bit; numbers of another
+    /// optimizer, or of a run with moments in full, lose digits.
+    ///
     /// # Errors
     ///
     /// When the list has another length, or an entry another kind or shape. Nothing is then assigned.
