@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(check(&[0, 3], &[]), Ok(()));
         assert_eq!(check(&[3], &[region(&[0], &[3]), region(&[1], &[0])]), Ok(()), "empty parts do not matter");
         let problem = |whole: &[usize], parts: &[Region]| check(whole, parts).unwrap_err();
-        assert_eq!(problem(&[2, 3], &[left.clone()]), "its parts have 2 of 6 elements");
+        assert_eq!(problem(&[2, 3], std::slice::from_ref(&left)), "its parts have 2 of 6 elements");
         assert_eq!(problem(&[2, 2], &[right, left.clone()]), "a part at [0, 1] of shape [2, 2] is not within [2, 2]");
         assert_eq!(problem(&[2, 3], &[left.clone(), left]), "the parts at [0, 0] and [0, 0] overlap");
         assert_eq!(problem(&[], &[region(&[], &[]), region(&[], &[])]), "the parts at [] and [] overlap");
