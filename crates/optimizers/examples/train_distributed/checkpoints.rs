@@ -1,6 +1,7 @@
 //! Checkpoints that all ranks of a training write together, one folder for each optimizer.
 
 use std::path::Path;
+use std::time::Duration;
 
 use optimizers::checkpoint::{CheckpointDir, Error, SaveOptions};
 use optimizers::mesh::Mesh;
@@ -16,6 +17,8 @@ use crate::training::Failure;
 pub(crate) struct Checkpoints<'m> {
     mesh: &'m Mesh,
     directory: CheckpointDir,
+    /// Time in calls between ranks, for checkpoints alone.
+    pub(crate) spent: Duration,
 }
 
 /// A training, besides its model and its optimizer.
@@ -34,7 +37,7 @@ impl<'m> Checkpoints<'m> {
     pub(crate) fn open(mesh: &'m Mesh, folder: &Path, resume: bool) -> Result<Self, Failure> {
         let directory = CheckpointDir::create_on(mesh.world(), folder)?;
         if resume || directory.list()?.is_empty() {
-            return Ok(Self { mesh, directory });
+            return Ok(Self { mesh, directory, spent: Duration::ZERO });
         }
         Err(Failure::NotResumed { path: folder.to_owned() })
     }
@@ -42,16 +45,18 @@ impl<'m> Checkpoints<'m> {
     /// Brings a training to where its newest checkpoint is that is whole, on however many ranks it was written; says
     /// which it is.
     pub(crate) fn resume(
-        &self,
+        &mut self,
         optimizer: &mut Opt,
         model: &mut Mlp,
         position: &mut Position,
     ) -> Result<Option<String>, Failure> {
+        let before = self.mesh.traffic().time;
         let Some(latest) = self.directory.open_latest_valid_on(self.mesh.world())? else { return Ok(None) };
         let path = latest.stored.path;
         let found = Position::read(latest.checkpoint.extra()).filter(|found| found.seed == position.seed);
         *position = found.ok_or_else(|| Failure::OtherTraining { path: path.clone() })?;
         latest.checkpoint.load(optimizer, model.variables())?;
+        self.spent += self.mesh.traffic().time - before;
         let ranks = latest.checkpoint.ranks().unwrap_or(1);
         Ok(Some(format!("{}, epoch {}, saved by {ranks} ranks", path.display(), position.epochs)))
     }
@@ -59,7 +64,10 @@ impl<'m> Checkpoints<'m> {
     /// Saves all that the rest of a training depends on.
     pub(crate) fn save(&mut self, optimizer: &Opt, model: &mut Mlp, position: &Position) -> Result<(), Error> {
         let options = SaveOptions::new().extra(position.write());
-        self.directory.save_with(options, optimizer, model.variables()).map(drop)
+        let before = self.mesh.traffic().time;
+        let saved = self.directory.save_with(options, optimizer, model.variables());
+        self.spent += self.mesh.traffic().time - before;
+        saved.map(drop)
     }
 }
 

@@ -78,9 +78,9 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
         }
         let optimizer = builder.distributed(distributed.build()?).build()?;
         let place = (mesh.rank(), mesh.ranks());
-        let before = mesh.traffic().time;
         let open = |folder: &PathBuf| Checkpoints::open(mesh, &folder.join(name), args.resume);
-        let checkpoints = args.checkpoint.as_ref().map(open).transpose()?;
+        let mut checkpoints = args.checkpoint.as_ref().map(open).transpose()?;
+        let before = mesh.traffic().time;
         let on_epoch = |resumed: Option<&str>| match resumed {
             None => progress.inc(1),
             Some(from) if mesh.rank() == 0 => progress.suspend(|| {
@@ -89,8 +89,9 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
             }),
             Some(_) => {}
         };
-        let mut run = train(name, optimizer, place, args, digits, checkpoints, on_epoch)?;
-        let spent = mesh.traffic().time - before;
+        let mut run = train(name, optimizer, place, args, digits, checkpoints.as_mut(), on_epoch)?;
+        let saving = checkpoints.map_or(Duration::ZERO, |checkpoints| checkpoints.spent);
+        let spent = (mesh.traffic().time - before).saturating_sub(saving);
         let steps = f64::from(run.steps.max(1));
         run.communication = spent.as_secs_f64() / (run.step_time.as_secs_f64() * steps).max(f64::MIN_POSITIVE);
         Ok(run)
@@ -108,14 +109,14 @@ pub(crate) fn train(
     (rank, ranks): (usize, usize),
     args: &Args,
     digits: &Digits,
-    mut checkpoints: Option<Checkpoints<'_>>,
+    mut checkpoints: Option<&mut Checkpoints<'_>>,
     on_epoch: impl Fn(Option<&str>),
 ) -> Result<Run, Failure> {
     let mut random = Random::new(args.seed);
     let mut model = Mlp::new(&mut random);
     let order = (0..digits.training.len()).collect();
     let mut at = Position { epochs: 0, seed: args.seed, random, order };
-    if let Some(checkpoints) = &checkpoints
+    if let Some(checkpoints) = &mut checkpoints
         && let Some(from) = checkpoints.resume(&mut optimizer, &mut model, &mut at)?
     {
         on_epoch(Some(&from));
