@@ -183,9 +183,10 @@ impl<'o> LoadOptions<'o> {
         selection.compare(compare::values(&variables)?);
         let mut staged = stage::read(checkpoint, &mut selection, self.observer)?;
         selection.finish(checkpoint)?;
+        // The counter may be missing or of another type: nothing is assigned then.
+        let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
         let (loaded, kept) = (selection.loaded(), selection.kept);
         assign::values(&mut variables, &mut staged)?;
-        let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
         Ok(Loaded { iterations, loaded, kept, configuration_compared: false, extra })
     }
 }
