@@ -88,7 +88,8 @@ impl Parts {
         let Some(old) = names.get(rng.below(names.len().max(1))) else { return };
         let other = &names[rng.below(names.len())];
         if rng.below(2) == 0 {
-            let [old, new] = [old.clone(), other.clone()].map(|name| self.tensors.get(&name).cloned().map(|t| (name, t)));
+            let [old, new] =
+                [old.clone(), other.clone()].map(|name| self.tensors.get(&name).cloned().map(|t| (name, t)));
             if let (Some((old, a)), Some((new, b))) = (old, new) {
                 self.tensors.insert(old, b);
                 self.tensors.insert(new, a);
@@ -108,7 +109,8 @@ impl Parts {
     /// Gives every tensor its checksum, and nothing else one.
     fn sum(&mut self) {
         let sum = |tensor: &Value| {
-            let [start, end] = [0, 1].map(|i| tensor["data_offsets"][i].as_u64().and_then(|at| usize::try_from(at).ok()));
+            let [start, end] =
+                [0, 1].map(|i| tensor["data_offsets"][i].as_u64().and_then(|at| usize::try_from(at).ok()));
             let bytes = start.zip(end).and_then(|(start, end)| self.numbers.get(start..end)).unwrap_or_default();
             Value::from(format!("{:016x}", xxh3_64(bytes)))
         };

@@ -12,7 +12,24 @@ use crate::REGISTRIES;
 
 /// Numbers at the edges of something.
 const NUMBERS: [f64; 18] = [
-    0.0, -0.0, 0.5, 0.9, 0.999, 1.0, -1.0, 2.0, 5.0, 1e-7, 5e-324, 2.3e-308, 1e25, 1e300, f64::MAX, f64::EPSILON, 0.6, -1e300,
+    0.0,
+    -0.0,
+    0.5,
+    0.9,
+    0.999,
+    1.0,
+    -1.0,
+    2.0,
+    5.0,
+    1e-7,
+    5e-324,
+    2.3e-308,
+    1e25,
+    1e300,
+    f64::MAX,
+    f64::EPSILON,
+    0.6,
+    -1e300,
 ];
 
 /// Whole numbers at the edges of something.
@@ -20,10 +37,33 @@ const WHOLE: [u64; 8] = [0, 1, 2, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::
 
 /// Keys and texts of the engine; those of rules and schedules come from the registry.
 const TEXTS: [&str; 27] = [
-    "class_name", "config", "module", "registered_name", "name", "jit_compile", "is_legacy_optimizer", "clipnorm",
-    "clipvalue", "global_clipnorm", "weight_decay", "decoupled_weight_decay", "exclude_from_weight_decay", "var_names",
-    "var_list", "use_ema", "ema_momentum", "ema_overwrite_frequency", "non_finite", "skip_step", "error", "propagate",
-    "moments", "dtype", "bfloat16", "seed", "flush_denormals",
+    "class_name",
+    "config",
+    "module",
+    "registered_name",
+    "name",
+    "jit_compile",
+    "is_legacy_optimizer",
+    "clipnorm",
+    "clipvalue",
+    "global_clipnorm",
+    "weight_decay",
+    "decoupled_weight_decay",
+    "exclude_from_weight_decay",
+    "var_names",
+    "var_list",
+    "use_ema",
+    "ema_momentum",
+    "ema_overwrite_frequency",
+    "non_finite",
+    "skip_step",
+    "error",
+    "propagate",
+    "moments",
+    "dtype",
+    "bfloat16",
+    "seed",
+    "flush_denormals",
 ];
 
 /// Keys, class names and choices.

@@ -36,10 +36,31 @@ impl Choice {
 #[derive(Debug, Clone, Arbitrary)]
 #[expect(missing_docs, reason = "they are the rules' own names")]
 pub enum Rule {
-    Sgd { momentum: Choice, nesterov: bool, legacy: bool },
-    Nadam { betas: [Choice; 2], epsilon: Choice, schedule_decay: Option<Choice>, legacy: bool },
-    RectifiedAdam { betas: [Choice; 2], epsilon: Choice, weight_decay: Choice, amsgrad: bool },
-    NovoGrad { betas: [Choice; 2], epsilon: Choice, weight_decay: Choice, amsgrad: bool, averaging: bool, outside: bool },
+    Sgd {
+        momentum: Choice,
+        nesterov: bool,
+        legacy: bool,
+    },
+    Nadam {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        schedule_decay: Option<Choice>,
+        legacy: bool,
+    },
+    RectifiedAdam {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        weight_decay: Choice,
+        amsgrad: bool,
+    },
+    NovoGrad {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        weight_decay: Choice,
+        amsgrad: bool,
+        averaging: bool,
+        outside: bool,
+    },
 }
 
 /// Options of the engine.
@@ -53,7 +74,6 @@ pub struct Options {
     pub ema: Option<(Choice, Option<Choice>)>,
     pub non_finite: Choice,
     pub bf16: bool,
-    pub two_threads: bool,
 }
 
 /// A call.
@@ -144,13 +164,20 @@ impl Plan {
             }
             Rule::Nadam { betas, epsilon, schedule_decay, legacy } => {
                 let (beta_1, beta_2) = (betas[0].of(&BETAS), betas[1].of(&SECOND_BETAS));
-                let (epsilon, schedule_decay) = (epsilon.of(&EPSILONS), schedule_decay.map(|psi| psi.of(&[0.004, 1.0])));
+                let (epsilon, schedule_decay) =
+                    (epsilon.of(&EPSILONS), schedule_decay.map(|psi| psi.of(&[0.004, 1.0])));
                 let rule = if legacy { Nadam::new(eta) } else { Nadam::keras(eta) };
                 let rule = rule.beta_1(beta_1).beta_2(beta_2).epsilon(epsilon);
                 let rule = schedule_decay.map_or(rule.clone().constant_momentum(), |psi| rule.schedule_decay(psi));
                 let touched_rows_only = legacy;
-                let formula =
-                    textbook::Nadam { beta_1, beta_2, epsilon, schedule_decay, touched_rows_only, ..Default::default() };
+                let formula = textbook::Nadam {
+                    beta_1,
+                    beta_2,
+                    epsilon,
+                    schedule_decay,
+                    touched_rows_only,
+                    ..Default::default()
+                };
                 self.around(rule, formula, problem)
             }
             Rule::RectifiedAdam { betas, epsilon, weight_decay, amsgrad } => {
@@ -208,7 +235,7 @@ impl Plan {
 impl Options {
     fn set<R: UpdateRule<T>, T: Scalar>(&self, builder: OptimizerBuilder<R, T>) -> OptimizerBuilder<R, T> {
         let naive = self.naive();
-        let mut builder = builder.non_finite(self.policy()).threads(if self.two_threads { 2 } else { 1 });
+        let mut builder = builder.non_finite(self.policy()).threads(1);
         builder = naive.clipvalue.into_iter().fold(builder, OptimizerBuilder::clipvalue);
         builder = naive.clipnorm.into_iter().fold(builder, OptimizerBuilder::clipnorm);
         builder = naive.global_clipnorm.into_iter().fold(builder, OptimizerBuilder::global_clipnorm);

@@ -65,7 +65,8 @@ fn numbers(shape: &[usize], seed: u8) -> ArrayD<f64> {
 
 impl<'p, T: Scalar> Run<'p, T> {
     fn new(plan: &'p Plan) -> Self {
-        let variables = VARIABLES.iter().zip(1..).map(|((name, shape), seed)| ((*name).to_owned(), numbers(shape, seed)));
+        let variables =
+            VARIABLES.iter().zip(1..).map(|((name, shape), seed)| ((*name).to_owned(), numbers(shape, seed)));
         let problem = Problem { variables: variables.collect(), steps: Vec::new() };
         let (builder, formula) = plan.subjects::<T>(&problem);
         let optimizer = builder.build().expect("the options are valid");
@@ -142,7 +143,8 @@ impl<'p, T: Scalar> Run<'p, T> {
                 Given::Absent => None,
                 Given::Sparse(seed, rows) if shape.first().is_some_and(|&count| count > 0) => {
                     let count = shape[0];
-                    let rows: Vec<usize> = rows[..usize::from(seed % 4)].iter().map(|&row| usize::from(row) % count).collect();
+                    let rows: Vec<usize> =
+                        rows[..usize::from(seed % 4)].iter().map(|&row| usize::from(row) % count).collect();
                     let values = numbers(&[&[rows.len()], &shape[1..]].concat(), seed).mapv(T::literal);
                     Some((Some(rows.into_iter().map(|row| row as i64).collect()), values))
                 }
@@ -225,11 +227,14 @@ impl<'p, T: Scalar> Run<'p, T> {
             for (which, gradient) in &good {
                 let Some(value) = values[*which].take().filter(|_| *which != 2) else { continue };
                 let variable = Variable::new(VARIABLES[*which].0, value);
-                variables.insert(0, match gradient {
-                    Some((None, values)) => variable.gradient(values),
-                    Some((Some(rows), values)) => variable.sparse_gradient(rows, values),
-                    None => variable,
-                });
+                variables.insert(
+                    0,
+                    match gradient {
+                        Some((None, values)) => variable.gradient(values),
+                        Some((Some(rows), values)) => variable.sparse_gradient(rows, values),
+                        None => variable,
+                    },
+                );
             }
         }
         let result = self.optimizer.apply_gradients(variables);

@@ -3,8 +3,9 @@
 use opt_core::{Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Variable};
 use opt_sgd::Sgd;
 
-/// Elements that are worth a second thread; Miri takes milliseconds for each, so the engine wakes it sooner there.
-const LARGE: usize = if cfg!(miri) { 33_000 } else { 300_000 };
+/// Elements that are worth a second thread. Miri takes milliseconds for each: blocks and all that is made of them are smaller
+/// there.
+const LARGE: usize = if cfg!(miri) { 5 * opt_core::BLOCK } else { 300_000 };
 
 /// Two steps over a large variable, a small one, and rows of a third.
 fn steps(builder: OptimizerBuilder<Sgd, f32>) -> Result<(Vec<Vec<u32>>, u64), Error> {
