@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn modules_without_documentation_do_not() {
-        for path in ["crates/a/src/lib.rs", "crates/a/src/b/c.rs", "xtask/src/a.rs", "tests/a.rs", "benches/a.rs", "fuzz/a.rs"] {
+        for path in
+            ["crates/a/src/lib.rs", "crates/a/src/b/c.rs", "xtask/src/a.rs", "tests/a.rs", "benches/a.rs", "fuzz/a.rs"]
+        {
             for text in ["", "use a;\n//! Late.\n", "#![cfg(test)]\nuse a;\n", "/// Not this.\nmod a;\n"] {
                 assert_eq!(Sample::new([(path, text)]).broken(start_with_documentation), [format!("{path}:1")]);
             }
