@@ -8,8 +8,9 @@ use crate::cargo::Call;
 ///
 /// * Tree borrows: crossbeam, under rayon's queues of work, breaks the stricter stacked borrows.
 /// * Ignored leaks: threads of rayon's pools wait for work until the process ends.
+/// * Permissive provenance: crossbeam keeps tags in pointers, by way of integers.
 /// * No isolation: tests that print, and the clock of the pool.
-const FLAGS: &str = "-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-disable-isolation";
+const FLAGS: &str = "-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance -Zmiri-disable-isolation";
 
 /// Different orders of threads: Miri has a scheduler of its own, which follows a seed.
 const SEEDS: [&str; 2] = ["0", "1"];

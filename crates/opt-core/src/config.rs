@@ -65,6 +65,8 @@ pub struct Envelope {
     absent: Config,
     /// Fields that say what is said without them, or in other words: as they were given, and as they would be written.
     spelled: BTreeMap<String, (Value, Option<Value>)>,
+    /// Whether there was no `config`, which leaves all fields to their defaults.
+    without_fields: bool,
 }
 
 /// Keys beside `class_name` and `config` that say nothing about the optimizer.
@@ -80,11 +82,9 @@ impl Envelope {
         let not_an_object = || ConfigError::NotAnObject { found: shorten(value) };
         let object = value.as_object().ok_or_else(not_an_object)?;
         let full_name = object.get("class_name").and_then(Value::as_str).ok_or_else(not_an_object)?;
-        if !object.contains_key("config") {
-            return Err(not_an_object());
-        }
         let class_name = full_name.rsplit('>').next().unwrap_or(full_name).to_owned();
-        let mut envelope = Self { class_name: Some(full_name.to_owned()), ..Self::default() };
+        let without_fields = !object.contains_key("config");
+        let mut envelope = Self { class_name: Some(full_name.to_owned()), without_fields, ..Self::default() };
         let mut fields = Config::new();
         for (key, value) in object {
             match (key.as_str(), value) {
@@ -151,7 +151,9 @@ impl Envelope {
         }
         let mut object = self.outer.clone();
         object.insert("class_name".to_owned(), self.class_name.as_deref().unwrap_or(class_name).into());
-        object.insert("config".to_owned(), Value::Object(fields));
+        if !(self.without_fields && fields.is_empty()) {
+            object.insert("config".to_owned(), Value::Object(fields));
+        }
         Value::Object(object)
     }
 }

@@ -83,8 +83,12 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.clip.norm = reader.optional_f64("clipnorm")?;
         options.clip.value = reader.optional_f64("clipvalue")?;
         options.clip.global_norm = reader.optional_f64("global_clipnorm")?;
-        let has_own_decay = self.rule.config().is_ok_and(|own| own.contains_key("weight_decay"));
-        options.weight_decay.rate = reader.optional_hyper(if has_own_decay { DECOUPLED } else { "weight_decay" })?;
+        let decoupled = reader.optional_hyper(DECOUPLED)?;
+        options.weight_decay.is_called_decoupled = decoupled.is_some();
+        options.weight_decay.rate = match decoupled {
+            Some(rate) => Some(rate),
+            None => reader.optional_hyper("weight_decay")?,
+        };
         if let Some(exclude) = reader.take("exclude_from_weight_decay") {
             options.weight_decay.exclude = read_exclude(&exclude)?;
         }
@@ -145,7 +149,7 @@ impl super::builder::Options {
             put(&mut fields, key, limit.map(Value::from), new);
         }
         let rate = self.weight_decay.rate.as_ref().map(crate::hyper::Hyper::to_json).transpose()?;
-        if fields.contains_key("weight_decay") {
+        if fields.contains_key("weight_decay") || self.weight_decay.is_called_decoupled {
             put(&mut fields, DECOUPLED, rate, false);
         } else {
             put(&mut fields, "weight_decay", rate, new);
