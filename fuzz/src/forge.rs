@@ -73,7 +73,7 @@ impl Parts {
             2 => self.rename(rng),
             _ if self.numbers.is_empty() || rng.below(4) == 0 => {
                 let length = self.numbers.len() + 8;
-                self.numbers.resize(length - 4 * rng.below(5), 0);
+                self.numbers.resize(length.saturating_sub(4 * rng.below(5)), 0);
             }
             _ => {
                 let place = rng.below(self.numbers.len());
