@@ -4,8 +4,10 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod fuzz;
 mod instructions;
 mod kills;
+mod miri;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -78,6 +80,10 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Feeds changed inputs to everything that reads files or is called, with cargo-fuzz; fails on any crash.
+    Fuzz(fuzz::Options),
+    /// Interprets the engine's tests with Miri, which checks memory and threads.
+    Miri,
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -115,6 +121,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Kills { times, seed } => kills::run(times, seed)?,
+        Task::Fuzz(options) => fuzz::run(&Workspace::load()?, &options)?,
+        Task::Miri => miri::run()?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -140,6 +148,7 @@ mod tests {
             "release",
             "release publish",
             "codegen --chek",
+            "fuzz --seconds 0",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line:?}");

@@ -170,7 +170,7 @@ mod tests {
     /// The mean of many roundings is the number: within five standard deviations of a coin that shows the fraction.
     #[test]
     fn rounding_is_right_on_average() {
-        let (count, ulp) = (100_000, 1.0 / 128.0);
+        let (count, ulp) = (if cfg!(miri) { 100 } else { 100_000 }, 1.0 / 128.0);
         for fraction in [0.01, 0.25, 0.5, 0.9] {
             for sign in [1.0, -1.0] {
                 let x = (sign * (1.0 + fraction * ulp)) as f32;
@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn widening_is_exact() {
-        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let every = if cfg!(miri) { 251 } else { 1 };
+        let all: Vec<bf16> = (0..=u16::MAX).step_by(every).map(bf16::from_bits).collect();
         let mut wide = vec![0.0_f32; all.len()];
         widen(&mut wide, &all);
         assert!(wide.iter().zip(&all).all(|(wide, narrow)| wide.to_bits() == narrow.to_f32().to_bits()

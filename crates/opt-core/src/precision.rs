@@ -276,7 +276,8 @@ mod tests {
 
     /// Checks against the conversion of single numbers by `half`.
     fn conversions_agree<H: Narrow + PartialEq + std::fmt::Debug>(one: fn(f32) -> H, back: fn(H) -> f32) {
-        let from = numbers();
+        let every = if cfg!(miri) { 251 } else { 1 };
+        let from: Vec<f32> = numbers().into_iter().step_by(every).collect();
         let mut to = vec![H::default(); from.len()];
         H::round(&mut to, &from);
         let mut wide = vec![0.0_f32; from.len()];
