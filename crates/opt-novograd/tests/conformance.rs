@@ -23,7 +23,7 @@ conformance! {
         apex: NovoGrad::apex(0.125).weight_decay(0.0625),
         apex_from_zero: NovoGrad::apex(CosineDecay::new(0.25, 9)).init_zero(true).amsgrad(true),
     },
-    golden: ["novograd.json"],
+    golden: ["novograd.json", "dialects_novograd.json"],
     laws: [
         configurations_come_back,
         duplicate_rows_are_summed,

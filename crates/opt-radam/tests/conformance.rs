@@ -26,7 +26,7 @@ conformance! {
         pytorch: RectifiedAdam::pytorch(0.125).weight_decay(0.0625),
         optax: RectifiedAdam::optax(0.125).epsilon_root(1e-3),
     },
-    golden: ["radam.json"],
+    golden: ["radam.json", "dialects_radam.json"],
     // `finite_stays_finite` is left out: the square of a gradient above 1.8e19 is infinite in 32 bits, as it is in
     // every Adam. `what_can_be_squared_stays_finite` below is the same up to there.
     laws: [

@@ -21,7 +21,7 @@ conformance! {
         legacy_momentum: Sgd::new(0.125).momentum(0.875).legacy().decay(0.25),
         legacy_nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true).legacy(),
     },
-    golden: ["sgd.json", "sgd_legacy.json"],
+    golden: ["sgd.json", "sgd_legacy.json", "dialects_sgd.json"],
     laws: [
         configurations_come_back,
         duplicate_rows_are_summed,
