@@ -6,6 +6,7 @@ mod ci;
 mod codegen;
 mod instructions;
 mod kills;
+mod mutants;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -78,6 +79,8 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Changes the code in one place after another, and looks for changes that no test notices; takes hours.
+    Mutants(mutants::Options),
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -115,6 +118,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Kills { times, seed } => kills::run(times, seed)?,
+        Task::Mutants(options) => mutants::run(&Workspace::load()?, &options)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -140,6 +144,7 @@ mod tests {
             "release",
             "release publish",
             "codegen --chek",
+            "mutants --package opt-mesh",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line:?}");
