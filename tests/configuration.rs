@@ -2,7 +2,7 @@
 
 use optimizers::core::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
-use optimizers::{Ema, Error, Exclude, NonFinite, Optimizer, Sgd};
+use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, Optimizer, Sgd};
 use serde_json::{Value, json};
 
 fn read(config: &Value) -> Result<Value, Error> {
@@ -64,6 +64,28 @@ fn options_from_code_come_back() {
     assert_eq!(config["flush_denormals"], json!(false));
     assert_eq!((&config["name"], &config["is_legacy_optimizer"]), (&json!("SGD"), &json!(false)));
     assert_eq!(read(&written).unwrap(), written);
+}
+
+#[test]
+fn moments_in_16_bits_come_back_or_are_refused() {
+    let moments = MomentStorage::Bf16 { seed: u64::MAX };
+    let written = Optimizer::new(Sgd::new(0.5).momentum(0.5)).moments(moments).build().unwrap().to_config().unwrap();
+    assert_eq!(written["config"]["moments"], json!({"dtype": "bfloat16", "seed": u64::MAX}));
+    let read_32 = |config: &Value| Optimizer::from_config(config, &optimizers::registry::<f32>());
+    assert_eq!(read_32(&written).unwrap().to_config().unwrap(), written);
+    assert!(read(&written).is_err(), "variables of 64 bits");
+    let refused = [
+        json!("bfloat16"),
+        json!({"dtype": "bfloat16"}),
+        json!({"dtype": "bfloat16", "seed": -1}),
+        json!({"dtype": "bfloat16", "seed": 0.5}),
+        json!({"dtype": "float16", "seed": 1}),
+        json!({"dtype": "bfloat16", "seed": 1, "rounding": "nearest"}),
+    ];
+    for moments in refused {
+        let error = read_32(&sgd(json!({"momentum": 0.5, "moments": moments}))).unwrap_err();
+        assert!(matches!(&error, Error::Config(ConfigError::WrongType { .. })), "{moments}: {error}");
+    }
 }
 
 #[test]

@@ -123,7 +123,7 @@ impl<T> ViewMut<'_, T> {
 impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
     fn from(view: ArrayView<'a, T, D>) -> Self {
         Self(Any::Full(match view.to_slice() {
-            Some(data) => Layout::Filled { data, shape: view.shape().into() },
+            Some(data) => Layout::Filled { data, shape: Shape::from_slice(view.shape()) },
             None => Layout::Strided(Box::new(view.into_dyn())),
         }))
     }
@@ -134,7 +134,7 @@ impl<'a, T, D: Dimension> From<ArrayViewMut<'a, T, D>> for ViewMut<'a, T> {
         if !view.is_standard_layout() {
             return Self(Any::Full(Layout::Strided(Box::new(view.into_dyn()))));
         }
-        let shape = view.shape().into();
+        let shape = Shape::from_slice(view.shape());
         let data = view.into_slice().expect("standard layout is a slice");
         Self(Any::Full(Layout::Filled { data, shape }))
     }
@@ -218,7 +218,7 @@ impl<'a, T> From<(&'a mut [T], &[usize])> for ViewMut<'a, T> {
 fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Layout<S, V> {
     let wanted = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if wanted == Some(elements) {
-        Layout::Filled { data, shape: shape.into() }
+        Layout::Filled { data, shape: Shape::from_slice(shape) }
     } else {
         Layout::Mismatch(Box::new(ShapeMismatch { elements, shape: shape.to_vec() }))
     }

@@ -43,7 +43,7 @@ pub(crate) fn norms<T: Scalar>(
 ) -> Vec<Norm> {
     let wanted = |input: &&Input<'_, T>| wanted(input);
     let total = inputs.iter().filter(wanted).filter_map(|input| Some(input.gradient.as_ref()?.values().len())).sum();
-    let share = threads.least(total);
+    let share = threads.shares(total).least;
     let mut parts = Vec::with_capacity(inputs.len());
     for gradient in inputs.iter().filter(wanted).filter_map(|input| input.gradient.as_ref()) {
         Part::cut(gradient.values().reborrow(), share, &mut parts);

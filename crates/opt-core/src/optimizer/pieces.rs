@@ -10,28 +10,35 @@ use super::records::Record;
 use super::resolve::InputGradient;
 use super::sparse::UniqueRows;
 use super::stages::{Packed, Pass, Plan, Stages};
-use super::values::{AnyValue, AnyValues, Halves};
+use super::threads::Shares;
+use super::values::{AnyValue, AnyValues, Halves, Value, Values};
 use crate::moments::{self, MAX_NARROW};
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
 
-/// A part of one variable, with all that belongs to it.
-pub(crate) struct Piece<'a, T> {
-    value: AnyValue<'a, T>,
-    gradient: Gradient<'a, T>,
-    state: State<'a, T>,
-}
-
-/// The slots of a piece.
-enum State<'a, T> {
-    /// All of the variable: what happens to it is found out by the thread that gets the piece.
-    Whole { record: &'a mut Record<T>, norm: Option<Norm> },
-    /// A part of the variable.
+/// Something for a thread to work on.
+pub(crate) enum Piece<'a, 'v, T> {
+    Whole(Whole<'a, 'v, T>),
     Part(Box<Part<'a, T>>),
 }
 
-struct Part<'a, T> {
+/// All of a variable: what happens to it is found out by the thread that gets it.
+pub(crate) struct Whole<'a, 'v, T> {
+    value: &'a mut AnyValue<'v, T>,
+    /// How many elements there are.
+    len: usize,
+    gradient: &'a InputGradient<'v, T>,
+    unique: Option<&'a UniqueRows<T>>,
+    record: &'a mut Record<T>,
+    /// If it is known already.
+    norm: Option<&'a Norm>,
+}
+
+/// A part of one variable, with all that belongs to it.
+pub(crate) struct Part<'a, T> {
+    value: AnyValue<'a, T>,
+    gradient: Gradient<'a, T>,
     plan: Plan<T>,
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
     /// How many slots there are.
@@ -43,7 +50,7 @@ struct Part<'a, T> {
 
 enum Gradient<'a, T> {
     Dense(AnyValues<'a, T>),
-    Rows(Box<Rows<'a, T>>),
+    Rows(Rows<'a, T>),
 }
 
 /// Rows that a sparse gradient touches.
@@ -60,105 +67,130 @@ struct Rows<'a, T> {
     square_sum: Option<f64>,
 }
 
-impl<'a, T: Scalar> Piece<'a, T> {
-    /// A whole variable; nothing if there are no elements. `norm` is present if it is known already.
-    pub(crate) fn whole(
-        value: AnyValue<'a, T>,
-        gradient: &'a InputGradient<'_, T>,
-        unique: Option<&'a UniqueRows<T>>,
-        record: &'a mut Record<T>,
-        norm: Option<Norm>,
-    ) -> Option<Self> {
-        if value.len() == 0 {
-            return None;
-        }
-        let gradient = match (gradient, unique) {
-            (InputGradient::Dense(values), _) => Gradient::Dense(values.reborrow()),
-            (InputGradient::Sparse(_), unique) => {
-                let UniqueRows { rows, values, square_sum } = unique?;
-                let width = value.len() / record.shape().first()?;
-                Gradient::Rows(Box::new(Rows { first: 0, width, rows, values, square_sum: *square_sum }))
-            }
-        };
-        Some(Self { value, gradient, state: State::Whole { record, norm } })
-    }
-
-    /// Cuts a variable into pieces of about as many elements as `share` says, given how many are `left` to be cut.
-    pub(crate) fn cut(
-        mut self,
-        left: &mut usize,
-        share: impl Fn(usize) -> usize,
-        pass: &Pass<'_, T>,
-        pieces: &mut Vec<Self>,
-    ) {
-        // Elements that must stay together: a strided array and rows can be cut along axis 0 only.
-        let width = self.value.width().max(match &self.gradient {
-            Gradient::Dense(values) => values.width(),
-            Gradient::Rows(rows) => rows.width,
-        });
-        let rows = |left: usize| (share(left) / width).max(1);
-        if self.len() > rows(*left) * width {
-            self.state = match self.state {
-                State::Whole { record, norm } => {
-                    let plan = self.gradient.plan(record, norm, pass);
-                    State::Part(Box::new(Part::all_of(record, plan, pass)))
-                }
-                part @ State::Part(_) => part,
-            };
-            while self.len() > rows(*left) * width {
-                let (front, back) = self.split_at(rows(*left), width);
-                *left -= front.len();
-                pieces.push(front);
-                self = back;
-            }
-        }
-        *left -= self.len();
-        pieces.push(self);
-    }
-
+impl<'a, 'v, T: Scalar> Piece<'a, 'v, T> {
     pub(crate) fn len(&self) -> usize {
-        self.value.len()
-    }
-
-    fn split_at(self, row: usize, width: usize) -> (Self, Self) {
-        let at = row * width;
-        let (value, value_back) = self.value.split_at(at, row);
-        let (gradient, gradient_back) = match self.gradient {
-            Gradient::Dense(values) => {
-                let (front, back) = values.split_at(at, row);
-                (Gradient::Dense(front), Gradient::Dense(back))
-            }
-            Gradient::Rows(rows) => {
-                let (front, back) = rows.split_at(row);
-                (Gradient::Rows(Box::new(front)), Gradient::Rows(Box::new(back)))
-            }
-        };
-        let State::Part(mut part) = self.state else { unreachable!("only parts are split") };
-        let back = part.cut_off(at);
-        (
-            Self { value, gradient, state: State::Part(part) },
-            Self { value: value_back, gradient: gradient_back, state: State::Part(Box::new(back)) },
-        )
+        match self {
+            Self::Whole(whole) => whole.len,
+            Self::Part(part) => part.value.len(),
+        }
     }
 
     /// Runs all stages over the piece.
     pub(crate) fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
-        match &mut self.state {
-            State::Whole { record, norm } => {
-                let plan = self.gradient.plan(record, *norm, pass);
-                Part::all_of(record, plan, pass).run(&mut self.value, &self.gradient, pass.kernel, buffers);
-            }
-            State::Part(part) => part.run(&mut self.value, &self.gradient, pass.kernel, buffers),
+        match self {
+            Self::Whole(whole) => whole.run(pass, buffers),
+            Self::Part(part) => part.run(pass.kernel, buffers),
         }
     }
 }
 
-impl<T: Scalar> Gradient<'_, T> {
+impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
+    /// Nothing if there are no elements. `norm` is present if it is known already.
+    pub(crate) fn new(
+        value: &'a mut AnyValue<'v, T>,
+        gradient: &'a InputGradient<'v, T>,
+        unique: Option<&'a UniqueRows<T>>,
+        record: &'a mut Record<T>,
+        norm: Option<&'a Norm>,
+    ) -> Option<Self> {
+        let len = value.len();
+        (len > 0).then_some(Self { value, len, gradient, unique, record, norm })
+    }
+
+    /// Cuts the variable into pieces of about as many elements as `shares` say, given how many are `left` to be cut.
+    pub(crate) fn cut(self, left: &mut usize, shares: &Shares, pass: &Pass<'_, T>, pieces: &mut Vec<Piece<'a, 'v, T>>) {
+        if self.len <= shares.of(*left) {
+            *left -= self.len;
+            return pieces.push(Piece::Whole(self));
+        }
+        let Self { value, gradient, unique, record, norm, .. } = self;
+        let gradient = Gradient::new(gradient, unique, record.shape(), value.len());
+        let plan = gradient.plan(record, norm, pass);
+        let mut part = Part::all_of(record, value.reborrow(), gradient, plan, pass);
+        // Elements that must stay together: a strided array and rows can be cut along axis 0 only.
+        let width = part.value.width().max(part.gradient.width());
+        loop {
+            let rows = (shares.of(*left) / width).max(1);
+            if part.value.len() <= rows * width {
+                *left -= part.value.len();
+                return pieces.push(Piece::Part(Box::new(part)));
+            }
+            let (front, back) = part.split_at(rows, width);
+            *left -= front.value.len();
+            pieces.push(Piece::Part(Box::new(front)));
+            part = back;
+        }
+    }
+
+    fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
+        let Self { value, len, gradient, unique, record, norm } = self;
+        if let (Any::Full(Value::Slice(value)), InputGradient::Dense(values)) = (&mut **value, *gradient)
+            && let Any::Full(Values::Slice(gradient)) = values
+            && *len <= BLOCK
+            && record.packed.is_empty()
+            && pass.question.limit.is_none()
+        {
+            // One block, with all of its numbers in place: long lists are made of these.
+            let plan = pass.plan(record, norm.copied().unwrap_or_else(|| pass.norm(values)));
+            let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+            for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
+                *slot = array;
+            }
+            let average = record.average.as_deref_mut().unwrap_or_default();
+            plan.run(pass.kernel, value, Some(gradient), slots, average, None, &mut buffers.workspace);
+            return;
+        }
+        let gradient = Gradient::new(gradient, *unique, record.shape(), *len);
+        let plan = gradient.plan(record, *norm, pass);
+        Part::all_of(record, value.reborrow(), gradient, plan, pass).run(pass.kernel, buffers);
+    }
+}
+
+impl<'a, T: Scalar> Gradient<'a, T> {
+    /// The gradient of a variable of this shape, with so many elements.
+    fn new(
+        gradient: &'a InputGradient<'_, T>,
+        unique: Option<&'a UniqueRows<T>>,
+        shape: &[usize],
+        len: usize,
+    ) -> Self {
+        match (gradient, unique) {
+            (InputGradient::Dense(values), _) => Self::Dense(values.reborrow()),
+            (InputGradient::Sparse(_), Some(UniqueRows { rows, values, square_sum })) => {
+                let width = len / shape[0];
+                Self::Rows(Rows { first: 0, width, rows, values, square_sum: *square_sum })
+            }
+            (InputGradient::Sparse(_), None) => unreachable!("rows of sparse gradients have been summed"),
+        }
+    }
+
     /// What happens to a variable with this gradient.
-    fn plan(&self, record: &mut Record<T>, norm: Option<Norm>, pass: &Pass<'_, T>) -> Plan<T> {
+    fn plan(&self, record: &mut Record<T>, norm: Option<&Norm>, pass: &Pass<'_, T>) -> Plan<T> {
         match self {
-            Self::Dense(values) => pass.plan(record, norm.unwrap_or_else(|| pass.norm(values))),
+            Self::Dense(values) => pass.plan(record, norm.copied().unwrap_or_else(|| pass.norm(values))),
             Self::Rows(rows) => pass.sparse_plan(record, rows.values, rows.square_sum),
+        }
+    }
+
+    /// Elements that must stay together.
+    fn width(&self) -> usize {
+        match self {
+            Self::Dense(values) => values.width(),
+            Self::Rows(rows) => rows.width,
+        }
+    }
+
+    /// Cuts before an element, the first of a row.
+    fn split_at(self, at: usize, row: usize) -> (Self, Self) {
+        match self {
+            Self::Dense(values) => {
+                let (front, back) = values.split_at(at, row);
+                (Self::Dense(front), Self::Dense(back))
+            }
+            Self::Rows(rows) => {
+                let (front, back) = rows.split_at(row);
+                (Self::Rows(front), Self::Rows(back))
+            }
         }
     }
 }
@@ -176,7 +208,13 @@ impl<'a, T: Scalar> Rows<'a, T> {
 }
 
 impl<'a, T: Scalar> Part<'a, T> {
-    fn all_of(record: &'a mut Record<T>, plan: Plan<T>, pass: &Pass<'_, T>) -> Self {
+    fn all_of(
+        record: &'a mut Record<T>,
+        value: AnyValue<'a, T>,
+        gradient: Gradient<'a, T>,
+        plan: Plan<T>,
+        pass: &Pass<'_, T>,
+    ) -> Self {
         let noise = pass.noise(record).filter(|_| !record.packed.is_empty());
         let count = record.arrays.len();
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
@@ -192,35 +230,34 @@ impl<'a, T: Scalar> Part<'a, T> {
             Box::new(packed)
         });
         let average = record.average.as_deref_mut().unwrap_or_default();
-        Self { plan, slots, count, packed, average, master: &mut record.master }
+        Self { value, gradient, plan, slots, count, packed, average, master: &mut record.master }
     }
 
-    /// Keeps the elements before `at`.
-    fn cut_off(&mut self, at: usize) -> Self {
-        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-        for (slot, back) in self.slots.iter_mut().zip(&mut slots) {
-            *back = cut_off(slot, at);
-        }
-        let packed = self.packed.as_mut().map(|packed| {
-            let mut slots: [&mut [bf16]; MAX_NARROW] = Default::default();
-            for (slot, back) in packed.slots.iter_mut().zip(&mut slots) {
-                *back = cut_off(slot, at);
-            }
-            let Packed { places, noise, first, .. } = **packed;
-            Box::new(Packed { slots, places, noise, first: first + at })
-        });
-        let (average, master) = (cut_off(&mut self.average, at), cut_off(&mut self.master, at));
-        Self { plan: self.plan, slots, count: self.count, packed, average, master }
+    /// Cuts before a row.
+    fn split_at(self, row: usize, width: usize) -> (Self, Self) {
+        let at = row * width;
+        let Self { value, gradient, plan, mut slots, count, packed, average, master } = self;
+        let (value, value_back) = value.split_at(at, row);
+        let (gradient, gradient_back) = gradient.split_at(at, row);
+        let slots_back = slots.each_mut().map(|slot| cut_off(slot, at));
+        let (packed, packed_back) = packed.map(|packed| packed.split_at(at)).unzip();
+        let ((average, average_back), (master, master_back)) = (halves(average, at), halves(master, at));
+        let front = Self { value, gradient, plan, slots, count, packed: packed.map(Box::new), average, master };
+        let back = Self {
+            value: value_back,
+            gradient: gradient_back,
+            plan,
+            slots: slots_back,
+            count,
+            packed: packed_back.map(Box::new),
+            average: average_back,
+            master: master_back,
+        };
+        (front, back)
     }
 
-    fn run(
-        &mut self,
-        value: &mut AnyValue<'_, T>,
-        gradient: &Gradient<'_, T>,
-        kernel: &dyn Kernel<T>,
-        buffers: &mut Buffers<T>,
-    ) {
-        let Self { plan, slots, count, packed, average, master } = self;
+    fn run(&mut self, kernel: &dyn Kernel<T>, buffers: &mut Buffers<T>) {
+        let Self { value, gradient, plan, slots, count, packed, average, master } = self;
         let len = value.len();
         let turn = packed.as_ref().map(|packed| packed.first);
         // How long the block is that starts at `at` and ends before `end`.
@@ -246,10 +283,9 @@ impl<'a, T: Scalar> Part<'a, T> {
                     at += n;
                 }
             }
-            Gradient::Rows(sparse) => {
-                let Rows { first, width, rows, values, .. } = **sparse;
+            Gradient::Rows(Rows { first, width, rows, values, .. }) => {
                 let visit_untouched = stages.visits_untouched_rows();
-                for (range, touched) in runs(rows, first, len / width, width) {
+                for (range, touched) in runs(rows, *first, len / *width, *width) {
                     if touched.is_none() && !visit_untouched {
                         cursor.skip(range.len());
                         continue;
@@ -267,12 +303,14 @@ impl<'a, T: Scalar> Part<'a, T> {
     }
 }
 
-/// Splits a slice that may be absent (empty).
-fn cut_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
-    if slice.is_empty() {
-        return Default::default();
-    }
-    let (front, back) = mem::take(slice).split_at_mut(at);
+/// Cuts a slice that may be absent (empty).
+pub(crate) fn halves<T>(slice: &mut [T], at: usize) -> (&mut [T], &mut [T]) {
+    slice.split_at_mut(at.min(slice.len()))
+}
+
+/// As [`halves`]: keeps the front, returns the back.
+pub(crate) fn cut_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
+    let (front, back) = halves(mem::take(slice), at);
     *slice = front;
     back
 }

@@ -204,6 +204,8 @@ pub(crate) struct Records<T> {
     places: HashMap<String, usize>,
     /// Places by name: sums over variables run in this order, whatever the order of the list was.
     by_name: Vec<usize>,
+    /// How many elements all variables have.
+    elements: usize,
     /// How many lists of variables there have been.
     calls: u64,
     storage: MomentStorage,
@@ -211,7 +213,7 @@ pub(crate) struct Records<T> {
 
 impl<T: Scalar> Records<T> {
     pub(crate) fn new(storage: MomentStorage) -> Self {
-        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), calls: 0, storage }
+        Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), elements: 0, calls: 0, storage }
     }
 
     /// Whether slots are stored row by row, whatever the memory order of the variable is: roundings depend on the place
@@ -222,6 +224,11 @@ impl<T: Scalar> Records<T> {
 
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// How many elements all variables have.
+    pub(crate) fn elements(&self) -> usize {
+        self.elements
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Record<T>> {
@@ -277,6 +284,7 @@ impl<T: Scalar> Records<T> {
         for input in inputs {
             let Some(form) = input.new.take() else { continue };
             debug_assert_eq!(input.place, self.records.len());
+            self.elements += input.value.len();
             self.records.push(Record::new(input, *form, slots, self.storage, averages, decays(&input.name)));
             self.places.insert(input.name.clone().into_owned(), input.place);
         }

@@ -3,6 +3,7 @@
 use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
+use super::pieces::cut_off;
 use super::records::Record;
 use super::sparse::UniqueRows;
 use super::values::AnyValues;
@@ -143,33 +144,53 @@ impl<T: Scalar> Stages<'_, '_, T> {
 
     /// Runs the block that starts at element `at` of the piece.
     pub(crate) fn run(&mut self, at: usize, value: &mut [T], gradient: Option<&[T]>) {
-        let (n, mut around) = (value.len(), self.plan.around);
+        let n = value.len();
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, whole) in slots.iter_mut().zip(self.slots.iter_mut().take(self.count)) {
+            *slot = part(whole, at, n);
+        }
         let average = part(self.average, at, n);
-        if gradient.is_some() || self.kernel.visits_untouched_rows() {
-            let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-            for (slot, whole) in slots.iter_mut().zip(self.slots.iter_mut().take(self.count)) {
-                *slot = part(whole, at, n);
-            }
-            self.kernel.update(Block {
+        let narrow = self.packed.as_mut().map(|packed| packed.block(at, n));
+        let widened = self.plan.run(self.kernel, value, gradient, slots, average, narrow, self.workspace);
+        if let (true, Some(packed)) = (widened, &mut self.packed) {
+            packed.block(at, n).round(&mut self.workspace.wide);
+        }
+    }
+}
+
+impl<T: Scalar> Plan<T> {
+    /// Runs a block. Returns whether slots in 16 bits have been widened, and are still to be rounded.
+    #[expect(clippy::too_many_arguments, reason = "a block is all that there is")]
+    pub(crate) fn run(
+        &self,
+        kernel: &dyn Kernel<T>,
+        value: &mut [T],
+        gradient: Option<&[T]>,
+        slots: [&mut [T]; MAX_ARRAY_SLOTS],
+        average: &mut [T],
+        narrow: Option<Narrow<'_>>,
+        workspace: &mut Workspace<T>,
+    ) -> bool {
+        let mut around = self.around;
+        if gradient.is_some() || kernel.visits_untouched_rows() {
+            kernel.update(Block {
                 value,
                 gradient,
                 slots,
-                narrow: self.packed.as_mut().map(|packed| packed.block(at, n)),
-                locals: &self.plan.locals,
+                narrow,
+                locals: &self.locals,
                 average: around.average.is_some().then_some(&mut *average),
                 around: &mut around,
-                workspace: self.workspace,
+                workspace,
             });
-            if let (true, Some(packed)) = (around.widened, &mut self.packed) {
-                packed.block(at, n).round(&mut self.workspace.wide);
-            }
         }
         // What the rule's loop has not done on its way.
         around.settle_decay(value);
         around.settle_average(average, value);
-        if self.plan.overwrite {
+        if self.overwrite {
             value.copy_from_slice(average);
         }
+        around.widened
     }
 }
 
@@ -178,10 +199,17 @@ fn part<T>(slice: &mut [T], at: usize, n: usize) -> &mut [T] {
     if slice.is_empty() { slice } else { &mut slice[at..at + n] }
 }
 
-impl Packed<'_> {
+impl<'a> Packed<'a> {
     /// The elements `at..at + n`.
     fn block(&mut self, at: usize, n: usize) -> Narrow<'_> {
         let slots = self.slots.each_mut().map(|slot| part(slot, at, n));
         Narrow { slots, places: self.places, sequences: self.noise.at(self.first + at) }
+    }
+
+    /// Cuts before an element of the piece.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { mut slots, places, noise, first } = self;
+        let back = slots.each_mut().map(|slot| cut_off(slot, at));
+        (Self { slots, places, noise, first }, Self { slots: back, places, noise, first: first + at })
     }
 }

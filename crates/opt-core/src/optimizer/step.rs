@@ -2,7 +2,7 @@
 
 use super::Optimizer;
 use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
-use super::pieces::{Buffers, Piece};
+use super::pieces::{Buffers, Piece, Whole};
 use super::ranks;
 use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
@@ -19,7 +19,7 @@ use crate::variable::Variable;
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
 /// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
-/// cache need not be read again. Variables of this size are never cut, see `Threads::share`.
+/// cache need not be read again. Variables of this size are never cut, see `Shares`.
 const MEASURED_LATE: usize = CHUNK;
 
 /// A step that has been checked, as far as its variables do not matter.
@@ -44,8 +44,8 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn norm(&self, input: usize) -> Norm {
-        self.norms.get(input).copied().unwrap_or(Norm::NONE)
+    fn norm(&self, input: usize) -> &Norm {
+        self.norms.get(input).unwrap_or(&Norm::NONE)
     }
 }
 
@@ -57,6 +57,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if let Some(ranks) = self.options.ranks.clone() {
             return self.step_on(&*ranks, variables);
         }
+        self.options.threads.call(self.records.elements());
         let (start, inputs) = self.begin(variables)?;
         self.apply(inputs, start)
     }
@@ -264,8 +265,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
         let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
-        let total = inputs.iter().map(given).sum();
-        let mut left = total;
+        let mut left = inputs.iter().map(given).sum();
+        let shares = threads.shares(left);
         let mut pieces = Vec::with_capacity(inputs.len());
         let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
         for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
@@ -278,9 +279,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let norm = (value.len() > measured.late).then(|| measured.norm(i));
             if value.len() == 0 && on_ranks {
                 // Other ranks may have elements, and all of them have the variable's scalar slots.
-                pass.settle(record, unique, measured.norm(i));
-            } else if let Some(piece) = Piece::whole(value.reborrow(), gradient, unique, record, norm) {
-                piece.cut(&mut left, |left| threads.share(left, total), &pass, &mut pieces);
+                pass.settle(record, unique, *measured.norm(i));
+            } else if let Some(whole) = Whole::new(value, gradient, unique, record, norm) {
+                whole.cut(&mut left, &shares, &pass, &mut pieces);
             }
         }
         threads.run(&mut pieces, Piece::len, |pieces| {

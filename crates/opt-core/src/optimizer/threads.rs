@@ -26,9 +26,19 @@ const PIECES: usize = 32;
 /// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
 const LOOKS: usize = 1 << 12;
 
+/// How often a helper that was called early looks whether there is work: a tenth of a millisecond or so.
+const LOOKS_FOR_WORK: usize = 1 << 13;
+
 /// Where a step runs.
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Threads {
+pub(crate) struct Threads {
+    place: Place,
+    /// How often there has been work.
+    runs: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Clone, Default)]
+enum Place {
     /// On rayon's pool: the current one, else the global one.
     #[default]
     Shared,
@@ -40,39 +50,54 @@ pub(crate) enum Threads {
 
 impl Threads {
     pub(crate) fn new(count: Option<usize>) -> Result<Self, Error> {
+        let on = |place| Self { place, ..Self::default() };
         let threads = match count {
-            None => return Ok(Self::Shared),
-            Some(1) => return Ok(Self::Serial),
+            None => return Ok(on(Place::Shared)),
+            Some(1) => return Ok(on(Place::Serial)),
             Some(threads) => threads,
         };
         let pool = match threads {
             0 => Err("a step needs at least 1".to_owned()),
             _ => ThreadPoolBuilder::new().num_threads(threads - 1).build().map_err(|error| error.to_string()),
         };
-        pool.map(|pool| Self::Own(Arc::new(pool))).map_err(|reason| Error::Threads { threads, reason })
+        pool.map(|pool| on(Place::Own(Arc::new(pool)))).map_err(|reason| Error::Threads { threads, reason })
     }
 
     /// How many threads there are.
     fn count(&self) -> usize {
-        match self {
-            Self::Shared => rayon::current_num_threads(),
-            Self::Serial => 1,
-            Self::Own(pool) => pool.current_num_threads() + 1,
+        match &self.place {
+            Place::Shared => rayon::current_num_threads(),
+            Place::Serial => 1,
+            Place::Own(pool) => pool.current_num_threads() + 1,
         }
     }
 
-    /// The fewest elements that are handed to a thread, out of so many: whole chunks. All of them, if there is only one
-    /// thread. So the number of pieces does not grow with their size.
-    pub(crate) fn least(&self, total: usize) -> usize {
-        match self.count() {
+    /// Wakes the helpers, if there will be work on so many elements: while the calling thread prepares it. They wait
+    /// for it, but not for long.
+    pub(crate) fn call(&self, total: usize) {
+        if !is_worth_waking(total) {
+            return;
+        }
+        for _ in 1..self.count() {
+            let (runs, before) = (Arc::clone(&self.runs), self.runs.load(Ordering::Relaxed));
+            let waiting = move || {
+                (0..LOOKS_FOR_WORK).take_while(|_| runs.load(Ordering::Relaxed) == before).for_each(|_| hint::spin_loop());
+            };
+            match &self.place {
+                Place::Own(pool) => pool.spawn(waiting),
+                _ => rayon::spawn(waiting),
+            }
+        }
+    }
+
+    /// How a total of elements is shared out.
+    pub(crate) fn shares(&self, total: usize) -> Shares {
+        let threads = self.count();
+        let least = match threads {
             1 => usize::MAX,
-            threads => total.div_ceil(PIECES * threads).next_multiple_of(CHUNK).max(CHUNK),
-        }
-    }
-
-    /// How many elements a thread takes next when so many are left of a total.
-    pub(crate) fn share(&self, left: usize, total: usize) -> usize {
-        left.div_ceil(SHARES * self.count()).next_multiple_of(CHUNK).max(self.least(total))
+            _ => total.div_ceil(PIECES * threads).next_multiple_of(CHUNK).max(CHUNK),
+        };
+        Shares { threads, least }
     }
 
     /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not matter
@@ -84,22 +109,46 @@ impl Threads {
         work: impl Fn(&mut [I]) + Sync,
     ) {
         let total = items.iter().map(&size).sum();
-        let worth = total >= WORTH_WAKING || (total > CHUNK && rayon::current_thread_index().is_some());
-        let helpers = if worth { self.count() - 1 } else { 0 };
+        let helpers = if is_worth_waking(total) { self.count() - 1 } else { 0 };
         if helpers == 0 {
             return work(items);
         }
-        let queue = Queue { rest: Mutex::new((items, total)), share: |left| self.share(left, total), size: &size };
+        let queue = Queue { rest: Mutex::new((items, total)), shares: self.shares(total), size: &size };
         let busy = AtomicUsize::new(helpers);
         let work_off = || {
             while let Some(items) = queue.next() {
                 work(items);
             }
         };
-        match self {
-            Self::Own(pool) => pool.in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        match &self.place {
+            Place::Own(pool) => pool.in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
             _ => rayon::in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
         }
+    }
+}
+
+/// Whether another thread is worth its waking for so many elements. Threads of a pool are awake.
+fn is_worth_waking(total: usize) -> bool {
+    total >= WORTH_WAKING || (total > CHUNK && rayon::current_thread_index().is_some())
+}
+
+/// How elements are shared out to threads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shares {
+    threads: usize,
+    /// The fewest elements that are handed to a thread: whole chunks. All of them, if there is only one thread. So the
+    /// number of pieces does not grow with their size.
+    pub(crate) least: usize,
+}
+
+impl Shares {
+    /// How many elements a thread takes next when so many are left.
+    pub(crate) fn of(&self, left: usize) -> usize {
+        if left <= self.least {
+            return self.least;
+        }
+        left.div_ceil(SHARES * self.threads).next_multiple_of(CHUNK).max(self.least)
     }
 }
 
@@ -116,20 +165,19 @@ fn fork<'s>(scope: &Scope<'s>, helpers: usize, work_off: &'s (impl Fn() + Sync),
 }
 
 /// Items that nobody has taken yet.
-struct Queue<'q, 'i, I, S, H> {
+struct Queue<'q, 'i, I, S> {
     /// The items and their total size.
     rest: Mutex<(&'i mut [I], usize)>,
-    /// How much one thread takes next when so much is left.
-    share: H,
+    shares: Shares,
     size: &'q S,
 }
 
-impl<'i, I, S: Fn(&I) -> usize, H: Fn(usize) -> usize> Queue<'_, 'i, I, S, H> {
+impl<'i, I, S: Fn(&I) -> usize> Queue<'_, 'i, I, S> {
     /// The next items, a share of them.
     fn next(&self) -> Option<&'i mut [I]> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         let (items, total) = mem::take(&mut *rest);
-        let (count, size) = self.count(items, (self.share)(total));
+        let (count, size) = self.count(items, self.shares.of(total));
         let (taken, left) = items.split_at_mut(count);
         *rest = (left, total - size);
         (!taken.is_empty()).then_some(taken)

@@ -7,7 +7,7 @@ use super::values::or_schedule;
 
 /// The keys by name.
 pub(super) fn properties() -> Object {
-    [kept(), clipping(), weight_decay(), averaging(), checks()].into_iter().flatten().collect()
+    [kept(), clipping(), weight_decay(), averaging(), checks(), numbers()].into_iter().flatten().collect()
 }
 
 /// Keys without meaning here: accepted and written back.
@@ -74,9 +74,27 @@ fn checks() -> Object {
     opt_core::config([("non_finite", non_finite)])
 }
 
+fn numbers() -> Object {
+    let flush = "slots below the smallest normal number become 0";
+    let moments = json!({
+        "description": "moments in 16 bits, with stochastic rounding; only for variables of 32 bits",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["dtype", "seed"],
+        "properties": {
+            "dtype": {"const": "bfloat16"},
+            "seed": {"description": "picks the sequence of roundings", "type": "integer", "minimum": 0},
+        },
+    });
+    opt_core::config([
+        ("flush_denormals", json!({"description": flush, "type": "boolean", "default": true})),
+        ("moments", moments),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
-    use opt_core::{Ema, NonFinite, Optimizer};
+    use opt_core::{Ema, MomentStorage, NonFinite, Optimizer};
 
     use super::*;
 
@@ -86,7 +104,8 @@ mod tests {
         let builder = Optimizer::new(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));
         let builder = builder.global_clipnorm(1.0).non_finite(NonFinite::SkipStep);
         let builder = builder.exclude_from_weight_decay(opt_core::Exclude::names(["bias"]));
-        let optimizer: Optimizer<_, f64> = builder.build().unwrap();
+        let builder = builder.moments(MomentStorage::Bf16 { seed: 7 }).flush_denormals(false);
+        let optimizer: Optimizer<_, f32> = builder.build().unwrap();
         let config = optimizer.to_config().unwrap();
         let own = ["learning_rate", "momentum", "nesterov"];
         let written = config["config"].as_object().unwrap().keys().filter(|key| !own.contains(&key.as_str()));
@@ -94,6 +113,6 @@ mod tests {
         for key in written {
             assert!(known.contains_key(key), "{key}");
         }
-        assert!(config["config"].as_object().unwrap().len() >= own.len() + 10);
+        assert!(config["config"].as_object().unwrap().len() >= own.len() + 12);
     }
 }
