@@ -182,6 +182,27 @@ fn every_option_is_written_and_read() {
     assert!(matches!(other, Err(ConfigError::OtherClass { found, expected: "SGD" }) if found == "Adam"));
 }
 
+/// In the order of the variable's axes, whatever its memory looks like; in a sparse gradient, in its values.
+#[test]
+fn gradients_that_are_not_finite_are_found() {
+    use ndarray::{Array2, ShapeBuilder};
+    let place = |dense: bool, order: bool| {
+        let mut opt = Optimizer::new(Sgd::new(0.5)).non_finite(NonFinite::Error).build().unwrap();
+        let mut w = Array2::<f64>::zeros((2, 3).set_f(order));
+        let mut gradient = Array2::zeros((2, 3).set_f(order));
+        gradient[[1, 2]] = f64::NEG_INFINITY;
+        let w = Variable::new("w", &mut w);
+        let w = if dense { w.gradient(&gradient) } else { w.sparse_gradient(&[0_usize, 0], &gradient) };
+        match opt.apply_gradients([w]) {
+            Err(Error::NonFiniteGradient { variable, index, value }) => (variable, index, value),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (dense, order) in [(true, false), (true, true), (false, false), (false, true)] {
+        assert_eq!(place(dense, order), ("w".to_owned(), vec![1, 2], f64::NEG_INFINITY), "{dense} {order}");
+    }
+}
+
 #[test]
 fn moments_are_narrow_in_32_bits_only() {
     let narrow = Optimizer::<_, f64>::new(Sgd::new(0.5)).moments(MomentStorage::Bf16 { seed: 0 }).build();

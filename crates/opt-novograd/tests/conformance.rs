@@ -446,6 +446,15 @@ fn any_rule() -> impl Strategy<Value = (NovoGrad, f64, textbook::NovoGrad)> {
     })
 }
 
+/// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of theirs.
+#[test]
+fn the_generation_is_the_legacy_one() {
+    let opt = Optimizer::<_, f64>::new(NovoGrad::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
+    let written = opt.to_config().unwrap();
+    assert_eq!((&written["config"]["clipnorm"], &written["config"]["clipvalue"]), (&2.0.into(), &0.5.into()));
+    assert!(written["config"].get("use_ema").is_none());
+}
+
 proptest! {
     /// Engine and rule together agree with naive loops, whatever the options.
     #[test]

@@ -90,6 +90,17 @@ fn generations_treat_sparse_gradients_differently() {
     assert!(close(run(Sgd::new(0.1).momentum(0.9).legacy()), [0.8, 1.71, 2.9]));
 }
 
+/// The momentum of a row goes on without a gradient, as a gradient of 0 would have it.
+#[test]
+fn dampened_momentum_moves_every_row() {
+    let mut opt = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.5)).build().unwrap();
+    let mut w = [1.0, 1.0];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 1.0])]).unwrap();
+    assert_eq!(w, [0.5, 0.5]);
+    opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[0_usize], &[1.0])]).unwrap();
+    assert_eq!(w, [0.0, 0.25]);
+}
+
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
     let refused = |rule: Sgd, name: &str| match Optimizer::<_, f32>::new(rule).build() {
