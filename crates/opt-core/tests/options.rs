@@ -121,6 +121,14 @@ fn the_global_norm_is_that_of_all_variables_in_any_order() {
         assert_eq!(run(order, [2.0, 3.0, -6.0]), (Some(7.0), Some(0.5), [-1.0, -1.5, 3.0]), "{order:?}");
         assert_eq!(run(order, [1e8, 1.1, 1.3]), run([0, 1, 2], [1e8, 1.1, 1.3]), "{order:?}");
     }
+
+    // A step over some of the variables is about these alone.
+    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
+    let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
+    opt.add_variables([Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)]).unwrap();
+    let listed = [Variable::new("a", &mut a).gradient(&3.0), Variable::new("c", &mut c).gradient(&4.0)];
+    assert_eq!(opt.apply_gradients(listed).unwrap().global_norm, Some(5.0));
+    assert_eq!((a, b, c), (-1.5, 0.0, -2.0));
 }
 
 #[test]
