@@ -1,7 +1,7 @@
 //! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
 //!
 //! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
-//! by `cargo xtask bench`, which lets them take turns.
+//! by `cargo xtask bench`, which lets them take turns. `^denormals/` shows what denormal numbers in the state cost.
 
 use std::hint::black_box;
 
@@ -10,6 +10,8 @@ use benches::contestants::{Contestant, contestants};
 use benches::model::Model;
 use benches::shapes::Shape;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use optimizers::core::UpdateRule;
+use optimizers::{Nadam, Optimizer, RectifiedAdam, Sgd, Variable};
 
 const THREADS: [usize; 2] = [1, 2];
 
@@ -40,9 +42,50 @@ fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
     group.finish();
 }
 
+/// Elements whose state stays in the second-level cache.
+const CACHED: usize = 32 * 1024;
+
+/// After so many gradients of 0 the slowest moment has faded as far as it ever will.
+const FADING: usize = 100_000;
+
+/// What denormal numbers in the state cost, and what it costs to have none.
+fn denormals(c: &mut Criterion) {
+    let rules = || -> [(&str, Box<dyn UpdateRule<f32>>); 3] {
+        let momentum = Sgd::new(0.01).momentum(0.9);
+        [
+            ("momentum", Box::new(momentum)),
+            ("nadam", Box::new(Nadam::new(0.001))),
+            ("radam", Box::new(RectifiedAdam::new(0.001))),
+        ]
+    };
+    for (faded, flush) in [(false, false), (false, true), (true, false), (true, true)] {
+        for (name, rule) in rules() {
+            let state = if faded { "faded" } else { "ordinary" };
+            let mut group = c.benchmark_group(format!("denormals/{name}/{state}"));
+            group.throughput(Throughput::Elements(CACHED as u64));
+            group.bench_function(if flush { "flushed" } else { "kept" }, |b| {
+                let mut optimizer =
+                    Optimizer::new(rule).flush_denormals(flush).threads(1).build().expect("the rule is valid");
+                let (mut w, mut gradient) = (vec![0.0_f32; CACHED], vec![1.0; CACHED]);
+                let mut step = |gradient: &[f32]| {
+                    let variable = Variable::new("w", &mut w).gradient(gradient);
+                    black_box(optimizer.apply_gradients([variable]).expect("the gradient fits"));
+                };
+                step(&gradient);
+                if faded {
+                    gradient.fill(0.0);
+                    (0..FADING).for_each(|_| step(&gradient));
+                }
+                b.iter(|| step(&gradient));
+            });
+            group.finish();
+        }
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = steps
+    targets = steps, denormals
 }
 criterion_main!(benches);

@@ -69,7 +69,8 @@ fn options_from_code_come_back() {
 #[test]
 fn moments_in_16_bits_come_back_or_are_refused() {
     let moments = MomentStorage::Bf16 { seed: u64::MAX };
-    let written = Optimizer::new(Sgd::new(0.5).momentum(0.5)).moments(moments).build().unwrap().to_config().unwrap();
+    let opt = Optimizer::<_, f32>::new(Sgd::new(0.5).momentum(0.5)).moments(moments).build().unwrap();
+    let written = opt.to_config().unwrap();
     assert_eq!(written["config"]["moments"], json!({"dtype": "bfloat16", "seed": u64::MAX}));
     let read_32 = |config: &Value| Optimizer::from_config(config, &optimizers::registry::<f32>());
     assert_eq!(read_32(&written).unwrap().to_config().unwrap(), written);

@@ -3,6 +3,7 @@
 mod builder;
 mod config;
 mod norms;
+mod part;
 mod pieces;
 mod ranks;
 mod records;

@@ -239,6 +239,10 @@ impl<T: Scalar> Records<T> {
         self.records.iter_mut()
     }
 
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Record<T>] {
+        &mut self.records
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&Record<T>> {
         self.place(name, 0).map(|place| &self.records[place])
     }

@@ -11,7 +11,7 @@ use super::values::{AnyValue, AnyValues, Value, Values};
 use crate::collective::Placement;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::precision::{each, unbox};
+use crate::precision::{Any, each, unbox};
 use crate::real::Scalar;
 use crate::variable::Variable;
 use crate::view::{Change, Layout, Read, Shape, ShapeMismatch, View};
@@ -142,6 +142,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
+#[inline]
 fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], Error> {
     match value {
         Layout::Filled { shape, .. } => Ok(shape),
@@ -154,11 +155,13 @@ fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], 
 }
 
 /// Whether two shapes are the same. They are short: a call for comparing memory would take longer.
+#[inline]
 fn same(a: &[usize], b: &[usize]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
 }
 
 /// A value with its axes in stored order.
+#[inline]
 fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
     let view = match (value, axes) {
         (Layout::Filled { data, .. }, None) => return Value::Slice(data),
@@ -205,6 +208,7 @@ fn stored_values<'a, T>(
     })
 }
 
+#[inline]
 fn dense<'a, T>(
     name: &str,
     form: &Form,
@@ -212,6 +216,23 @@ fn dense<'a, T>(
     axes: Option<&[usize]>,
 ) -> Result<InputGradient<'a, T>, Error> {
     let shape = form.given();
+    // Nearly all of them.
+    if let (Any::Full(Layout::Filled { data, shape: found }), None) = (&gradient.0, axes)
+        && same(found, shape)
+    {
+        return Ok(InputGradient::Dense(Any::Full(Values::Slice(data))));
+    }
+    scattered(name, shape, gradient, axes)
+}
+
+/// As [`dense`], for gradients that do not lie in memory as the slots do, or do not fit.
+#[cold]
+fn scattered<'a, T>(
+    name: &str,
+    shape: &[usize],
+    gradient: View<'a, T>,
+    axes: Option<&[usize]>,
+) -> Result<InputGradient<'a, T>, Error> {
     let fits = |found: &[usize]| {
         if same(found, shape) {
             return Ok(());

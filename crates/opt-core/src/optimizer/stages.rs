@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::norms::{Norm, Question, square_sum};
-use super::pieces::cut_off;
+use super::part::cut_off;
 use super::records::Record;
 use super::sparse::UniqueRows;
 use super::values::AnyValues;
@@ -34,6 +34,8 @@ pub(crate) struct Pass<'k, T> {
     /// How moments are stored, and which step (counted from 0) they are rounded in.
     pub(crate) storage: MomentStorage,
     pub(crate) iteration: u64,
+    /// Whether variables lie on several ranks.
+    pub(crate) on_ranks: bool,
 }
 
 /// What happens to one variable in one step.

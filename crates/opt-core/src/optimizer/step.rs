@@ -2,7 +2,8 @@
 
 use super::Optimizer;
 use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
-use super::pieces::{Buffers, Piece, Whole};
+use super::part::Buffers;
+use super::pieces::{Piece, pieces};
 use super::ranks;
 use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
@@ -44,8 +45,13 @@ pub(super) struct Measured {
 }
 
 impl Measured {
-    fn norm(&self, input: usize) -> &Norm {
+    pub(super) fn norm(&self, input: usize) -> &Norm {
         self.norms.get(input).unwrap_or(&Norm::NONE)
+    }
+
+    /// The norm of an input with so many elements, unless that is measured later.
+    pub(super) fn known(&self, input: usize, len: usize) -> Option<&Norm> {
+        (len > self.late).then(|| self.norm(input))
     }
 }
 
@@ -249,7 +255,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) {
         let step = Step::new(self.iterations, learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
-        let (question, threads, on_ranks) = (self.question(), &self.options.threads, self.options.ranks.is_some());
+        let (question, threads) = (self.question(), &self.options.threads);
         let kernel = self.rule.begin_step(&step, &mut self.shared);
         let pass = Pass {
             kernel: &*kernel,
@@ -262,28 +268,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
             storage: self.options.moments,
             iteration: self.iterations,
+            on_ranks: self.options.ranks.is_some(),
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
-        let given = |input: &Input<'_, T>| if input.gradient.is_some() { input.value.len() } else { 0 };
-        let mut left = inputs.iter().map(given).sum();
-        let shares = threads.shares(left);
-        let mut pieces = Vec::with_capacity(inputs.len());
-        let (mut unique, mut records) = (unique.iter().peekable(), self.records.iter_mut().enumerate());
-        for (i, Input { place, value, gradient, .. }) in inputs.iter_mut().enumerate() {
-            let Some((_, record)) = records.by_ref().find(|(record, _)| *record == *place) else { break };
-            let Some(gradient) = gradient else { continue };
-            let unique = unique.next_if(|(input, _)| *input == i).map(|(_, rows)| rows);
-            if unique.is_some() {
-                record.make_row_major();
-            }
-            let norm = (value.len() > measured.late).then(|| measured.norm(i));
-            if value.len() == 0 && on_ranks {
-                // Other ranks may have elements, and all of them have the variable's scalar slots.
-                pass.settle(record, unique, *measured.norm(i));
-            } else if let Some(whole) = Whole::new(value, gradient, unique, record, norm) {
-                whole.cut(&mut left, &shares, &pass, &mut pieces);
-            }
-        }
+        let records = self.records.as_mut_slice();
+        let mut pieces = pieces(&mut inputs, records, unique, measured, |total| threads.shares(total), &pass);
         threads.run(&mut pieces, Piece::len, |pieces| {
             let mut buffers = Buffers::default();
             pieces.iter_mut().for_each(|piece| piece.run(&pass, &mut buffers));

@@ -81,7 +81,9 @@ impl Threads {
         for _ in 1..self.count() {
             let (runs, before) = (Arc::clone(&self.runs), self.runs.load(Ordering::Relaxed));
             let waiting = move || {
-                (0..LOOKS_FOR_WORK).take_while(|_| runs.load(Ordering::Relaxed) == before).for_each(|_| hint::spin_loop());
+                (0..LOOKS_FOR_WORK)
+                    .take_while(|_| runs.load(Ordering::Relaxed) == before)
+                    .for_each(|_| hint::spin_loop());
             };
             match &self.place {
                 Place::Own(pool) => pool.spawn(waiting),

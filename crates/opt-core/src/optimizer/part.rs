@@ -1,0 +1,296 @@
+//! A part of a variable, walked block by block: every stage of a step runs on a block before the next block is touched.
+
+use std::mem;
+
+use half::{bf16, f16};
+
+use super::norms::Norm;
+use super::records::Record;
+use super::resolve::InputGradient;
+use super::sparse::UniqueRows;
+use super::stages::{Packed, Pass, Plan, Stages};
+use super::values::{AnyValue, AnyValues, Halves};
+use crate::moments::{self, MAX_NARROW};
+use crate::precision::Any;
+use crate::real::Scalar;
+use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
+
+/// A part of one variable, with all that belongs to it.
+pub(crate) struct Part<'a, T> {
+    value: AnyValue<'a, T>,
+    gradient: Gradient<'a, T>,
+    plan: Plan<T>,
+    slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many slots there are.
+    count: usize,
+    packed: Option<Box<Packed<'a>>>,
+    average: &'a mut [T],
+    master: &'a mut [T],
+}
+
+/// Its gradient.
+pub(crate) enum Gradient<'a, T> {
+    Dense(AnyValues<'a, T>),
+    Rows(Rows<'a, T>),
+}
+
+/// Rows that a sparse gradient touches.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a, T> {
+    /// The row of the variable at which the piece starts.
+    first: usize,
+    /// Elements of a row.
+    width: usize,
+    /// The touched rows of the piece, ascending.
+    rows: &'a [usize],
+    values: &'a [T],
+    /// The sum of squares of the variable's values on all ranks, if there are any.
+    square_sum: Option<f64>,
+}
+
+impl<'a, T: Scalar> Gradient<'a, T> {
+    /// The gradient of a variable of this shape, with so many elements.
+    pub(crate) fn new(
+        gradient: &'a InputGradient<'_, T>,
+        unique: Option<&'a UniqueRows<T>>,
+        shape: &[usize],
+        len: usize,
+    ) -> Self {
+        match (gradient, unique) {
+            (InputGradient::Dense(values), _) => Self::Dense(values.reborrow()),
+            (InputGradient::Sparse(_), Some(UniqueRows { rows, values, square_sum })) => {
+                let width = len / shape[0];
+                Self::Rows(Rows { first: 0, width, rows, values, square_sum: *square_sum })
+            }
+            (InputGradient::Sparse(_), None) => unreachable!("rows of sparse gradients have been summed"),
+        }
+    }
+
+    /// What happens to a variable with this gradient.
+    pub(crate) fn plan(&self, record: &mut Record<T>, norm: Option<&Norm>, pass: &Pass<'_, T>) -> Plan<T> {
+        match self {
+            Self::Dense(values) => pass.plan(record, norm.copied().unwrap_or_else(|| pass.norm(values))),
+            Self::Rows(rows) => pass.sparse_plan(record, rows.values, rows.square_sum),
+        }
+    }
+
+    fn width(&self) -> usize {
+        match self {
+            Self::Dense(values) => values.width(),
+            Self::Rows(rows) => rows.width,
+        }
+    }
+
+    /// Cuts before an element, the first of a row.
+    fn split_at(self, at: usize, row: usize) -> (Self, Self) {
+        match self {
+            Self::Dense(values) => {
+                let (front, back) = values.split_at(at, row);
+                (Self::Dense(front), Self::Dense(back))
+            }
+            Self::Rows(rows) => {
+                let (front, back) = rows.split_at(row);
+                (Self::Rows(front), Self::Rows(back))
+            }
+        }
+    }
+}
+
+impl<'a, T: Scalar> Rows<'a, T> {
+    /// Cuts before the row of the piece with this number.
+    fn split_at(self, row: usize) -> (Self, Self) {
+        let Self { first, width, rows, values, square_sum } = self;
+        let next = first + row;
+        let (rows, rows_back) = rows.split_at(rows.partition_point(|&touched| touched < next));
+        let (values, values_back) = values.split_at(rows.len() * width);
+        let back = Self { first: next, width, rows: rows_back, values: values_back, square_sum };
+        (Self { first, width, rows, values, square_sum }, back)
+    }
+}
+
+impl<'a, T: Scalar> Part<'a, T> {
+    /// All of a variable.
+    pub(crate) fn all_of(
+        record: &'a mut Record<T>,
+        value: AnyValue<'a, T>,
+        gradient: Gradient<'a, T>,
+        plan: Plan<T>,
+        pass: &Pass<'_, T>,
+    ) -> Self {
+        let noise = pass.noise(record).filter(|_| !record.packed.is_empty());
+        let count = record.arrays.len();
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
+            *slot = array;
+        }
+        let packed = noise.map(|noise| {
+            let mut packed = Packed { slots: Default::default(), places: [usize::MAX; MAX_NARROW], noise, first: 0 };
+            let full = record.packed.iter_mut().enumerate().filter(|(_, packed)| !packed.is_empty());
+            for ((slot, at), (place, array)) in packed.slots.iter_mut().zip(&mut packed.places).zip(full) {
+                (*slot, *at) = (array, place);
+            }
+            Box::new(packed)
+        });
+        let average = record.average.as_deref_mut().unwrap_or_default();
+        Self { value, gradient, plan, slots, count, packed, average, master: &mut record.master }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.value.len()
+    }
+
+    /// Elements that must stay together: a strided array and rows can be cut along axis 0 only.
+    pub(crate) fn width(&self) -> usize {
+        self.value.width().max(self.gradient.width())
+    }
+
+    /// Cuts before a row.
+    pub(crate) fn split_at(self, row: usize, width: usize) -> (Self, Self) {
+        let at = row * width;
+        let Self { value, gradient, plan, mut slots, count, packed, average, master } = self;
+        let (value, value_back) = value.split_at(at, row);
+        let (gradient, gradient_back) = gradient.split_at(at, row);
+        let slots_back = slots.each_mut().map(|slot| cut_off(slot, at));
+        let (packed, packed_back) = packed.map(|packed| packed.split_at(at)).unzip();
+        let ((average, average_back), (master, master_back)) = (halves(average, at), halves(master, at));
+        let front = Self { value, gradient, plan, slots, count, packed: packed.map(Box::new), average, master };
+        let back = Self {
+            value: value_back,
+            gradient: gradient_back,
+            plan,
+            slots: slots_back,
+            count,
+            packed: packed_back.map(Box::new),
+            average: average_back,
+            master: master_back,
+        };
+        (front, back)
+    }
+
+    /// Runs all stages over the part.
+    pub(crate) fn run(&mut self, kernel: &dyn Kernel<T>, buffers: &mut Buffers<T>) {
+        let Self { value, gradient, plan, slots, count, packed, average, master } = self;
+        let len = value.len();
+        let turn = packed.as_ref().map(|packed| packed.first);
+        // How long the block is that starts at `at` and ends before `end`.
+        let block = |at: usize, end: usize| {
+            let longest = turn.map_or(BLOCK, |first| BLOCK.min(moments::before_turn(first + at)));
+            longest.min(end - at)
+        };
+        let packed = packed.as_deref_mut();
+        let count = *count;
+        let mut stages = Stages { plan, kernel, slots, count, packed, average, workspace: &mut buffers.workspace };
+        let mut cursor = match value {
+            Any::Full(value) => Any::Full(value.cursor(&mut buffers.value)),
+            Any::Bf16(value) => Any::Bf16(Halves { cursor: value.cursor(&mut buffers.bf16), master }),
+            Any::F16(value) => Any::F16(Halves { cursor: value.cursor(&mut buffers.f16), master }),
+        };
+        match gradient {
+            Gradient::Dense(gradient) => {
+                let (mut gradient, mut at) = (gradient.reader(), 0);
+                while at < len {
+                    let n = block(at, len);
+                    let g = gradient.block(n, plan.limit, &mut buffers.gradient);
+                    cursor.visit(at, n, |value| stages.run(at, value, Some(g)));
+                    at += n;
+                }
+            }
+            Gradient::Rows(Rows { first, width, rows, values, .. }) => {
+                let visit_untouched = stages.visits_untouched_rows();
+                for (range, touched) in runs(rows, *first, len / *width, *width) {
+                    if touched.is_none() && !visit_untouched {
+                        cursor.skip(range.len());
+                        continue;
+                    }
+                    let mut at = range.start;
+                    while at < range.end {
+                        let n = block(at, range.end);
+                        let g = touched.map(|start| &values[start + at - range.start..][..n]);
+                        cursor.visit(at, n, |value| stages.run(at, value, g));
+                        at += n;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Cuts a slice that may be absent (empty).
+pub(crate) fn halves<T>(slice: &mut [T], at: usize) -> (&mut [T], &mut [T]) {
+    slice.split_at_mut(at.min(slice.len()))
+}
+
+/// As [`halves`]: keeps the front, returns the back.
+pub(crate) fn cut_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
+    let (front, back) = halves(mem::take(slice), at);
+    *slice = front;
+    back
+}
+
+/// Walks over the rows of a piece as runs of touched and of untouched rows: the range of elements, and for touched
+/// ones where their values start.
+fn runs(
+    touched: &[usize],
+    first: usize,
+    rows: usize,
+    width: usize,
+) -> impl Iterator<Item = (std::ops::Range<usize>, Option<usize>)> {
+    let (mut row, mut next) = (0, 0);
+    std::iter::from_fn(move || {
+        if row == rows {
+            return None;
+        }
+        let start = row;
+        let values = next * width;
+        while next < touched.len() && touched[next] - first == row {
+            (row, next) = (row + 1, next + 1);
+        }
+        if row > start {
+            return Some((start * width..row * width, Some(values)));
+        }
+        row = touched.get(next).map_or(rows, |row| row - first);
+        Some((start * width..row * width, None))
+    })
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+pub(crate) struct Buffers<T> {
+    value: Buffer<T>,
+    bf16: Buffer<bf16>,
+    f16: Buffer<f16>,
+    gradient: Buffer<T>,
+    pub(crate) workspace: Workspace<T>,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// Runs cover every element of the piece once, in order; touched rows get their values, no others do.
+        #[test]
+        fn runs_cover_all_rows(touched in proptest::collection::btree_set(0..40_usize, 0..40), first in 0..9_usize, width in 1..4_usize) {
+            let rows: Vec<usize> = touched.iter().map(|row| row + first).collect();
+            let mut next = 0;
+            let mut seen = BTreeSet::new();
+            for (range, values) in runs(&rows, first, 40, width) {
+                prop_assert_eq!(range.start, next);
+                prop_assert!(range.end > range.start);
+                next = range.end;
+                for element in range.clone() {
+                    let row = element / width;
+                    let at = values.map(|start| start + element - range.start);
+                    let place = rows.binary_search(&(row + first)).ok();
+                    prop_assert_eq!(at, place.map(|place| place * width + element % width));
+                    seen.insert(row);
+                }
+            }
+            prop_assert_eq!((next, seen.len()), (40 * width, 40));
+        }
+    }
+}
