@@ -6,6 +6,7 @@
 mod outcomes;
 mod survivors;
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use anyhow::{Context, bail};
@@ -98,6 +99,9 @@ fn second(package: &str, names: &[String]) -> Call {
     let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={BROAD}"));
     let wide: &[&str] = if package == "opt-core" { &["tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
     let call = wide.iter().fold(call, |call, wide| call.arg(format!("--test-package={wide}")));
+    // Fields that are left out cannot be chosen by their names.
+    let files: BTreeSet<_> = names.iter().filter_map(|name| name.split(':').next()).collect();
+    let call = files.into_iter().fold(call, |call, file| call.arg("--file").arg(file));
     names.iter().fold(call, |call, name| call.arg("--re").arg(format!("^{}$", regex::escape(name))))
 }
 
@@ -125,7 +129,10 @@ mod tests {
     #[test]
     fn the_second_stage_takes_names_as_they_are() {
         let call = second("opt-sgd", &["a.rs:1:2: replace * with + in f".into()]).to_string();
-        assert!(call.ends_with(r"--test-package=tests --re ^a\.rs:1:2: replace \* with \+ in f$"), "{call}");
+        assert!(
+            call.ends_with(r"--test-package=tests --file a.rs --re ^a\.rs:1:2: replace \* with \+ in f$"),
+            "{call}"
+        );
         assert!(second("opt-core", &[]).to_string().contains("--test-package=opt-mesh"));
     }
 

@@ -6,12 +6,13 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Deserialize;
 
-/// How many changes there were, and the names of those that no test noticed.
+/// How many changes there were, and the names of those that a test noticed, and of those that none did.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcomes {
     tried: usize,
     unviable: usize,
     timeouts: usize,
+    noticed: Vec<String>,
     pub(super) missed: Vec<String>,
 }
 
@@ -63,17 +64,18 @@ impl Outcomes {
             match outcome.summary {
                 Summary::MissedMutant => all.missed.push(name),
                 Summary::Timeout => all.timeouts += 1,
+                Summary::CaughtMutant => all.noticed.push(name),
                 Summary::Unviable => all.unviable += 1,
-                Summary::Success | Summary::Failure | Summary::CaughtMutant => {}
+                Summary::Success | Summary::Failure => {}
             }
         }
         Ok(all)
     }
 
-    /// Takes over what became of the changes that had been missed. Others may have been tried again: not every kind of
-    /// change can be chosen by its name.
+    /// Takes over which of the changes that had been missed have been noticed elsewhere. What could not be built there
+    /// has not.
     pub(super) fn continue_with(&mut self, second: &Self) {
-        self.missed.retain(|name| second.missed.contains(name));
+        self.missed.retain(|name| !second.noticed.contains(name));
     }
 
     fn viable(&self) -> usize {
@@ -110,8 +112,9 @@ mod tests {
         let mut outcomes = Outcomes::parse(TEXT.as_bytes()).unwrap();
         let text = "5 changes, 1 do not compile, 1 caught, 1 ran for too long, 2 survived: 50.0 %";
         assert_eq!(outcomes.to_string(), text);
-        let missed = vec!["e".into(), "a".into()];
-        outcomes.continue_with(&Outcomes { tried: 3, timeouts: 1, missed, ..Outcomes::default() });
+        // One was noticed elsewhere, the other could not be built there.
+        outcomes.continue_with(&Outcomes { unviable: 1, noticed: vec!["b".into()], ..Outcomes::default() });
+        assert_eq!(outcomes.missed, ["e"]);
         let text = "5 changes, 1 do not compile, 2 caught, 1 ran for too long, 1 survived: 25.0 %";
         assert_eq!(outcomes.to_string(), text);
     }
