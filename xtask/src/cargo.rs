@@ -42,9 +42,14 @@ impl Call {
 
     /// Prints the call and runs it; fails if cargo does.
     pub(crate) fn run(&self) -> anyhow::Result<()> {
+        self.run_to(&[0])
+    }
+
+    /// Prints the call and runs it; fails if it ends with another code than these.
+    pub(crate) fn run_to(&self, codes: &[i32]) -> anyhow::Result<()> {
         eprintln!("$ {self}");
         let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
-        if !status.success() {
+        if !status.code().is_some_and(|code| codes.contains(&code)) {
             bail!("`{self}` failed: {status}");
         }
         Ok(())
@@ -130,6 +135,8 @@ mod tests {
         let message = call.output().unwrap_err().to_string();
         assert!(message.starts_with("`LAW=\"a b\" cargo no-such-subcommand` failed"), "{message}");
         assert!(call.run().is_err());
+        assert!(call.run_to(&[0, 1]).is_err());
+        call.run_to(&[101]).unwrap();
         assert!(!call.succeeds());
         assert!(Call::new("--version").succeeds());
     }

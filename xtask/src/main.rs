@@ -8,6 +8,7 @@ mod fuzz;
 mod instructions;
 mod kills;
 mod miri;
+mod mutants;
 mod parity;
 mod release;
 #[cfg(test)]
@@ -84,6 +85,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// Interprets the engine's tests with Miri, which checks memory and threads.
     Miri,
+    /// Changes the code in one place after another, and looks for changes that no test notices; takes hours.
+    Mutants(mutants::Options),
     /// Prepares a release; never publishes.
     Release {
         #[command(subcommand)]
@@ -123,6 +126,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Kills { times, seed } => kills::run(times, seed)?,
         Task::Fuzz(options) => fuzz::run(&Workspace::load()?, &options)?,
         Task::Miri => miri::run()?,
+        Task::Mutants(options) => mutants::run(&Workspace::load()?, &options)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -149,6 +153,7 @@ mod tests {
             "release publish",
             "codegen --chek",
             "fuzz --seconds 0",
+            "mutants --package opt-mesh",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line:?}");

@@ -112,6 +112,14 @@ mod tests {
         assert_eq!(to[1..], [0.5, -0.5, 0.25]);
     }
 
+    /// In 32 bits 1e-40 has 5 digits, and 1e-30 / 2^64 none.
+    #[test]
+    fn small_factors_and_small_gradients_keep_their_digits() {
+        let close = |got: f32, want: f32| (got - want).abs() <= 4.0 * f32::EPSILON * want;
+        assert!(close(clipped(1e38, None, factors(1.234_567_8e-40)), 1.234_567_8e-2));
+        assert!(close(clipped(1e-30, None, factors(0.5)), 5e-31));
+    }
+
     #[test]
     fn every_element_counts() {
         for len in 0..70 {

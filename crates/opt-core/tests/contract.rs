@@ -187,6 +187,8 @@ fn slots_that_cannot_be_held_are_refused() {
     assert_eq!(problem(vec![SlotSpec::zeros("average")]), "slot name \"average\" is taken");
     let many = (0..9).map(|i| SlotSpec::zeros(format!("s{i}"))).collect();
     assert_eq!(problem(many), "9 array slots, at most 8 are possible");
+    let slots = (0..8).map(|i| SlotSpec::zeros(format!("s{i}"))).collect();
+    assert!(Optimizer::<_, f64>::new(Normalised { slots, ..Normalised::new(SparseUpdate::Dense) }).build().is_ok());
 }
 
 /// A rule that panics over its second variable.

@@ -92,6 +92,25 @@ fn around_blocks_and_pieces_by_rows() {
     }
 }
 
+/// What lies scattered in memory goes to several threads in whole rows.
+#[test]
+fn scattered_rows_on_several_threads() {
+    for (rows, width) in [(700, 300), (3, 70_000), (200_000, 1)] {
+        for (gap, gradient_gap) in [(0, 0), (1, 0), (0, 1), (1, 2)] {
+            let mut room = Array::zeros((rows, width + gap));
+            let gradient = Array::from_shape_fn((rows, width + gradient_gap), |(i, j)| (i * width + j) as f64);
+            let gradient = gradient.slice(s![.., ..width]);
+            let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).threads(4).build().unwrap();
+            for _ in 0..2 {
+                let value = room.slice_mut(s![.., ..width]);
+                opt.apply_gradients([Variable::new("w", value).gradient(gradient)]).unwrap();
+            }
+            assert!(room.slice(s![.., ..width]) == &gradient * -2.5, "{rows}x{width}: {gap}, {gradient_gap}");
+            assert!(room.slice(s![.., width..]).iter().all(|&w| w == 0.0), "{rows}x{width}: {gap}, {gradient_gap}");
+        }
+    }
+}
+
 /// Dense steps on a column-major variable, then sparse ones: slots keep their meaning.
 #[test]
 fn sparse_steps_after_dense_ones_on_column_major_memory() {

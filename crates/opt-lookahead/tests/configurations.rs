@@ -269,6 +269,11 @@ fn a_configuration_makes_what_code_makes() {
         optimizer.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     }
     assert_eq!(optimizer.to_config().unwrap(), config);
+    let read = optimizer.rule();
+    assert_eq!(
+        (read.class_name(), read.needs_gradient_norm(), read.slots()),
+        ("Lookahead", false, UpdateRule::<f64>::slots(&rule),)
+    );
 }
 
 #[test]

@@ -23,7 +23,7 @@ conformance! {
         apex: NovoGrad::apex(0.125).weight_decay(0.0625),
         apex_from_zero: NovoGrad::apex(CosineDecay::new(0.25, 9)).init_zero(true).amsgrad(true),
     },
-    golden: ["novograd.json"],
+    golden: ["novograd.json", "dialects_novograd.json"],
     laws: [
         configurations_come_back,
         duplicate_rows_are_summed,
@@ -444,6 +444,15 @@ fn any_rule() -> impl Strategy<Value = (NovoGrad, f64, textbook::NovoGrad)> {
         };
         (rule, eta, formula)
     })
+}
+
+/// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of theirs.
+#[test]
+fn the_generation_is_the_legacy_one() {
+    let opt = Optimizer::<_, f64>::new(NovoGrad::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
+    let written = opt.to_config().unwrap();
+    assert_eq!((&written["config"]["clipnorm"], &written["config"]["clipvalue"]), (&2.0.into(), &0.5.into()));
+    assert!(written["config"].get("use_ema").is_none());
 }
 
 proptest! {

@@ -26,7 +26,7 @@ conformance! {
         pytorch: RectifiedAdam::pytorch(0.125).weight_decay(0.0625),
         optax: RectifiedAdam::optax(0.125).epsilon_root(1e-3),
     },
-    golden: ["radam.json"],
+    golden: ["radam.json", "dialects_radam.json"],
     // `finite_stays_finite` is left out: the square of a gradient above 1.8e19 is infinite in 32 bits, as it is in
     // every Adam. `what_can_be_squared_stays_finite` below is the same up to there.
     laws: [
@@ -521,6 +521,15 @@ impl Asked {
 /// How far apart two orders of summation may end. The largest part is the error of `rho_t`, a few ulps of `rho_inf`
 /// (199 for a `beta_2` of 0.99), divided by `rho_t - 4` or `rho_inf - 4`, at least 0.01 here: 1e-11.
 const TEXTBOOK: f64 = 1e-11;
+
+/// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of theirs.
+#[test]
+fn the_generation_is_the_legacy_one() {
+    let opt = Optimizer::<_, f64>::new(RectifiedAdam::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
+    let written = opt.to_config().unwrap();
+    assert_eq!((&written["config"]["clipnorm"], &written["config"]["clipvalue"]), (&2.0.into(), &0.5.into()));
+    assert!(written["config"].get("use_ema").is_none());
+}
 
 proptest! {
     /// Engine and rule together agree with naive loops, whatever the options.

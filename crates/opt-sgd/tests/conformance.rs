@@ -21,7 +21,7 @@ conformance! {
         legacy_momentum: Sgd::new(0.125).momentum(0.875).legacy().decay(0.25),
         legacy_nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true).legacy(),
     },
-    golden: ["sgd.json", "sgd_legacy.json"],
+    golden: ["sgd.json", "sgd_legacy.json", "dialects_sgd.json"],
     laws: [
         configurations_come_back,
         duplicate_rows_are_summed,
@@ -88,6 +88,17 @@ fn generations_treat_sparse_gradients_differently() {
     let close = |got: [f64; 3], want: [f64; 3]| got.iter().zip(want).all(|(got, want)| (got - want).abs() <= 1e-15);
     assert!(close(run(Sgd::new(0.1).momentum(0.9)), [0.458, 1.539, 2.9]));
     assert!(close(run(Sgd::new(0.1).momentum(0.9).legacy()), [0.8, 1.71, 2.9]));
+}
+
+/// The momentum of a row goes on without a gradient, as a gradient of 0 would have it.
+#[test]
+fn dampened_momentum_moves_every_row() {
+    let mut opt = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.5)).build().unwrap();
+    let mut w = [1.0, 1.0];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 1.0])]).unwrap();
+    assert_eq!(w, [0.5, 0.5]);
+    opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[0_usize], &[1.0])]).unwrap();
+    assert_eq!(w, [0.0, 0.25]);
 }
 
 #[test]

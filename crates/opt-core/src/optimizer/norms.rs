@@ -229,3 +229,53 @@ fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
     }
     index
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(limit: Option<f64>, check_finite: bool, gradient: &[f64]) -> Norm {
+        Question { limit, check_finite }.answer(&Any::Full(Values::Slice(gradient)))
+    }
+
+    /// Whole numbers add up exactly in any order.
+    #[test]
+    fn every_element_counts_once_however_many_there_are() {
+        for len in [0, 1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 4 * CHUNK] {
+            let gradient: Vec<f64> = (0..len).map(|i| (i % 7) as f64 - 3.0).collect();
+            let sum = |limit: f64| gradient.iter().map(|g| g.abs().min(limit).powi(2)).sum::<f64>();
+            for limit in [None, Some(2.0)] {
+                let norm = ask(limit, true, &gradient);
+                assert_eq!(norm.square_sum, sum(limit.unwrap_or(9.0)), "{len}");
+                assert_eq!(norm.norm, norm.square_sum.sqrt(), "{len}");
+                assert!(norm.finite, "{len}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_finite_is_found_in_every_chunk() {
+        let mut gradient = vec![1.0; 3 * CHUNK + 5];
+        for place in [0, CHUNK, 3 * CHUNK + 4] {
+            for bad in [f64::NAN, f64::INFINITY] {
+                gradient[place] = bad;
+                assert!(!ask(None, true, &gradient).finite && !ask(Some(2.0), true, &gradient).finite, "{place}");
+                assert!(ask(None, false, &gradient).finite, "nobody asked");
+            }
+            gradient[place] = 1.0;
+        }
+        // Too large to be squared, and finite nevertheless.
+        gradient[5] = 1e200;
+        assert!(ask(None, true, &gradient).finite);
+    }
+
+    #[test]
+    fn norms_do_not_overflow() {
+        let close = |got: f64, want: f64| (got - want).abs() <= 4.0 * f64::EPSILON * want;
+        assert!(close(ask(None, true, &[3e200, -4e200]).norm, 5e200));
+        assert_eq!(ask(Some(1e160), true, &[3e200, 0.0]).norm, 1e160);
+        assert_eq!(ask(None, true, &[f64::INFINITY, 1.0]).norm, f64::INFINITY);
+        assert_eq!(scaled_norm([0.0, 0.0].into_iter()), 0.0);
+        assert_eq!(scaled_norm([3.0, 4.0].into_iter()), 5.0);
+    }
+}

@@ -1,0 +1,144 @@
+//! `cargo xtask mutants`: changes the code in one place after another, and looks for changes that no test notices.
+//!
+//! Each change is tried on the tests of its own package first, which takes seconds. Only what these let pass is tried on
+//! packages that take longer to build and to run. What is left has to be listed in docs/testing.md, with a reason.
+
+mod outcomes;
+mod survivors;
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use anyhow::{Context, bail};
+use clap::Args;
+use outcomes::Outcomes;
+use survivors::Survivors;
+
+use crate::cargo::Call;
+use crate::workspace::Workspace;
+
+/// Which changes are tried.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Options {
+    /// Changes this package alone; may be given several times.
+    #[arg(long, value_name = "NAME", value_parser = PACKAGES)]
+    package: Vec<String>,
+    /// Changes files like this one alone, as a path from the root; may be given several times.
+    #[arg(long, value_name = "GLOB")]
+    file: Vec<String>,
+    /// Tries one in `n` changes, from the `k`th on: `0/5`.
+    #[arg(long, value_name = "K/N")]
+    shard: Option<String>,
+}
+
+/// The packages whose code is changed.
+const PACKAGES: [&str; 6] = ["opt-core", "opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
+
+/// Where survivors are listed, below the root.
+const LIST: &str = "docs/testing.md";
+
+/// Tries the changes; fails if one survives that is not listed.
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
+    for (tool, package) in [("mutants", "cargo-mutants"), ("nextest", "cargo-nextest")] {
+        if !Call::new(tool).arg("--version").succeeds() {
+            bail!("`cargo {tool}` is missing: `cargo install {package} --locked`");
+        }
+    }
+    let list = workspace.root.join(LIST);
+    let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let mut found = Vec::new();
+    for package in PACKAGES.iter().filter(|package| options.takes(package)) {
+        let outcomes = options.try_package(workspace, package)?;
+        println!("{package}: {outcomes}");
+        found.extend(outcomes.missed);
+    }
+    Survivors::listed(&list).compare(&found)
+}
+
+impl Options {
+    fn takes(&self, package: &str) -> bool {
+        self.package.is_empty() || self.package.iter().any(|taken| taken == package)
+    }
+
+    fn try_package(&self, workspace: &Workspace, package: &str) -> anyhow::Result<Outcomes> {
+        let out = workspace.target_directory.join("mutants").join(package);
+        let stage = |call: Call, name: &str| {
+            let out = out.join(name);
+            fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+            // Says by other codes that changes survived or ran for too long.
+            call.arg("--output").arg(out.display().to_string()).run_to(&[0, 2, 3])?;
+            Outcomes::read(&out.join("mutants.out"))
+        };
+        let mut outcomes = stage(self.first(package), "own")?;
+        if !outcomes.missed.is_empty() {
+            outcomes.continue_with(&stage(second(package, &outcomes.missed), "all")?);
+        }
+        Ok(outcomes)
+    }
+
+    /// Every change, with the tests of its own package.
+    fn first(&self, package: &str) -> Call {
+        let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={QUICK}"));
+        let call = self.file.iter().fold(call, |call, file| call.arg("--file").arg(file));
+        match &self.shard {
+            Some(shard) => call.arg("--sharding=round-robin").arg("--shard").arg(shard),
+            None => call,
+        }
+    }
+}
+
+/// What the first stage leaves out: laws that take seconds.
+const QUICK: &str = "not test(threads_do_not_matter)";
+
+/// What the second stage leaves out: trainings that are killed, the cost of steps, and vectors, which builds for tests
+/// do not have.
+const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals|simd)$/)";
+
+/// Some changes, with every package that has tests of the engine.
+fn second(package: &str, names: &[String]) -> Call {
+    let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={BROAD}"));
+    let wide: &[&str] = if package == "opt-core" { &["tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
+    let call = wide.iter().fold(call, |call, wide| call.arg(format!("--test-package={wide}")));
+    // Fields that are left out cannot be chosen by their names.
+    let files: BTreeSet<_> = names.iter().filter_map(|name| name.split(':').next()).collect();
+    let call = files.into_iter().fold(call, |call, file| call.arg("--file").arg(file));
+    names.iter().fold(call, |call, name| call.arg("--re").arg(format!("^{}$", regex::escape(name))))
+}
+
+fn mutants(package: &str) -> Call {
+    Call::new("mutants --package").arg(package).env("PROPTEST_CASES", "16")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_stage_takes_what_was_asked_for() {
+        let options = Options { file: vec!["a b.rs".into()], shard: Some("0/5".into()), ..Options::default() };
+        assert_eq!(
+            options.first("opt-sgd").to_string(),
+            "PROPTEST_CASES=\"16\" cargo mutants --package opt-sgd --cargo-test-arg=-E \
+             --cargo-test-arg=not test(threads_do_not_matter) --file a b.rs --sharding=round-robin --shard 0/5"
+        );
+        assert!(options.takes("opt-sgd"));
+        let one = Options { package: vec!["opt-nadam".into()], ..Options::default() };
+        assert!(one.takes("opt-nadam") && !one.takes("opt-sgd"));
+    }
+
+    #[test]
+    fn the_second_stage_takes_names_as_they_are() {
+        let call = second("opt-sgd", &["a.rs:1:2: replace * with + in f".into()]).to_string();
+        assert!(
+            call.ends_with(r"--test-package=tests --file a.rs --re ^a\.rs:1:2: replace \* with \+ in f$"),
+            "{call}"
+        );
+        assert!(second("opt-core", &[]).to_string().contains("--test-package=opt-mesh"));
+    }
+
+    #[test]
+    fn every_package_exists() {
+        let workspace = Workspace::load().unwrap();
+        assert!(PACKAGES.iter().all(|package| workspace.package(package).is_some()));
+    }
+}
