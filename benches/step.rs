@@ -63,21 +63,19 @@ fn denormals(c: &mut Criterion) {
             let state = if faded { "faded" } else { "ordinary" };
             let mut group = c.benchmark_group(format!("denormals/{name}/{state}"));
             group.throughput(Throughput::Elements(CACHED as u64));
-            group.bench_function(if flush { "flushed" } else { "kept" }, |b| {
-                let mut optimizer =
-                    Optimizer::new(rule).flush_denormals(flush).threads(1).build().expect("the rule is valid");
-                let (mut w, mut gradient) = (vec![0.0_f32; CACHED], vec![1.0; CACHED]);
-                let mut step = |gradient: &[f32]| {
-                    let variable = Variable::new("w", &mut w).gradient(gradient);
-                    black_box(optimizer.apply_gradients([variable]).expect("the gradient fits"));
-                };
-                step(&gradient);
-                if faded {
-                    gradient.fill(0.0);
-                    (0..FADING).for_each(|_| step(&gradient));
-                }
-                b.iter(|| step(&gradient));
-            });
+            let mut optimizer =
+                Optimizer::new(rule).flush_denormals(flush).threads(1).build().expect("the rule is valid");
+            let (mut w, mut gradient) = (vec![0.0_f32; CACHED], vec![1.0; CACHED]);
+            let mut step = |gradient: &[f32]| {
+                let variable = Variable::new("w", &mut w).gradient(gradient);
+                black_box(optimizer.apply_gradients([variable]).expect("the gradient fits"));
+            };
+            step(&gradient);
+            if faded {
+                gradient.fill(0.0);
+                (0..FADING).for_each(|_| step(&gradient));
+            }
+            group.bench_function(if flush { "flushed" } else { "kept" }, |b| b.iter(|| step(&gradient)));
             group.finish();
         }
     }
