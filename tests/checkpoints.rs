@@ -5,13 +5,16 @@ use std::process::Command;
 
 use optimizers::MomentStorage;
 use optimizers::checkpoint::{Checkpoint, CheckpointDir};
-use tests::kills::{self, Plan};
+use tests::kills::{self, Failure, Plan};
 use tests::trainee::{SKIPPED, Trainee, positions};
 
 const STEPS: u64 = 30;
 
 /// Enough elements for two threads to share a step.
 const SHARED: usize = 300_000;
+
+/// Threads before a stop and after it.
+const THREADS: [(usize, usize); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
 
 /// Both ways to store moments.
 const STORAGES: [MomentStorage; 2] = [MomentStorage::Full, MomentStorage::Bf16 { seed: 5 }];
@@ -40,7 +43,7 @@ fn in_the_same_process_from_every_step() {
     for moments in STORAGES {
         let want = ran(SHARED, 1, moments, STEPS).to_bytes().unwrap();
         assert!(ran(SHARED, 2, moments, STEPS).to_bytes().unwrap() == want);
-        for (first, second) in [(1, 2), (2, 1)] {
+        for (first, second) in THREADS {
             let mut trainee = Trainee::new(SHARED, first, moments).unwrap();
             for stop in positions(STEPS) {
                 trainee.run_to(stop).unwrap();
@@ -71,7 +74,7 @@ fn start(directory: &Path, threads: usize, moments: MomentStorage, more: &[&str]
 #[test]
 fn in_a_new_process_from_every_step() {
     let folder = tempfile::tempdir().unwrap();
-    for (moments, (first, second)) in STORAGES.into_iter().flat_map(|storage| [(storage, (1, 2)), (storage, (2, 1))]) {
+    for (moments, first) in STORAGES.into_iter().flat_map(|storage| [(storage, 1), (storage, 2)]) {
         let want = ran(SHARED, 1, moments, STEPS).to_bytes().unwrap();
         let whole = folder.path().join("whole");
         start(&whole, first, moments, &["--every", "1"]);
@@ -79,12 +82,14 @@ fn in_a_new_process_from_every_step() {
         assert_eq!(stored.len() as u64, STEPS + 1);
         stored.reverse();
         for (stop, stored) in stored.iter().enumerate() {
-            let directory = folder.path().join("resumed");
-            start(&directory, second, moments, &["--every", "99", "--from", stored.path.to_str().unwrap()]);
-            let last = CheckpointDir::open(&directory).list().unwrap()[0].path.clone();
-            let same = std::fs::read(last).unwrap() == want;
-            assert!(same, "{moments:?}: stopped at {stop} of {first} threads, on with {second}");
-            std::fs::remove_dir_all(directory).unwrap();
+            for (_, second) in THREADS.into_iter().filter(|threads| threads.0 == first) {
+                let directory = folder.path().join("resumed");
+                start(&directory, second, moments, &["--every", "99", "--from", stored.path.to_str().unwrap()]);
+                let last = CheckpointDir::open(&directory).list().unwrap()[0].path.clone();
+                let same = std::fs::read(last).unwrap() == want;
+                assert!(same, "{moments:?}: stopped at {stop} of {first} threads, on with {second}");
+                std::fs::remove_dir_all(directory).unwrap();
+            }
         }
         std::fs::remove_dir_all(whole).unwrap();
     }
@@ -102,11 +107,15 @@ fn moments_in_16_bits_are_saved_in_16_bits() {
     assert!(error.contains(r#""kernel/m" has type BF16, expected F32"#), "{error}");
 }
 
+fn killing(options: &[&str]) -> Plan {
+    let options = options.iter().map(|&option| option.to_owned()).collect();
+    Plan { trainee: PathBuf::from(env!("CARGO_BIN_EXE_trainee")), options, kills: 12, seed: 7 }
+}
+
 /// A few of the kills that `cargo xtask kills` does 200 times.
 #[test]
 fn after_kills_at_random_moments() {
-    let plan = Plan { trainee: PathBuf::from(env!("CARGO_BIN_EXE_trainee")), kills: 12, seed: 7 };
-    let outcome = kills::run(&plan, |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    let outcome = kills::run(&killing(&[]), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(outcome.kills, 12);
     assert!(outcome.trainings > 0);
 }
@@ -114,6 +123,15 @@ fn after_kills_at_random_moments() {
 #[test]
 fn a_program_that_cannot_be_started_is_an_error() {
     let trainee = PathBuf::from("no-such-program");
-    let failure = kills::run(&Plan { trainee, kills: 1, seed: 1 }, |_| ()).unwrap_err();
+    let failure = kills::run(&Plan { trainee, ..killing(&[]) }, |_| ()).unwrap_err();
     assert!(failure.to_string().starts_with("cannot start no-such-program: "), "{failure}");
+}
+
+/// Kills would not be noticed otherwise either.
+#[test]
+fn a_training_that_does_not_keep_its_promises_is_found() {
+    let forgets = kills::run(&killing(&["--forget-state"]), |_| ()).unwrap_err();
+    assert!(matches!(forgets, Failure::Differs { .. }), "{forgets}");
+    let tears = kills::run(&killing(&["--write-in-place"]), |_| ()).unwrap_err();
+    assert!(matches!(tears, Failure::NoneValid { .. }), "{tears}");
 }

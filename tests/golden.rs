@@ -90,6 +90,9 @@ fn a_changed_shard_is_found() {
     let mut swapped = sharded();
     swapped.shards.as_mut().unwrap().get_mut("kernel").unwrap().swap(0, 1);
     fails(swapped, "rank 0: shard 0");
+    let mut crowded = sharded();
+    crowded.mesh = Some(vec![("x".to_owned(), 1 << 40), ("y".to_owned(), 1 << 40)]);
+    fails(crowded, "at most 64 are replayed on threads");
     let mut whole = sharded();
     whole.steps[1].expect.variables[0][20] += 1e-3;
     fails(whole, "step 2: variable \"kernel\": element 20");

@@ -22,6 +22,8 @@ const SIZE: u64 = 60_000;
 pub struct Plan {
     /// The program `trainee`.
     pub trainee: PathBuf,
+    /// More options of the program.
+    pub options: Vec<String>,
     /// How often to kill it.
     pub kills: usize,
     /// Decides the moments.
@@ -138,6 +140,7 @@ fn command(plan: &Plan, directory: &Path) -> Command {
     let mut command = Command::new(&plan.trainee);
     let number = |option: &str, value: u64| [option.to_owned(), value.to_string()];
     command.arg(directory).args(number("--steps", STEPS)).args(number("--every", EVERY)).args(number("--size", SIZE));
+    command.args(&plan.options);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     command
 }

@@ -25,7 +25,8 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let beside = || std::env::current_exe().map(|path| path.with_file_name("trainee")).unwrap_or_default();
-    let plan = Plan { trainee: args.trainee.unwrap_or_else(beside), kills: args.times, seed: args.seed };
+    let plan =
+        Plan { trainee: args.trainee.unwrap_or_else(beside), options: Vec::new(), kills: args.times, seed: args.seed };
     let progress = |kills: usize| {
         if kills.is_multiple_of(20) {
             eprintln!("{kills} kills");

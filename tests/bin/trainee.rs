@@ -1,7 +1,11 @@
 //! Trains, saves every few steps, and goes on from the newest checkpoint when it is started again.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
 use clap::Parser;
 use optimizers::MomentStorage;
@@ -41,6 +45,14 @@ struct Args {
     /// Keeps moments in bfloat16, rounded by this seed
     #[arg(long, value_name = "SEED")]
     bf16: Option<u64>,
+
+    /// Goes on without the state of the optimizer, to see that it is noticed
+    #[arg(long)]
+    forget_state: bool,
+
+    /// Writes checkpoints where they will be, to see that it is noticed
+    #[arg(long)]
+    write_in_place: bool,
 }
 
 fn main() -> ExitCode {
@@ -65,16 +77,37 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         None => {
             if let Some(latest) = directory.open_latest_valid()? {
+                let new = trainee.optimizer.clone();
                 trainee.load(&latest.checkpoint)?;
+                if args.forget_state {
+                    trainee.optimizer = new;
+                }
             }
         }
     }
     eprintln!("position {}", trainee.position);
     loop {
-        directory.save_with(trainee.options(), &trainee.optimizer, trainee.variables.named())?;
+        if args.write_in_place {
+            write_in_place(&directory, &mut trainee)?;
+        } else {
+            directory.save_with(trainee.options(), &trainee.optimizer, trainee.variables.named())?;
+        }
         if trainee.position >= args.steps {
             return Ok(());
         }
         trainee.run_to((trainee.position + args.every).min(args.steps))?;
     }
+}
+
+/// What must not be done: a file that has its name before it is whole.
+fn write_in_place(directory: &CheckpointDir, trainee: &mut Trainee) -> Result<(), Box<dyn std::error::Error>> {
+    let number = directory.list()?.first().map_or(1, |newest| newest.number + 1);
+    let name = format!("{number:08}-step-{}.safetensors", trainee.optimizer.iterations());
+    let bytes = trainee.to_bytes()?;
+    let mut file = File::create(directory.path().join(name))?;
+    let (first, second) = bytes.split_at(bytes.len() / 2);
+    file.write_all(first)?;
+    // Long enough for some kill to come now.
+    thread::sleep(Duration::from_millis(5));
+    Ok(file.write_all(second)?)
 }

@@ -14,7 +14,7 @@ fn spec(name: &str, shape: &[usize], axes: &[Option<&'static str>], sparse: bool
 }
 
 /// Replicated, sharded on each axis, on two axes where the mesh has two, evenly and not, down to empty shards.
-fn variables(mesh: &[(&'static str, usize)]) -> Vec<Spec> {
+pub(crate) fn variables(mesh: &[(&'static str, usize)]) -> Vec<Spec> {
     let second = mesh.get(1).map(|(name, _)| *name);
     vec![
         spec("a0", &[3, 5], &[None, None], false),
@@ -28,7 +28,7 @@ fn variables(mesh: &[(&'static str, usize)]) -> Vec<Spec> {
     ]
 }
 
-fn problem(mesh: &[(&'static str, usize)], rule: usize, option: usize) -> Problem {
+pub(crate) fn problem(mesh: &[(&'static str, usize)], rule: usize, option: usize) -> Problem {
     Problem {
         mesh: mesh.to_vec(),
         variables: variables(mesh),

@@ -249,6 +249,15 @@ fn a_local_array_that_is_no_shard() {
     assert_eq!(ends.unwrap(), [told.as_str(), told.as_str(), told.as_str(), own]);
 }
 
+/// No rank is started.
+#[test]
+fn ranks_must_be_countable() {
+    for size in [0, usize::MAX] {
+        let error = Mesh::threads(&[("x", size), ("y", 2)], |_| ()).unwrap_err();
+        assert_eq!(error, MeshError::Sizes { sizes: vec![size, 2], ranks: 0 });
+    }
+}
+
 #[test]
 fn layouts_that_do_not_fit_the_mesh() {
     let ends = Mesh::threads(&[("x", 2), ("y", 1)], |mesh| {

@@ -1,5 +1,6 @@
 //! Optimizers on a device mesh: they equal those of one process, and faults end on all ranks.
 
+mod checkpoints;
 mod cost;
 mod equality;
 mod faults;

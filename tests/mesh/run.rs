@@ -22,22 +22,6 @@ pub(crate) struct Outcome<T> {
     pub(crate) iterations: u64,
 }
 
-fn step<T: Scalar>(
-    opt: &mut Opt<T>,
-    problem: &Problem,
-    values: &mut [ArrayD<T>],
-    gradients: &[Given<T>],
-) -> Result<Option<f64>, Error> {
-    let variables = problem.variables.iter().zip(values).zip(gradients).map(|((spec, value), gradient)| {
-        let variable = Variable::new(spec.name.as_str(), value);
-        match gradient {
-            Given::Dense(gradient) => variable.gradient(gradient),
-            Given::Sparse(rows, values) => variable.sparse_gradient(rows, values),
-        }
-    });
-    Ok(opt.apply_gradients(variables)?.global_norm)
-}
-
 /// How many replicas of a variable reduce their gradients.
 fn replicas(problem: &Problem, variable: usize) -> usize {
     let Some((over, _)) = &problem.reduction else { return 1 };
@@ -57,45 +41,90 @@ fn replica(problem: &Problem, variable: usize, mesh: &Mesh) -> usize {
     })
 }
 
-/// The run on one process, with gradients that are reduced by hand.
-pub(crate) fn alone<T: Scalar>(problem: &Problem) -> Outcome<T> {
-    let mut opt = optimizer::<T>(problem).build().unwrap();
-    let mut values: Vec<ArrayD<T>> = (0..).zip(&problem.variables).map(|(i, spec)| whole(&spec.shape, &[i])).collect();
-    let mut global_norms = Vec::new();
-    for number in 0..problem.steps {
-        let gradients = problem.variables.iter().enumerate().map(|(i, spec)| match &problem.reduction {
-            None => spec.gradient(i, number, 0),
-            Some((_, reduction)) => {
-                let all = (0..replicas(problem, i)).map(|replica| spec.gradient(i, number, replica)).collect();
+/// A run, on one process or on a rank of a mesh, and how far it is.
+pub(crate) struct Run<'r, T> {
+    problem: &'r Problem,
+    mesh: Option<&'r Mesh>,
+    pub(crate) opt: Opt<T>,
+    pub(crate) values: Vec<ArrayD<T>>,
+    global_norms: Vec<f64>,
+}
+
+impl<'r, T: Scalar> Run<'r, T> {
+    pub(crate) fn new(problem: &'r Problem, mesh: Option<&'r Mesh>) -> Self {
+        let builder = optimizer::<T>(problem);
+        let opt = match mesh {
+            None => builder,
+            Some(mesh) => builder.distributed(distributed(mesh, problem)),
+        };
+        let values = (0..).zip(&problem.variables).map(|(i, spec)| {
+            let whole = whole(&spec.shape, &[i]);
+            mesh.map_or_else(|| whole.clone(), |mesh| mesh.scatter(&spec.layout, &whole.view()).unwrap())
+        });
+        Self { problem, mesh, opt: opt.build().unwrap(), values: values.collect(), global_norms: Vec::new() }
+    }
+
+    /// The optimizer and its variables.
+    pub(crate) fn parts(&mut self) -> (&mut Opt<T>, impl Iterator<Item = Variable<'_, T>>) {
+        let specs = self.problem.variables.iter().zip(&mut self.values);
+        (&mut self.opt, specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value)))
+    }
+
+    pub(crate) fn run_to(&mut self, end: u64) {
+        for number in self.opt.iterations()..end {
+            let gradients: Vec<Given<T>> = (0..self.values.len()).map(|i| self.gradient(i, number)).collect();
+            let variables = self.problem.variables.iter().zip(&mut self.values).zip(&gradients);
+            let variables = variables.map(|((spec, value), gradient)| {
+                let variable = Variable::new(spec.name.as_str(), value);
+                match gradient {
+                    Given::Dense(gradient) => variable.gradient(gradient),
+                    Given::Sparse(rows, values) => variable.sparse_gradient(rows, values),
+                }
+            });
+            self.global_norms.extend(self.opt.apply_gradients(variables).unwrap().global_norm);
+        }
+    }
+
+    /// On one process gradients are reduced by hand.
+    fn gradient(&self, i: usize, number: u64) -> Given<T> {
+        let spec = &self.problem.variables[i];
+        match (self.mesh, &self.problem.reduction) {
+            (Some(mesh), _) => {
+                let shard = mesh.shard(&spec.layout, &spec.shape).unwrap();
+                spec.gradient(i, number, replica(self.problem, i, mesh)).of_shard(&shard)
+            }
+            (None, None) => spec.gradient(i, number, 0),
+            (None, Some((_, reduction))) => {
+                let all = (0..replicas(self.problem, i)).map(|replica| spec.gradient(i, number, replica)).collect();
                 Given::reduced(all, *reduction)
             }
-        });
-        let gradients: Vec<Given<T>> = gradients.collect();
-        global_norms.extend(step(&mut opt, problem, &mut values, &gradients).unwrap());
+        }
     }
-    outcome(&mut opt, problem, values, global_norms, |_, array| array)
+
+    fn outcome(mut self) -> Outcome<T> {
+        let gather = |variable: usize, array: ArrayD<T>| {
+            let spec = &self.problem.variables[variable];
+            match self.mesh {
+                None => array,
+                Some(mesh) => mesh.gather(&spec.layout, &spec.shape, &array.view()).unwrap(),
+            }
+        };
+        outcome(&mut self.opt, self.problem, self.values, self.global_norms, gather)
+    }
+}
+
+/// The run on one process.
+pub(crate) fn alone<T: Scalar>(problem: &Problem) -> Outcome<T> {
+    let mut run = Run::new(problem, None);
+    run.run_to(problem.steps);
+    run.outcome()
 }
 
 /// The run of one rank.
 pub(crate) fn on<T: Scalar>(mesh: &Mesh, problem: &Problem) -> Outcome<T> {
-    let mut opt = optimizer::<T>(problem).distributed(distributed(mesh, problem)).build().unwrap();
-    let spec_values = problem.variables.iter().enumerate();
-    let mut values: Vec<ArrayD<T>> = spec_values
-        .map(|(i, spec)| mesh.scatter(&spec.layout, &whole(&spec.shape, &[i as u64]).view()).unwrap())
-        .collect();
-    let mut global_norms = Vec::new();
-    for number in 0..problem.steps {
-        let gradients = problem.variables.iter().enumerate().map(|(i, spec)| {
-            let shard = mesh.shard(&spec.layout, &spec.shape).unwrap();
-            spec.gradient(i, number, replica(problem, i, mesh)).of_shard(&shard)
-        });
-        let gradients: Vec<Given<T>> = gradients.collect();
-        global_norms.extend(step(&mut opt, problem, &mut values, &gradients).unwrap());
-    }
-    outcome(&mut opt, problem, values, global_norms, |variable, array| {
-        let spec = &problem.variables[variable];
-        mesh.gather(&spec.layout, &spec.shape, &array.view()).unwrap()
-    })
+    let mut run = Run::new(problem, Some(mesh));
+    run.run_to(problem.steps);
+    run.outcome()
 }
 
 pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
@@ -187,7 +216,7 @@ pub(crate) fn within_ulps(a: f64, b: f64, ulps: u64) -> bool {
 
 /// A norm that is 4 ulp off changes a step by as much, relatively; some of it comes out again in each of the few
 /// steps.
-fn close<T: Scalar>(got: &ArrayD<T>, want: &ArrayD<T>, norms: bool, context: &str) {
+pub(crate) fn close<T: Scalar>(got: &ArrayD<T>, want: &ArrayD<T>, norms: bool, context: &str) {
     assert_eq!(got.shape(), want.shape(), "{context}");
     for (got, want) in got.iter().zip(want) {
         let (got, want): (f64, f64) = (got.as_(), want.as_());

@@ -1,6 +1,7 @@
 //! Calls of cargo, with their output passed through.
 
 use std::fmt;
+use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -10,14 +11,21 @@ use serde::Deserialize;
 /// One call of cargo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
+    /// Whether the nightly toolchain is asked for.
+    nightly: bool,
     args: Vec<String>,
-    env: Vec<(&'static str, &'static str)>,
+    env: Vec<(&'static str, String)>,
 }
 
 impl Call {
     /// A call with arguments separated by blanks.
     pub(crate) fn new(args: &str) -> Self {
-        Self { args: args.split_whitespace().map(str::to_owned).collect(), env: Vec::new() }
+        Self { nightly: false, args: args.split_whitespace().map(str::to_owned).collect(), env: Vec::new() }
+    }
+
+    /// The same call of the nightly toolchain.
+    pub(crate) fn nightly(args: &str) -> Self {
+        Self { nightly: true, ..Self::new(args) }
     }
 
     /// Adds an argument, which may hold blanks.
@@ -27,8 +35,8 @@ impl Call {
     }
 
     /// Sets an environment variable.
-    pub(crate) fn env(mut self, key: &'static str, value: &'static str) -> Self {
-        self.env.push((key, value));
+    pub(crate) fn env(mut self, key: &'static str, value: impl Into<String>) -> Self {
+        self.env.push((key, value.into()));
         self
     }
 
@@ -62,6 +70,19 @@ impl Call {
         Ok(output.stdout)
     }
 
+    /// Runs it and gives each line that it prints for people to `see`, as it comes; says whether it succeeded.
+    pub(crate) fn watch(&self, mut see: impl FnMut(&str)) -> anyhow::Result<bool> {
+        let cannot_start = || format!("cannot start `{self}`");
+        let mut child = self.command().stderr(Stdio::piped()).spawn().with_context(cannot_start)?;
+        let mut lines = BufReader::new(child.stderr.take().with_context(cannot_start)?);
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            see(String::from_utf8_lossy(&line).trim_end());
+            line.clear();
+        }
+        Ok(child.wait()?.success())
+    }
+
     /// Runs a build of one program and returns where that is.
     pub(crate) fn build_program(&self) -> anyhow::Result<PathBuf> {
         self.run()?;
@@ -70,9 +91,16 @@ impl Call {
     }
 
     fn command(&self) -> Command {
+        if self.nightly {
+            // `+nightly` is understood by rustup's cargo alone, and CARGO is the one of this toolchain.
+            let mut command = Command::new("rustup");
+            command.args(["run", "nightly", "cargo"]).args(&self.args).env_remove("CARGO");
+            command.envs(self.env.iter().map(|(key, value)| (key, value)));
+            return command;
+        }
         // Cargo sets CARGO to its own path, so that the toolchain stays the one that was asked for.
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(&self.args).envs(self.env.iter().copied());
+        command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }
 }
@@ -92,7 +120,7 @@ impl fmt::Display for Call {
         for (key, value) in &self.env {
             write!(f, "{key}={value:?} ")?;
         }
-        write!(f, "cargo")?;
+        write!(f, "cargo{}", if self.nightly { " +nightly" } else { "" })?;
         self.args.iter().try_for_each(|arg| write!(f, " {arg}"))
     }
 }
@@ -111,6 +139,19 @@ mod tests {
         call.run_to(&[101]).unwrap();
         assert!(!call.succeeds());
         assert!(Call::new("--version").succeeds());
+    }
+
+    #[test]
+    fn lines_are_seen_as_they_come() {
+        let mut seen = Vec::new();
+        assert!(!Call::new("no-such-subcommand").watch(|line| seen.push(line.to_owned())).unwrap());
+        assert!(seen.iter().any(|line| line.contains("no-such-subcommand")), "{seen:?}");
+        assert!(Call::new("--version").watch(|_| ()).unwrap());
+    }
+
+    #[test]
+    fn the_toolchain_is_part_of_the_call() {
+        assert_eq!(Call::nightly("miri test").to_string(), "cargo +nightly miri test");
     }
 
     #[test]

@@ -77,6 +77,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         Step { name: "parity", calls: vec![parity(workspace)] },
         one("instructions", "xtask instructions"),
         Step { name: "mpi", calls: mpi() },
+        Step { name: "fuzz", calls: fuzz() },
     ]
 }
 
@@ -89,6 +90,14 @@ fn mpi() -> Vec<Call> {
         there(Call::new("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings")),
         there(Call::new("test")),
         Call::new("xtask parity --mpi tests/golden/dtensor_sgd.json"),
+    ]
+}
+
+/// The fuzz targets still compile, outside the workspace and without the fuzzer's instrumentation.
+fn fuzz() -> Vec<Call> {
+    vec![
+        Call::new("fmt --check --manifest-path fuzz/Cargo.toml"),
+        Call::new("clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings"),
     ]
 }
 

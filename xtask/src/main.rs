@@ -4,8 +4,10 @@ mod bench;
 mod cargo;
 mod ci;
 mod codegen;
+mod fuzz;
 mod instructions;
 mod kills;
+mod miri;
 mod mutants;
 mod parity;
 mod release;
@@ -79,6 +81,10 @@ enum Task {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Feeds changed inputs to everything that reads files or is called, with cargo-fuzz; fails on any crash.
+    Fuzz(fuzz::Options),
+    /// Interprets the engine's tests with Miri, which checks memory and threads.
+    Miri,
     /// Changes the code in one place after another, and looks for changes that no test notices; takes hours.
     Mutants(mutants::Options),
     /// Prepares a release; never publishes.
@@ -118,6 +124,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Kills { times, seed } => kills::run(times, seed)?,
+        Task::Fuzz(options) => fuzz::run(&Workspace::load()?, &options)?,
+        Task::Miri => miri::run()?,
         Task::Mutants(options) => mutants::run(&Workspace::load()?, &options)?,
         Task::Release { command: Release::Check } => release::check(&Workspace::load()?)?,
     }
@@ -144,6 +152,7 @@ mod tests {
             "release",
             "release publish",
             "codegen --chek",
+            "fuzz --seconds 0",
             "mutants --package opt-mesh",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());

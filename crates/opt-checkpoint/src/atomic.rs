@@ -36,6 +36,11 @@ impl AtomicFile {
         Ok(Self { temporary, path: path.to_owned() })
     }
 
+    /// Chooses another name for the file once it is complete, in the same folder.
+    pub(crate) fn rename(&mut self, path: PathBuf) {
+        self.path = path;
+    }
+
     pub(crate) fn file(&mut self) -> &mut File {
         self.temporary.as_file_mut()
     }

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use opt_core::{Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule};
 use serde_json::Value;
 
+use crate::checksum::Checksum;
 use crate::error::{Damage, Error, Mismatch};
-use crate::format::{Contents, Header, ITERATIONS, TensorSummary};
+use crate::format::{Contents, ITERATIONS, MANIFEST, Manifest, PieceSummary, TensorSummary};
 use crate::progress::{Meter, Observer, Progress};
-use crate::source::Source;
+use crate::source::{Reader, Source};
+use crate::tensors::{self, Piece, Tensors, WholeTensor};
 
-/// A file whose header has been read and checked. Its numbers are read, and checked, by [`verify`](Self::verify) and
+/// A file whose header has been read and checked, or a folder of [shards](crate::SaveOptions::save). Its numbers are read, and checked, by [`verify`](Self::verify) and
 /// [`load`](Self::load).
 ///
 /// # Examples
@@ -35,76 +37,95 @@ use crate::source::Source;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    pub(crate) source: Source,
-    pub(crate) header: Header,
+    /// The file, or the folder of shards.
+    path: PathBuf,
+    pub(crate) manifest: Manifest,
+    pub(crate) tensors: Tensors,
 }
 
 impl Checkpoint {
-    /// Opens a file, and checks its header and its length.
+    /// Opens a file, and checks its header and its length; of a folder of shards, those of all its files.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is no checkpoint, is cut short, or its header is damaged. What is asked of memory
-    /// is never more than the file's size warrants, whatever its header says.
+    /// When the file cannot be read, is no checkpoint, is cut short, or its header is damaged; [`Error::Shards`] with
+    /// all shards that are missing, damaged or of another checkpoint. What is asked of memory is never more than the
+    /// sizes of the files warrant, whatever their headers say.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::read(Source::File(path.into()))
+        let path = path.into();
+        if path.is_dir() {
+            return Self::read(Source::File(path.join(MANIFEST)), path);
+        }
+        Self::read(Source::File(path.clone()), path)
     }
 
-    /// As [`open`](Self::open), from bytes in memory.
+    /// As [`open`](Self::open), from the bytes of one file in memory.
     ///
     /// # Errors
     ///
     /// As [`open`](Self::open).
     pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Result<Self, Error> {
-        Self::read(Source::Memory(bytes.into()))
+        let source = Source::Memory(bytes.into());
+        let path = source.path().to_owned();
+        Self::read(source, path)
     }
 
-    fn read(source: Source) -> Result<Self, Error> {
-        let mut reader = source.open()?;
-        let length = reader.length;
-        let header = Header::read(&mut reader.bytes, length);
-        drop(reader);
-        let header = header.map_err(Error::io(crate::error::Action::Read, source.path()))?;
-        let header = header.map_err(|damage| Error::damaged(source.path(), damage))?;
+    fn read(source: Source, path: PathBuf) -> Result<Self, Error> {
+        let header = tensors::read_header(&source)?;
         if let Some(name) = header.manifest.layouts.keys().next() {
             return Err(Error::damaged(source.path(), Damage::Sharded { name: name.clone() }));
         }
-        Ok(Self { source, header })
+        let tensors = Tensors::open(source, &header)?;
+        Ok(Self { path, manifest: header.manifest, tensors })
     }
 
-    /// The file.
+    /// The file, or the folder of shards.
     #[must_use]
     pub fn path(&self) -> &Path {
-        self.source.path()
+        &self.path
+    }
+
+    /// How many ranks saved it, each its shards; none if all is in one file.
+    #[must_use]
+    pub fn ranks(&self) -> Option<usize> {
+        self.manifest.sharded.as_ref().map(|sharded| sharded.ranks)
     }
 
     /// Which weights it holds.
     #[must_use]
     pub fn contents(&self) -> Contents {
-        self.header.manifest.contents
+        self.manifest.contents
     }
 
     /// The optimizer's configuration, Keras's JSON. There is none if a schedule held code.
     #[must_use]
     pub fn config(&self) -> Option<&Value> {
-        self.header.manifest.config.as_ref()
+        self.manifest.config.as_ref()
     }
 
     /// What the training kept: see [`SaveOptions::extra`](crate::SaveOptions::extra).
     #[must_use]
     pub fn extra(&self) -> &Value {
-        &self.header.manifest.extra
+        &self.manifest.extra
     }
 
     /// The names of the variables, in the order in which they were saved.
     #[must_use]
     pub fn variables(&self) -> &[String] {
-        &self.header.manifest.variables
+        &self.manifest.variables
     }
 
-    /// All tensors, in the order of the file.
+    /// All tensors, in the order of the file; sharded ones come last.
     pub fn tensors(&self) -> impl Iterator<Item = TensorSummary> + '_ {
-        self.header.tensors.iter().map(TensorSummary::from)
+        let mut pieces: Vec<Vec<PieceSummary>> = vec![Vec::new(); self.tensors.whole.len()];
+        for Piece { tensor, file, region, bytes, checksum } in self.tensors.pieces.iter().cloned() {
+            let path = self.tensors.files[file].path().to_owned();
+            pieces[tensor].push(PieceSummary { path, bytes, checksum, offset: region.offset, shape: region.shape });
+        }
+        self.tensors.whole.iter().zip(pieces).map(|(tensor, pieces)| {
+            let WholeTensor { name, dtype, shape } = tensor.clone();
+            TensorSummary { name, dtype: dtype.to_string(), shape, pieces }
+        })
     }
 
     /// How many steps had been applied.
@@ -113,13 +134,14 @@ impl Checkpoint {
     ///
     /// When the file cannot be read, or the number is damaged.
     pub fn iterations(&self) -> Result<u64, Error> {
-        let found = self.header.tensors.iter().find(|tensor| tensor.name == ITERATIONS && tensor.len() == 8);
+        let Tensors { files, whole, pieces } = &self.tensors;
+        let found = pieces.iter().find(|piece| whole[piece.tensor].name == ITERATIONS && piece.len() == 8);
         let problem = || Damage::Header { problem: "there is no step counter".to_owned() };
-        let tensor = found.ok_or_else(|| Error::damaged(self.path(), problem()))?;
+        let piece = found.ok_or_else(|| Error::damaged(self.path(), problem()))?;
         let mut number = [0; 8];
         let take = |bytes: &[u8]| number.copy_from_slice(bytes);
-        let found = self.source.open()?.tensor(tensor, &mut Meter::new(8, None), take)?;
-        match Self::damage(tensor, found) {
+        let found = files[piece.file].open()?.tensor(&piece.bytes, &mut Meter::new(8, None), take)?;
+        match self.damage(piece, found) {
             None => Ok(u64::from_le_bytes(number)),
             Some(damage) => Err(self.mismatch(vec![damage])),
         }
@@ -142,7 +164,7 @@ impl Checkpoint {
     ///
     /// When the file cannot be read; [`Error::Mismatch`] with all tensors that are damaged.
     pub fn verify(&self) -> Result<(), Error> {
-        self.verify_with(None)
+        self.verify_with(|_| true, None)
     }
 
     /// As [`verify`](Self::verify), and tells how far it is.
@@ -151,29 +173,56 @@ impl Checkpoint {
     ///
     /// As [`verify`](Self::verify).
     pub fn verify_observed(&self, mut observer: impl FnMut(Progress)) -> Result<(), Error> {
-        self.verify_with(Some(&mut observer))
+        self.verify_with(|_| true, Some(&mut observer))
     }
 
-    fn verify_with(&self, observer: Option<Observer<'_>>) -> Result<(), Error> {
-        let (mut reader, mut meter) = (self.source.open()?, Meter::new(self.data_len(), observer));
+    /// As [`verify`](Self::verify), some files only, by their places.
+    pub(crate) fn verify_with(
+        &self,
+        file: impl Fn(usize) -> bool,
+        observer: Option<Observer<'_>>,
+    ) -> Result<(), Error> {
+        let pieces: Vec<&Piece> = self.tensors.pieces.iter().filter(|piece| file(piece.file)).collect();
         let mut damaged = Vec::new();
-        for tensor in &self.header.tensors {
-            let found = reader.tensor(tensor, &mut meter, |_| ())?;
-            damaged.extend(Self::damage(tensor, found));
-        }
+        self.read_pieces(&pieces, observer, |reader, piece, meter| {
+            let found = reader.tensor(&pieces[piece].bytes, meter, |_| ())?;
+            damaged.extend(self.damage(pieces[piece], found));
+            Ok(())
+        })?;
         if damaged.is_empty() { Ok(()) } else { Err(self.mismatch(damaged)) }
     }
 
-    pub(crate) fn damage(tensor: &crate::format::Tensor, found: crate::Checksum) -> Option<Mismatch> {
-        let expected = tensor.checksum;
-        (found != expected).then(|| Mismatch::Checksum { name: tensor.name.clone(), expected, found })
+    /// Calls `read` for each piece, by its place in the list, with its file open. Each file is opened once.
+    pub(crate) fn read_pieces(
+        &self,
+        pieces: &[&Piece],
+        observer: Option<Observer<'_>>,
+        mut read: impl FnMut(&mut Reader<'_>, usize, &mut Meter<'_>) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut meter = Meter::new(pieces.iter().map(|piece| piece.len()).sum(), observer);
+        let mut first = 0;
+        for of_file in pieces.chunk_by(|a, b| a.file == b.file) {
+            let mut reader = self.tensors.files[of_file[0].file].open()?;
+            (first..first + of_file.len()).try_for_each(|piece| read(&mut reader, piece, &mut meter))?;
+            first += of_file.len();
+        }
+        Ok(())
+    }
+
+    pub(crate) fn damage(&self, piece: &Piece, found: Checksum) -> Option<Mismatch> {
+        let (name, expected) = (self.tensors.whole[piece.tensor].name.clone(), piece.checksum);
+        (found != expected).then(|| match self.tensors.shard(piece) {
+            None => Mismatch::Checksum { name, expected, found },
+            Some(path) => Mismatch::ShardChecksum { name, path, expected, found },
+        })
+    }
+
+    /// Tells it from others: whatever is in it enters the checksum of its header.
+    pub(crate) fn identity(&self) -> String {
+        format!("checksum {} in {}", self.manifest.checksum, self.path.display())
     }
 
     pub(crate) fn mismatch(&self, mismatches: Vec<Mismatch>) -> Error {
         Error::Mismatch { path: self.path().to_owned(), mismatches }
-    }
-
-    pub(crate) fn data_len(&self) -> u64 {
-        self.header.tensors.iter().map(crate::format::Tensor::len).sum()
     }
 }

@@ -17,6 +17,11 @@ impl Checksum {
     /// Digits of its text.
     pub(crate) const DIGITS: usize = 16;
 
+    /// Its text.
+    pub(crate) fn digits(self) -> [u8; Self::DIGITS] {
+        std::array::from_fn(|place| b"0123456789abcdef"[(self.0 >> (60 - 4 * place)) as usize & 15])
+    }
+
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(xxhash_rust::xxh3::xxh3_64(bytes))
     }
@@ -97,6 +102,8 @@ mod tests {
     #[test]
     fn other_text_is_refused() {
         assert_eq!("00000000000000ff".parse(), Ok(Checksum(255)));
+        let many = Checksum(0x0123_4567_89ab_cdef);
+        assert_eq!((&many.digits()[..], many.to_string()), (&b"0123456789abcdef"[..], "0123456789abcdef".to_owned()));
         for text in ["", "ff", "00000000000000FF", "+0000000000000ff", "00000000000000ff0", "é000000000000ff"] {
             assert_eq!(text.parse::<Checksum>(), Err(NotAChecksum), "{text}");
         }

@@ -6,12 +6,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
-use opt_core::{Optimizer, UpdateRule, Variable};
+use opt_core::{Collective, Optimizer, UpdateRule, Variable};
 
 use crate::atomic::{self, TEMPORARY};
 use crate::checkpoint::Checkpoint;
 use crate::element::Element;
 use crate::error::{Action, Error, Rejected};
+use crate::format::MANIFEST;
+use crate::ranks;
 use crate::save::{SaveOptions, Saved};
 
 /// The file that a writer locks.
@@ -20,7 +22,9 @@ const LOCK: &str = ".lock";
 /// How many checkpoints are kept by default.
 const KEEP: usize = 3;
 
-/// A folder of checkpoints, `00000012-step-3400.safetensors`: a number that counts the checkpoints, and the step.
+/// A folder of checkpoints, `00000012-step-3400.safetensors`: a number that counts the checkpoints, and the step. Those
+/// of several ranks are folders, `00000012-step-3400.sharded`; they are made and read with
+/// [`create_on`](Self::create_on) and [`open_latest_valid_on`](Self::open_latest_valid_on).
 ///
 /// The newest is the one that was written last, whatever its step: who goes back to an earlier step and trains on from
 /// there goes on from *that* run the next time.
@@ -50,8 +54,19 @@ const KEEP: usize = 3;
 pub struct CheckpointDir {
     path: PathBuf,
     keep: usize,
-    /// Held as long as this value is there; none for a reader.
-    lock: Option<File>,
+    role: Role,
+}
+
+/// Who may do what.
+#[derive(Debug)]
+enum Role {
+    /// May write. The lock is held as long as this value is there.
+    Writer {
+        _lock: File,
+    },
+    /// Writes together with rank 0, which has the lock.
+    Member,
+    Reader,
 }
 
 /// A checkpoint in a folder.
@@ -62,7 +77,7 @@ pub struct Stored {
     pub number: u64,
     /// How many steps had been applied.
     pub step: u64,
-    /// The file.
+    /// The file, or the folder of shards.
     pub path: PathBuf,
 }
 
@@ -96,15 +111,28 @@ impl CheckpointDir {
             Err(TryLockError::WouldBlock) => return Err(Error::InUse { path }),
             Err(TryLockError::Error(error)) => return Err(Error::io(Action::Lock, &lock_path)(error)),
         }
-        let directory = Self { path, keep: KEEP, lock: Some(lock) };
-        directory.remove_temporary()?;
+        let directory = Self { path, keep: KEEP, role: Role::Writer { _lock: lock } };
+        directory.remove_half_written()?;
         Ok(directory)
+    }
+
+    /// As [`create`](Self::create), for several ranks that write checkpoints together: rank 0 makes the folder and locks
+    /// it. All ranks call this at the same time.
+    ///
+    /// # Errors
+    ///
+    /// As [`create`](Self::create): on all ranks; when ranks are lost.
+    pub fn create_on(world: &dyn Collective, path: impl Into<PathBuf>) -> Result<Self, Error> {
+        let path = path.into();
+        let created =
+            if world.rank() == 0 { Self::create(path) } else { Ok(Self { path, keep: KEEP, role: Role::Member }) };
+        ranks::same(world, "the folder", created, |directory| directory.path.display().to_string())
     }
 
     /// Opens a folder to read checkpoints: nothing is changed, and others may write meanwhile. A folder that is not
     /// there has no checkpoints.
     pub fn open(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), keep: KEEP, lock: None }
+        Self { path: path.into(), keep: KEEP, role: Role::Reader }
     }
 
     /// How many checkpoints to keep: the newest `count`, at least 1. The default is 3.
@@ -157,14 +185,30 @@ impl CheckpointDir {
         optimizer: &Optimizer<R, T>,
         variables: impl IntoIterator<Item = Variable<'a, T>>,
     ) -> Result<Saved, Error> {
-        if self.lock.is_none() {
-            return Err(Error::InUse { path: self.path.clone() });
-        }
-        let number = self.list()?.first().map_or(1, |newest| newest.number + 1);
-        let path = self.path.join(Stored::name(number, optimizer.iterations()));
-        let saved = options.save(path, optimizer, variables)?;
-        self.remove_old(number)?;
+        let (step, ranks) = (optimizer.iterations(), optimizer.distribution());
+        let next = self.next_number();
+        let Some(ranks) = ranks else {
+            let number = next?;
+            let saved = options.save(self.path.join(Stored::name(number, step, Form::File)), optimizer, variables)?;
+            self.remove_old(number)?;
+            return Ok(saved);
+        };
+        let world = ranks.world();
+        let (_, numbers) = ranks::all(world, next, |number| number.to_le_bytes().to_vec())?;
+        let number = numbers[0].as_slice().try_into().map(u64::from_le_bytes).map_err(|_| ranks::unreadable(0))?;
+        let saved = options.save(self.path.join(Stored::name(number, step, Form::Shards)), optimizer, variables)?;
+        let removed = if world.rank() == 0 { self.remove_old(number) } else { Ok(()) };
+        ranks::all(world, removed, |()| Vec::new())?;
         Ok(saved)
+    }
+
+    /// That of the next checkpoint; nobody asks for it but rank 0.
+    fn next_number(&self) -> Result<u64, Error> {
+        match self.role {
+            Role::Reader => Err(Error::InUse { path: self.path.clone() }),
+            Role::Member => Ok(0),
+            Role::Writer { .. } => Ok(self.list()?.first().map_or(1, |newest| newest.number + 1)),
+        }
     }
 
     /// The newest checkpoint that is whole, with what was wrong with newer ones. `None` if there is none at all.
@@ -187,24 +231,53 @@ impl CheckpointDir {
         if rejected.is_empty() { Ok(None) } else { Err(Error::NoneValid { path: self.path.clone(), rejected }) }
     }
 
+    /// As [`open_latest_valid`](Self::open_latest_valid), on several ranks, which share the work: each verifies some of
+    /// the files of a sharded checkpoint. All ranks call this at the same time, and find the same. (Ranks that did not
+    /// find damage themselves have the words of the one that did.)
+    ///
+    /// # Errors
+    ///
+    /// As [`open_latest_valid`](Self::open_latest_valid); when ranks are lost.
+    pub fn open_latest_valid_on(&self, world: &dyn Collective) -> Result<Option<Latest>, Error> {
+        let listed = if world.rank() == 0 { self.list() } else { Ok(Vec::new()) };
+        let names = |stored: &Vec<Stored>| {
+            let names = stored.iter().map(|stored| stored.path.file_name().unwrap_or_default().to_string_lossy());
+            names.collect::<Vec<_>>().join("\n").into_bytes()
+        };
+        let (_, listed) = ranks::all(world, listed, names)?;
+        let mut rejected = Vec::new();
+        for stored in String::from_utf8_lossy(&listed[0]).lines().filter_map(|name| Stored::of(self.path.join(name))) {
+            let own = |file: usize| file % world.ranks() == world.rank();
+            let opened = Checkpoint::open(&stored.path);
+            let verified = opened.and_then(|found| found.verify_with(own, None).map(|()| found));
+            match ranks::same(world, "the checkpoint", verified, Checkpoint::identity) {
+                Ok(checkpoint) => return Ok(Some(Latest { checkpoint, stored, rejected })),
+                Err(error) if ranks::is_refusal(&error) => rejected.push(Rejected { path: stored.path, error }),
+                Err(error) => return Err(error),
+            }
+        }
+        if rejected.is_empty() { Ok(None) } else { Err(Error::NoneValid { path: self.path.clone(), rejected }) }
+    }
+
     /// Removes checkpoints beyond the number to keep. The one of this number has just been written, and stays.
     fn remove_old(&self, newest: u64) -> Result<(), Error> {
         let older = self.list()?.into_iter().filter(|stored| stored.number != newest);
         let whole = older.filter(|stored| Checkpoint::open(&stored.path).is_ok());
         for stored in whole.skip(self.keep - 1) {
-            fs::remove_file(&stored.path).map_err(Error::io(Action::Remove, &stored.path))?;
+            remove(&stored.path)?;
         }
         Ok(())
     }
 
     /// Only with the lock: nobody else is writing.
-    fn remove_temporary(&self) -> Result<(), Error> {
+    fn remove_half_written(&self) -> Result<(), Error> {
         let is_temporary = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             name.starts_with('.') && name.ends_with(TEMPORARY) && name.contains(Stored::SUFFIX)
         };
-        for path in self.files()?.into_iter().filter(is_temporary) {
-            fs::remove_file(&path).map_err(Error::io(Action::Remove, &path))?;
+        let is_half = |path: &PathBuf| Stored::named(path.clone()).is_some_and(|stored| !stored.is_there());
+        for path in self.files()?.into_iter().filter(|path| is_temporary(path) || is_half(path)) {
+            remove(&path)?;
         }
         atomic::sync_folder(&self.path).map_err(Error::io(Action::Sync, &self.path))
     }
@@ -219,18 +292,55 @@ impl CheckpointDir {
     }
 }
 
+/// What a checkpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    File,
+    Shards,
+}
+
 impl Stored {
     const SUFFIX: &str = ".safetensors";
+    const SHARDS: &str = ".sharded";
 
-    fn name(number: u64, step: u64) -> String {
-        format!("{number:08}-step-{step}{}", Self::SUFFIX)
+    fn name(number: u64, step: u64, form: Form) -> String {
+        let suffix = match form {
+            Form::File => Self::SUFFIX,
+            Form::Shards => Self::SHARDS,
+        };
+        format!("{number:08}-step-{step}{suffix}")
     }
 
-    /// A file that this module has named.
+    /// A checkpoint that is there: a folder without a manifest is none.
     fn of(path: PathBuf) -> Option<Self> {
-        let name = path.file_name()?.to_str()?;
-        let (number, step) = name.strip_suffix(Self::SUFFIX)?.split_once("-step-")?;
-        let (number, step) = (number.parse().ok()?, step.parse().ok()?);
-        (name == Self::name(number, step)).then_some(Self { number, step, path })
+        Self::named(path).filter(Self::is_there)
     }
+
+    /// A file or folder that this module has named.
+    fn named(path: PathBuf) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let form = if name.ends_with(Self::SHARDS) { Form::Shards } else { Form::File };
+        let rest = name.strip_suffix(Self::SUFFIX).or_else(|| name.strip_suffix(Self::SHARDS))?;
+        let (number, step) = rest.split_once("-step-")?;
+        let (number, step) = (number.parse().ok()?, step.parse().ok()?);
+        (name == Self::name(number, step, form)).then_some(Self { number, step, path })
+    }
+
+    fn is_there(&self) -> bool {
+        self.path.extension().is_none_or(|extension| extension != &Self::SHARDS[1..])
+            || self.path.join(MANIFEST).exists()
+    }
+}
+
+/// Removes a file, or a folder of shards: first its manifest, so that half of it passes for nothing.
+fn remove(path: &Path) -> Result<(), Error> {
+    if !path.is_dir() {
+        return fs::remove_file(path).map_err(Error::io(Action::Remove, path));
+    }
+    let manifest = path.join(MANIFEST);
+    match fs::remove_file(&manifest) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(Action::Remove, &manifest)(error)),
+        _ => atomic::sync_folder(path).map_err(Error::io(Action::Sync, &manifest))?,
+    }
+    fs::remove_dir_all(path).map_err(Error::io(Action::Remove, path))
 }

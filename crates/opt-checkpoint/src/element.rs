@@ -1,20 +1,32 @@
 //! Numbers as bytes: little-endian, as safetensors has them.
 
-use half::bf16;
-use opt_core::Scalar;
+use half::{bf16, f16};
+use opt_core::{DType, Scalar};
 use safetensors::Dtype;
 
-/// The element types of variables that checkpoints can hold: `f32` and `f64`.
+/// The element types of optimizers whose state checkpoints can hold: `f32` and `f64`. (Their variables may have 16
+/// bits: [`Variable::half`](opt_core::Variable::half).)
 ///
 /// The trait is sealed, as [`Scalar`] is.
 pub trait Element: Scalar + Number {}
 
 impl<T: Scalar + Number> Element for T {}
 
+/// The type in the file of a variable.
+pub(crate) fn file_dtype<T: Element>(dtype: DType) -> Dtype {
+    match dtype {
+        DType::Bf16 => Dtype::BF16,
+        DType::F16 => Dtype::F16,
+        _ => T::FILE_DTYPE,
+    }
+}
+
 /// What arrays in a file can be made of, one line each at the end of this module.
 pub trait Number: Copy {
     /// The type in the file.
     const FILE_DTYPE: Dtype;
+    /// Zero.
+    const NOTHING: Self;
 
     /// Writes numbers as bytes: `bytes` has room for exactly these.
     fn write_bytes(numbers: &[Self], bytes: &mut [u8]);
@@ -24,9 +36,10 @@ pub trait Number: Copy {
 }
 
 macro_rules! number {
-    ($($type:ty: $dtype:ident),+ $(,)?) => {$(
+    ($($type:ty: $dtype:ident, $nothing:expr);+ $(;)?) => {$(
         impl Number for $type {
             const FILE_DTYPE: Dtype = Dtype::$dtype;
+            const NOTHING: Self = $nothing;
 
             fn write_bytes(numbers: &[Self], bytes: &mut [u8]) {
                 let (places, _) = bytes.as_chunks_mut();
@@ -41,4 +54,9 @@ macro_rules! number {
     )+};
 }
 
-number!(f32: F32, f64: F64, bf16: BF16);
+number! {
+    f32: F32, 0.0;
+    f64: F64, 0.0;
+    bf16: BF16, bf16::ZERO;
+    f16: F16, f16::ZERO;
+}

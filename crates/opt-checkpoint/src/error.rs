@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use opt_core::{ConfigError, StateKind};
+use opt_core::ConfigError;
 use serde_json::Value;
 
 use crate::checksum::Checksum;
@@ -42,6 +42,26 @@ pub enum Error {
         path: PathBuf,
         /// All of it.
         mismatches: Vec<Mismatch>,
+    },
+
+    /// Files of a sharded checkpoint cannot be used: all of them, and why.
+    #[error("{path}: {count} shards cannot be used: {list}", path = path.display(), count = rejected.len(), list = List(rejected))]
+    Shards {
+        /// The folder of the shards.
+        path: PathBuf,
+        /// The shards.
+        rejected: Vec<Rejected>,
+    },
+
+    /// The variables lie on several ranks, which save into a folder together: there is no one file.
+    #[error("the variables lie on several ranks: save into a folder")]
+    OnRanks,
+
+    /// Ranks do not hold what makes up the whole of a variable or a slot, each element once.
+    #[error("{problem}")]
+    Placement {
+        /// What is wrong with which tensor.
+        problem: String,
     },
 
     /// The file does not hold what was asked for.
@@ -135,9 +155,10 @@ impl Error {
     pub fn is_damage(&self) -> bool {
         match self {
             Self::Damaged { .. } => true,
-            Self::Mismatch { mismatches, .. } => {
-                mismatches.iter().any(|mismatch| matches!(mismatch, Mismatch::Checksum { .. }))
-            }
+            Self::Shards { rejected, .. } => rejected.iter().any(|shard| shard.error.is_damage()),
+            Self::Mismatch { mismatches, .. } => mismatches
+                .iter()
+                .any(|mismatch| matches!(mismatch, Mismatch::Checksum { .. } | Mismatch::ShardChecksum { .. })),
             _ => false,
         }
     }
@@ -234,6 +255,19 @@ pub enum Damage {
         /// One of them.
         name: String,
     },
+
+    /// A shard that the manifest names is not there.
+    #[error("the shard is missing")]
+    ShardMissing,
+
+    /// A shard is whole, but not the one that the manifest names.
+    #[error("a shard of another checkpoint: its header has checksum {found}, the manifest names {expected}")]
+    ForeignShard {
+        /// What the manifest says.
+        expected: Checksum,
+        /// That of the shard's header.
+        found: Checksum,
+    },
 }
 
 /// Where a file and what it is loaded into differ.
@@ -287,6 +321,19 @@ pub enum Mismatch {
         found: Checksum,
     },
 
+    /// The numbers of one shard have changed since they were written.
+    #[error("{name:?} is damaged in {path}: checksum {found}, written was {expected}", path = path.display())]
+    ShardChecksum {
+        /// The name in the file.
+        name: String,
+        /// The shard.
+        path: PathBuf,
+        /// What the file says.
+        expected: Checksum,
+        /// What its bytes give.
+        found: Checksum,
+    },
+
     /// After renaming, two entries of the file have the same name.
     #[error("{name:?} is there twice after renaming")]
     Twice {
@@ -330,13 +377,5 @@ impl<T: fmt::Display> fmt::Display for List<'_, T> {
             write!(f, "{}{finding}", if place > 0 { "; " } else { "" })?;
         }
         Ok(())
-    }
-}
-
-/// The shape of an entry of the state.
-pub(crate) fn shape_of(kind: &StateKind) -> &[usize] {
-    match kind {
-        StateKind::Iterations | StateKind::Scalar => &[],
-        StateKind::Array(shape) | StateKind::Bf16(shape) => shape,
     }
 }

@@ -15,9 +15,10 @@ mod manifest;
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 
 pub(crate) use header::{Header, Layout};
-pub(crate) use manifest::Manifest;
+pub(crate) use manifest::{Lies, Manifest, Shard, Sharded, Whole};
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +26,9 @@ use crate::checksum::Checksum;
 
 /// The version of the format that is written; earlier ones can be read.
 pub const FORMAT: u64 = 1;
+
+/// The file of a folder of shards that commits them.
+pub(crate) const MANIFEST: &str = "manifest.safetensors";
 
 /// The step counter's name.
 pub(crate) const ITERATIONS: &str = "iterations";
@@ -75,13 +79,7 @@ pub(crate) struct Tensor {
     pub(crate) checksum: Checksum,
 }
 
-impl Tensor {
-    pub(crate) fn len(&self) -> u64 {
-        self.bytes.end - self.bytes.start
-    }
-}
-
-/// What a file says about one of its tensors.
+/// What a checkpoint says about one of its tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorSummary {
@@ -91,15 +89,22 @@ pub struct TensorSummary {
     pub dtype: String,
     /// The shape; empty for a number.
     pub shape: Vec<usize>,
-    /// Where in the file its numbers are.
-    pub bytes: Range<u64>,
-    /// The checksum of its bytes.
-    pub checksum: Checksum,
+    /// Its parts: one, unless it is sharded.
+    pub pieces: Vec<PieceSummary>,
 }
 
-impl From<&Tensor> for TensorSummary {
-    fn from(tensor: &Tensor) -> Self {
-        let Tensor { name, dtype, shape, bytes, checksum } = tensor.clone();
-        Self { name, dtype: dtype.to_string(), shape, bytes, checksum }
-    }
+/// Where a part of a tensor is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PieceSummary {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in the file its numbers are.
+    pub bytes: Range<u64>,
+    /// The checksum of these bytes.
+    pub checksum: Checksum,
+    /// Where it starts in the tensor.
+    pub offset: Vec<usize>,
+    /// Its shape.
+    pub shape: Vec<usize>,
 }

@@ -7,15 +7,17 @@ mod select;
 mod stage;
 
 use names::Names;
-use opt_core::{Optimizer, UpdateRule, Variable};
-use select::Selection;
+use opt_core::{Distribution, Optimizer, UpdateRule, Variable};
+use select::{Selection, Tracked};
 use serde_json::Value;
+use stage::Staged;
 
 use crate::checkpoint::Checkpoint;
 use crate::element::Element;
 use crate::error::Error;
 use crate::format::Contents;
 use crate::progress::Progress;
+use crate::ranks;
 
 /// What was loaded.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,6 +133,9 @@ impl<'o> LoadOptions<'o> {
     ///
     /// The numbers are read once, next to what is there, and moved in when all of them are right.
     ///
+    /// On several ranks all of them call it, and each loads what it has of variables and slots, wherever it lay before:
+    /// on as many ranks, on others, or on one process. A rank reads the shards that have some of it.
+    ///
     /// # Errors
     ///
     /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing, unexpected,
@@ -141,30 +146,47 @@ impl<'o> LoadOptions<'o> {
         optimizer: &mut Optimizer<R, T>,
         variables: impl IntoIterator<Item = Variable<'a, T>>,
     ) -> Result<Loaded, Error> {
+        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let prepared = self.prepare(checkpoint, optimizer, &variables);
+        let mut prepared = match optimizer.distribution() {
+            None => prepared?,
+            Some(ranks) => ranks::same(ranks.world(), "the checkpoint", prepared, |_| checkpoint.identity())?,
+        };
+        let staged = &mut prepared.staged;
+        if prepared.partial {
+            assign::some_state(optimizer, &mut variables, &prepared.tracked, staged)?;
+        } else {
+            assign::all_state(optimizer, &mut variables, &prepared.tracked, staged)?;
+        }
+        assign::values(&mut variables, staged)?;
+        Ok(Loaded { iterations: optimizer.iterations(), ..prepared.loaded })
+    }
+
+    /// Everything that can be wrong is found here, and nothing is written.
+    fn prepare<R: UpdateRule<T>, T: Element>(
+        self,
+        checkpoint: &Checkpoint,
+        optimizer: &Optimizer<R, T>,
+        variables: &[Variable<'_, T>],
+    ) -> Result<Prepared<T>, Error> {
         if checkpoint.contents() != Contents::Raw {
             let (found, expected) = (checkpoint.contents(), Contents::Raw);
             return Err(Error::Contents { path: checkpoint.path().to_owned(), found, expected });
         }
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        let partial = self.names.are_partial();
+        let (ranks, partial) = (optimizer.distribution(), self.names.are_partial());
         let compares = !self.any_configuration && !partial;
         let mut selection = Selection::new(checkpoint, &self.names);
-        let tracked = selection.tracked(optimizer, &variables, partial)?;
+        let tracked = selection.tracked(optimizer, variables, partial)?;
         let state = compare::state(optimizer, &tracked);
-        selection.compare(compare::values(&variables)?.into_iter().chain(state));
+        selection.compare(compare::values(variables, ranks)?.into_iter().chain(state));
         let configuration_compared =
             compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;
-        let mut staged = stage::read(checkpoint, &mut selection, self.observer)?;
+        let staged = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
         selection.finish(checkpoint)?;
-        if partial {
-            assign::some_state(optimizer, &mut variables, &tracked, &mut staged)?;
-        } else {
-            assign::all_state(optimizer, &mut variables, &tracked, &mut staged)?;
-        }
-        let (loaded, kept) = (selection.loaded(), selection.kept);
-        assign::values(&mut variables, &mut staged)?;
         let extra = checkpoint.extra().clone();
-        Ok(Loaded { iterations: optimizer.iterations(), loaded, kept, configuration_compared, extra })
+        let (loaded, kept) = (selection.loaded(), selection.kept);
+        let loaded = Loaded { iterations: 0, loaded, kept, configuration_compared, extra };
+        Ok(Prepared { tracked, staged, partial, loaded })
     }
 
     /// Loads variables alone, of whichever [`Contents`].
@@ -178,16 +200,54 @@ impl<'o> LoadOptions<'o> {
         variables: impl IntoIterator<Item = Variable<'a, T>>,
     ) -> Result<Loaded, Error> {
         let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let (mut staged, loaded) = self.prepare_variables(checkpoint, None, &variables)?;
+        assign::values(&mut variables, &mut staged)?;
+        Ok(loaded)
+    }
+
+    /// As [`load_variables`](Self::load_variables), for variables that lie on several ranks. All ranks call it.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load): on all ranks.
+    pub fn load_variables_on<'a, T: Element>(
+        self,
+        ranks: &dyn Distribution,
+        checkpoint: &Checkpoint,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Loaded, Error> {
+        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let prepared = self.prepare_variables(checkpoint, Some(ranks), &variables);
+        let identity = |_: &(Staged<T>, Loaded)| checkpoint.identity();
+        let (mut staged, loaded) = ranks::same(ranks.world(), "the checkpoint", prepared, identity)?;
+        assign::values(&mut variables, &mut staged)?;
+        Ok(loaded)
+    }
+
+    fn prepare_variables<T: Element>(
+        self,
+        checkpoint: &Checkpoint,
+        ranks: Option<&dyn Distribution>,
+        variables: &[Variable<'_, T>],
+    ) -> Result<(Staged<T>, Loaded), Error> {
         let mut selection = Selection::new(checkpoint, &self.names);
         selection.variables_only(checkpoint);
-        selection.compare(compare::values(&variables)?);
-        let mut staged = stage::read(checkpoint, &mut selection, self.observer)?;
+        selection.compare(compare::values(variables, ranks)?);
+        let staged = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
         selection.finish(checkpoint)?;
-        let (loaded, kept) = (selection.loaded(), selection.kept);
-        assign::values(&mut variables, &mut staged)?;
         let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
-        Ok(Loaded { iterations, loaded, kept, configuration_compared: false, extra })
+        let (loaded, kept) = (selection.loaded(), selection.kept);
+        Ok((staged, Loaded { iterations, loaded, kept, configuration_compared: false, extra }))
     }
+}
+
+/// What is to be assigned.
+struct Prepared<T> {
+    tracked: Vec<Tracked>,
+    staged: Staged<T>,
+    partial: bool,
+    /// Without the number of steps.
+    loaded: Loaded,
 }
 
 impl Checkpoint {

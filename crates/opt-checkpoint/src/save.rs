@@ -1,8 +1,10 @@
 //! Writing checkpoints.
 
 mod content;
+mod sharded;
 mod write;
 
+use std::collections::BTreeMap;
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,9 +22,9 @@ use crate::progress::{Meter, Progress};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
-    /// The file.
+    /// The file, or the folder of shards.
     pub path: PathBuf,
-    /// Its length.
+    /// Its length; that of all shards and their manifest.
     pub bytes: u64,
     /// Whether it has the configuration: not if a schedule holds code.
     pub has_configuration: bool,
@@ -89,7 +91,16 @@ impl<'o> SaveOptions<'o> {
     ///
     /// `variables` are all variables of the model, those without gradients included.
     ///
+    /// If they lie on several ranks (the optimizer has a [`Distribution`](opt_core::Distribution)), all ranks call this
+    /// at the same time with the same path: that of a folder, which is made. Each rank writes a file with what it owns
+    /// of variables and slots; what several ranks have is written by one of them. Then rank 0 writes
+    /// `manifest.safetensors`, which names these files with their checksums. Without it there is no checkpoint; with it
+    /// it is whole. All ranks need the same file system, and wait for the slowest one for as long as they wait in any
+    /// call.
+    ///
     /// # Errors
+    ///
+    /// On several ranks, an error of one of them is an error of all; what was there is as it was.
     ///
     /// When the folder is not there or not writable, or the disk is full; when the optimizer knows a variable that is
     /// not given, or names are taken; when a slot is [swapped in](opt_core::Error::SwappedIn) or the state is
@@ -102,12 +113,11 @@ impl<'o> SaveOptions<'o> {
     ) -> Result<Saved, Error> {
         let path = path.as_ref();
         let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        let plan = self.plan(optimizer, &variables)?;
-        let has_configuration = plan.manifest.config.is_some();
-        let mut file = AtomicFile::create(path)?;
-        let bytes = plan.write(file.file(), path)?;
-        file.commit()?;
-        Ok(Saved { path: path.to_owned(), bytes, has_configuration })
+        let plan = self.plan(optimizer, &variables);
+        match optimizer.distribution() {
+            Some(ranks) => sharded::save(ranks.world(), plan, path),
+            None => write_file(plan?, path),
+        }
     }
 
     /// Writes to anything else, from where it stands; returns how many bytes.
@@ -121,8 +131,11 @@ impl<'o> SaveOptions<'o> {
         optimizer: &Optimizer<R, T>,
         variables: impl IntoIterator<Item = Variable<'a, T>>,
     ) -> Result<u64, Error> {
+        if optimizer.distribution().is_some() {
+            return Err(Error::OnRanks);
+        }
         let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        self.plan(optimizer, &variables)?.write(writer, Path::new("(writer)"))
+        Ok(self.plan(optimizer, &variables)?.write(writer, Path::new("(writer)"))?.bytes)
     }
 
     /// Everything that can be wrong is found here.
@@ -143,11 +156,20 @@ impl<'o> SaveOptions<'o> {
             contents: self.contents,
             extra: self.extra,
             format: FORMAT,
-            layouts: std::collections::BTreeMap::new(),
+            layouts: BTreeMap::new(),
+            sharded: None,
             tensors: content.tensors.iter().map(|tensor| (tensor.name.clone(), crate::Checksum::default())).collect(),
             tracked: content.tracked,
             variables: variables.iter().map(|variable| variable.name().to_owned()).collect(),
         };
         Ok(write::Plan { manifest, tensors: content.tensors, observer: self.observer })
     }
+}
+
+fn write_file<T: Element>(plan: write::Plan<'_, '_, T>, path: &Path) -> Result<Saved, Error> {
+    let has_configuration = plan.manifest.config.is_some();
+    let mut file = AtomicFile::create(path)?;
+    let bytes = plan.write(file.file(), path)?.bytes;
+    file.commit()?;
+    Ok(Saved { path: path.to_owned(), bytes, has_configuration })
 }

@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checksum::{Checksum, Summer};
 use crate::error::{Action, Error};
-use crate::format::Tensor;
 use crate::progress::Meter;
 
 /// Bytes that are handled at a time: they stay in the cache between being read, summed and converted.
@@ -66,15 +66,15 @@ impl Reader<'_> {
     /// Gives the bytes of a tensor to `take`, piece by piece, and returns their checksum.
     pub(crate) fn tensor(
         &mut self,
-        tensor: &Tensor,
+        bytes: &Range<u64>,
         meter: &mut Meter<'_>,
         mut take: impl FnMut(&[u8]),
     ) -> Result<Checksum, Error> {
-        if self.place.take() != Some(tensor.bytes.start) {
-            self.bytes.seek(SeekFrom::Start(tensor.bytes.start)).map_err(Error::io(Action::Read, self.path))?;
+        if self.place.take() != Some(bytes.start) {
+            self.bytes.seek(SeekFrom::Start(bytes.start)).map_err(Error::io(Action::Read, self.path))?;
         }
         self.buffer.resize(PIECE, 0);
-        let (mut summer, mut left) = (Summer::new(), tensor.len());
+        let (mut summer, mut left) = (Summer::new(), bytes.end - bytes.start);
         while left > 0 {
             let piece = &mut self.buffer[..left.min(PIECE as u64) as usize];
             self.bytes.read_exact(piece).map_err(Error::io(Action::Read, self.path))?;
@@ -83,7 +83,7 @@ impl Reader<'_> {
             meter.add(piece.len());
             left -= piece.len() as u64;
         }
-        self.place = Some(tensor.bytes.end);
+        self.place = Some(bytes.end);
         Ok(summer.sum())
     }
 }

@@ -350,7 +350,9 @@ fn same_config(got: &Value, want: &Value) -> Result<(), String> {
     if same_json(got, want) { Ok(()) } else { Err(format!("configuration: got {got}, want {want}")) }
 }
 
-fn same_json(a: &Value, b: &Value) -> bool {
+/// Whether two values are the same key for key; numbers by value, however they are written.
+#[must_use]
+pub fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (Value::Array(a), Value::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_json(a, b)),

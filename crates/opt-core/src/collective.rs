@@ -124,7 +124,8 @@ pub struct Placement {
     pub layout: String,
     /// Where this rank's array starts in the whole variable.
     pub offset: Vec<usize>,
-    /// Whether this rank's array is the one, among equal ones, whose elements count in sums.
+    /// Whether this rank's array (or its [part](Self::part)) is the one, among equal ones, whose elements count in sums
+    /// and are written to checkpoints.
     pub counts: bool,
     /// Ranks whose gradients are to be reduced before anything else happens to them.
     pub replicas: Option<Replicas>,

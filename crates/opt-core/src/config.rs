@@ -4,6 +4,8 @@ mod fields;
 mod registry;
 mod spec;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 pub use fields::Fields;
@@ -61,6 +63,10 @@ pub struct Envelope {
     inner: Config,
     /// Fields that the configuration left to their defaults, with the values that they then got.
     absent: Config,
+    /// Fields that say what is said without them, or in other words: as they were given, and as they would be written.
+    spelled: BTreeMap<String, (Value, Option<Value>)>,
+    /// Whether there was no `config`, which leaves all fields to their defaults.
+    without_fields: bool,
 }
 
 /// Keys beside `class_name` and `config` that say nothing about the optimizer.
@@ -77,7 +83,8 @@ impl Envelope {
         let object = value.as_object().ok_or_else(not_an_object)?;
         let full_name = object.get("class_name").and_then(Value::as_str).ok_or_else(not_an_object)?;
         let class_name = full_name.rsplit('>').next().unwrap_or(full_name).to_owned();
-        let mut envelope = Self { class_name: Some(full_name.to_owned()), ..Self::default() };
+        let without_fields = !object.contains_key("config");
+        let mut envelope = Self { class_name: Some(full_name.to_owned()), without_fields, ..Self::default() };
         let mut fields = Config::new();
         for (key, value) in object {
             match (key.as_str(), value) {
@@ -110,16 +117,43 @@ impl Envelope {
         self.absent = written.into_iter().filter(|(key, _)| !read.contains_key(key)).collect();
     }
 
+    /// Remembers which of the class's own fields were given with their defaults, though they are not written then. As long
+    /// as they keep their values, they are written as they were given.
+    pub fn remember_defaults(&mut self, read: &Config, written: &Config, fields: &[HyperparameterSpec]) {
+        let is_default =
+            |key: &str, value: &Value| fields.iter().any(|field| field.name == key && field.is_default(value));
+        self.remember_spelled(read, written, |key, value| !written.contains_key(key) && is_default(key, value));
+    }
+
+    /// Remembers fields that would be written otherwise than they were given, or not at all, though both mean the same.
+    pub(crate) fn remember_spelled(
+        &mut self,
+        read: &Config,
+        written: &Config,
+        means_the_same: impl Fn(&str, &Value) -> bool,
+    ) {
+        let other = |(key, value): &(&String, &Value)| written.get(*key) != Some(*value) && means_the_same(key, value);
+        let given = read.iter().filter(other);
+        self.spelled.extend(given.map(|(key, value)| (key.clone(), (value.clone(), written.get(key).cloned()))));
+    }
+
     /// The reverse of [`open`](Self::open) and [`keep`](Self::keep).
     #[must_use]
     pub fn wrap(&self, class_name: &str, mut fields: Config) -> Value {
         fields.retain(|key, value| self.absent.get(key) != Some(value));
+        for (key, (given, written)) in &self.spelled {
+            if fields.get(key) == written.as_ref() {
+                fields.insert(key.clone(), given.clone());
+            }
+        }
         for (key, value) in &self.inner {
             fields.insert(key.clone(), value.clone());
         }
         let mut object = self.outer.clone();
         object.insert("class_name".to_owned(), self.class_name.as_deref().unwrap_or(class_name).into());
-        object.insert("config".to_owned(), Value::Object(fields));
+        if !(self.without_fields && fields.is_empty()) {
+            object.insert("config".to_owned(), Value::Object(fields));
+        }
         Value::Object(object)
     }
 }

@@ -10,6 +10,8 @@ use crate::hyper::Hyper;
 pub(crate) struct WeightDecay {
     pub(crate) rate: Option<Hyper>,
     pub(crate) exclude: Exclude,
+    /// Whether the configuration used the name that rules with a weight decay of their own leave to it.
+    pub(crate) is_called_decoupled: bool,
 }
 
 /// Variables without weight decay, by pattern or by name.

@@ -54,10 +54,11 @@ pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
 pub use moments::MomentStorage;
 pub use optimizer::{
-    Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateValue, Weight, WeightValue,
+    Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateSpec, StateValue, Weight,
+    WeightValue,
 };
 pub use parameters::{Gradients, Parameters, Path};
-pub use precision::{Half, Stored};
+pub use precision::{Any, AnyArray, AnyArrayMut, Half, Stored};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{

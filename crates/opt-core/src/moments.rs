@@ -35,6 +35,8 @@ pub enum MomentStorage {
     /// changes that are small against a moment are not lost. The chance is a function of the seed, the step, the name
     /// of the variable and the place of the element: the same bits for any number of threads, and after a restart. On a
     /// device mesh the place is that in the shard.
+    ///
+    /// [`Optimizer::set_weights`](crate::Optimizer::set_weights) takes numbers in full and rounds them to nearest.
     Bf16 {
         /// Picks the sequence of roundings.
         seed: u64,
@@ -168,7 +170,7 @@ mod tests {
     /// The mean of many roundings is the number: within five standard deviations of a coin that shows the fraction.
     #[test]
     fn rounding_is_right_on_average() {
-        let (count, ulp) = (100_000, 1.0 / 128.0);
+        let (count, ulp) = (if cfg!(miri) { 100 } else { 100_000 }, 1.0 / 128.0);
         for fraction in [0.01, 0.25, 0.5, 0.9] {
             for sign in [1.0, -1.0] {
                 let x = (sign * (1.0 + fraction * ulp)) as f32;
@@ -242,7 +244,8 @@ mod tests {
 
     #[test]
     fn widening_is_exact() {
-        let all: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let every = if cfg!(miri) { 251 } else { 1 };
+        let all: Vec<bf16> = (0..=u16::MAX).step_by(every).map(bf16::from_bits).collect();
         let mut wide = vec![0.0_f32; all.len()];
         widen(&mut wide, &all);
         assert!(wide.iter().zip(&all).all(|(wide, narrow)| wide.to_bits() == narrow.to_f32().to_bits()

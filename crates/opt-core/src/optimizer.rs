@@ -24,11 +24,12 @@ use ndarray::ArrayViewD;
 pub use builder::OptimizerBuilder;
 use builder::Options;
 use records::{Record, Records};
-pub use state::{StateEntry, StateKind, StateValue};
+pub use state::{StateEntry, StateKind, StateSpec, StateValue};
 pub use swap::SlotGuard;
 pub use training::Minimized;
 pub use weights::{Weight, WeightValue};
 
+use crate::collective::Distribution;
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
@@ -127,6 +128,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     #[must_use]
     pub fn iterations(&self) -> u64 {
         self.iterations
+    }
+
+    /// How the variables lie on ranks, if there are any: what [`OptimizerBuilder::distributed`] was given.
+    #[must_use]
+    pub fn distribution(&self) -> Option<&dyn Distribution> {
+        self.options.ranks.as_deref()
     }
 
     /// The rule.

@@ -6,7 +6,7 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::precision::{Any, Half};
+use crate::precision::{Any, AnyArray, AnyArrayMut, Half, map};
 use crate::real::{DType, Scalar};
 use crate::view::{ShapeMismatch, View, ViewMut};
 
@@ -111,6 +111,32 @@ impl<T: Scalar> Variable<'_, T> {
             Any::Full(layout) => layout.view_mut().map_err(|mismatch| data(&self.name, mismatch)),
             Any::Bf16(_) | Any::F16(_) => unreachable!("the type was checked"),
         }
+    }
+
+    /// The numbers, to read, in whichever type they have.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VariableData`] when they do not fill the shape that they were given with.
+    pub fn array(&self) -> Result<AnyArray<'_, T>, Error> {
+        let refused = |mismatch| data(&self.name, mismatch);
+        Ok(map!(&self.value.0, layout => layout.view().map_err(refused)?))
+    }
+
+    /// The numbers, to change, in whichever type they have.
+    ///
+    /// # Errors
+    ///
+    /// As [`array`](Self::array).
+    pub fn array_mut(&mut self) -> Result<AnyArrayMut<'_, T>, Error> {
+        let Self { name, value, .. } = self;
+        Ok(map!(&mut value.0, layout => layout.view_mut().map_err(|mismatch| data(name, mismatch))?))
+    }
+
+    /// The type of the numbers.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.value.0.dtype(T::DTYPE)
     }
 
     fn other_type(&self, found: DType) -> Error {

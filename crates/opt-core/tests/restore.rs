@@ -3,7 +3,7 @@
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
 use opt_core::{
-    Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue,
+    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue,
 };
 use opt_sgd::Sgd;
 
@@ -47,9 +47,13 @@ fn the_borrowed_list_is_the_list() {
 #[test]
 fn the_list_is_known_before_the_variables_are() {
     let (opt, ..) = trained();
-    let shapes: [(&str, &[usize]); 2] = [("a", &[2]), ("b", &[2, 3])];
+    let shapes: [(&str, &[usize], DType); 2] = [("a", &[2], DType::F32), ("b", &[2, 3], DType::F32)];
     let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
-    assert_eq!(builder().build().unwrap().state_of(shapes), kinds);
+    let specs = builder().build().unwrap().state_of(shapes);
+    assert_eq!(specs.iter().map(|spec| (spec.name.clone(), spec.kind.clone())).collect::<Vec<_>>(), kinds);
+    let places: Vec<_> = specs.iter().map(|spec| spec.variable).collect();
+    assert_eq!(places, [None, Some(0), Some(1), Some(0), Some(1), Some(0), Some(1)]);
+    assert_eq!(opt.state().unwrap().map(|entry| entry.variable).collect::<Vec<_>>(), places);
     assert_eq!(kinds[0], ("iterations".to_owned(), StateKind::Iterations));
     assert_eq!(kinds[2], ("b/average".to_owned(), StateKind::Array(vec![2, 3])));
     assert_eq!(kinds[5].1, StateKind::Scalar);
@@ -66,7 +70,8 @@ fn moments_in_16_bits_are_told_apart() {
     assert_eq!(kinds[1], ("w/average".to_owned(), StateKind::Array(vec![3])));
     assert_eq!(kinds[2], ("w/momentum".to_owned(), StateKind::Bf16(vec![3])));
     let mut fresh = make();
-    assert_eq!(fresh.state_of([("w", &[3][..])]), kinds);
+    let specs = fresh.state_of([("w", &[3][..], DType::F32)]);
+    assert_eq!(specs.into_iter().map(|spec| (spec.name, spec.kind)).collect::<Vec<_>>(), kinds);
     fresh.restore([Variable::new("w", &mut w)], opt.weights()).unwrap();
     assert_eq!(fresh.weights(), opt.weights());
 }

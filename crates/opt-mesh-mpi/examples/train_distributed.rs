@@ -7,11 +7,12 @@
 
 #[path = "../../optimizers/examples/train_distributed/args.rs"]
 mod args;
+#[path = "../../optimizers/examples/train_distributed/checkpoints.rs"]
+mod checkpoints;
 #[path = "../../optimizers/examples/train/digits.rs"]
 mod digits;
 #[path = "../../optimizers/examples/train/model.rs"]
 mod model;
-#[expect(dead_code, reason = "only a training that is resumed asks for the state")]
 #[path = "../../optimizers/examples/train/random.rs"]
 mod random;
 #[path = "../../optimizers/examples/train_distributed/report.rs"]

@@ -63,7 +63,8 @@ impl Mesh {
         dimensions: &[(&str, usize)],
         rank: impl Fn(&Self) -> R + Sync,
     ) -> Result<Vec<R>, MeshError> {
-        let ranks = dimensions.iter().map(|(_, size)| size).product();
+        // More ranks than can be counted are as wrong as none.
+        let ranks = dimensions.iter().try_fold(1_usize, |ranks, (_, size)| ranks.checked_mul(*size)).unwrap_or(0);
         if ranks == 0 {
             return Err(MeshError::Sizes { sizes: dimensions.iter().map(|(_, size)| *size).collect(), ranks });
         }

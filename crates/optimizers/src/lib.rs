@@ -101,7 +101,7 @@ pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     registry
 }
 
-/// The example of the document on several ranks runs, too.
-#[cfg(all(doctest, feature = "mesh", feature = "sgd"))]
+/// The examples of the document on several ranks run, too.
+#[cfg(all(doctest, feature = "checkpoint", feature = "mesh", feature = "sgd"))]
 #[doc = include_str!("../../../docs/distributed.md")]
 struct SeveralRanks;

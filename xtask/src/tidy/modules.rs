@@ -14,7 +14,7 @@ pub(crate) fn start_with_documentation(repository: &Repository) -> Vec<Violation
 fn is_module(path: &str) -> bool {
     let in_crate = path.strip_prefix("crates/").and_then(|path| path.split_once('/'));
     let in_sources = in_crate.is_some_and(|(_, path)| path.starts_with("src/"));
-    in_sources || ["xtask/src/", "tests/", "benches/"].iter().any(|folder| path.starts_with(folder))
+    in_sources || ["xtask/src/", "tests/", "benches/", "fuzz/"].iter().any(|folder| path.starts_with(folder))
 }
 
 /// Whether documentation is the first thing after a shebang and attributes of one line.
@@ -60,7 +60,9 @@ mod tests {
 
     #[test]
     fn modules_without_documentation_do_not() {
-        for path in ["crates/a/src/lib.rs", "crates/a/src/b/c.rs", "xtask/src/a.rs", "tests/a.rs", "benches/a.rs"] {
+        for path in
+            ["crates/a/src/lib.rs", "crates/a/src/b/c.rs", "xtask/src/a.rs", "tests/a.rs", "benches/a.rs", "fuzz/a.rs"]
+        {
             for text in ["", "use a;\n//! Late.\n", "#![cfg(test)]\nuse a;\n", "/// Not this.\nmod a;\n"] {
                 assert_eq!(Sample::new([(path, text)]).broken(start_with_documentation), [format!("{path}:1")]);
             }

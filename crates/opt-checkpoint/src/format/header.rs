@@ -18,6 +18,12 @@ const LENGTH: usize = 8;
 /// How every header begins, up to the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
 
+/// The bytes before the manifest.
+const VALUE: usize = r#"{"__metadata__":{"opt-checkpoint":""#.len();
+
+/// How the list of checksums begins in the manifest.
+const TENSORS: &str = r#","tensors":{"#;
+
 /// The longest header that safetensors reads.
 const LONGEST: u64 = 100_000_000;
 
@@ -32,6 +38,33 @@ pub(crate) struct Layout {
     pub(crate) shape: Vec<usize>,
 }
 
+/// A header as it is composed: as long as the one that is written.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) bytes: Vec<u8>,
+    /// Where the digits of the tensors' checksums are, in the order of the file.
+    places: Vec<usize>,
+}
+
+impl Draft {
+    /// Puts all checksums in: those of the tensors, in the order of the file, and that of the rest.
+    pub(crate) fn seal(self, checksums: &[Checksum]) -> Sealed {
+        let Self { mut bytes, places } = self;
+        for (place, checksum) in places.into_iter().zip(checksums) {
+            bytes[place..place + Checksum::DIGITS].copy_from_slice(&checksum.digits());
+        }
+        let checksum = seal(&mut bytes);
+        Sealed { bytes, checksum }
+    }
+}
+
+/// A header as it is written.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) checksum: Checksum,
+}
+
 /// A header as it was read.
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
@@ -41,22 +74,24 @@ pub(crate) struct Header {
 }
 
 impl Header {
-    /// The bytes before the data, sealed. Their number does not depend on any checksum.
-    pub(crate) fn compose(manifest: &Manifest, layouts: &[Layout]) -> Result<Vec<u8>, Damage> {
+    /// The bytes before the data, with zeros for checksums. The manifest has all tensors, and no checksum yet.
+    pub(crate) fn compose(manifest: &Manifest, layouts: &[Layout]) -> Result<Draft, Damage> {
         let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
-        let unsealed = Manifest { checksum: Checksum::default(), ..manifest.clone() };
-        let text = serde_json::to_string(&unsealed).map_err(|error| invalid(&error))?;
+        let text = serde_json::to_string(manifest).map_err(|error| invalid(&error))?;
+        let places = places(manifest, &text).map_err(|error| invalid(&error))?;
+        let places = layouts.iter().map(|layout| places.get(layout.name.as_str()).copied()).collect::<Option<_>>();
+        let places = places.ok_or_else(|| invalid(&"a tensor is not in the manifest"))?;
         let metadata = HashMap::from([(KEY.to_owned(), text)]);
         let metadata = Metadata::new(Some(metadata), infos(layouts)).map_err(|error| invalid(&error))?;
-        let mut json = serde_json::to_vec(&metadata).map_err(|error| invalid(&error))?;
-        json.resize((LENGTH + json.len()).next_multiple_of(LENGTH) - LENGTH, b' ');
-        if json.len() as u64 > LONGEST {
-            return Err(Damage::Header { problem: format!("it has {} bytes, more than {LONGEST}", json.len()) });
+        let mut bytes = vec![0; LENGTH];
+        serde_json::to_writer(&mut bytes, &metadata).map_err(|error| invalid(&error))?;
+        bytes.resize(bytes.len().next_multiple_of(LENGTH), b' ');
+        let length = (bytes.len() - LENGTH) as u64;
+        if length > LONGEST {
+            return Err(Damage::Header { problem: format!("it has {length} bytes, more than {LONGEST}") });
         }
-        let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
-        bytes.append(&mut json);
-        seal(&mut bytes);
-        Ok(bytes)
+        bytes[..LENGTH].copy_from_slice(&length.to_le_bytes());
+        Ok(Draft { bytes, places })
     }
 
     /// Reads and checks everything before the data of a file of `file` bytes.
@@ -83,12 +118,12 @@ impl Header {
     }
 
     fn parse(mut bytes: Vec<u8>, file: u64) -> Result<Self, Damage> {
-        check_seal(&mut bytes)?;
+        let checksum = check_seal(&mut bytes)?;
         let invalid = |error: &dyn std::fmt::Display| Damage::Header { problem: error.to_string() };
         let json = &bytes[LENGTH..];
         let metadata: Metadata = serde_json::from_slice(json).map_err(|error| invalid(&error))?;
         let text = metadata.metadata().as_ref().and_then(|metadata| metadata.get(KEY)).ok_or(Damage::NotACheckpoint)?;
-        let manifest = Manifest::parse(text)?;
+        let manifest = Manifest { checksum, ..Manifest::parse(text)? };
         let found = file - bytes.len() as u64;
         if metadata.data_len() as u64 != found {
             let expected = (bytes.len() as u64).saturating_add(metadata.data_len() as u64);
@@ -97,6 +132,22 @@ impl Header {
         let tensors = tensors(&metadata, &manifest, bytes.len() as u64)?;
         Ok(Self { manifest, tensors })
     }
+}
+
+/// Where the digits of each tensor's checksum will be. The manifest's text becomes a string of the header's JSON.
+fn places<'m>(manifest: &'m Manifest, text: &str) -> serde_json::Result<HashMap<&'m str, usize>> {
+    let escaped = |text: &str| serde_json::to_string(text).map(|text| text.len() - 2);
+    // Nothing that comes later can have it: there are only names, in which quotes are escaped.
+    let list = text.rfind(TENSORS).map_or(text.len(), |start| start + TENSORS.len());
+    let mut place = LENGTH + VALUE + escaped(&text[..list])?;
+    let mut places = HashMap::with_capacity(manifest.tensors.len());
+    for name in manifest.tensors.keys() {
+        // Before the digits `\"name\":\"`, after them `\",`.
+        place += escaped(&serde_json::to_string(name)?)? + 3;
+        places.insert(name.as_str(), place);
+        place += Checksum::DIGITS + 3;
+    }
+    Ok(places)
 }
 
 fn infos(layouts: &[Layout]) -> Vec<(String, TensorInfo)> {
@@ -111,18 +162,20 @@ fn infos(layouts: &[Layout]) -> Vec<(String, TensorInfo)> {
 }
 
 /// Puts the checksum into its place.
-fn seal(bytes: &mut [u8]) {
+fn seal(bytes: &mut [u8]) -> Checksum {
     bytes[DIGITS].fill(b'0');
-    let digits = Checksum::of(bytes).to_string();
-    bytes[DIGITS].copy_from_slice(digits.as_bytes());
+    let checksum = Checksum::of(bytes);
+    bytes[DIGITS].copy_from_slice(&checksum.digits());
+    checksum
 }
 
-fn check_seal(bytes: &mut [u8]) -> Result<(), Damage> {
+/// The checksum, if it is right.
+fn check_seal(bytes: &mut [u8]) -> Result<Checksum, Damage> {
     let written = std::str::from_utf8(&bytes[DIGITS]).ok().and_then(|digits| digits.parse().ok());
     let expected: Checksum = written.ok_or(Damage::NotACheckpoint)?;
     bytes[DIGITS].fill(b'0');
     let found = Checksum::of(bytes);
-    if found == expected { Ok(()) } else { Err(Damage::HeaderChecksum { expected, found }) }
+    if found == expected { Ok(found) } else { Err(Damage::HeaderChecksum { expected, found }) }
 }
 
 /// The tensors in the order of the file; manifest and header have to name the same ones.
@@ -132,8 +185,11 @@ fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Te
     if let Some(name) = manifest.tensors.keys().find(|name| !infos.contains_key(*name)) {
         return Err(invalid(format!("tensor {name:?} has a checksum and no place")));
     }
+    let sharded = manifest.sharded.as_ref().map(|sharded| &sharded.tensors);
+    let is_there =
+        |name: &String| infos.contains_key(name) || sharded.is_some_and(|tensors| tensors.contains_key(name));
     let listed: BTreeSet<&String> = manifest.variables.iter().collect();
-    if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !infos.contains_key(name)) {
+    if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !is_there(name)) {
         return Err(invalid("the list of variables does not fit the tensors".to_owned()));
     }
     let tracked: BTreeSet<&String> = manifest.tracked.iter().collect();

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Contents, FORMAT};
+use crate::atomic::TEMPORARY;
 use crate::checksum::Checksum;
 use crate::error::Damage;
+use crate::region::Region;
 
 /// The JSON in the metadata. The fields are in the order of the alphabet, and the first one has to stay the first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,15 +24,78 @@ pub(crate) struct Manifest {
     /// Whatever the training wants to keep.
     pub(crate) extra: Value,
     pub(crate) format: u64,
-    /// For each sharded tensor, and each of its axes, the dimension of the mesh that shards it. A tensor that is not
-    /// here is whole.
-    pub(crate) layouts: BTreeMap<String, Vec<Option<String>>>,
+    /// In a shard: where each of its tensors lies in the whole one.
+    pub(crate) layouts: BTreeMap<String, Lies>,
+    /// In the file that commits a sharded checkpoint: its shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sharded: Option<Sharded>,
     /// By name.
     pub(crate) tensors: BTreeMap<String, Checksum>,
     /// The variables that have slots, in the order in which the optimizer got to know them.
     pub(crate) tracked: Vec<String>,
     /// All variables, in the order in which they were given.
     pub(crate) variables: Vec<String>,
+}
+
+/// Where a tensor of a shard lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Lies {
+    pub(crate) offset: Vec<usize>,
+    /// The shape of the whole tensor.
+    pub(crate) whole: Vec<usize>,
+}
+
+/// The tensors of a sharded checkpoint, and the files that have their parts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sharded {
+    /// How many ranks saved.
+    pub(crate) ranks: usize,
+    /// Of those ranks that own something.
+    pub(crate) shards: Vec<Shard>,
+    /// The whole tensors. What has no elements is in no shard.
+    pub(crate) tensors: BTreeMap<String, Whole>,
+}
+
+/// The file of one rank.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Shard {
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// Of everything before its data, checksums of its tensors included.
+    pub(crate) checksum: Checksum,
+    /// The parts that it has.
+    pub(crate) parts: BTreeMap<String, Region>,
+    pub(crate) rank: usize,
+}
+
+/// A tensor whose parts are in shards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Whole {
+    pub(crate) dtype: Dtype,
+    /// How it lay on the ranks, in words.
+    pub(crate) layout: String,
+    pub(crate) shape: Vec<usize>,
+}
+
+impl Shard {
+    const PREFIX: &str = "shard-";
+    const SUFFIX: &str = ".safetensors";
+
+    /// The name of its file: another one for other bytes, so that a checkpoint can be replaced while it is there.
+    pub(crate) fn file_name(&self) -> String {
+        format!("{}{:05}-{}{}", Self::PREFIX, self.rank, self.checksum, Self::SUFFIX)
+    }
+
+    /// Whether a name is one that this function gives, or that of a file that was to become one.
+    pub(crate) fn is_file_name(name: &str) -> bool {
+        let whole = name.strip_prefix(Self::PREFIX).and_then(|rest| rest.strip_suffix(Self::SUFFIX));
+        let half = name.strip_prefix('.').filter(|rest| rest.starts_with(Self::PREFIX) && rest.ends_with(TEMPORARY));
+        whole.is_some() || half.is_some()
+    }
 }
 
 impl Manifest {

@@ -129,6 +129,7 @@ pub(super) fn expected<R: UpdateRule<T>, T: Element>(
 ) -> Result<Vec<(String, StateKind)>, Error> {
     let shapes = variables.iter().map(|variable| variable.view().map(|view| view.shape().to_vec()));
     let shapes: Vec<Vec<usize>> = shapes.collect::<Result<_, _>>()?;
-    let named = variables.iter().zip(&shapes).map(|(variable, shape)| (variable.name(), shape.as_slice()));
-    Ok(optimizer.state_of(named))
+    let named = variables.iter().zip(&shapes);
+    let named = named.map(|(variable, shape)| (variable.name(), shape.as_slice(), variable.dtype()));
+    Ok(optimizer.state_of(named).into_iter().map(|spec| (spec.name, spec.kind)).collect())
 }

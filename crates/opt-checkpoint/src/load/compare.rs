@@ -2,20 +2,25 @@
 
 use std::collections::BTreeSet;
 
-use opt_core::{ConfigError, Optimizer, StateKind, UpdateRule, Variable};
+use opt_core::{ConfigError, DType, Distribution, Optimizer, StateKind, StateSpec, UpdateRule, Variable};
 use safetensors::Dtype;
 use serde_json::Value;
 
-use super::select::{Tracked, Wanted};
+use super::select::{Kind, Tracked, Wanted};
 use crate::checkpoint::Checkpoint;
-use crate::element::Element;
+use crate::element::{Element, file_dtype};
 use crate::error::{Error, Mismatch};
+use crate::ranks::Place;
+use crate::region::Region;
 
 /// Fields of a configuration that change no number.
 const WITHOUT_MEANING: [&str; 2] = ["name", "jit_compile"];
 
 /// The variables.
-pub(super) fn values<T: Element>(variables: &[Variable<'_, T>]) -> Result<Vec<Wanted>, Error> {
+pub(super) fn values<T: Element>(
+    variables: &[Variable<'_, T>],
+    ranks: Option<&dyn Distribution>,
+) -> Result<Vec<Wanted>, Error> {
     let mut wanted: Vec<Wanted> = Vec::with_capacity(variables.len());
     let mut names = BTreeSet::new();
     for variable in variables {
@@ -23,25 +28,34 @@ pub(super) fn values<T: Element>(variables: &[Variable<'_, T>]) -> Result<Vec<Wa
         if !names.insert(variable.name()) {
             return Err(opt_core::Error::DuplicateVariable { name }.into());
         }
-        let kind = StateKind::Array(variable.view()?.shape().to_vec());
-        wanted.push(Wanted { name, dtype: T::FILE_DTYPE, kind });
+        let Place { whole, local: region, .. } = Place::of_variable(ranks, variable)?;
+        wanted.push(Wanted { name, kind: Kind::Array(file_dtype::<T>(variable.dtype())), whole, region });
     }
     Ok(wanted)
 }
 
 /// The entries of the state for these variables.
 pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, tracked: &[Tracked]) -> Vec<Wanted> {
-    let shapes = tracked.iter().map(|(name, shape)| (name.as_str(), shape.as_slice()));
-    let wanted = |(name, kind): (String, StateKind)| {
-        let dtype = match kind {
-            StateKind::Iterations => Dtype::U64,
-            StateKind::Scalar => Dtype::F64,
-            StateKind::Array(_) => T::FILE_DTYPE,
-            StateKind::Bf16(_) => Dtype::BF16,
+    let wanted = |StateSpec { name, kind, variable }: StateSpec| {
+        let kind = match kind {
+            StateKind::Iterations => Kind::Count,
+            StateKind::Scalar => Kind::Scalar,
+            StateKind::Array(_) => Kind::Array(T::FILE_DTYPE),
+            StateKind::Bf16(_) => Kind::Array(Dtype::BF16),
         };
-        Wanted { name, dtype, kind }
+        let array = variable.filter(|_| matches!(kind, Kind::Array(_))).map(|variable| &tracked[variable].place);
+        let (whole, region) = match array {
+            Some(place) => (place.whole.clone(), place.part.clone()),
+            None => (Vec::new(), Region::whole(&[])),
+        };
+        Wanted { name, kind, whole, region }
     };
-    optimizer.state_of(shapes).into_iter().map(wanted).collect()
+    optimizer.state_of(parts(tracked)).into_iter().map(wanted).collect()
+}
+
+/// What this rank has slots for.
+pub(super) fn parts(tracked: &[Tracked]) -> impl Iterator<Item = (&str, &[usize], DType)> {
+    tracked.iter().map(|tracked| (tracked.name.as_str(), tracked.place.part.shape.as_slice(), tracked.dtype))
 }
 
 /// Compares the configurations field by field; false if one of them is not there.

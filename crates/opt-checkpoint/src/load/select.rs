@@ -2,31 +2,64 @@
 
 use std::collections::{HashMap, HashSet};
 
-use opt_core::{Optimizer, StateKind, UpdateRule, Variable};
+use opt_core::{DType, Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use super::names::Names;
 use crate::checkpoint::Checkpoint;
 use crate::element::Element;
-use crate::error::{Error, Mismatch, shape_of};
+use crate::error::{Error, Mismatch};
+use crate::ranks::Place;
+use crate::region::Region;
+
+/// What an entry is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A step counter.
+    Count,
+    /// One number.
+    Scalar,
+    /// Many numbers.
+    Array(Dtype),
+}
+
+impl Kind {
+    fn dtype(self) -> Dtype {
+        match self {
+            Self::Count => Dtype::U64,
+            Self::Scalar => Dtype::F64,
+            Self::Array(dtype) => dtype,
+        }
+    }
+}
 
 /// What the model or the optimizer has under a name.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) kind: StateKind,
+    pub(super) kind: Kind,
+    /// The shape of the whole array.
+    pub(super) whole: Vec<usize>,
+    /// What of it is here.
+    pub(super) region: Region,
 }
 
 /// Where the numbers of a tensor go.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) name: String,
-    pub(super) kind: StateKind,
+    pub(super) kind: Kind,
+    /// What of the tensor is here.
+    pub(super) region: Region,
 }
 
-/// A variable with slots, and its shape.
-pub(super) type Tracked = (String, Vec<usize>);
+/// A variable with slots.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked {
+    pub(super) name: String,
+    pub(super) dtype: DType,
+    pub(super) place: Place,
+}
 
 /// The tensors of a file under their names in the model, and all that does not fit.
 pub(super) struct Selection<'n> {
@@ -46,18 +79,18 @@ pub(super) struct Selection<'n> {
 
 impl<'n> Selection<'n> {
     pub(super) fn new(checkpoint: &Checkpoint, names: &'n Names) -> Self {
-        let header = &checkpoint.header;
-        let found = header.tensors.iter().map(|tensor| (tensor.dtype, tensor.shape.clone())).collect();
+        let tensors = &checkpoint.tensors.whole;
+        let found = tensors.iter().map(|tensor| (tensor.dtype, tensor.shape.clone())).collect();
         let mut selection = Self {
             names,
             tensors: HashMap::new(),
-            targets: vec![None; header.tensors.len()],
+            targets: vec![None; tensors.len()],
             kept: Vec::new(),
             mismatches: Vec::new(),
             found,
-            tracked: header.manifest.tracked.iter().map(|name| names.renamed(name)).collect(),
+            tracked: checkpoint.manifest.tracked.iter().map(|name| names.renamed(name)).collect(),
         };
-        for (place, tensor) in header.tensors.iter().enumerate() {
+        for (place, tensor) in tensors.iter().enumerate() {
             let name = names.renamed(&tensor.name);
             if names.select(&name) && selection.tensors.insert(name.clone(), place).is_some() {
                 selection.mismatches.push(Mismatch::Twice { name });
@@ -68,8 +101,7 @@ impl<'n> Selection<'n> {
 
     /// Leaves everything but the variables out.
     pub(super) fn variables_only(&mut self, checkpoint: &Checkpoint) {
-        let variables = &checkpoint.header.manifest.variables;
-        let names: HashSet<String> = variables.iter().map(|name| self.names.renamed(name)).collect();
+        let names: HashSet<String> = checkpoint.variables().iter().map(|name| self.names.renamed(name)).collect();
         self.tensors.retain(|name, _| names.contains(name));
     }
 
@@ -82,22 +114,38 @@ impl<'n> Selection<'n> {
         variables: &[Variable<'_, T>],
         partial: bool,
     ) -> Result<Vec<Tracked>, Error> {
-        let known = optimizer.variables().filter(|_| partial);
-        let mut tracked: Vec<Tracked> = known.map(|(name, shape)| (name.to_owned(), shape.to_vec())).collect();
-        let mut known: HashSet<String> = tracked.iter().map(|(name, _)| name.clone()).collect();
         let given: HashMap<&str, &Variable<'_, T>> =
             variables.iter().map(|variable| (variable.name(), variable)).collect();
-        for name in &self.tracked {
-            if let Some(variable) = given.get(name.as_str()).filter(|_| known.insert(name.clone())) {
-                tracked.push((name.clone(), variable.view()?.shape().to_vec()));
+        let known = optimizer.variables().filter(|_| partial).map(|(name, _)| name);
+        let mut listed = HashSet::new();
+        let names = known.chain(self.tracked.iter().map(String::as_str)).filter(|name| listed.insert(*name));
+        let mut tracked = Vec::new();
+        for name in names {
+            let here = if partial { Self::known(optimizer, name)? } else { None };
+            if let Some(here) = here {
+                tracked.push(here);
+            } else if let Some(variable) = given.get(name) {
+                let place = Place::of_variable(optimizer.distribution(), variable)?;
+                tracked.push(Tracked { name: name.to_owned(), dtype: variable.dtype(), place });
+            } else if partial && optimizer.variables().any(|(known, _)| known == name) {
+                return Err(Error::VariablesMissing { names: vec![name.to_owned()] });
             }
         }
         Ok(tracked)
     }
 
+    /// A variable that the optimizer knows, whether it is given or not. Ranks know their parts only.
+    fn known<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, name: &str) -> Result<Option<Tracked>, Error> {
+        let known = optimizer.variables().find(|(known, _)| *known == name && optimizer.distribution().is_none());
+        let Some((_, shape)) = known else { return Ok(None) };
+        // Which of the types of 16 bits it has makes no difference to its slots.
+        let dtype = if optimizer.slot(name, "master").is_ok() { DType::Bf16 } else { T::DTYPE };
+        Ok(Some(Tracked { name: name.to_owned(), dtype, place: Place::of(None, name, shape)? }))
+    }
+
     /// Compares names, types and shapes, and gives each tensor its target.
     pub(super) fn compare(&mut self, wanted: impl IntoIterator<Item = Wanted>) {
-        for Wanted { name, dtype, kind } in wanted {
+        for Wanted { name, kind, whole, region } in wanted {
             if !self.names.select(&name) {
                 self.kept.push(name);
                 continue;
@@ -107,15 +155,15 @@ impl<'n> Selection<'n> {
                 continue;
             };
             let (found_dtype, found) = &self.found[place];
-            if *found_dtype != dtype {
-                let (expected, found) = (dtype.to_string(), found_dtype.to_string());
+            if *found_dtype != kind.dtype() {
+                let (expected, found) = (kind.dtype().to_string(), found_dtype.to_string());
                 self.mismatches.push(Mismatch::DType { name: name.clone(), expected, found });
             }
-            if found != shape_of(&kind) {
-                let (expected, found) = (shape_of(&kind).to_vec(), found.clone());
+            if *found != whole {
+                let (expected, found) = (whole, found.clone());
                 self.mismatches.push(Mismatch::Shape { name: name.clone(), expected, found });
             }
-            self.targets[place] = Some(Target { name, kind });
+            self.targets[place] = Some(Target { name, kind, region });
         }
         let mut unexpected: Vec<String> = self.tensors.drain().map(|(name, _)| name).collect();
         unexpected.sort();

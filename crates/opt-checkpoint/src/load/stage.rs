@@ -2,82 +2,151 @@
 
 use std::collections::HashMap;
 
-use half::bf16;
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{StateKind, WeightValue};
+use opt_core::{Any, Distribution, WeightValue};
+use safetensors::Dtype;
 
-use super::select::{Selection, Target};
+use super::select::{Kind, Selection, Target};
 use crate::checkpoint::Checkpoint;
 use crate::checksum::Checksum;
 use crate::element::{Element, Number};
 use crate::error::Error;
-use crate::format::Tensor;
 use crate::progress::{Meter, Progress};
+use crate::region::{Region, Way};
 use crate::source::Reader;
+use crate::tensors::Piece;
 
 /// Numbers by their names in the model.
-pub(super) type Staged<T> = HashMap<String, WeightValue<T>>;
+pub(super) type Staged<T> = HashMap<String, Value<T>>;
 
-/// Reads the whole file once: every checksum is compared, and what has a target is kept, unless it is known already
-/// that nothing will be loaded.
+/// An entry of the state, or a variable.
+#[derive(Debug)]
+pub(super) enum Value<T> {
+    Count(u64),
+    Scalar(f64),
+    Array(Any<ArrayD<T>, ArrayD<bf16>, ArrayD<f16>>),
+}
+
+impl<T: Element> Value<T> {
+    /// As an entry of the state. What is rounded to 16 bits again there is what was read.
+    pub(super) fn into_weight(self) -> WeightValue<T> {
+        match self {
+            Self::Count(count) => WeightValue::Iterations(count),
+            Self::Scalar(number) => WeightValue::Scalar(number),
+            Self::Array(Any::Full(array)) => WeightValue::Array(array),
+            Self::Array(Any::Bf16(array)) => WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))),
+            Self::Array(Any::F16(array)) => WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))),
+        }
+    }
+}
+
+/// Reads the file, or what of the shards is needed here, once: every checksum is compared, and what has a target is
+/// kept, unless it is known already that nothing will be loaded.
 pub(super) fn read<T: Element>(
     checkpoint: &Checkpoint,
     selection: &mut Selection<'_>,
+    ranks: Option<&dyn Distribution>,
     mut observer: Option<Box<dyn FnMut(Progress) + '_>>,
 ) -> Result<Staged<T>, Error> {
     let observer = observer.as_mut().map(|observer| &mut **observer as &mut dyn FnMut(Progress));
-    let (mut reader, mut meter) = (checkpoint.source.open()?, Meter::new(checkpoint.data_len(), observer));
-    let (mut staged, keeps) = (Staged::new(), selection.fits());
-    for (tensor, target) in checkpoint.header.tensors.iter().zip(&selection.targets) {
-        let found = match target {
-            Some(Target { name, kind }) if keeps => {
-                let (value, found) = value(&mut reader, tensor, kind, &mut meter)?;
-                staged.insert(name.clone(), value);
-                found
-            }
-            _ => reader.tensor(tensor, &mut meter, |_| ())?,
-        };
-        selection.mismatches.extend(Checkpoint::damage(tensor, found));
-    }
-    Ok(staged)
-}
-
-/// A tensor whose type and shape are those of its target.
-fn value<T: Element>(
-    reader: &mut Reader<'_>,
-    tensor: &Tensor,
-    kind: &StateKind,
-    meter: &mut Meter<'_>,
-) -> Result<(WeightValue<T>, Checksum), Error> {
-    match kind {
-        StateKind::Array(shape) => {
-            let (array, found) = array::<T>(reader, tensor, shape, meter)?;
-            return Ok((WeightValue::Array(array), found));
-        }
-        StateKind::Bf16(shape) => {
-            // Exact: what is rounded to 16 bits again is what was read.
-            let (array, found) = array::<bf16>(reader, tensor, shape, meter)?;
-            return Ok((WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))), found));
-        }
-        StateKind::Iterations | StateKind::Scalar => {}
-    }
-    let mut number = [0; 8];
-    let found = reader.tensor(tensor, meter, |bytes| number.copy_from_slice(bytes))?;
-    let value = match kind {
-        StateKind::Iterations => WeightValue::Iterations(u64::from_le_bytes(number)),
-        _ => WeightValue::Scalar(f64::from_le_bytes(number)),
+    let keeps = selection.fits();
+    let target = |piece: &Piece| selection.targets[piece.tensor].as_ref();
+    let is_needed = |(number, piece): (usize, &Piece)| match (ranks, target(piece)) {
+        (None, _) => true,
+        (Some(_), Some(target)) => target.region.overlaps(&piece.region),
+        // What nobody loads is looked at by one of the ranks.
+        (Some(ranks), None) => number % ranks.world().ranks() == ranks.world().rank(),
     };
-    Ok((value, found))
+    let all = checkpoint.tensors.pieces.iter().enumerate();
+    let pieces: Vec<&Piece> = all.filter(|&piece| is_needed(piece)).map(|(_, piece)| piece).collect();
+    let mut raw: Vec<Option<Raw<T>>> = selection.targets.iter().map(|_| None).collect();
+    let mut damaged = Vec::new();
+    checkpoint.read_pieces(&pieces, observer, |reader, place, meter| {
+        let piece = pieces[place];
+        let found = match target(piece) {
+            Some(target) if keeps => {
+                let raw = raw[piece.tensor].get_or_insert_with(|| Raw::new(target.kind));
+                raw.read(reader, piece, &target.region, meter)?
+            }
+            _ => reader.tensor(&piece.bytes, meter, |_| ())?,
+        };
+        damaged.extend(checkpoint.damage(piece, found));
+        Ok(())
+    })?;
+    selection.mismatches.extend(damaged);
+    let staged = selection.targets.iter().zip(raw).filter_map(|(target, raw)| {
+        let Target { name, kind, region } = target.as_ref().filter(|_| keeps)?;
+        Some((name.clone(), raw.unwrap_or_else(|| Raw::new(*kind)).finish(*kind, &region.shape)))
+    });
+    Ok(staged.collect())
 }
 
-fn array<N: Number>(
+/// Numbers that are being read.
+enum Raw<T> {
+    One([u8; 8]),
+    Many(Any<Vec<T>, Vec<bf16>, Vec<f16>>),
+}
+
+impl<T: Element> Raw<T> {
+    fn new(kind: Kind) -> Self {
+        match kind {
+            Kind::Count | Kind::Scalar => Self::One([0; 8]),
+            Kind::Array(Dtype::BF16) => Self::Many(Any::Bf16(Vec::new())),
+            Kind::Array(Dtype::F16) => Self::Many(Any::F16(Vec::new())),
+            Kind::Array(_) => Self::Many(Any::Full(Vec::new())),
+        }
+    }
+
+    /// Reads what a piece of the file has of a target that it fits.
+    fn read(
+        &mut self,
+        reader: &mut Reader<'_>,
+        piece: &Piece,
+        region: &Region,
+        meter: &mut Meter<'_>,
+    ) -> Result<Checksum, Error> {
+        match self {
+            Self::One(number) => reader.tensor(&piece.bytes, meter, |bytes| number.copy_from_slice(bytes)),
+            Self::Many(Any::Full(numbers)) => read_piece(reader, piece, region, meter, numbers),
+            Self::Many(Any::Bf16(numbers)) => read_piece(reader, piece, region, meter, numbers),
+            Self::Many(Any::F16(numbers)) => read_piece(reader, piece, region, meter, numbers),
+        }
+    }
+
+    fn finish(self, kind: Kind, shape: &[usize]) -> Value<T> {
+        match (self, kind) {
+            (Self::One(number), Kind::Count) => Value::Count(u64::from_le_bytes(number)),
+            (Self::One(number), _) => Value::Scalar(f64::from_le_bytes(number)),
+            (Self::Many(Any::Full(numbers)), _) => Value::Array(Any::Full(array(numbers, shape))),
+            (Self::Many(Any::Bf16(numbers)), _) => Value::Array(Any::Bf16(array(numbers, shape))),
+            (Self::Many(Any::F16(numbers)), _) => Value::Array(Any::F16(array(numbers, shape))),
+        }
+    }
+}
+
+fn array<N>(numbers: Vec<N>, shape: &[usize]) -> ArrayD<N> {
+    ArrayD::from_shape_vec(IxDyn(shape), numbers).expect("the pieces of a tensor have all of it")
+}
+
+fn read_piece<N: Number>(
     reader: &mut Reader<'_>,
-    tensor: &Tensor,
-    shape: &[usize],
+    piece: &Piece,
+    region: &Region,
     meter: &mut Meter<'_>,
-) -> Result<(ArrayD<N>, Checksum), Error> {
-    let mut numbers = Vec::with_capacity((tensor.len() / size_of::<N>() as u64) as usize);
-    let found = reader.tensor(tensor, meter, |bytes| N::read_bytes(bytes, &mut numbers))?;
-    let array = ArrayD::from_shape_vec(IxDyn(shape), numbers).expect("the header fits its file and the model");
-    Ok((array, found))
+    numbers: &mut Vec<N>,
+) -> Result<Checksum, Error> {
+    let len = region.len().expect("the model has it in memory");
+    if piece.region == *region {
+        numbers.reserve_exact(len);
+        return reader.tensor(&piece.bytes, meter, |bytes| N::read_bytes(bytes, numbers));
+    }
+    numbers.resize(len, N::NOTHING);
+    let (way, mut start, mut buffer) = (Way::new(&piece.region, region), 0, Vec::new());
+    reader.tensor(&piece.bytes, meter, |bytes| {
+        buffer.clear();
+        N::read_bytes(bytes, &mut buffer);
+        way.copy(start, &buffer, numbers);
+        start += buffer.len();
+    })
 }

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use half::bf16;
 use ndarray::ArrayViewD;
-use opt_core::{Optimizer, Slot, StateValue, UpdateRule, Variable};
+use opt_core::{Any, AnyArray, Optimizer, Slot, StateEntry, StateValue, UpdateRule, Variable};
 use safetensors::Dtype;
 
-use crate::element::{Element, Number};
+use crate::element::{Element, file_dtype};
 use crate::error::Error;
 use crate::format::{Contents, ITERATIONS};
+use crate::ranks::Place;
 
 /// The metadata of safetensors has this name in the header.
 const RESERVED: &str = "__metadata__";
@@ -27,7 +27,10 @@ pub(super) struct Content<'s, T> {
 #[derive(Debug)]
 pub(super) struct Entry<'s, T> {
     pub(super) name: String,
+    /// Of an array that lies on ranks, those of this rank's part.
     pub(super) numbers: Numbers<'s, T>,
+    /// How an array lies.
+    pub(super) place: Option<Place>,
 }
 
 /// Numbers where they are.
@@ -35,8 +38,7 @@ pub(super) struct Entry<'s, T> {
 pub(super) enum Numbers<'s, T> {
     Whole(u64),
     Scalar(f64),
-    Array(ArrayViewD<'s, T>),
-    Bf16(ArrayViewD<'s, bf16>),
+    Array(AnyArray<'s, T>),
 }
 
 impl<T: Element> Numbers<'_, T> {
@@ -44,16 +46,16 @@ impl<T: Element> Numbers<'_, T> {
         match self {
             Self::Whole(_) => Dtype::U64,
             Self::Scalar(_) => Dtype::F64,
-            Self::Array(_) => T::FILE_DTYPE,
-            Self::Bf16(_) => bf16::FILE_DTYPE,
+            Self::Array(array) => file_dtype::<T>(array.dtype(T::DTYPE)),
         }
     }
 
     pub(super) fn shape(&self) -> &[usize] {
         match self {
             Self::Whole(_) | Self::Scalar(_) => &[],
-            Self::Array(array) => array.shape(),
-            Self::Bf16(array) => array.shape(),
+            Self::Array(Any::Full(array)) => array.shape(),
+            Self::Array(Any::Bf16(array)) => array.shape(),
+            Self::Array(Any::F16(array)) => array.shape(),
         }
     }
 }
@@ -64,27 +66,29 @@ impl<'s, T: Element> Content<'s, T> {
         variables: &'s [Variable<'_, T>],
         contents: Contents,
     ) -> Result<Self, Error> {
-        let shapes = optimizer.variables().collect::<HashMap<_, _>>();
-        check(variables, &shapes)?;
+        let places = places(optimizer, variables)?;
         let state: Vec<_> = optimizer.state()?.collect();
-        let tracked = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
-        let mut tensors = Vec::new();
+        let tracked: Vec<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
+        let mut tensors = Vec::with_capacity(variables.len() + state.len());
         for variable in variables {
+            let place = places[variable.name()].clone();
             let array = match contents.slot() {
-                Some(slot) => average(optimizer, variable.name(), slot)?,
-                None => variable.view()?,
+                Some(slot) => Any::Full(average(optimizer, variable.name(), slot)?),
+                None => place.part_of(variable.array()?),
             };
-            tensors.push(Entry { name: variable.name().to_owned(), numbers: Numbers::Array(array) });
+            let (name, numbers) = (variable.name().to_owned(), Numbers::Array(array));
+            tensors.push(Entry { name, numbers, place: Some(place) });
         }
         let of_state = state.into_iter().filter(|entry| contents == Contents::Raw || entry.name == ITERATIONS);
-        tensors.extend(of_state.map(|entry| {
-            let numbers = match entry.value {
-                StateValue::Iterations(count) => Numbers::Whole(count),
-                StateValue::Scalar(number) => Numbers::Scalar(number),
-                StateValue::Array(array) => Numbers::Array(array),
-                StateValue::Bf16(array) => Numbers::Bf16(array),
+        tensors.extend(of_state.map(|StateEntry { name, value, variable }| {
+            let place = || variable.map(|variable| places[tracked[variable].as_str()].clone());
+            let (numbers, place) = match value {
+                StateValue::Iterations(count) => (Numbers::Whole(count), None),
+                StateValue::Scalar(number) => (Numbers::Scalar(number), None),
+                StateValue::Array(array) => (Numbers::Array(Any::Full(array)), place()),
+                StateValue::Bf16(array) => (Numbers::Array(Any::Bf16(array)), place()),
             };
-            Entry { name: entry.name, numbers }
+            Entry { name, numbers, place }
         }));
         // As the library of safetensors does, so that numbers are aligned.
         tensors.sort_by(|a, b| {
@@ -100,21 +104,25 @@ impl<'s, T: Element> Content<'s, T> {
     }
 }
 
-/// All variables of the optimizer are given, in the shapes of their slots.
-fn check<T: Element>(variables: &[Variable<'_, T>], known: &HashMap<&str, &[usize]>) -> Result<(), Error> {
-    let mut missing: HashSet<&str> = known.keys().copied().collect();
+/// How each variable lies. All variables of the optimizer are given, in the shapes of their slots.
+fn places<'v, R: UpdateRule<T>, T: Element>(
+    optimizer: &Optimizer<R, T>,
+    variables: &'v [Variable<'_, T>],
+) -> Result<HashMap<&'v str, Place>, Error> {
+    let mut known: HashMap<&str, &[usize]> = optimizer.variables().collect();
+    let mut places = HashMap::with_capacity(variables.len());
     for variable in variables {
-        let (name, found) = (variable.name(), variable.view()?.shape().to_vec());
-        missing.remove(name);
-        if let Some(expected) = known.get(name).filter(|&&expected| expected != found) {
-            let (variable, expected) = (name.to_owned(), expected.to_vec());
+        let (name, place) = (variable.name(), Place::of_variable(optimizer.distribution(), variable)?);
+        if let Some(expected) = known.remove(name).filter(|&expected| expected != place.part.shape) {
+            let (variable, expected, found) = (name.to_owned(), expected.to_vec(), place.part.shape);
             return Err(opt_core::Error::VariableShape { variable, expected, found }.into());
         }
+        places.insert(name, place);
     }
-    if missing.is_empty() {
-        return Ok(());
+    if known.is_empty() {
+        return Ok(places);
     }
-    let mut names: Vec<String> = missing.into_iter().map(str::to_owned).collect();
+    let mut names: Vec<String> = known.into_keys().map(str::to_owned).collect();
     names.sort();
     Err(Error::VariablesMissing { names })
 }

@@ -4,10 +4,11 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ndarray::ArrayViewD;
+use opt_core::Any;
 
 use super::content::{Entry, Numbers};
 use super::{Action, Element, Error, Manifest, Meter, Progress};
-use crate::checksum::Summer;
+use crate::checksum::{Checksum, Summer};
 use crate::element::Number;
 use crate::format::{Header, Layout};
 use crate::source::PIECE;
@@ -20,9 +21,17 @@ pub(super) struct Plan<'s, 'o, T> {
     pub(super) observer: Option<Box<dyn FnMut(Progress) + 'o>>,
 }
 
+/// What was written.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) bytes: u64,
+    /// Of everything before the data.
+    pub(super) checksum: Checksum,
+}
+
 impl<T: Element> Plan<'_, '_, T> {
     /// Writes the header with zeros for checksums, the tensors, and the header once more with what they summed up to.
-    pub(super) fn write(mut self, writer: &mut (impl Write + Seek), path: &Path) -> Result<u64, Error> {
+    pub(super) fn write(mut self, writer: &mut (impl Write + Seek), path: &Path) -> Result<Written, Error> {
         let invalid = |damage| Error::damaged(path, damage);
         let layouts: Vec<Layout> = self.tensors.iter().map(layout).collect();
         let header = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
@@ -34,23 +43,24 @@ impl<T: Element> Plan<'_, '_, T> {
             Output { writer, summer: Summer::new(), meter: Meter::new(total, observer), buffer: Vec::new() };
         let write = Action::Write;
         let start = output.writer.stream_position().map_err(Error::io(write, path))?;
-        output.writer.write_all(&header).map_err(Error::io(write, path))?;
+        output.writer.write_all(&header.bytes).map_err(Error::io(write, path))?;
+        let mut checksums = Vec::with_capacity(self.tensors.len());
         for tensor in &self.tensors {
             output.tensor(&tensor.numbers).map_err(Error::io(write, path))?;
-            self.manifest.tensors.insert(tensor.name.clone(), output.summer.sum());
+            checksums.push(output.summer.sum());
         }
-        let sealed = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
-        debug_assert_eq!(sealed.len(), header.len(), "checksums have a fixed width");
+        let sealed = header.seal(&checksums);
+        let length = sealed.bytes.len() as u64;
         output.writer.seek(SeekFrom::Start(start)).map_err(Error::io(write, path))?;
-        output.writer.write_all(&sealed).map_err(Error::io(write, path))?;
+        output.writer.write_all(&sealed.bytes).map_err(Error::io(write, path))?;
         // This also writes what is left in the buffer.
-        output.writer.seek(SeekFrom::Start(start + sealed.len() as u64 + total)).map_err(Error::io(write, path))?;
-        Ok(sealed.len() as u64 + total)
+        output.writer.seek(SeekFrom::Start(start + length + total)).map_err(Error::io(write, path))?;
+        Ok(Written { bytes: length + total, checksum: sealed.checksum })
     }
 }
 
 fn layout<T: Element>(entry: &Entry<'_, T>) -> Layout {
-    let Entry { name, numbers } = entry;
+    let Entry { name, numbers, .. } = entry;
     Layout { name: name.clone(), dtype: numbers.dtype(), shape: numbers.shape().to_vec() }
 }
 
@@ -73,8 +83,9 @@ impl<W: Write> Output<'_, W> {
         match numbers {
             Numbers::Whole(number) => self.put(&number.to_le_bytes()),
             Numbers::Scalar(number) => self.put(&number.to_le_bytes()),
-            Numbers::Array(array) => self.array(array),
-            Numbers::Bf16(array) => self.array(array),
+            Numbers::Array(Any::Full(array)) => self.array(array),
+            Numbers::Array(Any::Bf16(array)) => self.array(array),
+            Numbers::Array(Any::F16(array)) => self.array(array),
         }
     }
 

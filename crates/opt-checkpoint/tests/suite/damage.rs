@@ -90,7 +90,7 @@ fn larger_damage_is_found() {
 fn exchanged_tensors_are_found() {
     let file = saved();
     let checkpoint = Checkpoint::from_bytes(file.clone()).unwrap();
-    let place = |name: &str| checkpoint.tensors().find(|tensor| tensor.name == name).unwrap().bytes;
+    let place = |name: &str| checkpoint.tensors().find(|tensor| tensor.name == name).unwrap().pieces[0].bytes.clone();
     let [a, b] = [place("v3/m"), place("v3/v")].map(|bytes| bytes.start as usize..bytes.end as usize);
     let mut exchanged = file.clone();
     exchanged[a.clone()].copy_from_slice(&file[b.clone()]);
@@ -108,7 +108,7 @@ fn exchanged_tensors_are_found() {
 fn damage_outside_of_what_is_loaded_is_found() {
     let mut file = saved();
     let checkpoint = Checkpoint::from_bytes(file.clone()).unwrap();
-    let place = checkpoint.tensors().find(|tensor| tensor.name == "embedding/m").unwrap().bytes.start;
+    let place = checkpoint.tensors().find(|tensor| tensor.name == "embedding/m").unwrap().pieces[0].bytes.start;
     file[place as usize] ^= 1;
     let damaged = Checkpoint::from_bytes(file).unwrap();
     let (mut optimizer, mut variables) = (builder::<f32>().build().unwrap(), problem().start());
@@ -125,7 +125,7 @@ fn damage_outside_of_what_is_loaded_is_found() {
 fn a_damaged_step_counter_is_found() {
     let mut file = saved();
     let checkpoint = Checkpoint::from_bytes(file.clone()).unwrap();
-    let place = checkpoint.tensors().find(|tensor| tensor.name == "iterations").unwrap().bytes.start;
+    let place = checkpoint.tensors().find(|tensor| tensor.name == "iterations").unwrap().pieces[0].bytes.start;
     file[place as usize] ^= 1;
     assert!(Checkpoint::from_bytes(file).unwrap().iterations().unwrap_err().is_damage());
 }

@@ -118,7 +118,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
         ),
         ("a checksum too few", with("tensors", json!({"w": "0".repeat(16)}))),
         ("a checksum that is none", changed("/tensors/w", json!("0x"))),
-        ("a part of a mesh", with("layouts", json!({"w": ["rows"]}))),
+        ("a part of a mesh", with("layouts", json!({"w": {"offset": [0], "whole": [4]}}))),
         ("wrong checksums", changed("/tensors/w", json!("0".repeat(16)))),
         ("a counter of four bytes", {
             let (mut manifest, mut tensors, _) = good();
@@ -193,4 +193,18 @@ fn other_files_are_not_taken_for_checkpoints() {
         let error = Checkpoint::from_bytes(file).unwrap_err();
         assert!(matches!(error, Error::Damaged { damage: Damage::NotACheckpoint, .. }), "{error}");
     }
+}
+
+#[test]
+fn without_a_counter_no_variable_is_loaded() {
+    let (mut manifest, mut tensors, _) = good();
+    manifest["tensors"].as_object_mut().unwrap().remove("iterations");
+    tensors.as_object_mut().unwrap().remove("iterations");
+    tensors["w"]["data_offsets"] = json!([0, 8]);
+    let checkpoint = Checkpoint::from_bytes(file(&manifest, &tensors, 8)).unwrap();
+    checkpoint.verify().unwrap();
+    let mut w = [1.0_f32; 2];
+    let error = checkpoint.load_variables([opt_core::Variable::new("w", &mut w)]).unwrap_err();
+    assert_eq!(error.to_string(), "(memory): the header is invalid: there is no step counter");
+    assert_eq!(w, [1.0; 2]);
 }

@@ -2,10 +2,14 @@
 
 mod damage;
 mod directory;
+mod halves;
 mod hostile;
 mod imports;
 mod mismatches;
 mod options;
+mod poisoned;
 mod round_trip;
 mod run;
+mod sharded;
+mod sharded_faults;
 mod writing;

@@ -60,12 +60,12 @@ fn damage_is_listed_with_the_rest() {
     let mut file = saved();
     let damaged = Checkpoint::from_bytes(file.clone()).unwrap();
     let tensor = damaged.tensors().find(|tensor| tensor.name == "embedding/m").unwrap();
-    file[tensor.bytes.start as usize + 5] ^= 4;
+    file[tensor.pieces[0].bytes.start as usize + 5] ^= 4;
     let (optimizer, mut variables) = trained(builder::<f32>(), 3);
     variables.0.push(("extra".to_owned(), ArrayD::zeros(IxDyn(&[2]))));
     let found = refused(&Checkpoint::from_bytes(file).unwrap(), (optimizer, variables));
     let [first, Mismatch::Checksum { name, expected, found }] = &found[..] else { panic!("{found:?}") };
-    assert_eq!((first, name.as_str(), *expected), (&missing("extra"), "embedding/m", tensor.checksum));
+    assert_eq!((first, name.as_str(), *expected), (&missing("extra"), "embedding/m", tensor.pieces[0].checksum));
     assert_ne!(found, expected);
 }
 

@@ -153,7 +153,10 @@ fn a_file_says_what_it_is() {
     let names: Vec<&String> = variables.0.iter().map(|(name, _)| name).collect();
     assert_eq!(checkpoint.variables().iter().collect::<Vec<_>>(), names);
     let counter = checkpoint.tensors().find(|tensor| tensor.name == "iterations").unwrap();
-    assert_eq!((counter.dtype.as_str(), counter.shape, counter.bytes.end - counter.bytes.start), ("U64", vec![], 8));
+    assert_eq!(
+        (counter.dtype.as_str(), counter.shape, counter.pieces[0].bytes.end - counter.pieces[0].bytes.start),
+        ("U64", vec![], 8)
+    );
 }
 
 /// As the README has it for those who read the file without this library.

@@ -12,7 +12,7 @@ use opt_sgd::Sgd;
 use crate::run::{builder, bytes, problem, trained};
 
 /// The file to write, in a process with less rights or room.
-const CHILD: &str = "OPT_CHECKPOINT_CHILD";
+pub(crate) const CHILD: &str = "OPT_CHECKPOINT_CHILD";
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
@@ -69,6 +69,14 @@ fn a_file_in_the_current_folder_needs_no_path() {
     Checkpoint::open(folder.path().join("a.safetensors")).unwrap().verify().unwrap();
 }
 
+/// Runs a test once more, in a process that cannot write files of more blocks of 512 bytes.
+#[cfg(unix)]
+pub(crate) fn limited(blocks: usize, test: &str, path: &Path) {
+    let line = format!("trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" --exact {test} | cat");
+    let program = std::env::current_exe().unwrap();
+    passed(&Command::new("sh").arg("-c").arg(line).arg(program).env(CHILD, path).output().unwrap());
+}
+
 /// A disk with room for a part of the file, as the limit of the file size makes it.
 #[cfg(unix)]
 #[test]
@@ -85,11 +93,7 @@ fn a_full_disk_is_an_error_and_loses_nothing() {
     let (_folder, path) = folder();
     // Blocks of 512 bytes, of which the file needs about 20.
     for blocks in [0, 1, 8] {
-        let line = format!(
-            "trap '' XFSZ; ulimit -f {blocks} && exec \"$0\" --exact writing::a_full_disk_is_an_error_and_loses_nothing | cat"
-        );
-        let test = std::env::current_exe().unwrap();
-        passed(&Command::new("sh").arg("-c").arg(line).arg(test).env(CHILD, &path).output().unwrap());
+        limited(blocks, "writing::a_full_disk_is_an_error_and_loses_nothing", &path);
     }
     Checkpoint::open(&path).unwrap().verify().unwrap();
 }

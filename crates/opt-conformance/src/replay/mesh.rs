@@ -7,6 +7,9 @@ use opt_mesh::{Distributed, Layout, Mesh};
 use super::Given;
 use crate::golden::RecordedVariable;
 
+/// More ranks than were ever recorded, and few enough to be threads.
+const MOST_RANKS: usize = 64;
+
 /// Where a replay runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'m> {
@@ -88,6 +91,10 @@ pub(super) fn on_threads(
     dimensions: &[(String, usize)],
     rank: impl Fn(&Mesh) -> Result<(), String> + Sync,
 ) -> Result<(), String> {
+    let ranks = dimensions.iter().fold(1, |ranks: usize, (_, size)| ranks.saturating_mul(*size));
+    if ranks > MOST_RANKS {
+        return Err(format!("a mesh of {ranks} ranks; at most {MOST_RANKS} are replayed on threads"));
+    }
     let dimensions: Vec<(&str, usize)> = dimensions.iter().map(|(name, size)| (name.as_str(), *size)).collect();
     let ends = Mesh::threads(&dimensions, rank).map_err(text)?;
     (0..).zip(ends).try_for_each(|(rank, end)| end.map_err(|reason| format!("rank {rank}: {reason}")))

@@ -1,5 +1,7 @@
 //! What a class says about its hyperparameters: the source of the tables in the documents and of the JSON Schema.
 
+use serde_json::Value;
+
 /// A hyperparameter of a class that can be configured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct HyperparameterSpec {
@@ -11,6 +13,17 @@ pub struct HyperparameterSpec {
     pub default: Option<&'static str>,
     /// What it does, in a few words.
     pub meaning: &'static str,
+}
+
+impl HyperparameterSpec {
+    /// Whether a value is the default; numbers by value.
+    pub(super) fn is_default(&self, value: &Value) -> bool {
+        let default = self.default.and_then(|text| serde_json::from_str::<Value>(text).ok());
+        default.is_some_and(|default| match (default.as_f64(), value.as_f64()) {
+            (Some(default), Some(value)) => default == value,
+            _ => default == *value,
+        })
+    }
 }
 
 /// What values a hyperparameter takes.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Optimizer, OptimizerBuilder};
-use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, Registry};
+use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterSpec, Registry};
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
@@ -33,7 +33,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
         let (class_name, fields, envelope) = Envelope::open(config)?;
         let mut reader = registry.fields(&class_name, fields.clone());
         let rule = registry.rule(&mut reader)?;
-        Self::new(rule).read_options(&fields, reader, envelope)
+        Self::new(rule).read_options(&fields, reader, envelope, registry.hyperparameters(&class_name))
     }
 }
 
@@ -61,7 +61,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         let mut reader = registry.fields(&found, fields.clone());
         let rule = R::from_config(&mut reader, registry)?;
-        Self::new(rule).read_options(&fields, reader, envelope)
+        Self::new(rule).read_options(&fields, reader, envelope, R::HYPERPARAMETERS)
     }
 }
 
@@ -72,6 +72,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         fields: &Config,
         mut reader: Fields<'_>,
         mut envelope: Envelope,
+        own: &[HyperparameterSpec],
     ) -> Result<Self, ConfigError> {
         reader.keep(&mut envelope, &WITHOUT_MEANING);
         let unasked: Vec<&str> =
@@ -82,7 +83,9 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.clip.norm = reader.optional_f64("clipnorm")?;
         options.clip.value = reader.optional_f64("clipvalue")?;
         options.clip.global_norm = reader.optional_f64("global_clipnorm")?;
-        options.weight_decay.rate = match reader.optional_hyper(DECOUPLED)? {
+        let decoupled = reader.optional_hyper(DECOUPLED)?;
+        options.weight_decay.is_called_decoupled = decoupled.is_some();
+        options.weight_decay.rate = match decoupled {
             Some(rate) => Some(rate),
             None => reader.optional_hyper("weight_decay")?,
         };
@@ -98,6 +101,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {
+            envelope.remember_defaults(fields, &written, own);
+            envelope.remember_spelled(fields, &written, |key, value| self.options.leaves_out(key, value));
             envelope.remember_absent(fields, written);
         }
         self.options.envelope = envelope;
@@ -122,6 +127,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 }
 
 impl super::builder::Options {
+    /// Whether a field of the engine asks for nothing, so that it need not be written; or is a list, which can be written
+    /// in several ways.
+    fn leaves_out(&self, key: &str, value: &Value) -> bool {
+        match key {
+            "clipnorm" | "clipvalue" | "global_clipnorm" | "weight_decay" | DECOUPLED => value.is_null(),
+            "exclude_from_weight_decay" => true,
+            "use_ema" | "ema_momentum" | "ema_overwrite_frequency" => !self.use_ema,
+            "non_finite" => self.non_finite == NonFinite::Propagate,
+            "flush_denormals" => self.flush_denormals,
+            _ => false,
+        }
+    }
+
     /// The fields of rule and engine together.
     fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R) -> Result<Config, ConfigError> {
         let mut fields = rule.config()?;
@@ -131,7 +149,7 @@ impl super::builder::Options {
             put(&mut fields, key, limit.map(Value::from), new);
         }
         let rate = self.weight_decay.rate.as_ref().map(crate::hyper::Hyper::to_json).transpose()?;
-        if fields.contains_key("weight_decay") {
+        if fields.contains_key("weight_decay") || self.weight_decay.is_called_decoupled {
             put(&mut fields, DECOUPLED, rate, false);
         } else {
             put(&mut fields, "weight_decay", rate, new);

@@ -272,6 +272,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 256 }))]
+
         /// Runs cover every element of the piece once, in order; touched rows get their values, no others do.
         #[test]
         fn runs_cover_all_rows(touched in proptest::collection::btree_set(0..40_usize, 0..40), first in 0..9_usize, width in 1..4_usize) {

@@ -8,10 +8,10 @@ use ndarray::ArrayViewD;
 
 use super::records::Records;
 use super::weights::Entry;
-use super::{Optimizer, SlotPlace, WeightValue};
+use super::{Optimizer, SlotPlace, WeightValue, ranks};
 use crate::error::Error;
 use crate::moments::MomentStorage;
-use crate::real::Scalar;
+use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 use crate::variable::Variable;
 
@@ -22,6 +22,19 @@ pub struct StateEntry<'a, T> {
     pub name: String,
     /// Its value.
     pub value: StateValue<'a, T>,
+    /// The place of its variable in [`Optimizer::variables`]; none for what is shared.
+    pub variable: Option<usize>,
+}
+
+/// One entry that the state would have, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateSpec {
+    /// `iterations`, the name of a shared slot, or `variable/slot`.
+    pub name: String,
+    /// What it is.
+    pub kind: StateKind,
+    /// The place of its variable in the list that was given; none for what is shared.
+    pub variable: Option<usize>,
 }
 
 /// The value of one entry of the state, borrowed.
@@ -100,16 +113,22 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`Error::Poisoned`] and [`Error::SwappedIn`]: what would be read is not the state of a run.
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<'_, T>>, Error> {
         self.ready()?;
-        Ok(self.entries().into_iter().map(|(name, entry)| StateEntry { name, value: self.peek(entry) }))
+        let borrowed = |(name, entry): (String, Entry)| {
+            let (value, variable) = (self.peek(entry), entry.variable());
+            StateEntry { name, value, variable }
+        };
+        Ok(self.entries().into_iter().map(borrowed))
     }
 
-    /// The entries that the list would have if the optimizer knew just these variables, in this order, all of them of
-    /// its element type.
-    pub fn state_of<'v>(
-        &self,
-        variables: impl IntoIterator<Item = (&'v str, &'v [usize])>,
-    ) -> Vec<(String, StateKind)> {
-        let (names, shapes): (Vec<&str>, Vec<&[usize]>) = variables.into_iter().unzip();
+    /// The entries that the list would have if the optimizer knew just these variables, in this order. On ranks that
+    /// keep parts of slots, the shapes are those of this rank's parts.
+    pub fn state_of<'v>(&self, variables: impl IntoIterator<Item = (&'v str, &'v [usize], DType)>) -> Vec<StateSpec> {
+        let (mut names, mut shapes, mut halves) = (Vec::new(), Vec::new(), Vec::new());
+        for (name, shape, dtype) in variables {
+            names.push(name);
+            shapes.push(shape);
+            halves.push(dtype != T::DTYPE);
+        }
         let kind = |entry| match entry {
             Entry::Iterations => StateKind::Iterations,
             Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
@@ -118,7 +137,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             Entry::Of(variable, _) => StateKind::Array(shapes[variable].to_vec()),
         };
-        self.entries_of(&names, |_| false).into_iter().map(|(name, entry)| (name, kind(entry))).collect()
+        let spec = |(name, entry): (String, Entry)| StateSpec { name, kind: kind(entry), variable: entry.variable() };
+        self.entries_of(&names, |record| halves[record]).into_iter().map(spec).collect()
     }
 
     /// Whether an array slot, by its place in a record, is stored in 16 bits.
@@ -147,7 +167,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
         let without_gradients = variables.into_iter().map(|variable| Variable { gradient: None, ..variable });
         let restored = self.resolved(without_gradients).and_then(|mut inputs| {
-            self.admit(&mut inputs);
+            self.admit(&mut ranks::parts(&mut inputs));
             self.set_weights(weights)
         });
         if restored.is_err() {

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
+use crate::rule::BLOCK;
 
 /// Elements of a chunk: what sums are made of, and what is worth handing to a thread; a multiple of
-/// [`BLOCK`](crate::rule::BLOCK).
-pub(crate) const CHUNK: usize = 64 * 1024;
+/// [`BLOCK`](crate::rule::BLOCK). Miri is slow, and is given threads sooner.
+pub(crate) const CHUNK: usize = if cfg!(miri) { BLOCK } else { 64 * 1024 };
 
 /// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;

@@ -57,6 +57,16 @@ pub(super) enum Entry {
     Of(usize, SlotPlace),
 }
 
+impl Entry {
+    /// The place of its variable.
+    pub(super) fn variable(self) -> Option<usize> {
+        match self {
+            Self::Iterations | Self::Shared(_) => None,
+            Self::Of(variable, _) => Some(variable),
+        }
+    }
+}
+
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// All state besides the variables: `iterations`; with averaging the average of each variable; the `master` of each
     /// variable in [16 bits](crate::Variable::half); then slot by slot, in the order of the rule, the shared number or the slot of each variable. (A rule may ask for its slots
@@ -71,6 +81,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
     ///
     /// The variables must be known: from earlier steps, or from [`add_variables`](Self::add_variables).
+    ///
+    /// A slot that is kept in [bfloat16](crate::MomentStorage) gets numbers rounded to nearest, ties to even, with no
+    /// error. What [`weights`](Self::weights) gave is representable and comes back to the bit; numbers of another
+    /// optimizer, or of a run with moments in full, lose digits.
     ///
     /// # Errors
     ///

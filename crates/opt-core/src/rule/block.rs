@@ -10,7 +10,7 @@ use crate::real::Scalar;
 use crate::stage;
 
 /// The largest number of elements in a block: value, gradient and all slots of it fit in the first-level caches.
-pub const BLOCK: usize = 8192;
+pub const BLOCK: usize = if cfg!(miri) { 64 } else { 8192 };
 
 /// A piece of one variable, small enough for the cache, with its gradient and its slots.
 ///

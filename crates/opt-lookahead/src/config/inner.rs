@@ -55,6 +55,7 @@ impl<R> Inner<R> {
 
         let mut inner = Self { rule, envelope };
         if let Ok(written) = inner.fields() {
+            inner.envelope.remember_defaults(&config, &written, registry.hyperparameters(&class_name));
             inner.envelope.remember_absent(&config, written);
         }
         Ok(inner)

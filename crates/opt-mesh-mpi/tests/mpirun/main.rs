@@ -54,6 +54,7 @@ const TESTS: &[(&str, Test)] = &[
     ("disagreement", |name| succeeds(name, 4)),
     ("refusal", |name| succeeds(name, 3)),
     ("parity", |name| succeeds(name, 4)),
+    ("checkpoints", |name| succeeds(name, 4)),
     ("overlap_and_parts", |name| succeeds(name, 4)),
     ("panic", |name| ends(name, 3, 101, &["out of luck"])),
     ("exit", |name| ends(name, 3, 3, &["exit code"])),

@@ -1,6 +1,7 @@
 //! What one rank does in each scenario.
 
 mod calls;
+mod checkpoints;
 mod faults;
 mod steps;
 
@@ -20,6 +21,7 @@ pub(crate) fn run(name: &str) -> ExitCode {
         "step" => steps::step(),
         "overlap_and_parts" => steps::overlap_and_parts(),
         "parity" => steps::parity(),
+        "checkpoints" => checkpoints::checkpoints(),
         "disagreement" => faults::disagreement(),
         "refusal" => faults::refusal(),
         "panic" => faults::panic(),

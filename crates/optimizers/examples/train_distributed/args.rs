@@ -1,5 +1,7 @@
 //! The command line.
 
+use std::path::PathBuf;
+
 use clap::{Parser, value_parser};
 
 use crate::training::BATCH;
@@ -27,6 +29,14 @@ pub(crate) struct Args {
     /// Reduces gradients in small buckets, each while the one before it is applied
     #[arg(long)]
     pub(crate) overlap: bool,
+
+    /// Saves a checkpoint after each epoch, in a folder here for each optimizer
+    #[arg(long, value_name = "DIR")]
+    pub(crate) checkpoint: Option<PathBuf>,
+
+    /// Goes on from the checkpoints that are there, on however many ranks they were written
+    #[arg(long, requires = "checkpoint")]
+    pub(crate) resume: bool,
 }
 
 /// Ranks share each batch evenly.

@@ -4,6 +4,8 @@
 //! ```text
 //! cargo run --release --example train_distributed
 //! cargo run --release --example train_distributed -- --ranks 2 --shard-state
+//! cargo run --release --example train_distributed -- --checkpoint out/sharded --epochs 5
+//! cargo run --release --example train_distributed -- --checkpoint out/sharded --resume --ranks 2
 //! ```
 //!
 //! Here ranks are threads. The package `opt-mesh-mpi` has the same example for processes:
@@ -15,16 +17,17 @@
 //! ```
 //!
 //! * `training.rs`: the training loop of a rank
+//! * `checkpoints.rs`: how ranks save and resume it together
 //! * `report.rs`: the table, and what one rank makes of the same batches
 //! * digits, network and random numbers are those of the example `train`
 
 mod args;
+mod checkpoints;
 #[path = "../train/digits.rs"]
 mod digits;
 #[path = "../train/model.rs"]
 mod model;
 #[path = "../train/random.rs"]
-#[expect(dead_code, reason = "only a training that is resumed asks for the state")]
 mod random;
 mod report;
 mod training;

@@ -30,7 +30,7 @@ pub(crate) fn print(ranks: usize, runs: &[Run], args: &Args, digits: &Digits) ->
     let mut rows = vec![TITLES.map(str::to_owned)];
     let mut worst = 0.0_f64;
     for (run, (name, builder)) in runs.iter().zip(contestants()) {
-        let alone = train(name, builder.build()?, (0, 1), args, digits, || ())?;
+        let alone = train(name, builder.build()?, (0, 1), args, digits, None, |_| ())?;
         let difference = largest_difference(&run.model, &alone.model);
         worst = if difference > worst || difference.is_nan() { difference } else { worst };
         rows.push(row(run, ranks, digits, format!("{difference:.1e}")));

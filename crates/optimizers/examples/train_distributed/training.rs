@@ -1,15 +1,18 @@
 //! The training loop of one rank.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use optimizers::checkpoint;
 use optimizers::mesh::{Distributed, Mesh, MeshError};
 use optimizers::{
     Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam, Sgd, UpdateRule,
 };
 
 use crate::args::Args;
+use crate::checkpoints::{Checkpoints, Position};
 use crate::digits::Digits;
 use crate::model::Mlp;
 use crate::random::Random;
@@ -34,6 +37,8 @@ pub(crate) fn contestants() -> [(&'static str, Builder); 4] {
 pub(crate) struct Run {
     pub(crate) name: &'static str,
     pub(crate) model: Mlp,
+    /// Since it was started.
+    pub(crate) steps: u32,
     /// Without the gradients of the network.
     pub(crate) step_time: Duration,
     /// The part of it that is spent in calls between ranks, waiting included.
@@ -49,6 +54,12 @@ pub(crate) enum Failure {
     Mesh(#[from] MeshError),
     #[error(transparent)]
     Optimizer(#[from] Error),
+    #[error(transparent)]
+    Checkpoint(#[from] checkpoint::Error),
+    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    NotResumed { path: PathBuf },
+    #[error("{path} is of another training", path = path.display())]
+    OtherTraining { path: PathBuf },
     #[error("cannot print: {0}")]
     Print(#[from] io::Error),
 }
@@ -67,10 +78,22 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
         }
         let optimizer = builder.distributed(distributed.build()?).build()?;
         let place = (mesh.rank(), mesh.ranks());
+        let open = |folder: &PathBuf| Checkpoints::open(mesh, &folder.join(name), args.resume);
+        let mut checkpoints = args.checkpoint.as_ref().map(open).transpose()?;
         let before = mesh.traffic().time;
-        let mut run = train(name, optimizer, place, args, digits, || progress.inc(1))?;
-        let spent = mesh.traffic().time - before;
-        run.communication = spent.as_secs_f64() / (run.step_time.as_secs_f64() * steps(args, digits) as f64);
+        let on_epoch = |resumed: Option<&str>| match resumed {
+            None => progress.inc(1),
+            Some(from) if mesh.rank() == 0 => progress.suspend(|| {
+                // A closed standard error is no reason to stop.
+                let _ = writeln!(io::stderr(), "{name}: resumed from {from}");
+            }),
+            Some(_) => {}
+        };
+        let mut run = train(name, optimizer, place, args, digits, checkpoints.as_mut(), on_epoch)?;
+        let saving = checkpoints.map_or(Duration::ZERO, |checkpoints| checkpoints.spent);
+        let spent = (mesh.traffic().time - before).saturating_sub(saving);
+        let steps = f64::from(run.steps.max(1));
+        run.communication = spent.as_secs_f64() / (run.step_time.as_secs_f64() * steps).max(f64::MIN_POSITIVE);
         Ok(run)
     });
     let runs = runs.collect();
@@ -78,40 +101,50 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
     runs
 }
 
-/// Trains a new model: one rank of `place.1` ranks, which share each batch.
+/// Trains a new model, or one from a checkpoint: one rank of `place.1` ranks, which share each batch. `on_epoch` is told
+/// what a training goes on from, and of each epoch.
 pub(crate) fn train(
     name: &'static str,
     mut optimizer: Optimizer<Box<dyn UpdateRule<f32>>, f32>,
     (rank, ranks): (usize, usize),
     args: &Args,
     digits: &Digits,
-    on_epoch: impl Fn(),
+    mut checkpoints: Option<&mut Checkpoints<'_>>,
+    on_epoch: impl Fn(Option<&str>),
 ) -> Result<Run, Failure> {
     let mut random = Random::new(args.seed);
     let mut model = Mlp::new(&mut random);
-    let mut order: Vec<usize> = (0..digits.training.len()).collect();
-    let mut time = Duration::ZERO;
-    for _ in 0..args.epochs {
+    let order = (0..digits.training.len()).collect();
+    let mut at = Position { epochs: 0, seed: args.seed, random, order };
+    if let Some(checkpoints) = &mut checkpoints
+        && let Some(from) = checkpoints.resume(&mut optimizer, &mut model, &mut at)?
+    {
+        on_epoch(Some(&from));
+        (0..at.epochs).for_each(|_| on_epoch(None));
+    }
+    let (mut time, mut steps) = (Duration::ZERO, 0);
+    while at.epochs < args.epochs {
         // The same on all ranks.
-        random.shuffle(&mut order);
-        for batch in order.chunks_exact(BATCH) {
+        at.random.shuffle(&mut at.order);
+        for batch in at.order.chunks_exact(BATCH) {
             let own = &batch[BATCH / ranks * rank..][..BATCH / ranks];
             let gradients = model.gradients(&digits.training.pick(own));
             let start = Instant::now();
             optimizer.step(&mut model, &gradients)?;
             time += start.elapsed();
+            steps += 1;
         }
-        on_epoch();
+        at.epochs += 1;
+        if let Some(checkpoints) = &mut checkpoints {
+            checkpoints.save(&optimizer, &mut model, &at)?;
+        }
+        on_epoch(None);
     }
     if optimizer.slot_names().contains(&Ema::SLOT) {
         optimizer.finalize_variable_values(model.variables())?;
     }
-    let step_time = time.div_f64(steps(args, digits) as f64);
-    Ok(Run { name, model, step_time, communication: 0.0, state_bytes: optimizer.state_bytes() })
-}
-
-fn steps(args: &Args, digits: &Digits) -> usize {
-    args.epochs as usize * (digits.training.len() / BATCH)
+    let step_time = time / steps.max(1);
+    Ok(Run { name, model, steps, step_time, communication: 0.0, state_bytes: optimizer.state_bytes() })
 }
 
 /// A bar on rank 0, nothing on the others.

@@ -1,0 +1,80 @@
+//! Configurations that say the same in other words come back in their own.
+
+use opt_core::{Optimizer, OptimizerBuilder, Registry};
+use opt_sgd::Sgd;
+use serde_json::{Value, json};
+
+fn registry() -> Registry<f32> {
+    let mut registry = Registry::new();
+    registry.register::<Sgd>();
+    registry
+}
+
+/// `base` with these fields more.
+fn with(mut base: Value, fields: &Value) -> Value {
+    base["config"].as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    base
+}
+
+fn legacy() -> Value {
+    json!({"class_name": "SGD", "config": {"learning_rate": 0.5, "momentum": 0.0, "nesterov": false, "decay": 0.0}})
+}
+
+#[test]
+fn what_asks_for_nothing_comes_back() {
+    let asks_for_nothing = [
+        json!({"clipnorm": null}),
+        json!({"clipvalue": null, "global_clipnorm": null, "weight_decay": null}),
+        json!({"is_legacy_optimizer": true, "use_ema": false, "ema_momentum": 0.5, "ema_overwrite_frequency": null}),
+        json!({"non_finite": "propagate"}),
+        json!({"flush_denormals": true}),
+        json!({"exclude_from_weight_decay": {}}),
+        json!({"exclude_from_weight_decay": {"var_names": [], "var_list": null}}),
+        // A default of the rule's own, which it does not write.
+        json!({"dampening": 0.0}),
+        json!({"dampening": 0}),
+    ];
+    for fields in asks_for_nothing {
+        let config = with(legacy(), &fields);
+        let optimizer = Optimizer::from_config(&config, &registry()).unwrap();
+        assert_eq!(optimizer.to_config().unwrap(), config);
+    }
+}
+
+#[test]
+fn lists_come_back_as_they_were_written() {
+    let fields = json!({"weight_decay": 0.25, "exclude_from_weight_decay": {"var_names": ["^b"], "var_list": []}});
+    let config = with(legacy(), &fields);
+    let optimizer = Optimizer::from_config(&config, &registry()).unwrap();
+    assert_eq!(optimizer.to_config().unwrap(), config);
+}
+
+/// As long as nobody asks for something after all.
+#[test]
+fn what_is_asked_for_later_is_written() {
+    let fields = json!({"clipnorm": null, "use_ema": false, "is_legacy_optimizer": true});
+    let builder = OptimizerBuilder::from_config(&with(legacy(), &fields), &registry()).unwrap();
+    let optimizer = builder.clipnorm(2.0).ema(opt_core::Ema::new(0.5)).build().unwrap();
+    let written = optimizer.to_config().unwrap();
+    assert_eq!((&written["config"]["clipnorm"], &written["config"]["use_ema"]), (&json!(2.0), &json!(true)));
+}
+
+/// As long as all of them have their defaults.
+#[test]
+fn no_fields_come_back_as_none() {
+    let config = json!({"class_name": "SGD", "module": null});
+    assert_eq!(Optimizer::from_config(&config, &registry()).unwrap().to_config().unwrap(), config);
+    let builder = OptimizerBuilder::from_config(&config, &registry()).unwrap();
+    let written = builder.clipnorm(2.0).build().unwrap().to_config().unwrap();
+    assert_eq!(written, json!({"class_name": "SGD", "module": null, "config": {"clipnorm": 2.0}}));
+}
+
+/// The engine's weight decay has a second name, for rules with one of their own.
+#[test]
+fn weight_decay_keeps_its_name() {
+    for name in ["weight_decay", "decoupled_weight_decay"] {
+        let config = with(legacy(), &json!({name: 0.25}));
+        let optimizer = Optimizer::from_config(&config, &registry()).unwrap();
+        assert_eq!(optimizer.to_config().unwrap(), config);
+    }
+}

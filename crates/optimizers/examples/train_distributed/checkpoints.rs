@@ -1,0 +1,89 @@
+//! Checkpoints that all ranks of a training write together, one folder for each optimizer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use optimizers::checkpoint::{CheckpointDir, Error, SaveOptions};
+use optimizers::mesh::Mesh;
+use optimizers::{Optimizer, Parameters, UpdateRule};
+use serde_json::{Value, json};
+
+use crate::model::Mlp;
+use crate::random::Random;
+use crate::training::Failure;
+
+/// Where the checkpoints of one training go.
+#[derive(Debug)]
+pub(crate) struct Checkpoints<'m> {
+    mesh: &'m Mesh,
+    directory: CheckpointDir,
+    /// Time in calls between ranks, for checkpoints alone.
+    pub(crate) spent: Duration,
+}
+
+/// A training, besides its model and its optimizer.
+#[derive(Debug)]
+pub(crate) struct Position {
+    pub(crate) epochs: u32,
+    pub(crate) seed: u64,
+    pub(crate) random: Random,
+    pub(crate) order: Vec<usize>,
+}
+
+type Opt = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
+
+impl<'m> Checkpoints<'m> {
+    /// Checkpoints in a folder. One that has some already is taken only to go on from there.
+    pub(crate) fn open(mesh: &'m Mesh, folder: &Path, resume: bool) -> Result<Self, Failure> {
+        let directory = CheckpointDir::create_on(mesh.world(), folder)?;
+        if resume || directory.list()?.is_empty() {
+            return Ok(Self { mesh, directory, spent: Duration::ZERO });
+        }
+        Err(Failure::NotResumed { path: folder.to_owned() })
+    }
+
+    /// Brings a training to where its newest checkpoint is that is whole, on however many ranks it was written; says
+    /// which it is.
+    pub(crate) fn resume(
+        &mut self,
+        optimizer: &mut Opt,
+        model: &mut Mlp,
+        position: &mut Position,
+    ) -> Result<Option<String>, Failure> {
+        let before = self.mesh.traffic().time;
+        let Some(latest) = self.directory.open_latest_valid_on(self.mesh.world())? else { return Ok(None) };
+        let path = latest.stored.path;
+        let found = Position::read(latest.checkpoint.extra()).filter(|found| found.seed == position.seed);
+        *position = found.ok_or_else(|| Failure::OtherTraining { path: path.clone() })?;
+        latest.checkpoint.load(optimizer, model.variables())?;
+        self.spent += self.mesh.traffic().time - before;
+        let ranks = latest.checkpoint.ranks().unwrap_or(1);
+        Ok(Some(format!("{}, epoch {}, saved by {ranks} ranks", path.display(), position.epochs)))
+    }
+
+    /// Saves all that the rest of a training depends on.
+    pub(crate) fn save(&mut self, optimizer: &Opt, model: &mut Mlp, position: &Position) -> Result<(), Error> {
+        let options = SaveOptions::new().extra(position.write());
+        let before = self.mesh.traffic().time;
+        let saved = self.directory.save_with(options, optimizer, model.variables());
+        self.spent += self.mesh.traffic().time - before;
+        saved.map(drop)
+    }
+}
+
+impl Position {
+    fn write(&self) -> Value {
+        let Self { epochs, seed, random, order } = self;
+        json!({ "epochs": epochs, "seed": seed, "random": random.state(), "order": order })
+    }
+
+    fn read(extra: &Value) -> Option<Self> {
+        let order = extra["order"].as_array()?.iter().map(|row| usize::try_from(row.as_u64()?).ok());
+        Some(Self {
+            epochs: u32::try_from(extra["epochs"].as_u64()?).ok()?,
+            seed: extra["seed"].as_u64()?,
+            random: Random::new(extra["random"].as_u64()?),
+            order: order.collect::<Option<_>>()?,
+        })
+    }
+}

@@ -1,0 +1,18 @@
+//! Writes the checkpoints that the corpus begins with: `cargo run --example seeds -- corpus/checkpoint`.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use opt_fuzz::trained::{NADAM, NOVOGRAD};
+use optimizers::checkpoint::{Contents, SaveOptions};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let folder = PathBuf::from(std::env::args().nth(1).ok_or("the folder is missing")?);
+    let (mut nadam, mut novograd) = (NADAM.clone(), NOVOGRAD.clone());
+    let path = |name: &str| folder.join(name).with_extension("safetensors");
+    SaveOptions::new().save(path("nadam"), &nadam.optimizer, nadam.variables.named())?;
+    SaveOptions::new().save(path("novograd"), &novograd.optimizer, novograd.variables.named())?;
+    let averaged = SaveOptions::new().contents(Contents::Averaged).extra(serde_json::json!({"epoch": 3}));
+    averaged.save(path("averaged"), &nadam.optimizer, nadam.variables.named())?;
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Any sequence of calls on any optimizer: the numbers are those of the textbook, what is refused changes nothing.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use opt_fuzz::plan::Plan;
+use opt_fuzz::run::run;
+
+fuzz_target!(|plan: Plan| {
+    run::<f64>(&plan);
+    run::<f32>(&plan);
+});

@@ -1,0 +1,17 @@
+//! What the fuzz targets share.
+
+#![forbid(unsafe_code)]
+
+pub mod forge;
+pub mod json;
+pub mod plan;
+pub mod run;
+pub mod trained;
+
+use std::sync::LazyLock;
+
+use opt_conformance::replay::Registries;
+
+/// Everything that a configuration may name.
+pub static REGISTRIES: LazyLock<Registries> =
+    LazyLock::new(|| Registries { float32: optimizers::registry(), float64: optimizers::registry() });

@@ -1,0 +1,277 @@
+//! A rule with options, as the engine has it and as the textbook has it; and what is called on it.
+
+use arbitrary::Arbitrary;
+use opt_conformance::problem::Problem;
+use opt_conformance::textbook::{self, Formula, Naive};
+use optimizers::core::{Scalar, UpdateRule};
+use optimizers::{
+    Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+};
+
+/// What is done in one run.
+#[derive(Debug, Clone, Arbitrary)]
+pub struct Plan {
+    /// The rule.
+    pub rule: Rule,
+    /// Period and step size of Lookahead around it.
+    pub lookahead: Option<(Choice, Choice)>,
+    /// Options of the engine.
+    pub options: Options,
+    /// Calls, one after the other.
+    pub calls: Vec<Call>,
+}
+
+/// An index into a list, modulo its length.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub struct Choice(u8);
+
+impl Choice {
+    /// The item.
+    pub fn of<I: Copy>(self, items: &[I]) -> I {
+        items[usize::from(self.0) % items.len()]
+    }
+}
+
+/// A rule. Its numbers are such that no step loses digits: what differs then is wrong.
+#[derive(Debug, Clone, Arbitrary)]
+#[expect(missing_docs, reason = "they are the rules' own names")]
+pub enum Rule {
+    Sgd {
+        momentum: Choice,
+        nesterov: bool,
+        legacy: bool,
+    },
+    Nadam {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        schedule_decay: Option<Choice>,
+        legacy: bool,
+    },
+    RectifiedAdam {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        weight_decay: Choice,
+        amsgrad: bool,
+    },
+    NovoGrad {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        weight_decay: Choice,
+        amsgrad: bool,
+        averaging: bool,
+        outside: bool,
+    },
+}
+
+/// Options of the engine.
+#[derive(Debug, Clone, Arbitrary)]
+#[expect(missing_docs, reason = "they are the builder's own names")]
+pub struct Options {
+    pub clip: Choice,
+    pub limit: Choice,
+    pub weight_decay: Option<Choice>,
+    pub exclude: bool,
+    pub ema: Option<(Choice, Option<Choice>)>,
+    pub non_finite: Choice,
+    pub bf16: bool,
+}
+
+/// A call.
+#[derive(Debug, Clone, Arbitrary)]
+pub enum Call {
+    /// A step with something for each variable.
+    Step([Given; 5]),
+    /// The same with its variables in the opposite order.
+    Backwards([Given; 5]),
+    /// A step that has to be refused.
+    Wrong(Wrong, [Given; 5]),
+    /// A step with a gradient that is not finite.
+    NonFinite(Choice, [Given; 5]),
+    /// Another learning rate.
+    LearningRate(Choice),
+    /// All weights out, and in again.
+    Weights,
+    /// Weights that do not fit.
+    WrongWeights(Choice),
+    /// Another optimizer from configuration and weights.
+    Rebuild,
+    /// Averages in the place of variables, and back.
+    Averages,
+    /// Variables that come without gradients.
+    Add(Choice),
+    /// Something to go back to.
+    Remember,
+    /// Back to it; to the start, if there is nothing.
+    Return,
+}
+
+/// What a variable is given in a step.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Given {
+    /// It is not in the list.
+    Missing,
+    /// It is in the list, without a gradient.
+    Absent,
+    /// A gradient of numbers that follow from this.
+    Dense(u8),
+    /// Some rows of such a gradient, some of them twice.
+    Sparse(u8, [u8; 3]),
+}
+
+/// What is wrong about a step.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub enum Wrong {
+    /// A gradient of another shape.
+    Shape,
+    /// A slice of another length.
+    Length,
+    /// A variable twice.
+    Duplicate,
+    /// A row that is not there.
+    Row,
+    /// A row before the first.
+    NegativeRow,
+    /// Rows of a number.
+    RowsOfScalar,
+    /// No gradient at all.
+    NoGradients,
+}
+
+/// The learning rates of a run.
+pub const RATES: [f64; 5] = [0.125, 0.0, 0.5, 0.01, 1.0];
+
+/// Numbers that are no learning rates.
+pub const NO_RATES: [f64; 4] = [-1.0, f64::NAN, f64::INFINITY, -f64::MIN_POSITIVE];
+
+const BETAS: [f64; 4] = [0.9, 0.0, 0.5, 0.99];
+const SECOND_BETAS: [f64; 3] = [0.999, 0.9, 0.99];
+const EPSILONS: [f64; 3] = [1e-7, 0.0, 0.5];
+const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
+
+impl Plan {
+    /// The engine's builder and the textbook's formula for a problem that begins like this one.
+    pub fn subjects<T: Scalar>(
+        &self,
+        problem: &Problem,
+    ) -> (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>) {
+        let eta = RATES[0];
+        let (rule, formula) = match self.rule.clone() {
+            Rule::Sgd { momentum, nesterov, legacy } => {
+                let mu = momentum.of(&BETAS);
+                let rule = Sgd::new(eta).momentum(mu).nesterov(nesterov);
+                let formula = textbook::Sgd { mu, nesterov, lazy: legacy, ..Default::default() };
+                self.around(if legacy { rule.legacy() } else { rule }, formula, problem)
+            }
+            Rule::Nadam { betas, epsilon, schedule_decay, legacy } => {
+                let (beta_1, beta_2) = (betas[0].of(&BETAS), betas[1].of(&SECOND_BETAS));
+                let (epsilon, schedule_decay) =
+                    (epsilon.of(&EPSILONS), schedule_decay.map(|psi| psi.of(&[0.004, 1.0])));
+                let rule = if legacy { Nadam::new(eta) } else { Nadam::keras(eta) };
+                let rule = rule.beta_1(beta_1).beta_2(beta_2).epsilon(epsilon);
+                let rule = schedule_decay.map_or(rule.clone().constant_momentum(), |psi| rule.schedule_decay(psi));
+                let touched_rows_only = legacy;
+                let formula = textbook::Nadam {
+                    beta_1,
+                    beta_2,
+                    epsilon,
+                    schedule_decay,
+                    touched_rows_only,
+                    ..Default::default()
+                };
+                self.around(rule, formula, problem)
+            }
+            Rule::RectifiedAdam { betas, epsilon, weight_decay, amsgrad } => {
+                let (beta_1, beta_2) = (betas[0].of(&BETAS), betas[1].of(&SECOND_BETAS));
+                let (epsilon, decay) = (epsilon.of(&[1e-7, 0.5]), weight_decay.of(&DECAYS));
+                let rule = RectifiedAdam::new(eta).beta_1(beta_1).beta_2(beta_2).epsilon(epsilon);
+                let rule = rule.weight_decay(decay).amsgrad(amsgrad).sma_threshold(5.0);
+                let weight_decay = vec![decay; crate::run::MOST_STEPS];
+                let formula = textbook::RectifiedAdam {
+                    beta_1,
+                    beta_2,
+                    epsilon,
+                    weight_decay,
+                    amsgrad,
+                    threshold: 5.0,
+                    ..Default::default()
+                };
+                self.around(rule, formula, problem)
+            }
+            Rule::NovoGrad { betas, epsilon, weight_decay, amsgrad, averaging, outside } => {
+                let (beta_1, beta_2) = (betas[0].of(&BETAS), betas[1].of(&[0.25, 0.0, 0.9]));
+                let (epsilon, decay) = (epsilon.of(&EPSILONS), weight_decay.of(&DECAYS));
+                let rule = NovoGrad::new(eta).beta_1(beta_1).beta_2(beta_2).epsilon(epsilon).weight_decay(decay);
+                let rule = rule.amsgrad(amsgrad).grad_averaging(averaging).learning_rate_outside(outside);
+                let formula = textbook::NovoGrad {
+                    beta_1,
+                    beta_2,
+                    epsilon,
+                    weight_decay: decay,
+                    amsgrad,
+                    grad_averaging: averaging,
+                    learning_rate_outside: outside,
+                    ..Default::default()
+                };
+                self.around(rule, formula, problem)
+            }
+        };
+        (self.options.set(Optimizer::new(rule)), formula)
+    }
+
+    /// Puts Lookahead around both, if it is asked for.
+    fn around<T: Scalar, R: UpdateRule<T> + 'static, F: Formula + 'static>(
+        &self,
+        rule: R,
+        formula: F,
+        problem: &Problem,
+    ) -> (Box<dyn UpdateRule<T>>, Box<dyn Formula>) {
+        let Some((period, size)) = self.lookahead else { return (Box::new(rule), Box::new(formula)) };
+        let (k, alpha) = (period.of(&[2, 1, 3, 5]), size.of(&[0.5, 1.0, 0.25]));
+        let rule = Lookahead::new(rule).sync_period(k).slow_step_size(alpha);
+        (Box::new(rule), Box::new(textbook::Lookahead::new(formula, k, alpha, problem)))
+    }
+}
+
+impl Options {
+    fn set<R: UpdateRule<T>, T: Scalar>(&self, builder: OptimizerBuilder<R, T>) -> OptimizerBuilder<R, T> {
+        let naive = self.naive();
+        let mut builder = builder.non_finite(self.policy()).threads(1);
+        builder = naive.clipvalue.into_iter().fold(builder, OptimizerBuilder::clipvalue);
+        builder = naive.clipnorm.into_iter().fold(builder, OptimizerBuilder::clipnorm);
+        builder = naive.global_clipnorm.into_iter().fold(builder, OptimizerBuilder::global_clipnorm);
+        builder = naive.weight_decay.into_iter().fold(builder, OptimizerBuilder::weight_decay);
+        builder = builder.exclude_from_weight_decay(Exclude::names(naive.excluded));
+        if let Some((momentum, overwrite)) = naive.ema {
+            let ema = Ema::new(momentum);
+            builder = builder.ema(overwrite.map_or(ema, |steps| ema.overwrite_every(steps)));
+        }
+        if self.has_narrow_moments::<T>() { builder.moments(MomentStorage::Bf16 { seed: 3 }) } else { builder }
+    }
+
+    /// Whether the numbers are those of the textbook.
+    pub fn has_narrow_moments<T: Scalar>(&self) -> bool {
+        self.bf16 && size_of::<T>() == 4
+    }
+
+    /// What happens to gradients that are not finite.
+    pub fn policy(&self) -> NonFinite {
+        self.non_finite.of(&[NonFinite::Propagate, NonFinite::SkipStep, NonFinite::Error])
+    }
+
+    /// The textbook's engine.
+    pub fn naive(&self) -> Naive {
+        let limit = self.limit.of(&[1.0, 0.25, 4.0]);
+        let clip = |place: u8| (self.clip.of(&[0, 1, 2, 3]) == place).then_some(limit);
+        let ema = self.ema.map(|(momentum, overwrite)| {
+            (momentum.of(&[0.5, 0.0, 0.99, 1.0]), overwrite.map(|steps| steps.of(&[1, 2, 3])))
+        });
+        Naive {
+            clipvalue: clip(1),
+            clipnorm: clip(2),
+            global_clipnorm: clip(3),
+            weight_decay: self.weight_decay.map(|rate| rate.of(&DECAYS)),
+            excluded: if self.exclude { vec!["matrix".to_owned()] } else { Vec::new() },
+            ema,
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! A run of calls on an optimizer, next to what has to come of it.
+
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayD, Axis, IxDyn};
+use opt_conformance::problem::{Gradient, Problem, bits};
+use opt_conformance::textbook::Formula;
+use optimizers::core::{Scalar, UpdateRule, WeightValue};
+use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
+
+use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};
+
+/// Steps of one run: few enough for rounding errors to stay small.
+pub const MOST_STEPS: usize = 12;
+
+/// Calls of one run.
+const MOST_CALLS: usize = 32;
+
+/// Names and shapes of the variables.
+const VARIABLES: [(&str, &[usize]); 5] =
+    [("list", &[3]), ("matrix", &[4, 2]), ("scalar", &[]), ("column", &[3, 1]), ("empty", &[0, 2])];
+
+/// A gradient in the element type, without one where a variable is only named.
+type Gradients<T> = Vec<(usize, Option<(Option<Vec<i64>>, ArrayD<T>)>)>;
+
+/// An optimizer at work, and what it has been given so far.
+struct Run<'p, T> {
+    plan: &'p Plan,
+    optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
+    formula: Box<dyn Formula>,
+    values: Vec<ArrayD<T>>,
+    done: Done,
+    remembered: (Vec<ArrayD<T>>, Vec<String>, Vec<WeightValue<T>>, Done),
+}
+
+/// The steps that were taken, with their learning rates and what they came to.
+#[derive(Clone)]
+struct Done {
+    problem: Problem,
+    rates: Vec<f64>,
+    rate: f64,
+    trace: Vec<Vec<Vec<f64>>>,
+}
+
+/// Makes the calls of a plan.
+///
+/// # Panics
+///
+/// When something does not come to what it has to.
+pub fn run<T: Scalar>(plan: &Plan) {
+    let mut run = Run::<T>::new(plan);
+    plan.calls.iter().take(MOST_CALLS).for_each(|call| run.call(call));
+    run.compare();
+}
+
+/// Numbers between -2 and 2, exact in 32 bits: zeros, and numbers of very different sizes.
+fn numbers(shape: &[usize], seed: u8) -> ArrayD<f64> {
+    const NUMBERS: [f64; 8] = [0.5, -1.0, 0.0, 2.0, -0.25, 0.0625, -1.5, 1.0];
+    let mut place = usize::from(seed);
+    ArrayD::from_shape_simple_fn(IxDyn(shape), || {
+        place += 1 + usize::from(seed >> 3) % 7;
+        NUMBERS[place % NUMBERS.len()]
+    })
+}
+
+impl<'p, T: Scalar> Run<'p, T> {
+    fn new(plan: &'p Plan) -> Self {
+        let variables =
+            VARIABLES.iter().zip(1..).map(|((name, shape), seed)| ((*name).to_owned(), numbers(shape, seed)));
+        let problem = Problem { variables: variables.collect(), steps: Vec::new() };
+        let (builder, formula) = plan.subjects::<T>(&problem);
+        let optimizer = builder.build().expect("the options are valid");
+        let values: Vec<ArrayD<T>> = problem.variables.iter().map(|(_, value)| value.mapv(T::literal)).collect();
+        let done = Done { problem, rates: Vec::new(), rate: RATES[0], trace: Vec::new() };
+        let weights = optimizer.weights().into_iter().map(WeightValue::from).collect();
+        let remembered = (values.clone(), Vec::new(), weights, done.clone());
+        Self { plan, optimizer, formula, values, done, remembered }
+    }
+
+    fn call(&mut self, call: &Call) {
+        match call {
+            Call::Step(given) => self.step(given, false),
+            Call::Backwards(given) => self.step(given, true),
+            Call::Wrong(wrong, given) => self.wrong(*wrong, given),
+            Call::NonFinite(which, given) => self.non_finite(*which, given),
+            Call::LearningRate(choice) => self.learning_rate(*choice),
+            Call::Weights => {
+                let before = self.state();
+                self.optimizer.set_weights(self.optimizer.weights()).expect("they are its own");
+                assert_eq!(self.state(), before);
+            }
+            Call::WrongWeights(choice) => self.wrong_weights(*choice),
+            Call::Rebuild => self.rebuild(),
+            Call::Averages => self.averages(),
+            Call::Add(choice) => {
+                let which = choice.of(&[0, 1, 2, 3, 4]);
+                let (name, value) = (VARIABLES[which].0, &mut self.values[which]);
+                self.optimizer.add_variables([Variable::new(name, value)]).expect("it fits");
+            }
+            Call::Remember => {
+                let names = self.known();
+                let weights = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+                self.remembered = (self.values.clone(), names, weights, self.done.clone());
+            }
+            Call::Return => {
+                let (values, names, weights, done) = self.remembered.clone();
+                (self.values, self.done) = (values, done);
+                self.restore(&names, weights);
+                self.optimizer.set_learning_rate(self.done.rate).expect("it was accepted before");
+            }
+        }
+    }
+
+    /// The names of the known variables, in their order.
+    fn known(&self) -> Vec<String> {
+        self.optimizer.variables().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    fn restore(&mut self, names: &[String], weights: Vec<WeightValue<T>>) {
+        let mut values: BTreeMap<&str, &mut ArrayD<T>> =
+            VARIABLES.iter().map(|(name, _)| *name).zip(&mut self.values).collect();
+        let variables = names.iter().map(|name| (name.as_str(), values.remove(name.as_str()).expect("a name of ours")));
+        let variables = variables.map(|(name, value)| Variable::new(name, value)).collect::<Vec<_>>();
+        self.optimizer.restore(variables, weights).expect("it is a state of its own");
+    }
+
+    /// Everything that must not change in an error, bit for bit.
+    fn state(&self) -> (Vec<(String, Vec<u64>)>, Vec<Vec<u64>>, u64) {
+        let weights = self.optimizer.weights().into_iter().map(|weight| match weight.value {
+            WeightValue::Iterations(count) => (weight.name, vec![count]),
+            WeightValue::Scalar(number) => (weight.name, vec![number.to_bits()]),
+            WeightValue::Array(array) => (weight.name, bits(&array)),
+        });
+        let rate = self.optimizer.learning_rate().to_bits();
+        (weights.collect(), self.values.iter().map(bits).collect(), rate)
+    }
+
+    fn gradients(given: &[Given; 5]) -> Gradients<T> {
+        let gradient = |(which, given): (usize, &Given)| {
+            let shape = VARIABLES[which].1;
+            let gradient = match *given {
+                Given::Missing => return None,
+                Given::Absent => None,
+                Given::Sparse(seed, rows) if shape.first().is_some_and(|&count| count > 0) => {
+                    let count = shape[0];
+                    let rows: Vec<usize> =
+                        rows[..usize::from(seed % 4)].iter().map(|&row| usize::from(row) % count).collect();
+                    let values = numbers(&[&[rows.len()], &shape[1..]].concat(), seed).mapv(T::literal);
+                    Some((Some(rows.into_iter().map(|row| row as i64).collect()), values))
+                }
+                Given::Dense(seed) | Given::Sparse(seed, _) => Some((None, numbers(shape, seed).mapv(T::literal))),
+            };
+            Some((which, gradient))
+        };
+        given.iter().enumerate().filter_map(gradient).collect()
+    }
+
+    fn apply(&mut self, gradients: &Gradients<T>, backwards: bool) -> Result<StepReport, Error> {
+        let mut values: Vec<Option<&mut ArrayD<T>>> = self.values.iter_mut().map(Some).collect();
+        let variables = gradients.iter().filter_map(|(which, gradient)| {
+            let value = values[*which].take()?;
+            let variable = Variable::new(VARIABLES[*which].0, value);
+            Some(match gradient {
+                None => variable,
+                Some((None, values)) => variable.gradient(values),
+                Some((Some(rows), values)) => variable.sparse_gradient(rows, values),
+            })
+        });
+        let mut variables: Vec<_> = variables.collect();
+        if backwards {
+            variables.reverse();
+        }
+        self.optimizer.apply_gradients(variables)
+    }
+
+    fn step(&mut self, given: &[Given; 5], backwards: bool) {
+        if self.done.rates.len() == MOST_STEPS {
+            return;
+        }
+        let (gradients, before) = (Self::gradients(given), self.state());
+        let result = self.apply(&gradients, backwards);
+        if gradients.iter().all(|(_, gradient)| gradient.is_none()) {
+            let expected = if gradients.is_empty() { result.is_ok() } else { result.is_err() };
+            assert!(expected, "{result:?}");
+            assert_eq!(self.state(), before, "nothing was given, and something has changed");
+            return;
+        }
+        let report = result.expect("everything fits");
+        self.done.rates.push(self.done.rate);
+        assert_eq!(report.iterations, self.done.rates.len() as u64);
+        let mut step = vec![Gradient::Absent; VARIABLES.len()];
+        for (which, gradient) in gradients {
+            if let Some((rows, values)) = gradient {
+                let values = values.mapv(|number| number.as_());
+                step[which] = match rows {
+                    None => Gradient::Dense(values),
+                    Some(rows) => Gradient::Sparse(rows.into_iter().map(|row| row as usize).collect(), values),
+                };
+            }
+        }
+        self.done.problem.steps.push(step);
+        let flat = |value: &ArrayD<T>| value.iter().map(|number| number.as_()).collect();
+        self.done.trace.push(self.values.iter().map(flat).collect());
+    }
+
+    /// A step that cannot be taken, whatever else is in it.
+    fn wrong(&mut self, wrong: Wrong, given: &[Given; 5]) {
+        let before = self.state();
+        let good = Self::gradients(given);
+        let matrix = numbers(VARIABLES[1].1, 1).mapv(T::literal);
+        let mut values: Vec<Option<&mut ArrayD<T>>> = self.values.iter_mut().map(Some).collect();
+        let (own, other) = (values[1].take().expect("it is there"), matrix.t().to_owned());
+        let row = matrix.select(Axis(0), &[0]);
+        let mut again = own.clone();
+        let mut number = values[2].as_deref().expect("it is there").clone();
+        let variable = Variable::new("matrix", own);
+        let mut variables = match wrong {
+            Wrong::Shape => vec![variable.gradient(&other)],
+            Wrong::Length => vec![variable.gradient(&matrix.as_slice().expect("it is whole")[1..])],
+            Wrong::Duplicate => vec![variable.gradient(&matrix), Variable::new("matrix", &mut again).gradient(&matrix)],
+            Wrong::Row => vec![variable.sparse_gradient(&[4_usize], &row)],
+            Wrong::NegativeRow => vec![variable.sparse_gradient(&[-1_i64], &row)],
+            Wrong::RowsOfScalar => vec![Variable::new("scalar", &mut number).sparse_gradient(&[0_usize], &row)],
+            Wrong::NoGradients => vec![variable],
+        };
+        if !matches!(wrong, Wrong::NoGradients) {
+            for (which, gradient) in &good {
+                let Some(value) = values[*which].take().filter(|_| *which != 2) else { continue };
+                let variable = Variable::new(VARIABLES[*which].0, value);
+                variables.insert(
+                    0,
+                    match gradient {
+                        Some((None, values)) => variable.gradient(values),
+                        Some((Some(rows), values)) => variable.sparse_gradient(rows, values),
+                        None => variable,
+                    },
+                );
+            }
+        }
+        let result = self.optimizer.apply_gradients(variables);
+        assert!(result.is_err(), "{wrong:?} was accepted: {result:?}");
+        assert_eq!(self.state(), before, "{wrong:?} was refused, and something has changed");
+    }
+
+    /// A step with an infinite or undefined number in the gradient of the matrix.
+    fn non_finite(&mut self, which: Choice, given: &[Given; 5]) {
+        let policy = self.plan.options.policy();
+        if policy == NonFinite::Propagate {
+            return;
+        }
+        let mut gradients = Self::gradients(given);
+        gradients.retain(|(variable, _)| *variable != 1);
+        let mut bad = numbers(VARIABLES[1].1, 1).mapv(T::literal);
+        bad[[2, 1]] = T::literal(which.of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]));
+        gradients.push((1, Some((None, bad))));
+        let before = self.state();
+        let result = self.apply(&gradients, false);
+        match policy {
+            NonFinite::Error => assert!(matches!(result, Err(Error::NonFiniteGradient { .. })), "{result:?}"),
+            _ => {
+                let report = result.expect("the step is skipped");
+                assert!(report.non_finite.is_some(), "{report:?}");
+            }
+        }
+        assert_eq!(self.state(), before, "the step was not taken, and something has changed");
+    }
+
+    fn learning_rate(&mut self, choice: Choice) {
+        let before = self.state();
+        let refused = self.optimizer.set_learning_rate(choice.of(&NO_RATES));
+        assert!(refused.is_err(), "{refused:?}");
+        assert_eq!(self.state(), before, "refused, and something has changed");
+        self.done.rate = choice.of(&RATES);
+        self.optimizer.set_learning_rate(self.done.rate).expect("it is a learning rate");
+    }
+
+    fn wrong_weights(&mut self, choice: Choice) {
+        let before = self.state();
+        let mut weights: Vec<WeightValue<T>> = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+        match choice.of(&[0, 1, 2, 3]) {
+            0 => drop(weights.pop()),
+            1 => weights.push(WeightValue::Scalar(1.0)),
+            2 => weights[0] = WeightValue::Scalar(1.0),
+            _ => {
+                let last = weights.len() - 1;
+                weights[last] = WeightValue::Array(numbers(&[7], 1).mapv(T::literal));
+            }
+        }
+        let result = self.optimizer.set_weights(weights);
+        assert!(result.is_err(), "{result:?}");
+        assert_eq!(self.state(), before, "refused, and something has changed");
+    }
+
+    fn rebuild(&mut self) {
+        let (before, names, config) = (self.state(), self.known(), self.optimizer.to_config().expect("no code in it"));
+        let weights = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+        self.optimizer = Optimizer::from_config(&config, &optimizers::registry()).expect("it was just written");
+        assert_eq!(self.optimizer.to_config().expect("as before"), config);
+        self.restore(&names, weights);
+        assert_eq!(self.state(), before, "{config} is another optimizer");
+    }
+
+    fn averages(&mut self) {
+        let before = self.state();
+        let known = self.known();
+        let named = VARIABLES.iter().zip(&self.values).filter(|((name, _), _)| known.iter().any(|known| known == name));
+        let mut model: BTreeMap<&str, ArrayD<T>> = named.map(|((name, _), value)| (*name, value.clone())).collect();
+        let same = model.clone();
+        match self.optimizer.averages(&mut model) {
+            Err(error) => {
+                assert!(matches!(error, Error::NoAverages) && self.plan.options.ema.is_none(), "{error}");
+            }
+            Ok(guard) => drop(guard),
+        }
+        assert_eq!(model, same);
+        assert_eq!(self.state(), before);
+    }
+
+    /// Compares every step with the textbook.
+    fn compare(mut self) {
+        if self.plan.options.has_narrow_moments::<T>() {
+            return;
+        }
+        let Done { problem, rates, trace, .. } = self.done;
+        let naive = self.plan.options.naive();
+        let expected = naive.run(&problem, |t| rates[t as usize], &mut *self.formula);
+        // What some hundred roundings of the largest numbers come to.
+        let (epsilon, mut largest) = (if size_of::<T>() == 4 { 2e-3 } else { 1e-11 }, 1.0_f64);
+        for (number, (got, want)) in trace.iter().zip(&expected).enumerate() {
+            largest = want.values().flatten().fold(largest, |largest, number| largest.max(number.abs()));
+            for ((name, _), got) in VARIABLES.iter().zip(got) {
+                let far = got.iter().zip(&want[*name]).find(|(got, want)| {
+                    let close = (*got - *want).abs() <= epsilon * largest;
+                    !close
+                });
+                assert!(far.is_none(), "step {number}: {name}: {far:?}");
+            }
+        }
+    }
+}

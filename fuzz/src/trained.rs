@@ -1,0 +1,61 @@
+//! Small trainings with every kind of state, for checkpoints to be loaded into.
+
+use std::sync::LazyLock;
+
+use opt_conformance::problem::{Problem, Variables, bits};
+use optimizers::core::{Scalar, UpdateRule, WeightValue};
+use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
+
+/// An optimizer at work, and its variables.
+#[derive(Debug, Clone)]
+pub struct Trained<R, T> {
+    /// It.
+    pub optimizer: Optimizer<R, T>,
+    /// They.
+    pub variables: Variables<T>,
+}
+
+/// Arrays, averages and a shared number, in 32 bits.
+pub static NADAM: LazyLock<Trained<Lookahead<Nadam>, f32>> =
+    LazyLock::new(|| Trained::new(Optimizer::new(Lookahead::new(Nadam::new(0.125))).ema(Ema::new(0.75))));
+
+/// Arrays and a number for each variable, in 64 bits.
+pub static NOVOGRAD: LazyLock<Trained<NovoGrad, f64>> =
+    LazyLock::new(|| Trained::new(Optimizer::new(NovoGrad::new(0.125).amsgrad(true))));
+
+fn problem() -> Problem {
+    Problem::dense(5, &[&[3], &[2, 2]], 3)
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Trained<R, T> {
+    fn new(builder: OptimizerBuilder<R, T>) -> Self {
+        let optimizer = builder.threads(1).build().expect("the options are valid");
+        let mut trained = Self { optimizer, variables: problem().start() };
+        trained.step().expect("the problem is valid");
+        trained
+    }
+
+    /// One more step.
+    ///
+    /// # Errors
+    ///
+    /// What the optimizer says.
+    pub fn step(&mut self) -> Result<(), optimizers::Error> {
+        problem().step(1, &mut self.optimizer, &mut self.variables).map(drop)
+    }
+
+    /// Everything that a run depends on, bit for bit.
+    #[must_use]
+    pub fn bits(&self) -> Vec<(String, Vec<u64>)> {
+        let weights = self.optimizer.weights().into_iter().map(|weight| {
+            let bits = match weight.value {
+                WeightValue::Iterations(count) => vec![count],
+                WeightValue::Scalar(number) => vec![number.to_bits()],
+                WeightValue::Array(array) => bits(&array),
+            };
+            (weight.name, bits)
+        });
+        let variables = self.variables.0.iter().map(|(name, value)| (name.clone(), bits(value)));
+        weights.chain(variables).collect()
+    }
+}

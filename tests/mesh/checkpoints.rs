@@ -1,0 +1,145 @@
+//! Runs that are saved on one mesh and go on on another one, or on one process, or the other way round.
+
+use std::path::Path;
+
+use ndarray::ArrayD;
+use optimizers::checkpoint::{Checkpoint, save};
+use optimizers::core::{Weight, WeightValue};
+use optimizers::mesh::Mesh;
+
+use crate::equality::{MESHES, problem};
+use crate::problem::{OPTIONS, Problem, RULES};
+use crate::run::{Run, close, within_ulps};
+
+/// Steps before the checkpoint, and in all.
+const STOP: u64 = 2;
+const STEPS: u64 = 4;
+
+/// One process, or a mesh.
+type Where = Option<&'static [(&'static str, usize)]>;
+
+/// What is trained, and whether state is in parts wherever it can be.
+#[derive(Debug, Clone, Copy)]
+struct What {
+    rule: usize,
+    option: usize,
+    parts: bool,
+}
+
+impl What {
+    fn on(self, place: Where) -> Problem {
+        let state_over = self.parts.then_some("x");
+        Problem { state_over, steps: STEPS, ..problem(place.unwrap_or(MESHES[0]), self.rule, self.option) }
+    }
+
+    /// Every rule and every option, in turns, with state in parts and without.
+    fn all() -> impl Iterator<Item = Self> {
+        (0..RULES + 1).map(|turn| Self { rule: turn % RULES, option: (turn + 5) % OPTIONS, parts: turn % 2 == 1 })
+    }
+}
+
+fn everywhere() -> impl Iterator<Item = Where> {
+    [None].into_iter().chain(MESHES.map(Some))
+}
+
+/// Does the same on all ranks.
+fn ranks(place: Where, what: What, work: impl Fn(&mut Run<'_, f64>) + Sync) {
+    let problem = what.on(place);
+    match place {
+        None => work(&mut Run::new(&problem, None)),
+        Some(mesh) => drop(Mesh::threads(mesh, |mesh| work(&mut Run::new(&problem, Some(mesh)))).unwrap()),
+    }
+}
+
+fn save_run(run: &mut Run<'_, f64>, path: &Path) {
+    let (optimizer, variables) = run.parts();
+    save(path, optimizer, variables).unwrap();
+}
+
+fn load_run(run: &mut Run<'_, f64>, path: &Path) {
+    let (optimizer, variables) = run.parts();
+    Checkpoint::open(path).unwrap().load(optimizer, variables).unwrap();
+}
+
+/// From nothing to a step.
+fn start(place: Where, what: What, end: u64, path: &Path) {
+    ranks(place, what, |run| {
+        run.run_to(end);
+        save_run(run, path);
+    });
+}
+
+/// From a checkpoint to the last step.
+fn go_on(place: Where, what: What, from: &Path, path: &Path) {
+    ranks(place, what, |run| {
+        load_run(run, from);
+        assert_eq!(run.opt.iterations(), STOP);
+        run.run_to(STEPS);
+        save_run(run, path);
+    });
+}
+
+/// Everything that a checkpoint holds, as one process sees it.
+type End = (Vec<ArrayD<f64>>, Vec<Weight<f64>>);
+
+fn end(what: What, path: &Path) -> End {
+    let problem = what.on(None);
+    let mut run = Run::new(&problem, None);
+    Checkpoint::open(path).unwrap().verify().unwrap();
+    load_run(&mut run, path);
+    (run.values, run.opt.weights())
+}
+
+/// The same bits, or what another order of additions makes of them.
+fn compare(found: &End, want: &End, norms: bool, context: &str) {
+    let names = |end: &End| end.1.iter().map(|weight| weight.name.clone()).collect::<Vec<_>>();
+    assert_eq!(names(found), names(want), "{context}");
+    for (found, want) in found.0.iter().zip(&want.0) {
+        close(found, want, norms, context);
+    }
+    for (Weight { name, value: found }, Weight { value: want, .. }) in found.1.iter().zip(&want.1) {
+        let context = format!("{name}: {context}");
+        match (found, want) {
+            (WeightValue::Array(found), WeightValue::Array(want)) => close(found, want, norms, &context),
+            (WeightValue::Scalar(found), WeightValue::Scalar(want)) => {
+                assert!(within_ulps(*found, *want, if norms { 4 * STEPS } else { 0 }), "{found} {want}: {context}");
+            }
+            (found, want) => assert_eq!(found, want, "{context}"),
+        }
+    }
+}
+
+/// Saved anywhere, a run goes on anywhere, and ends as one that never stopped. If it goes on where it was saved, it
+/// ends with the same bits even where the order of additions matters.
+#[test]
+fn runs_go_on_anywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let [half, whole, last] = ["half", "whole", "last"].map(|name| folder.path().join(name));
+    for what in What::all() {
+        let norms = what.on(None).has_norms();
+        start(None, what, STEPS, &whole);
+        let alone = end(what, &whole);
+        std::fs::remove_file(&whole).unwrap();
+        for from in everywhere() {
+            start(from, what, STOP, &half);
+            start(from, what, STEPS, &whole);
+            let through = end(what, &whole);
+            compare(&through, &alone, norms, &format!("{what:?} on {from:?}"));
+            for to in everywhere() {
+                go_on(to, what, &half, &last);
+                let found = end(what, &last);
+                compare(&found, &alone, norms, &format!("{what:?} from {from:?} to {to:?}"));
+                if from == to {
+                    assert_eq!(found, through, "{what:?} on {from:?}");
+                }
+                remove(&last);
+            }
+            remove(&half);
+            remove(&whole);
+        }
+    }
+}
+
+fn remove(path: &Path) {
+    if path.is_dir() { std::fs::remove_dir_all(path).unwrap() } else { std::fs::remove_file(path).unwrap() }
+}
