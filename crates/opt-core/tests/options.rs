@@ -209,6 +209,14 @@ fn every_option_is_written_and_read() {
     assert!(matches!(other, Err(ConfigError::OtherClass { found, expected: "SGD" }) if found == "Adam"));
 }
 
+#[test]
+fn what_keras_does_not_have_is_written_only_when_it_is_set() {
+    let config = Optimizer::<_, f64>::new(Sgd::new(0.5)).build().unwrap().to_config().unwrap();
+    for key in ["exclude_from_weight_decay", "non_finite", "moments", "flush_denormals"] {
+        assert!(!config["config"].as_object().unwrap().contains_key(key), "{key}");
+    }
+}
+
 /// In the order of the variable's axes, whatever its memory looks like; in a sparse gradient, in its values.
 #[test]
 fn gradients_that_are_not_finite_are_found() {
