@@ -148,12 +148,12 @@ const SECOND_BETAS: [f64; 3] = [0.999, 0.9, 0.99];
 const EPSILONS: [f64; 3] = [1e-7, 0.0, 0.5];
 const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
 
+/// An engine's builder, and a textbook's formula.
+pub type Subjects<T> = (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>);
+
 impl Plan {
     /// The engine's builder and the textbook's formula for a problem that begins like this one.
-    pub fn subjects<T: Scalar>(
-        &self,
-        problem: &Problem,
-    ) -> (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>) {
+    pub fn subjects<T: Scalar>(&self, problem: &Problem) -> Subjects<T> {
         let eta = RATES[0];
         let (rule, formula) = match self.rule.clone() {
             Rule::Sgd { momentum, nesterov, legacy } => {

@@ -30,7 +30,25 @@ struct Run<'p, T> {
     formula: Box<dyn Formula>,
     values: Vec<ArrayD<T>>,
     done: Done,
-    remembered: (Vec<ArrayD<T>>, Vec<String>, Vec<WeightValue<T>>, Done),
+    remembered: Remembered<T>,
+}
+
+/// A run as it was.
+#[derive(Clone)]
+struct Remembered<T> {
+    values: Vec<ArrayD<T>>,
+    /// The known variables.
+    names: Vec<String>,
+    weights: Vec<WeightValue<T>>,
+    done: Done,
+}
+
+/// Everything that must not change in an error, bit for bit.
+#[derive(Debug, PartialEq)]
+struct State {
+    weights: Vec<(String, Vec<u64>)>,
+    values: Vec<Vec<u64>>,
+    rate: u64,
 }
 
 /// The steps that were taken, with their learning rates and what they came to.
@@ -73,7 +91,7 @@ impl<'p, T: Scalar> Run<'p, T> {
         let values: Vec<ArrayD<T>> = problem.variables.iter().map(|(_, value)| value.mapv(T::literal)).collect();
         let done = Done { problem, rates: Vec::new(), rate: RATES[0], trace: Vec::new() };
         let weights = optimizer.weights().into_iter().map(WeightValue::from).collect();
-        let remembered = (values.clone(), Vec::new(), weights, done.clone());
+        let remembered = Remembered { values: values.clone(), names: Vec::new(), weights, done: done.clone() };
         Self { plan, optimizer, formula, values, done, remembered }
     }
 
@@ -100,10 +118,11 @@ impl<'p, T: Scalar> Run<'p, T> {
             Call::Remember => {
                 let names = self.known();
                 let weights = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
-                self.remembered = (self.values.clone(), names, weights, self.done.clone());
+                let (values, done) = (self.values.clone(), self.done.clone());
+                self.remembered = Remembered { values, names, weights, done };
             }
             Call::Return => {
-                let (values, names, weights, done) = self.remembered.clone();
+                let Remembered { values, names, weights, done } = self.remembered.clone();
                 (self.values, self.done) = (values, done);
                 self.restore(&names, weights);
                 self.optimizer.set_learning_rate(self.done.rate).expect("it was accepted before");
@@ -124,15 +143,14 @@ impl<'p, T: Scalar> Run<'p, T> {
         self.optimizer.restore(variables, weights).expect("it is a state of its own");
     }
 
-    /// Everything that must not change in an error, bit for bit.
-    fn state(&self) -> (Vec<(String, Vec<u64>)>, Vec<Vec<u64>>, u64) {
+    fn state(&self) -> State {
         let weights = self.optimizer.weights().into_iter().map(|weight| match weight.value {
             WeightValue::Iterations(count) => (weight.name, vec![count]),
             WeightValue::Scalar(number) => (weight.name, vec![number.to_bits()]),
             WeightValue::Array(array) => (weight.name, bits(&array)),
         });
         let rate = self.optimizer.learning_rate().to_bits();
-        (weights.collect(), self.values.iter().map(bits).collect(), rate)
+        State { weights: weights.collect(), values: self.values.iter().map(bits).collect(), rate }
     }
 
     fn gradients(given: &[Given; 5]) -> Gradients<T> {
@@ -191,7 +209,7 @@ impl<'p, T: Scalar> Run<'p, T> {
         let mut step = vec![Gradient::Absent; VARIABLES.len()];
         for (which, gradient) in gradients {
             if let Some((rows, values)) = gradient {
-                let values = values.mapv(|number| number.as_());
+                let values = values.mapv(T::as_);
                 step[which] = match rows {
                     None => Gradient::Dense(values),
                     Some(rows) => Gradient::Sparse(rows.into_iter().map(|row| row as usize).collect(), values),

@@ -1,7 +1,7 @@
 //! Whatever holds numbers is a variable, and a gradient.
 
 use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
-use opt_core::{Optimizer, Slot, Variable, View, ViewMut};
+use opt_core::{BLOCK, Optimizer, Slot, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.
@@ -60,10 +60,11 @@ fn no_axes_to_six_and_sizes_from_zero() {
     }
 }
 
-/// Around the sizes of blocks (8,192) and of pieces (65,536), every element is updated once, in every layout.
+/// Around the sizes of blocks and of pieces (8 blocks), every element is updated once, in every layout.
 #[test]
 fn around_blocks_and_pieces() {
-    for length in [8191, 8192, 8193, 16_385, 65_535, 65_536, 65_537, 131_073] {
+    let blocks = [1, 8].into_iter().flat_map(|blocks| [blocks * BLOCK - 1, blocks * BLOCK, blocks * BLOCK + 1]);
+    for length in blocks.chain([2 * BLOCK + 1, 16 * BLOCK + 1]) {
         let gradient = Array::from_shape_fn(length, |i| i as f64);
         let mut value = Array::zeros(length);
         descend(&mut value, &gradient);
@@ -77,7 +78,7 @@ fn around_blocks_and_pieces() {
 /// The same for rows: some touched, some not, wide ones and narrow ones.
 #[test]
 fn around_blocks_and_pieces_by_rows() {
-    for (rows, width) in [(70_000, 1), (5_000, 31), (40, 8192), (3, 8193), (3, 70_000)] {
+    for (rows, width) in [(9 * BLOCK, 1), (BLOCK / 2, 31), (40, BLOCK), (3, BLOCK + 1), (3, 9 * BLOCK)] {
         let touched: Vec<usize> = (0..rows).rev().filter(|row| row % 3 != 1).collect();
         let values = Array::from_shape_fn((touched.len(), width), |(i, j)| (touched[i] * width + j) as f64);
         let mut value = Array::ones((rows, width));
