@@ -13,8 +13,8 @@ use crate::progress::{Meter, Observer, Progress};
 use crate::source::{Reader, Source};
 use crate::tensors::{self, Piece, Tensors, WholeTensor};
 
-/// A file whose header has been read and checked, or a folder of [shards](crate::SaveOptions::save). Its numbers are read, and checked, by [`verify`](Self::verify) and
-/// [`load`](Self::load).
+/// A file whose header has been read and checked, or a folder of [shards](crate::SaveOptions::save). Its numbers are
+/// read, and checked, by [`verify`](Self::verify) and [`load`](Self::load).
 ///
 /// # Examples
 ///
