@@ -63,20 +63,24 @@ const LANES: usize = 32;
 
 dispatched! {
     /// The sum of squares in 64 bits, in an order that depends on the length alone.
+    ///
+    /// Four quarters are read side by side: where a loop only reads, processors fetch ahead of four places faster than
+    /// of one.
     pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
         let mut lanes = [0.0_f64; LANES];
         let limit = limit.map(T::literal);
         let (chunks, rest) = values.as_chunks::<LANES>();
-        for chunk in chunks {
-            for (lane, &g) in lanes.iter_mut().zip(chunk) {
-                let g: f64 = clamp(g, limit).as_();
-                *lane += g * g;
-            }
+        let (front, behind) = chunks.split_at(chunks.len() / 4 * 4);
+        let (left, right) = front.split_at(front.len() / 2);
+        let ((first, second), (third, fourth)) = (left.split_at(left.len() / 2), right.split_at(right.len() / 2));
+        for (((first, second), third), fourth) in first.iter().zip(second).zip(third).zip(fourth) {
+            add_squares(&mut lanes, first, limit);
+            add_squares(&mut lanes, second, limit);
+            add_squares(&mut lanes, third, limit);
+            add_squares(&mut lanes, fourth, limit);
         }
-        for (lane, &g) in lanes.iter_mut().zip(rest) {
-            let g: f64 = clamp(g, limit).as_();
-            *lane += g * g;
-        }
+        behind.iter().for_each(|chunk| add_squares(&mut lanes, chunk, limit));
+        add_squares(&mut lanes, rest, limit);
         // Halves upon each other: one after the other would take as long as a thousand elements.
         let mut width = LANES;
         while width > 1 {
@@ -85,6 +89,15 @@ dispatched! {
             front.iter_mut().zip(back).for_each(|(front, back)| *front += *back);
         }
         lanes[0]
+    }
+}
+
+/// Adds the squares of as many elements as there are lanes, or fewer.
+#[inline(always)]
+fn add_squares<T: Scalar>(lanes: &mut [f64; LANES], values: &[T], limit: Option<T>) {
+    for (lane, &g) in lanes.iter_mut().zip(values) {
+        let g: f64 = clamp(g, limit).as_();
+        *lane += g * g;
     }
 }
 
@@ -122,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_element_counts() {
-        for len in 0..70 {
+        for len in (0..70).chain([127, 128, 131, 160, 257]) {
             let ones = vec![1.0_f32; len];
             assert_eq!(square_sum(&ones, None), len as f64);
             for bad in 0..len {

@@ -192,9 +192,9 @@ pub(crate) fn scaled_norm(magnitudes: impl Iterator<Item = f64> + Clone) -> f64 
     }
 }
 
-/// The sum of squares of a chunk, block by block.
-pub(crate) fn square_sum<T: Scalar>(chunk: &[T], limit: Option<f64>) -> f64 {
-    chunk.chunks(BLOCK).map(|block| stage::square_sum(block, limit)).sum()
+/// The sum of squares, chunk by chunk.
+pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
+    values.chunks(CHUNK).map(|chunk| stage::square_sum(chunk, limit)).sum()
 }
 
 /// The first element that is infinite or NaN.
