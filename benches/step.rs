@@ -1,11 +1,13 @@
 //! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
 //!
 //! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
-//! by `cargo xtask bench`, which lets them take turns. `^denormals/` shows what denormal numbers in the state cost.
+//! by `cargo xtask bench`, which lets them take turns. `^denormals/` shows what denormal numbers in the state cost, `^by-hand/` what a loop
+//! takes that has Nadam's arithmetic and nothing else.
 
 use std::hint::black_box;
 
 use benches::bare::{Arrays, Bare};
+use benches::by_hand::ByHand;
 use benches::contestants::{Contestant, contestants};
 use benches::model::Model;
 use benches::shapes::Shape;
@@ -40,6 +42,32 @@ fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
         });
     }
     group.finish();
+}
+
+/// Nadam over memory: the engine, the same arithmetic without one, and the bare loop.
+fn by_hand(c: &mut Criterion) {
+    let shape = Shape::single(50_000_000);
+    for threads in THREADS {
+        let mut group = c.benchmark_group(format!("by-hand/{threads}"));
+        group.throughput(Throughput::Elements(shape.params() as u64));
+        let contestants = contestants::<f32>();
+        let contestant = contestants.iter().find(|contestant| contestant.name == "nadam").expect("it takes part");
+        group.bench_function("step", |b| {
+            let mut model = Model::new(&shape);
+            let mut optimizer = contestant.build(threads).expect("threads can be started");
+            b.iter(|| black_box(optimizer.apply_gradients(model.variables()).expect("the gradients fit")));
+        });
+        group.bench_function("loop", |b| {
+            let mut by_hand = ByHand::new(shape.params());
+            b.iter(|| by_hand.step(threads));
+        });
+        group.bench_function("bare", |b| {
+            let mut arrays = Arrays::<f32>::new(&shape);
+            let mut bare = Bare::new(&mut arrays, contestant.traffic, threads).expect("threads can be started");
+            b.iter(|| bare.steps(1));
+        });
+        group.finish();
+    }
 }
 
 /// Elements whose state stays in the second-level cache.
@@ -84,6 +112,6 @@ fn denormals(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = steps, denormals
+    targets = steps, by_hand, denormals
 }
 criterion_main!(benches);

@@ -10,6 +10,7 @@
 //! * `model.rs`: weights and gradients of a shape
 //! * `random.rs`: what they are filled with
 //! * `bare.rs`: the bare loops
+//! * `by_hand.rs`: a rule without an engine
 //! * `sampling.rs`: who is timed when, and medians
 //! * `protocol.rs`: how peers in other processes take turns with us
 //! * `record.rs`: one line of results
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bare;
+pub mod by_hand;
 pub mod contestants;
 pub mod model;
 pub mod protocol;

@@ -118,6 +118,9 @@ impl Tensors {
         if found != expected {
             return Err(damaged(Damage::ForeignShard { expected, found }));
         }
+        if header.file != shard.bytes {
+            return Err(damaged(Damage::Length { expected: shard.bytes, found: header.file }));
+        }
         if header.tensors.len() != shard.parts.len() {
             return Err(damaged(Damage::Header { problem: "it has other tensors than the manifest says".to_owned() }));
         }

@@ -71,6 +71,8 @@ pub(crate) struct Header {
     pub(crate) manifest: Manifest,
     /// In the order of the file.
     pub(crate) tensors: Vec<Tensor>,
+    /// The length of the whole file.
+    pub(crate) file: u64,
 }
 
 impl Header {
@@ -130,7 +132,7 @@ impl Header {
             return Err(Damage::Length { expected, found: file });
         }
         let tensors = tensors(&metadata, &manifest, bytes.len() as u64)?;
-        Ok(Self { manifest, tensors })
+        Ok(Self { manifest, tensors, file })
     }
 }
 

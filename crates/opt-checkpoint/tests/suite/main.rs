@@ -4,6 +4,7 @@ mod damage;
 mod directory;
 mod halves;
 mod hostile;
+mod hostile_shards;
 mod imports;
 mod mismatches;
 mod options;
