@@ -120,6 +120,14 @@ fn after_kills_at_random_moments() {
     assert!(outcome.trainings > 0);
 }
 
+/// Between shards and their manifest, too.
+#[test]
+fn after_kills_of_several_ranks() {
+    let outcome = kills::run(&killing(&["--ranks", "3"]), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(outcome.kills, 12);
+    assert!(outcome.trainings > 0);
+}
+
 #[test]
 fn a_program_that_cannot_be_started_is_an_error() {
     let trainee = PathBuf::from("no-such-program");

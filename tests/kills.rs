@@ -1,6 +1,7 @@
 //! A training that is killed at random moments and started again, over and over.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -16,6 +17,9 @@ const EVERY: u64 = 1;
 
 /// Elements of the largest variable: most of the time is spent on saving.
 const SIZE: u64 = 60_000;
+
+/// What commits a checkpoint of several ranks.
+const MANIFEST: &str = "manifest.safetensors";
 
 /// How to kill.
 #[derive(Debug, Clone)]
@@ -35,7 +39,7 @@ pub struct Plan {
 pub struct Outcome {
     /// How often a training was killed.
     pub kills: usize,
-    /// How many of these hit while a checkpoint was being written: half a file was left.
+    /// How many of these hit while a checkpoint was being written, or removed: half of one was left.
     pub while_saving: usize,
     /// How often it had been killed before its first checkpoint.
     pub before_saving: usize,
@@ -160,9 +164,7 @@ fn killed(child: &mut Child, patience: Duration) -> io::Result<bool> {
 fn inspect(directory: &Path, before: u64, outcome: &mut Outcome) -> Result<u64, Failure> {
     let kills = outcome.kills;
     let none = |error: &dyn fmt::Display| Failure::NoneValid { kills, reason: error.to_string() };
-    let names = directory.read_dir().into_iter().flatten().flatten().map(|file| file.file_name());
-    let is_half = |name: &std::ffi::OsString| name.to_string_lossy().ends_with(".tmp");
-    outcome.while_saving += usize::from(names.filter(is_half).count() > 0);
+    outcome.while_saving += usize::from(files(directory).iter().any(|path| is_half(path)));
     let latest = CheckpointDir::open(directory).open_latest_valid();
     match latest.map_err(|error: Error| none(&error))? {
         Some(latest) if !latest.rejected.is_empty() => Err(none(&latest.rejected[0])),
@@ -178,6 +180,22 @@ fn inspect(directory: &Path, before: u64, outcome: &mut Outcome) -> Result<u64, 
     }
 }
 
+/// The files of a folder, by name; none if it is not there.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = folder.read_dir().into_iter().flatten().flatten().map(|file| file.path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Whether it is a part of a checkpoint: a file that has not its name yet, shards without a manifest.
+fn is_half(path: &Path) -> bool {
+    let is_temporary = |path: &Path| path.extension().is_some_and(|extension| extension == "tmp");
+    let is_incomplete = |shards: &[PathBuf]| {
+        shards.iter().any(|shard| is_temporary(shard)) || !shards.iter().any(|shard| shard.ends_with(MANIFEST))
+    };
+    is_temporary(path) || (path.is_dir() && is_incomplete(&files(path)))
+}
+
 /// The bytes of the last checkpoint of a training that came to its end.
 fn finished(directory: &Path, output: &std::process::Output, kills: usize) -> Result<Vec<u8>, Failure> {
     let failed = |text: String| Failure::Failed { kills, output: text };
@@ -186,5 +204,7 @@ fn finished(directory: &Path, output: &std::process::Output, kills: usize) -> Re
     }
     let stored = CheckpointDir::open(directory).list().map_err(|error| failed(error.to_string()))?;
     let Stored { path, .. } = stored.first().ok_or_else(|| failed("it left no checkpoint".to_owned()))?;
-    std::fs::read(path).map_err(|error| failed(error.to_string()))
+    let shards = if path.is_dir() { files(path) } else { vec![path.clone()] };
+    let bytes = shards.iter().map(fs::read).collect::<io::Result<Vec<_>>>();
+    Ok(bytes.map_err(|error| failed(error.to_string()))?.concat())
 }

@@ -2,10 +2,12 @@
 //! that overwrite, a schedule, a sparse gradient, a step that is skipped.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{Array2, ArrayD, IxDyn};
 use opt_conformance::problem::{Rng, Variables};
 use optimizers::checkpoint::{Checkpoint, Loaded, SaveOptions};
+use optimizers::mesh::{Distributed, Layout, Mesh};
 use optimizers::schedules::CosineDecay;
 use optimizers::{Ema, Error, Lookahead, MomentStorage, NonFinite, Optimizer, RectifiedAdam, Variable};
 use serde_json::json;
@@ -16,6 +18,12 @@ pub type Rule = Lookahead<RectifiedAdam>;
 /// A gradient of this step is infinite: the step is skipped, and does not count.
 pub const SKIPPED: u64 = 11;
 
+/// The largest variable.
+const KERNEL: &str = "kernel";
+
+/// The only dimension of the mesh.
+const RANKS: &str = "ranks";
+
 const ROWS: usize = 40;
 const WIDTH: usize = 8;
 
@@ -24,6 +32,8 @@ const WIDTH: usize = 8;
 pub struct Trainee {
     /// Elements of the largest variable.
     size: usize,
+    /// The ranks, if there are several.
+    mesh: Option<Mesh>,
     /// How many gradients have been given; more than `iterations` after the skipped step.
     pub position: u64,
     /// The optimizer.
@@ -39,19 +49,32 @@ impl Trainee {
     ///
     /// None that is known: the options are in range.
     pub fn new(size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
+        Self::on(None, size, threads, moments)
+    }
+
+    /// One rank of a training on a mesh: the largest variable lies on all of them, and so does the state of the others.
+    ///
+    /// # Errors
+    ///
+    /// None that is known: the options are in range.
+    pub fn on(mesh: Option<&Mesh>, size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
         let rule = RectifiedAdam::new(CosineDecay::new(0.0, 40).warmup(0.125, 5)).weight_decay(0.0625);
-        let optimizer = Optimizer::new(Lookahead::new(rule).sync_period(4))
+        let builder = Optimizer::new(Lookahead::new(rule).sync_period(4))
             .global_clipnorm(2.0)
             .ema(Ema::new(0.875).overwrite_every(7))
             .non_finite(NonFinite::SkipStep)
             .moments(moments)
-            .threads(threads)
-            .build()?;
+            .threads(threads);
+        let optimizer = match mesh {
+            None => builder.build()?,
+            Some(mesh) => builder.distributed(distributed(mesh, size)).build()?,
+        };
         let mut rng = Rng(1);
         let mut variable = |name: &str, shape: &[usize]| (name.to_owned(), numbers(&mut rng, shape));
-        let variables =
-            vec![variable("kernel", &[size]), variable("embedding", &[ROWS, WIDTH]), variable("bias", &[3])];
-        Ok(Self { size, position: 0, optimizer, variables: Variables(variables) })
+        let mut variables =
+            vec![variable(KERNEL, &[size]), variable("embedding", &[ROWS, WIDTH]), variable("bias", &[3])];
+        variables[0].1 = own(mesh, &variables[0].1);
+        Ok(Self { size, mesh: mesh.cloned(), position: 0, optimizer, variables: Variables(variables) })
     }
 
     /// Takes steps up to this position. The gradients of a step depend on nothing but its number.
@@ -74,12 +97,13 @@ impl Trainee {
         if number == SKIPPED {
             kernel[[0]] = f32::INFINITY;
         }
+        let kernel = own(self.mesh.as_ref(), &kernel);
         let rows: Vec<usize> = (0..rng.below(6)).map(|_| rng.below(ROWS)).collect();
         let values = Array2::from_shape_simple_fn((rows.len(), WIDTH), || rng.number() as f32);
         let variables = self.variables.0.iter_mut().map(|(name, value)| {
             let variable = Variable::new(name.as_str(), value);
             match name.as_str() {
-                "kernel" => variable.gradient(&kernel),
+                KERNEL => variable.gradient(&kernel),
                 "embedding" => variable.sparse_gradient(&rows, &values),
                 _ if number % 3 == 2 => variable,
                 _ => variable.gradient(&bias),
@@ -115,6 +139,29 @@ impl Trainee {
         self.position = loaded.extra["position"].as_u64().unwrap_or_default();
         Ok(loaded)
     }
+}
+
+/// A mesh of so many ranks.
+#[must_use]
+pub fn dimensions(ranks: usize) -> [(&'static str, usize); 1] {
+    [(RANKS, ranks)]
+}
+
+fn layout() -> Layout {
+    Layout::new([Some(RANKS)])
+}
+
+fn distributed(mesh: &Mesh, size: usize) -> Arc<Distributed> {
+    let builder = Distributed::new(mesh).layout(KERNEL, &[size], layout()).shard_state_over(RANKS);
+    Arc::new(builder.build().expect("the mesh has this dimension"))
+}
+
+/// What this rank has of the largest variable.
+fn own(mesh: Option<&Mesh>, kernel: &ArrayD<f32>) -> ArrayD<f32> {
+    mesh.map_or_else(
+        || kernel.clone(),
+        |mesh| mesh.scatter(&layout(), &kernel.view()).expect("the mesh has this dimension"),
+    )
 }
 
 fn numbers(rng: &mut Rng, shape: &[usize]) -> ArrayD<f32> {

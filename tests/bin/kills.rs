@@ -17,6 +17,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 200)]
     times: usize,
 
+    /// How many ranks train: more than one write sharded checkpoints
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
+
     /// Decides the moments
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
@@ -25,8 +29,8 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     let beside = || std::env::current_exe().map(|path| path.with_file_name("trainee")).unwrap_or_default();
-    let plan =
-        Plan { trainee: args.trainee.unwrap_or_else(beside), options: Vec::new(), kills: args.times, seed: args.seed };
+    let options = vec!["--ranks".to_owned(), args.ranks.to_string()];
+    let plan = Plan { trainee: args.trainee.unwrap_or_else(beside), options, kills: args.times, seed: args.seed };
     let progress = |kills: usize| {
         if kills.is_multiple_of(20) {
             eprintln!("{kills} kills");

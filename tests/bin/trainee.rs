@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::Parser;
 use optimizers::MomentStorage;
 use optimizers::checkpoint::{Checkpoint, CheckpointDir};
-use tests::trainee::Trainee;
+use optimizers::mesh::Mesh;
+use tests::trainee::{Trainee, dimensions};
 
 /// A training that can be killed and started again.
 #[derive(Debug, Parser)]
@@ -42,6 +43,10 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
 
+    /// Trains on so many ranks, one thread each; more than one write sharded checkpoints
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    ranks: usize,
+
     /// Keeps moments in bfloat16, rounded by this seed
     #[arg(long, value_name = "SEED")]
     bf16: Option<u64>,
@@ -65,10 +70,25 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let mut directory = CheckpointDir::create(&args.directory)?.keep(args.keep);
+type Failure = Box<dyn std::error::Error>;
+
+fn run(args: &Args) -> Result<(), Failure> {
+    if args.ranks == 1 {
+        return train(args, None);
+    }
+    let ended =
+        Mesh::threads(&dimensions(args.ranks), |mesh| train(args, Some(mesh)).map_err(|error| error.to_string()));
+    Ok(ended?.into_iter().collect::<Result<(), String>>()?)
+}
+
+fn train(args: &Args, mesh: Option<&Mesh>) -> Result<(), Failure> {
+    let created = match mesh {
+        None => CheckpointDir::create(&args.directory),
+        Some(mesh) => CheckpointDir::create_on(mesh.world(), &args.directory),
+    };
+    let mut directory = created?.keep(args.keep);
     let moments = args.bf16.map_or(MomentStorage::Full, |seed| MomentStorage::Bf16 { seed });
-    let mut trainee = Trainee::new(args.size, args.threads, moments)?;
+    let mut trainee = Trainee::on(mesh, args.size, args.threads, moments)?;
     match &args.from {
         Some(path) => {
             let checkpoint = Checkpoint::open(path)?;
@@ -76,7 +96,11 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
             trainee.load(&checkpoint)?;
         }
         None => {
-            if let Some(latest) = directory.open_latest_valid()? {
+            let latest = match mesh {
+                None => directory.open_latest_valid(),
+                Some(mesh) => directory.open_latest_valid_on(mesh.world()),
+            };
+            if let Some(latest) = latest? {
                 let new = trainee.optimizer.clone();
                 trainee.load(&latest.checkpoint)?;
                 if args.forget_state {
@@ -100,7 +124,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 /// What must not be done: a file that has its name before it is whole.
-fn write_in_place(directory: &CheckpointDir, trainee: &mut Trainee) -> Result<(), Box<dyn std::error::Error>> {
+fn write_in_place(directory: &CheckpointDir, trainee: &mut Trainee) -> Result<(), Failure> {
     let number = directory.list()?.first().map_or(1, |newest| newest.number + 1);
     let name = format!("{number:08}-step-{}.safetensors", trainee.optimizer.iterations());
     let bytes = trainee.to_bytes()?;

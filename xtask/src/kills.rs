@@ -3,13 +3,13 @@
 use crate::cargo::Call;
 
 /// Builds the training and what kills it, and lets it do so.
-pub(crate) fn run(times: usize, seed: u64) -> anyhow::Result<()> {
-    calls(times, seed).iter().try_for_each(Call::run)
+pub(crate) fn run(times: usize, ranks: usize, seed: u64) -> anyhow::Result<()> {
+    calls(times, ranks, seed).iter().try_for_each(Call::run)
 }
 
-fn calls(times: usize, seed: u64) -> [Call; 2] {
+fn calls(times: usize, ranks: usize, seed: u64) -> [Call; 2] {
     let kill = Call::new("run --quiet --release -p tests --bin kills --");
-    let options = [("--times", times.to_string()), ("--seed", seed.to_string())];
+    let options = [("--times", times.to_string()), ("--ranks", ranks.to_string()), ("--seed", seed.to_string())];
     let kill = options.into_iter().fold(kill, |call, (option, value)| call.arg(option).arg(value));
     // The training is another program than the one that is run.
     [Call::new("build --release -p tests --bins"), kill]
@@ -21,8 +21,8 @@ mod tests {
 
     #[test]
     fn options_go_to_the_program() {
-        let [build, kill] = calls(7, 3).map(|call| call.to_string());
+        let [build, kill] = calls(7, 2, 3).map(|call| call.to_string());
         assert_eq!(build, "cargo build --release -p tests --bins");
-        assert_eq!(kill, "cargo run --quiet --release -p tests --bin kills -- --times 7 --seed 3");
+        assert_eq!(kill, "cargo run --quiet --release -p tests --bin kills -- --times 7 --ranks 2 --seed 3");
     }
 }

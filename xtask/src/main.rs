@@ -77,6 +77,9 @@ enum Task {
         /// How often to kill.
         #[arg(long, value_name = "N", default_value_t = 200)]
         times: usize,
+        /// How many ranks train: more than one write sharded checkpoints.
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        ranks: usize,
         /// Decides the moments.
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
@@ -123,7 +126,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
-        Task::Kills { times, seed } => kills::run(times, seed)?,
+        Task::Kills { times, ranks, seed } => kills::run(times, ranks, seed)?,
         Task::Fuzz(options) => fuzz::run(&Workspace::load()?, &options)?,
         Task::Miri => miri::run()?,
         Task::Mutants(options) => mutants::run(&Workspace::load()?, &options)?,
