@@ -103,34 +103,6 @@ fn clips_exclude_each_other_and_are_above_zero() {
     assert!(Optimizer::<_, f64>::new(Sgd::new(1.0).legacy()).clipvalue(1.0).clipnorm(1.0).build().is_ok());
 }
 
-/// 2, 3 and 6 make 7; numbers that round show whether the order of the list matters.
-#[test]
-fn the_global_norm_is_that_of_all_variables_in_any_order() {
-    let run = |order: [usize; 3], gradients: [f64; 3]| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
-        let mut values = [0.0; 3];
-        let mut all: Vec<_> = values.iter_mut().zip(&gradients).zip(["c", "a", "b"]).map(Some).collect();
-        let listed = order.map(|i| all[i].take().unwrap());
-        let report = opt
-            .apply_gradients(listed.map(|((value, gradient), name)| Variable::new(name, value).gradient(gradient)))
-            .unwrap();
-        (report.global_norm, report.clip_factor, values)
-    };
-    let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]];
-    for order in orders {
-        assert_eq!(run(order, [2.0, 3.0, -6.0]), (Some(7.0), Some(0.5), [-1.0, -1.5, 3.0]), "{order:?}");
-        assert_eq!(run(order, [1e8, 1.1, 1.3]), run([0, 1, 2], [1e8, 1.1, 1.3]), "{order:?}");
-    }
-
-    // A step over some of the variables is about these alone.
-    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
-    let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
-    opt.add_variables([Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)]).unwrap();
-    let listed = [Variable::new("a", &mut a).gradient(&3.0), Variable::new("c", &mut c).gradient(&4.0)];
-    assert_eq!(opt.apply_gradients(listed).unwrap().global_norm, Some(5.0));
-    assert_eq!((a, b, c), (-1.5, 0.0, -2.0));
-}
-
 #[test]
 fn learning_rates_decay_and_follow_schedules() {
     let rate = LearningRate::new(1.0).decay(0.5);

@@ -9,7 +9,8 @@ const LARGE: usize = if cfg!(miri) { 5 * opt_core::BLOCK } else { 300_000 };
 
 /// Two steps over a large variable, a small one, and rows of a third.
 fn steps(builder: OptimizerBuilder<Sgd, f32>) -> Result<(Vec<Vec<u32>>, u64), Error> {
-    let number = |i: usize| (i % 31) as f32 * 0.0625 - 1.0;
+    // Numbers that 16 bits have to round.
+    let number = |i: usize| (i * 7919 % 10_007) as f32 * 1.1e-4 - 0.5;
     let (mut large, mut small) = ((0..LARGE).map(number).collect::<Vec<_>>(), [1.0_f32, -2.0]);
     let (mut rows, gradient) = ([0.5_f32; 12], (0..LARGE).map(|i| number(i + 7)).collect::<Vec<_>>());
     let mut optimizer = builder.build()?;

@@ -1,0 +1,102 @@
+//! Lists of variables: in any order, all of those that are known or some, new ones among them.
+
+use opt_core::{Error, Exclude, Optimizer, Outcome, UpdateRule, Variable};
+use opt_sgd::Sgd;
+
+/// 2, 3 and 6 make 7; numbers that round show whether the order of the list matters.
+#[test]
+fn the_global_norm_is_that_of_all_variables_in_any_order() {
+    let run = |order: [usize; 3], gradients: [f64; 3]| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
+        let mut values = [0.0; 3];
+        let mut all: Vec<_> = values.iter_mut().zip(&gradients).zip(["c", "a", "b"]).map(Some).collect();
+        let listed = order.map(|i| all[i].take().unwrap());
+        let report = opt
+            .apply_gradients(listed.map(|((value, gradient), name)| Variable::new(name, value).gradient(gradient)))
+            .unwrap();
+        (report.global_norm, report.clip_factor, values)
+    };
+    let orders = [[0, 1, 2], [2, 1, 0], [1, 2, 0], [1, 0, 2]];
+    for order in orders {
+        assert_eq!(run(order, [2.0, 3.0, -6.0]), (Some(7.0), Some(0.5), [-1.0, -1.5, 3.0]), "{order:?}");
+        assert_eq!(run(order, [3.4, 6.2, 2.1]), run([0, 1, 2], [3.4, 6.2, 2.1]), "{order:?}");
+    }
+
+    // A step over some of the variables is about these alone.
+    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
+    let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
+    opt.add_variables([Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)]).unwrap();
+    let listed = [Variable::new("a", &mut a).gradient(&3.0), Variable::new("c", &mut c).gradient(&4.0)];
+    assert_eq!(opt.apply_gradients(listed).unwrap().global_norm, Some(5.0));
+    assert_eq!((a, b, c), (-1.5, 0.0, -2.0));
+}
+
+/// Numbers that round differently in another order, for variables that are known and for ones that are new.
+#[test]
+fn the_global_norm_does_not_depend_on_what_is_known() {
+    const GRADIENTS: [f64; 3] = [3.4, 6.2, 2.1];
+    let new = || Optimizer::<_, f64>::new(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
+    let step = |opt: &mut Optimizer<Sgd, f64>, names: [&str; 3], order: [usize; 3]| {
+        let mut values = [0.0; 3];
+        let mut all: Vec<_> = values.iter_mut().zip(&GRADIENTS).zip(names).map(Some).collect();
+        let listed = order.map(|i| all[i].take().unwrap());
+        let listed = listed.map(|((value, gradient), name)| Variable::new(name, value).gradient(gradient));
+        opt.apply_gradients(listed).unwrap().global_norm.unwrap()
+    };
+    let sum = |order: [usize; 3]| order.iter().map(|&i| GRADIENTS[i] * GRADIENTS[i]).sum::<f64>().sqrt();
+    assert_ne!(sum([1, 2, 0]), sum([0, 1, 2]), "the order shows");
+    let names = ["c", "a", "b"];
+    for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+        let mut opt = new();
+        let first = step(&mut opt, names, order);
+        // The records are in the order of the first list now, and the names are not.
+        for again in [[0, 1, 2], [2, 1, 0], [1, 2, 0]] {
+            assert_eq!(step(&mut opt, names, again), first, "{order:?}, {again:?}");
+        }
+        assert_eq!(first, sum([1, 2, 0]), "{order:?}");
+        // As many as there are known ones, some or all of them new: these have no place in the records yet.
+        assert_eq!(step(&mut opt.clone(), ["d", "a", "b"], order), first, "{order:?}");
+        assert_eq!(step(&mut opt, ["z", "x", "y"], order), first, "{order:?}");
+        assert_eq!(opt.variables().count(), 6);
+    }
+}
+
+#[test]
+fn a_step_says_what_it_did() {
+    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut w = [1.0];
+    let none: [Variable<'_, f64>; 0] = [];
+    assert_eq!(opt.apply_gradients(none).unwrap().outcome, Outcome::NoVariables);
+    let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert_eq!((report.outcome, report.iterations, report.learning_rate), (Outcome::Applied, 1, 0.5));
+}
+
+/// Variables that are known already, too; and not once there has been a step.
+#[test]
+fn variables_can_be_excluded_from_decay_before_the_first_step() {
+    let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).build().unwrap();
+    let mut values = [1.0; 2];
+    let [bias, kernel] = &mut values;
+    opt.add_variables([Variable::new("bias", &mut *bias), Variable::new("kernel", &mut *kernel)]).unwrap();
+    opt.exclude_from_weight_decay(Exclude::names(["bias"])).unwrap();
+    let listed = [Variable::new("bias", bias).gradient(&0.0), Variable::new("kernel", kernel).gradient(&0.0)];
+    opt.apply_gradients(listed).unwrap();
+    assert_eq!(values, [1.0, 0.75]);
+    let error = opt.exclude_from_weight_decay(Exclude::default()).unwrap_err();
+    assert!(matches!(error, Error::AlreadyStepped { option: "exclude_from_weight_decay" }), "{error}");
+}
+
+/// Whoever picks rules at run time gets the same.
+#[test]
+fn boxed_rules_are_the_rules() {
+    let boxed = |rule: Sgd| Optimizer::new(Box::new(rule) as Box<dyn UpdateRule<f64>>);
+    let error = boxed(Sgd::new(1.0).momentum(2.0)).build().unwrap_err();
+    assert!(matches!(&error, Error::Hyperparameter(error) if error.name == "momentum"), "{error}");
+    let mut opt = boxed(Sgd::new(0.25).momentum(0.5)).build().unwrap();
+    let mut w = [1.0];
+    let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert_eq!((report.learning_rate, w), (0.25, [0.75]));
+    opt.set_learning_rate(0.5).unwrap();
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert_eq!(w, [0.125]);
+}
