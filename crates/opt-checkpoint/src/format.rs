@@ -19,6 +19,8 @@ use std::path::PathBuf;
 
 pub(crate) use header::{Header, Layout};
 pub(crate) use manifest::{Lies, Manifest, Shard, Sharded, Whole};
+#[cfg(doc)]
+use opt_core::Variable;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
@@ -41,9 +43,10 @@ pub enum Contents {
     /// The variables themselves, with all state: a training can go on from here.
     #[default]
     Raw,
-    /// The exponential moving averages, without state: for evaluation.
+    /// The exponential moving averages, without state: for evaluation. In the element type of the optimizer: those of
+    /// [variables in 16 bits](Variable::half) are loaded into variables of 32.
     Averaged,
-    /// Lookahead's slow weights, without state: for evaluation.
+    /// Lookahead's slow weights, without state: for evaluation. In the element type of the optimizer, too.
     Slow,
 }
 

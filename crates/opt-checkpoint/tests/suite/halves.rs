@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use half::{bf16, f16};
-use opt_checkpoint::{Checkpoint, Error, LoadOptions, Mismatch, SaveOptions};
-use opt_core::{Ema, MomentStorage, Optimizer, Variable};
+use opt_checkpoint::{Checkpoint, Contents, Error, LoadOptions, Mismatch, SaveOptions};
+use opt_core::{Ema, MomentStorage, Optimizer, Slot, Variable};
 use opt_lookahead::Lookahead;
 use opt_radam::RectifiedAdam;
 
@@ -150,4 +150,24 @@ fn parts_and_variables_alone() {
     let mut model = Training::new(MomentStorage::Full);
     checkpoint.load_variables(model.parts().1).unwrap();
     assert_eq!((model.a, model.b, model.c), (saved.a, saved.b, saved.c));
+}
+
+/// Averages keep their digits: they go into variables of 32 bits.
+#[test]
+fn averages_are_saved_in_32_bits() {
+    let mut training = Training::new(MomentStorage::Full);
+    training.run(0..3);
+    let mut file = Cursor::new(Vec::new());
+    let (opt, variables) = training.parts();
+    SaveOptions::new().contents(Contents::Averaged).write(&mut file, opt, variables).unwrap();
+    let checkpoint = Checkpoint::from_bytes(file.into_inner()).unwrap();
+    let mut wide = [[0.0_f32; 37]; 3];
+    let [a, b, c] = &mut wide;
+    checkpoint.load_variables([Variable::new("a", a), Variable::new("b", b), Variable::new("c", c)]).unwrap();
+    for (name, wide) in ["a", "b", "c"].into_iter().zip(&wide) {
+        let Slot::Array(average) = training.opt.slot(name, Ema::SLOT).unwrap() else { panic!("{name}") };
+        assert!(average.iter().eq(wide), "{name}");
+    }
+    let error = checkpoint.load_variables(training.parts().1).unwrap_err().to_string();
+    assert!(error.contains(r#""a" has type F32, expected BF16"#), "{error}");
 }
