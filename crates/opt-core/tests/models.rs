@@ -1,0 +1,57 @@
+//! Models as sources of named variables, and their gradients.
+
+use ndarray::{ArrayD, IxDyn};
+use opt_core::{Error, Gradient, Gradients, Optimizer, Parameters, Path, ViewMut};
+use opt_sgd::Sgd;
+
+/// Numbers by name, in any order.
+#[derive(Debug, PartialEq)]
+struct Named(Vec<(&'static str, ArrayD<f64>)>);
+
+impl Named {
+    fn new(numbers: &[(&'static str, f64)]) -> Self {
+        Self(numbers.iter().map(|&(name, number)| (name, ArrayD::from_elem(IxDyn(&[1]), number))).collect())
+    }
+}
+
+impl Gradients<f64> for Named {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, f64>)) {
+        self.0.iter().for_each(|(name, array)| array.visit(&path.field(name), visit));
+    }
+}
+
+impl Parameters<f64> for Named {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, f64>)) {
+        self.0.iter_mut().for_each(|(name, array)| array.visit_mut(&path.field(name), visit));
+    }
+}
+
+fn stepped(gradients: &[(&'static str, f64)]) -> Result<Named, Error> {
+    let mut model = Named::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0)]);
+    let mut opt = Optimizer::new(Sgd::new(1.0)).build()?;
+    opt.minimize(&mut model, |_| ((), Named::new(gradients)))?;
+    Ok(model)
+}
+
+#[test]
+fn gradients_are_matched_by_name() {
+    let all = Named::new(&[("a", 0.5), ("b", 1.0), ("c", 1.5)]);
+    assert_eq!(stepped(&[("a", 0.5), ("b", 1.0), ("c", 1.5)]), Ok(all));
+    let all = Named::new(&[("a", 0.5), ("b", 1.0), ("c", 1.5)]);
+    assert_eq!(stepped(&[("c", 1.5), ("a", 0.5), ("b", 1.0)]), Ok(all));
+    assert_eq!(stepped(&[("b", 1.0)]), Ok(Named::new(&[("a", 1.0), ("b", 1.0), ("c", 3.0)])));
+    let same_count = stepped(&[("a", 0.5), ("x", 1.0), ("d", 1.5)]);
+    assert_eq!(same_count, Err(Error::UnknownGradient { name: "d".into() }));
+    let twice = stepped(&[("a", 0.5), ("a", 1.0), ("b", 1.5)]);
+    assert_eq!(twice, Err(Error::DuplicateGradient { name: "a".into() }));
+    assert_eq!(stepped(&[]), Err(Error::NoGradients { variables: 3 }));
+}
+
+#[test]
+fn names_are_paths() {
+    let names = |model: &dyn Gradients<f64>| model.gradients().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
+    let one = ArrayD::<f64>::zeros(IxDyn(&[2]));
+    assert_eq!(names(&one), ["value"]);
+    assert_eq!(names(&vec![one.clone(), one]), ["0", "1"]);
+    assert_eq!(names(&(Named::new(&[("w", 1.0)]), vec![Named::new(&[("w", 1.0)])])), ["0.w", "1.0.w"]);
+}
