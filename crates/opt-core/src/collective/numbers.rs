@@ -133,4 +133,11 @@ mod tests {
         assert_eq!(from_bytes::<f64>(&to_bytes(elements.iter())), elements);
         assert_eq!(Numbers::from_elements(elements.clone()), Numbers::F64(elements));
     }
+
+    #[test]
+    fn there_are_some_or_none() {
+        let (none, two) = (Numbers::F32(Vec::new()), Numbers::F64(vec![1.0, 2.0]));
+        assert_eq!((none.len(), none.is_empty(), none.bytes()), (0, true, 0));
+        assert_eq!((two.len(), two.is_empty(), two.bytes()), (2, false, 16));
+    }
 }
