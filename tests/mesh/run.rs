@@ -81,7 +81,9 @@ impl<'r, T: Scalar> Run<'r, T> {
                     Given::Sparse(rows, values) => variable.sparse_gradient(rows, values),
                 }
             });
-            self.global_norms.extend(self.opt.apply_gradients(variables).unwrap().global_norm);
+            let report = self.opt.apply_gradients(variables).unwrap();
+            assert!(report.is_applied());
+            self.global_norms.extend(report.global_norm);
         }
     }
 

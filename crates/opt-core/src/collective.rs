@@ -169,3 +169,47 @@ impl Part {
         self.ranges[self.group.rank()].clone()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says what nobody says by default, or nothing.
+    #[derive(Debug)]
+    struct Says<const SOMETHING: bool>;
+
+    impl Distribution for Says<false> {
+        fn world(&self) -> &dyn Collective {
+            unreachable!("nobody asks")
+        }
+        fn placement(&self, _variable: &str, _shape: &[usize]) -> Result<Arc<Placement>, CollectiveError> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    impl Distribution for Says<true> {
+        fn world(&self) -> &dyn Collective {
+            unreachable!("nobody asks")
+        }
+        fn placement(&self, _variable: &str, _shape: &[usize]) -> Result<Arc<Placement>, CollectiveError> {
+            unreachable!("nobody asks")
+        }
+        fn shards_state(&self) -> bool {
+            true
+        }
+        fn bucket_bytes(&self) -> usize {
+            7
+        }
+        fn overlaps(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn shared_distributions_say_the_same() {
+        let options = |ranks: &dyn Distribution| (ranks.shards_state(), ranks.bucket_bytes(), ranks.overlaps());
+        assert_eq!(options(&Says::<false>), (false, 25 << 20, false));
+        assert_eq!(options(&Arc::new(Says::<false>)), (false, 25 << 20, false));
+        assert_eq!(options(&Arc::new(Says::<true>)), (true, 7, true));
+    }
+}
