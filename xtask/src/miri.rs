@@ -27,7 +27,10 @@ fn calls() -> Vec<Call> {
     let call = |args: &str, flags: String| Call::nightly(args).env("MIRIFLAGS", flags);
     // Roundings are arithmetic alone, and there are many of them.
     let units = call("miri test -p opt-core --lib -- --skip moments", FLAGS.into());
-    let calls = call("miri test -p opt-core --test contract --test refusals --test restore --test views", FLAGS.into());
+    let calls = call(
+        "miri test -p opt-core --test contract --test lists --test models --test refusals --test restore --test views",
+        FLAGS.into(),
+    );
     let threads = SEEDS.map(|seed| call("miri test -p opt-core --test threads", format!("{FLAGS} -Zmiri-seed={seed}")));
     [units, calls].into_iter().chain(threads).collect()
 }
