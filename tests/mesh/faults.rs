@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use ndarray::{Array1, ArrayD, IxDyn, array};
+use half::bf16;
+use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
 use optimizers::core::{
     Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas, WeightValue,
 };
@@ -414,6 +415,38 @@ fn gradients_that_are_not_finite_on_one_rank() {
             assert_eq!((variable.as_str(), index, value), ("w", vec![3, 2], f64::NEG_INFINITY));
         }
     }
+}
+
+/// Nothing in 16 bits is exchanged: neither variables nor gradients.
+#[test]
+fn numbers_in_16_bits_are_refused() {
+    let ends = Mesh::threads(&[("x", 2)], |mesh| {
+        let mut opt = Optimizer::new(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
+        let (mut narrow, mut wide) = ([bf16::ONE; 2], [1.0_f32; 2]);
+        let variable = opt.apply_gradients([Variable::half("narrow", &mut narrow).gradient(&[1.0; 2])]).unwrap_err();
+        let gradient = [bf16::ONE; 2];
+        let gradient = opt.apply_gradients([Variable::new("wide", &mut wide).half_gradient(&gradient)]).unwrap_err();
+        assert_eq!((narrow, wide, opt.iterations()), ([bf16::ONE; 2], [1.0; 2], 0));
+        [variable, gradient]
+    });
+    let refused = |name: &str| Error::Collective(CollectiveError::HalfPrecision { variable: name.to_owned() });
+    for [variable, gradient] in ends.unwrap() {
+        assert_eq!([variable, gradient], [refused("narrow"), refused("wide")]);
+    }
+}
+
+/// Ranks that keep parts of the state look at these parts only, and count from the start of the variable.
+#[test]
+fn non_finite_elements_have_their_place_in_the_whole() {
+    let found = Mesh::threads(&[("x", 2)], |mesh| {
+        let distributed = Distributed::new(mesh).shard_state_over("x").build().unwrap();
+        let mut opt = plain().non_finite(NonFinite::SkipStep).distributed(distributed).build().unwrap();
+        let (mut w, mut g) = (Array2::zeros((2, 4)), Array2::ones((2, 4)));
+        g[[1, 3]] = f64::INFINITY;
+        let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap();
+        report.non_finite.unwrap().index
+    });
+    assert_eq!(found.unwrap(), [[1, 3], [1, 3]]);
 }
 
 /// Norms whose squares are too large for 64 bits, over shards.

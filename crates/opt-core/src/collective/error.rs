@@ -107,3 +107,13 @@ fn named(ranks: &[usize]) -> String {
         ranks => format!("ranks {ranks:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_are_named() {
+        assert_eq!(["some rank", "rank 3", "ranks [0, 2]"], [&[][..], &[3], &[0, 2]].map(named));
+    }
+}
