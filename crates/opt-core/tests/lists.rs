@@ -69,9 +69,11 @@ fn a_step_says_what_it_did() {
     let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
     let mut w = [1.0];
     let none: [Variable<'_, f64>; 0] = [];
-    assert_eq!(opt.apply_gradients(none).unwrap().outcome, Outcome::NoVariables);
+    let report = opt.apply_gradients(none).unwrap();
+    assert_eq!((report.outcome, report.is_applied()), (Outcome::NoVariables, false));
     let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     assert_eq!((report.outcome, report.iterations, report.learning_rate), (Outcome::Applied, 1, 0.5));
+    assert!(report.is_applied());
 }
 
 /// Variables that are known already, too; and not once there has been a step.
@@ -87,6 +89,14 @@ fn variables_can_be_excluded_from_decay_before_the_first_step() {
     assert_eq!(values, [1.0, 0.75]);
     let error = opt.exclude_from_weight_decay(Exclude::default()).unwrap_err();
     assert!(matches!(error, Error::AlreadyStepped { option: "exclude_from_weight_decay" }), "{error}");
+}
+
+#[test]
+fn gradients_are_clipped_by_value_where_they_are_too_large() {
+    let mut opt = Optimizer::new(Sgd::new(1.0)).clipvalue(0.5).build().unwrap();
+    let mut w = [0.0; 4];
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[2.0, 0.25, -0.5, -3.0])]).unwrap();
+    assert_eq!(w, [-0.5, -0.25, 0.5, 0.5]);
 }
 
 /// Whoever picks rules at run time gets the same.

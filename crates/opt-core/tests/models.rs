@@ -52,6 +52,7 @@ fn names_are_paths() {
     let names = |model: &dyn Gradients<f64>| model.gradients().into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let one = ArrayD::<f64>::zeros(IxDyn(&[2]));
     assert_eq!(names(&one), ["value"]);
+    assert_eq!((names(&Some(one.clone())), names(&None::<ArrayD<f64>>)), (vec!["value".to_owned()], vec![]));
     assert_eq!(names(&vec![one.clone(), one]), ["0", "1"]);
     assert_eq!(names(&(Named::new(&[("w", 1.0)]), vec![Named::new(&[("w", 1.0)])])), ["0.w", "1.0.w"]);
 }
