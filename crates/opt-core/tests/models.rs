@@ -42,6 +42,8 @@ fn gradients_are_matched_by_name() {
     assert_eq!(stepped(&[("b", 1.0)]), Ok(Named::new(&[("a", 1.0), ("b", 1.0), ("c", 3.0)])));
     let same_count = stepped(&[("a", 0.5), ("x", 1.0), ("d", 1.5)]);
     assert_eq!(same_count, Err(Error::UnknownGradient { name: "d".into() }));
+    let one_more = stepped(&[("a", 0.5), ("b", 1.0), ("c", 1.5), ("d", 2.0)]);
+    assert_eq!(one_more, same_count);
     let twice = stepped(&[("a", 0.5), ("a", 1.0), ("b", 1.5)]);
     assert_eq!(twice, Err(Error::DuplicateGradient { name: "a".into() }));
     assert_eq!(stepped(&[]), Err(Error::NoGradients { variables: 3 }));
