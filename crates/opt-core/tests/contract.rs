@@ -4,9 +4,9 @@ use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
 use opt_core::{
-    Block, Config, ConfigError, Elementwise, Error, HyperparameterError, Kernel, LearningRate, Locals, NonFinite,
-    Optimizer, Real, Scalar, Slot, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep, WeightValue,
-    config, elementwise,
+    Block, Config, ConfigError, Elementwise, Error, HyperparameterError, Kernel, LearningRate, Locals, MomentStorage,
+    NonFinite, Optimizer, Real, Scalar, Slot, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
+    WeightValue, config, elementwise,
 };
 
 /// A rule with every kind of slot: normalised momentum, whose gain is shared and whose norm is kept by variable.
@@ -288,4 +288,16 @@ fn denormal_state_is_flushed_if_asked() {
     assert_eq!(smallest_after(true, 0.0), 0.0);
     assert!(smallest_after(true, f32::NAN).is_nan());
     assert_eq!(smallest_after(true, 1.0), smallest_after(false, 1.0));
+}
+
+/// As many as a block has random bits for.
+#[test]
+fn four_moments_can_be_stored_in_16_bits() {
+    let built = |count: usize| {
+        let moments = ["a", "b", "c", "d", "e"].iter().take(count).map(|&name| SlotSpec::zeros(name).moment());
+        let rule = Normalised { slots: moments.collect(), ..Normalised::new(SparseUpdate::Dense) };
+        Optimizer::<_, f32>::new(rule).moments(MomentStorage::Bf16 { seed: 1 }).build().map(drop)
+    };
+    assert!(built(0).is_ok() && built(4).is_ok());
+    assert!(matches!(built(5), Err(Error::Slots { problem, .. }) if problem.starts_with("5 slots of moments")));
 }
