@@ -216,6 +216,41 @@ mod tests {
         }
     }
 
+    /// How many elements are taken each time, of items of one chunk.
+    fn taken(threads: usize, chunks: usize) -> Vec<usize> {
+        let mut items = vec![CHUNK; chunks];
+        let shares = Threads::new(Some(threads)).unwrap().shares(chunks * CHUNK);
+        let queue = Queue { rest: Mutex::new((&mut items, chunks * CHUNK)), shares, size: &|&item: &usize| item };
+        std::iter::from_fn(|| queue.next()).map(|items| items.len()).collect()
+    }
+
+    #[test]
+    fn shares_get_smaller_to_the_end() {
+        assert_eq!(taken(2, 20), [3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(taken(4, 3), [1, 1, 1]);
+        // Not less than one part in 64 of everything.
+        let many = taken(2, 192);
+        assert_eq!((&many[..3], many.iter().sum()), (&[24, 21, 19][..], 192));
+        assert_eq!(many[..many.len() - 1].iter().min(), Some(&3));
+        assert_eq!(Threads::new(Some(1)).unwrap().shares(CHUNK).least, usize::MAX);
+    }
+
+    #[test]
+    fn items_are_taken_until_they_are_a_share() {
+        let shares = Threads::new(Some(2)).unwrap().shares(1);
+        let queue = Queue { rest: Mutex::new((&mut [][..], 0)), shares, size: &|&item: &usize| item };
+        let count = |share| queue.count(&[3, 2, 2, 4], share);
+        // One of them in any case.
+        assert_eq!([0, 3, 4, 5, 7, 10, 11].map(count), [(1, 3), (1, 3), (1, 3), (2, 5), (3, 7), (3, 7), (4, 11)]);
+    }
+
+    #[test]
+    fn threads_of_a_pool_are_awake() {
+        assert_eq!([CHUNK + 1, 4 * CHUNK - 1, 4 * CHUNK].map(is_worth_waking), [false, false, true]);
+        let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(pool.install(|| [CHUNK, CHUNK + 1].map(is_worth_waking)), [false, true]);
+    }
+
     #[test]
     fn a_step_needs_a_thread() {
         assert!(matches!(Threads::new(Some(0)), Err(Error::Threads { threads: 0, .. })));
