@@ -1,9 +1,6 @@
 //! Lists of variables: in any order, all of those that are known or some, new ones among them.
 
-use opt_core::{
-    Block, Config, ConfigError, Ema, Error, Exclude, Gradients, HyperparameterError, Kernel, LearningRate, Optimizer,
-    Outcome, SlotSpec, Step, UpdateRule, Variable, WeightsOrder, config,
-};
+use opt_core::{Ema, Error, Exclude, Gradients, Optimizer, Outcome, Variable};
 use opt_sgd::Sgd;
 
 /// 2, 3 and 6 make 7; numbers that round show whether the order of the list matters.
@@ -97,88 +94,6 @@ fn gradients_are_clipped_by_value_where_they_are_too_large() {
     let mut w = [0.0; 4];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[2.0, 0.25, -0.5, -3.0])]).unwrap();
     assert_eq!(w, [-0.5, -0.25, 0.5, 0.5]);
-}
-
-/// Whoever picks rules at run time gets the same.
-#[test]
-fn boxed_rules_are_the_rules() {
-    let boxed = |rule: Sgd| Optimizer::new(Box::new(rule) as Box<dyn UpdateRule<f64>>);
-    let error = boxed(Sgd::new(1.0).momentum(2.0)).build().unwrap_err();
-    assert!(matches!(&error, Error::Hyperparameter(error) if error.name == "momentum"), "{error}");
-    let mut opt = boxed(Sgd::new(0.25).momentum(0.5)).build().unwrap();
-    let mut w = [1.0];
-    let report = opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
-    assert_eq!((report.learning_rate, w), (0.25, [0.75]));
-    opt.set_learning_rate(0.5).unwrap();
-    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
-    assert_eq!(w, [0.125]);
-}
-
-/// Marks the rows that have a gradient with 1, and all others with 2. Its state goes variable by variable.
-#[derive(Debug)]
-struct Marks(LearningRate);
-
-struct Mark;
-
-impl Kernel<f64> for Mark {
-    fn update(&self, mut block: Block<'_, f64>) {
-        let mark = if block.is_touched() { 1.0 } else { 2.0 };
-        block.parts().value.fill(mark);
-    }
-    fn visits_untouched_rows(&self) -> bool {
-        true
-    }
-}
-
-impl UpdateRule<f64> for Marks {
-    fn class_name(&self) -> &str {
-        "Marks"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.0
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.0
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
-    fn slots(&self) -> Vec<SlotSpec> {
-        vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)]
-    }
-    fn begin_step(&self, _step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
-        Box::new(Mark)
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
-    }
-    fn weights_order(&self) -> WeightsOrder {
-        WeightsOrder::ByVariable
-    }
-}
-
-#[test]
-fn kernels_are_told_which_rows_have_a_gradient() {
-    let mut opt = Optimizer::new(Marks(LearningRate::new(1.0))).build().unwrap();
-    let mut rows = [0.0; 8];
-    let rows_of_two = (&mut rows[..], &[4, 2][..]);
-    let values = (&[1.0; 4][..], &[2, 2][..]);
-    opt.apply_gradients([Variable::new("rows", rows_of_two).sparse_gradient(&[3, 1], values)]).unwrap();
-    assert_eq!(rows, [2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]);
-}
-
-#[test]
-fn state_has_the_order_that_the_rule_wants_boxed_or_not() {
-    fn names<R: UpdateRule<f64>>(rule: R) -> Vec<String> {
-        let mut opt = Optimizer::new(rule).build().unwrap();
-        let (mut a, mut b) = (0.0, 0.0);
-        opt.add_variables([Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
-        opt.weights().into_iter().map(|weight| weight.name).collect()
-    }
-    let marks = || Marks(LearningRate::new(1.0));
-    assert_eq!(names(marks()), ["iterations", "a/m", "a/v", "b/m", "b/v"]);
-    assert_eq!(names(Box::new(marks()) as Box<dyn UpdateRule<f64>>), names(marks()));
-    assert_eq!(names(Sgd::new(1.0).momentum(0.5)), ["iterations", "a/momentum", "b/momentum"]);
 }
 
 #[test]
