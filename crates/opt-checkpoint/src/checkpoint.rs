@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::checksum::Checksum;
 use crate::error::{Damage, Error, Mismatch};
-use crate::format::{Contents, ITERATIONS, MANIFEST, Manifest, PieceSummary, TensorSummary};
+use crate::format::{Contents, Header, ITERATIONS, MANIFEST, Manifest, PieceSummary, TensorSummary};
 use crate::progress::{Meter, Observer, Progress};
 use crate::source::{Reader, Source};
 use crate::tensors::{self, Piece, Tensors, WholeTensor};
@@ -71,12 +71,12 @@ impl Checkpoint {
     }
 
     fn read(source: Source, path: PathBuf) -> Result<Self, Error> {
-        let header = tensors::read_header(&source)?;
-        if let Some(name) = header.manifest.layouts.keys().next() {
+        let Header { manifest, tensors, .. } = tensors::read_header(&source)?;
+        if let Some(name) = manifest.layouts.keys().next() {
             return Err(Error::damaged(source.path(), Damage::Sharded { name: name.clone() }));
         }
-        let tensors = Tensors::open(source, &header)?;
-        Ok(Self { path, manifest: header.manifest, tensors })
+        let tensors = Tensors::open(source, tensors, manifest.sharded.as_ref())?;
+        Ok(Self { path, manifest, tensors })
     }
 
     /// The file, or the folder of shards.

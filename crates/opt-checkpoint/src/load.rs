@@ -148,18 +148,18 @@ impl<'o> LoadOptions<'o> {
     ) -> Result<Loaded, Error> {
         let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
         let prepared = self.prepare(checkpoint, optimizer, &variables);
-        let mut prepared = match optimizer.distribution() {
+        let Prepared { tracked, mut values, partial, loaded } = match optimizer.distribution() {
             None => prepared?,
             Some(ranks) => ranks::same(ranks.world(), "the checkpoint", prepared, |_| checkpoint.identity())?,
         };
-        let staged = &mut prepared.staged;
-        if prepared.partial {
-            assign::some_state(optimizer, &mut variables, &prepared.tracked, staged)?;
+        let state = values.split_off(variables.len());
+        if partial {
+            assign::some_state(optimizer, &mut variables, &tracked, state)?;
         } else {
-            assign::all_state(optimizer, &mut variables, &prepared.tracked, staged)?;
+            assign::all_state(optimizer, &mut variables, &tracked, state)?;
         }
-        assign::values(&mut variables, staged)?;
-        Ok(Loaded { iterations: optimizer.iterations(), ..prepared.loaded })
+        assign::values(&mut variables, values)?;
+        Ok(Loaded { iterations: optimizer.iterations(), ..loaded })
     }
 
     /// Everything that can be wrong is found here, and nothing is written.
@@ -181,12 +181,12 @@ impl<'o> LoadOptions<'o> {
         selection.compare(compare::values(variables, ranks)?.into_iter().chain(state));
         let configuration_compared =
             compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;
-        let staged = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
+        let values = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
         selection.finish(checkpoint)?;
         let extra = checkpoint.extra().clone();
-        let (loaded, kept) = (selection.loaded(), selection.kept);
+        let (loaded, kept) = selection.into_names();
         let loaded = Loaded { iterations: 0, loaded, kept, configuration_compared, extra };
-        Ok(Prepared { tracked, staged, partial, loaded })
+        Ok(Prepared { tracked, values, partial, loaded })
     }
 
     /// Loads variables alone, of whichever [`Contents`].
@@ -200,8 +200,8 @@ impl<'o> LoadOptions<'o> {
         variables: impl IntoIterator<Item = Variable<'a, T>>,
     ) -> Result<Loaded, Error> {
         let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        let (mut staged, loaded) = self.prepare_variables(checkpoint, None, &variables)?;
-        assign::values(&mut variables, &mut staged)?;
+        let (values, loaded) = self.prepare_variables(checkpoint, None, &variables)?;
+        assign::values(&mut variables, values)?;
         Ok(loaded)
     }
 
@@ -219,8 +219,8 @@ impl<'o> LoadOptions<'o> {
         let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
         let prepared = self.prepare_variables(checkpoint, Some(ranks), &variables);
         let identity = |_: &(Staged<T>, Loaded)| checkpoint.identity();
-        let (mut staged, loaded) = ranks::same(ranks.world(), "the checkpoint", prepared, identity)?;
-        assign::values(&mut variables, &mut staged)?;
+        let (values, loaded) = ranks::same(ranks.world(), "the checkpoint", prepared, identity)?;
+        assign::values(&mut variables, values)?;
         Ok(loaded)
     }
 
@@ -236,7 +236,7 @@ impl<'o> LoadOptions<'o> {
         let staged = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
         selection.finish(checkpoint)?;
         let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
-        let (loaded, kept) = (selection.loaded(), selection.kept);
+        let (loaded, kept) = selection.into_names();
         Ok((staged, Loaded { iterations, loaded, kept, configuration_compared: false, extra }))
     }
 }
@@ -244,7 +244,8 @@ impl<'o> LoadOptions<'o> {
 /// What is to be assigned.
 struct Prepared<T> {
     tracked: Vec<Tracked>,
-    staged: Staged<T>,
+    /// The variables, and the state behind them.
+    values: Staged<T>,
     partial: bool,
     /// Without the number of steps.
     loaded: Loaded,

@@ -1,6 +1,7 @@
 //! Ranks that save and load together: how arrays lie on them, and how they agree.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use ndarray::{ArrayViewD, Axis, Slice};
 use opt_core::{Any, AnyArray, Collective, CollectiveError, Distribution, Variable};
@@ -13,11 +14,11 @@ use crate::region::Region;
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     /// The shape of the whole variable.
-    pub(crate) whole: Vec<usize>,
+    pub(crate) whole: Rc<[usize]>,
     /// This rank's array.
-    pub(crate) local: Region,
+    pub(crate) local: Rc<Region>,
     /// What this rank keeps slots of.
-    pub(crate) part: Region,
+    pub(crate) part: Rc<Region>,
     /// The part as a range of an axis of the array, if it is not all of it.
     cut: Option<(usize, Range<usize>)>,
     /// Whether this rank writes the part, of all ranks that have the same.
@@ -30,9 +31,9 @@ impl Place {
     /// How a variable lies whose array on this rank has a shape; whole, if there are no ranks.
     pub(crate) fn of(ranks: Option<&dyn Distribution>, variable: &str, shape: &[usize]) -> Result<Self, Error> {
         let Some(ranks) = ranks else {
-            let whole = Region::whole(shape);
-            let (local, part, layout) = (whole.clone(), whole, String::new());
-            return Ok(Self { whole: shape.to_vec(), local, part, cut: None, owned: true, layout });
+            let local = Rc::new(Region::whole(shape));
+            let (part, layout) = (Rc::clone(&local), String::new());
+            return Ok(Self { whole: shape.into(), local, part, cut: None, owned: true, layout });
         };
         let placement = ranks.placement(variable, shape).map_err(opt_core::Error::from)?;
         let local = Region { offset: placement.offset.clone(), shape: shape.to_vec() };
@@ -42,8 +43,8 @@ impl Place {
             part.offset[*axis] += range.start;
             part.shape[*axis] = range.len();
         }
-        let (whole, layout) = (placement.shape.clone(), placement.layout.clone());
-        Ok(Self { whole, local, part, cut, owned: placement.counts, layout })
+        let (whole, layout) = (placement.shape.as_slice().into(), placement.layout.clone());
+        Ok(Self { whole, local: Rc::new(local), part: Rc::new(part), cut, owned: placement.counts, layout })
     }
 
     /// How a variable lies.

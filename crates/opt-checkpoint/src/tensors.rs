@@ -52,15 +52,14 @@ pub(crate) struct Tensors {
 
 impl Tensors {
     /// Those of one file, and of its shards if it has any.
-    pub(crate) fn open(file: Source, header: &Header) -> Result<Self, Error> {
+    pub(crate) fn open(file: Source, of_file: Vec<Tensor>, sharded: Option<&Sharded>) -> Result<Self, Error> {
         let mut tensors = Self { files: vec![file], whole: Vec::new(), pieces: Vec::new() };
-        for tensor in &header.tensors {
-            let Tensor { name, dtype, shape, bytes, checksum } = tensor.clone();
+        for Tensor { name, dtype, shape, bytes, checksum } in of_file {
             let region = Region::whole(&shape);
             tensors.pieces.push(Piece { tensor: tensors.whole.len(), file: 0, region, bytes, checksum });
             tensors.whole.push(WholeTensor { name, dtype, shape });
         }
-        if let Some(sharded) = &header.manifest.sharded {
+        if let Some(sharded) = sharded {
             tensors.add(sharded)?;
         }
         Ok(tensors)

@@ -23,7 +23,7 @@ use ndarray::ArrayViewD;
 
 pub use builder::OptimizerBuilder;
 use builder::Options;
-use records::{Record, Records};
+use records::{Fill, Record, Records};
 pub use state::{StateEntry, StateKind, StateSpec, StateValue};
 pub use swap::SlotGuard;
 pub use training::Minimized;
@@ -120,7 +120,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         self.ready()?;
         let mut inputs = self.resolved(variables.into_iter())?;
-        self.admit(&mut ranks::parts(&mut inputs));
+        self.admit(&mut ranks::parts(&mut inputs), Fill::Initial);
         Ok(())
     }
 

@@ -183,13 +183,19 @@ fn check_seal(bytes: &mut [u8]) -> Result<Checksum, Damage> {
 /// The tensors in the order of the file; manifest and header have to name the same ones.
 fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Tensor>, Damage> {
     let invalid = |problem: String| Damage::Header { problem };
-    let infos = metadata.tensors();
-    if let Some(name) = manifest.tensors.keys().find(|name| !infos.contains_key(*name)) {
-        return Err(invalid(format!("tensor {name:?} has a checksum and no place")));
+    let mut infos: Vec<(String, &TensorInfo)> = metadata.tensors().into_iter().collect();
+    infos.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    if !infos.iter().map(|(name, _)| name).eq(manifest.tensors.keys()) {
+        let in_place: BTreeSet<&String> = infos.iter().map(|(name, _)| name).collect();
+        return Err(invalid(match manifest.tensors.keys().find(|name| !in_place.contains(name)) {
+            Some(name) => format!("tensor {name:?} has a checksum and no place"),
+            None => "some tensors have no checksum".to_owned(),
+        }));
     }
     let sharded = manifest.sharded.as_ref().map(|sharded| &sharded.tensors);
-    let is_there =
-        |name: &String| infos.contains_key(name) || sharded.is_some_and(|tensors| tensors.contains_key(name));
+    let is_there = |name: &String| {
+        manifest.tensors.contains_key(name) || sharded.is_some_and(|tensors| tensors.contains_key(name))
+    };
     let listed: BTreeSet<&String> = manifest.variables.iter().collect();
     if listed.len() < manifest.variables.len() || manifest.variables.iter().any(|name| !is_there(name)) {
         return Err(invalid("the list of variables does not fit the tensors".to_owned()));
@@ -198,13 +204,11 @@ fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Te
     if tracked.len() < manifest.tracked.len() || !tracked.is_subset(&listed) {
         return Err(invalid("the list of tracked variables does not fit the variables".to_owned()));
     }
-    let tensor = |(name, info): (String, &TensorInfo)| {
-        let checksum = manifest.tensors.get(&name).copied();
-        let checksum = checksum.ok_or_else(|| invalid(format!("tensor {name:?} has no checksum")))?;
+    let tensor = |((name, info), checksum): ((String, &TensorInfo), &Checksum)| {
         let bytes = data + info.data_offsets.0 as u64..data + info.data_offsets.1 as u64;
-        Ok(Tensor { name, dtype: info.dtype, shape: info.shape.clone(), bytes, checksum })
+        Tensor { name, dtype: info.dtype, shape: info.shape.clone(), bytes, checksum: *checksum }
     };
-    let mut tensors = infos.into_iter().map(tensor).collect::<Result<Vec<_>, _>>()?;
+    let mut tensors: Vec<Tensor> = infos.into_iter().zip(manifest.tensors.values()).map(tensor).collect();
     // Tensors without elements begin where another one does.
     tensors.sort_by(|a, b| (a.bytes.start, a.bytes.end, &a.name).cmp(&(b.bytes.start, b.bytes.end, &b.name)));
     Ok(tensors)

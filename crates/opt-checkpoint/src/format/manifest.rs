@@ -105,10 +105,15 @@ impl Manifest {
             format: u64,
         }
         let invalid = |error: serde_json::Error| Damage::Header { problem: format!("manifest: {error}") };
-        let Version { format } = serde_json::from_str(text).map_err(invalid)?;
+        // What is of a later version need not look like a manifest of this one.
+        let parsed: Result<Self, _> = serde_json::from_str(text);
+        let format = match &parsed {
+            Ok(manifest) => manifest.format,
+            Err(_) => serde_json::from_str::<Version>(text).map_err(invalid)?.format,
+        };
         if format > FORMAT {
             return Err(Damage::Version { found: format, supported: FORMAT });
         }
-        serde_json::from_str(text).map_err(invalid)
+        parsed.map_err(invalid)
     }
 }

@@ -1,11 +1,10 @@
 //! The part of loading that writes. All of it was checked before.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use ndarray::{ArrayD, ArrayViewMutD, Zip};
-use opt_core::{Any, Optimizer, UpdateRule, Variable, WeightValue};
+use opt_core::{Any, Optimizer, UpdateRule, Variable, Weight, WeightValue};
 
-use super::compare;
 use super::select::Tracked;
 use super::stage::{Staged, Value};
 use crate::element::Element;
@@ -16,17 +15,19 @@ pub(super) fn all_state<R: UpdateRule<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut [Variable<'_, T>],
     tracked: &[Tracked],
-    staged: &mut Staged<T>,
+    staged: Staged<T>,
 ) -> Result<(), Error> {
-    let names = optimizer.state_of(compare::parts(tracked)).into_iter().map(|spec| spec.name);
-    let weights: Vec<WeightValue<T>> = names.filter_map(|name| staged.remove(&name).map(Value::into_weight)).collect();
-    let mut known: Vec<Variable<'_, T>> = variables.iter_mut().map(Variable::reborrow).collect();
+    Ok(optimizer.restore(in_order(variables, tracked), staged.into_iter().flatten().map(Value::into_weight))?)
+}
+
+/// The variables that will have slots, in the order of their records.
+fn in_order<'v, T: Element>(variables: &'v mut [Variable<'_, T>], tracked: &[Tracked]) -> Vec<Variable<'v, T>> {
     let places: HashMap<&str, usize> =
         tracked.iter().enumerate().map(|(i, tracked)| (tracked.name.as_str(), i)).collect();
-    let place = |variable: &Variable<'_, T>| places.get(variable.name());
-    known.retain(|variable| place(variable).is_some());
-    known.sort_by_key(|variable| place(variable).copied());
-    Ok(optimizer.restore(known, weights)?)
+    let placed = |variable: &'v mut Variable<'_, T>| Some((*places.get(variable.name())?, variable.reborrow()));
+    let mut placed: Vec<_> = variables.iter_mut().filter_map(placed).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, variable)| variable).collect()
 }
 
 /// Replaces some entries; the others, also those of new variables, stay as they are.
@@ -34,25 +35,22 @@ pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut [Variable<'_, T>],
     tracked: &[Tracked],
-    staged: &mut Staged<T>,
+    staged: Staged<T>,
 ) -> Result<(), Error> {
     // What cannot be read must not be filled up.
     drop(optimizer.state()?);
-    let known: HashSet<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
-    let tracked: HashSet<&str> = tracked.iter().map(|tracked| tracked.name.as_str()).collect();
-    let is_new =
-        |variable: &&mut Variable<'_, T>| tracked.contains(variable.name()) && !known.contains(variable.name());
-    let new = variables.iter_mut().filter(is_new);
-    optimizer.add_variables(new.map(Variable::reborrow))?;
-    let replaced = |weight: opt_core::Weight<T>| staged.remove(&weight.name).map_or(weight.value, Value::into_weight);
-    let weights: Vec<WeightValue<T>> = optimizer.weights().into_iter().map(replaced).collect();
+    // Known variables come first in the list.
+    let new = &tracked[optimizer.variables().count()..];
+    optimizer.add_variables(in_order(variables, new))?;
+    let replaced = |(weight, staged): (Weight<T>, Option<Value<T>>)| staged.map_or(weight.value, Value::into_weight);
+    let weights: Vec<WeightValue<T>> = optimizer.weights().into_iter().zip(staged).map(replaced).collect();
     Ok(optimizer.set_weights(weights)?)
 }
 
-/// Writes what is left: the variables.
-pub(super) fn values<T: Element>(variables: &mut [Variable<'_, T>], staged: &mut Staged<T>) -> Result<(), Error> {
-    for variable in variables {
-        let Some(Value::Array(value)) = staged.remove(variable.name()) else { continue };
+/// Writes the variables.
+pub(super) fn values<T: Element>(variables: &mut [Variable<'_, T>], staged: Staged<T>) -> Result<(), Error> {
+    for (variable, staged) in variables.iter_mut().zip(staged) {
+        let Some(Value::Array(value)) = staged else { continue };
         match (variable.array_mut()?, value) {
             (Any::Full(old), Any::Full(new)) => replace(old, &new),
             (Any::Bf16(old), Any::Bf16(new)) => replace(old, &new),

@@ -1,6 +1,7 @@
 //! What the model and the optimizer have, to be compared with a file.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use opt_core::{ConfigError, DType, Distribution, Optimizer, StateKind, StateSpec, UpdateRule, Variable};
 use safetensors::Dtype;
@@ -36,6 +37,7 @@ pub(super) fn values<T: Element>(
 
 /// The entries of the state for these variables.
 pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, tracked: &[Tracked]) -> Vec<Wanted> {
+    let number = (Rc::default(), Rc::new(Region::whole(&[])));
     let wanted = |StateSpec { name, kind, variable }: StateSpec| {
         let kind = match kind {
             StateKind::Iterations => Kind::Count,
@@ -45,8 +47,8 @@ pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, t
         };
         let array = variable.filter(|_| matches!(kind, Kind::Array(_))).map(|variable| &tracked[variable].place);
         let (whole, region) = match array {
-            Some(place) => (place.whole.clone(), place.part.clone()),
-            None => (Vec::new(), Region::whole(&[])),
+            Some(place) => (Rc::clone(&place.whole), Rc::clone(&place.part)),
+            None => (Rc::clone(&number.0), Rc::clone(&number.1)),
         };
         Wanted { name, kind, whole, region }
     };

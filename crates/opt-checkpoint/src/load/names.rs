@@ -1,5 +1,7 @@
 //! Names of the file and names of the model.
 
+use std::borrow::Cow;
+
 use regex::Regex;
 
 use crate::error::Error;
@@ -40,11 +42,11 @@ impl Names {
     }
 
     /// The model's name of an entry of the file.
-    pub(super) fn renamed(&self, name: &str) -> String {
-        let rename = |name: String, (pattern, replacement): &(Regex, String)| {
-            pattern.replace_all(&name, replacement.as_str()).into_owned()
+    pub(super) fn renamed<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        let rename = |name: Cow<'n, str>, (pattern, replacement): &(Regex, String)| {
+            Cow::Owned(pattern.replace_all(&name, replacement.as_str()).into_owned())
         };
-        self.renames.iter().fold(name.to_owned(), rename)
+        self.renames.iter().fold(Cow::Borrowed(name), rename)
     }
 }
 

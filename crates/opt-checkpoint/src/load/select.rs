@@ -1,6 +1,9 @@
 //! Which tensors of the file go where.
 
+use std::borrow::Cow;
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
 use opt_core::{DType, Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
@@ -11,6 +14,7 @@ use crate::element::Element;
 use crate::error::{Error, Mismatch};
 use crate::ranks::Place;
 use crate::region::Region;
+use crate::tensors::WholeTensor;
 
 /// What an entry is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +43,20 @@ pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) kind: Kind,
     /// The shape of the whole array.
-    pub(super) whole: Vec<usize>,
+    pub(super) whole: Rc<[usize]>,
     /// What of it is here.
-    pub(super) region: Region,
+    pub(super) region: Rc<Region>,
 }
 
 /// Where the numbers of a tensor go.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
+    /// The place in the list of what the model has.
+    pub(super) wanted: usize,
     pub(super) name: String,
     pub(super) kind: Kind,
     /// What of the tensor is here.
-    pub(super) region: Region,
+    pub(super) region: Rc<Region>,
 }
 
 /// A variable with slots.
@@ -65,35 +71,40 @@ pub(super) struct Tracked {
 pub(super) struct Selection<'n> {
     names: &'n Names,
     /// Places in the file's list, by the name in the model; only what may be loaded.
-    tensors: HashMap<String, usize>,
+    tensors: HashMap<Cow<'n, str>, usize>,
     /// For each tensor of the file, where it goes.
     pub(super) targets: Vec<Option<Target>>,
+    /// How much the model has.
+    pub(super) wanted: usize,
     /// What the model has and is not asked for.
-    pub(super) kept: Vec<String>,
+    kept: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
-    /// Types and shapes of the file's tensors.
-    found: Vec<(Dtype, Vec<usize>)>,
+    found: &'n [WholeTensor],
     /// The file's variables with slots.
-    tracked: Vec<String>,
+    tracked: Vec<Cow<'n, str>>,
 }
 
 impl<'n> Selection<'n> {
-    pub(super) fn new(checkpoint: &Checkpoint, names: &'n Names) -> Self {
-        let tensors = &checkpoint.tensors.whole;
-        let found = tensors.iter().map(|tensor| (tensor.dtype, tensor.shape.clone())).collect();
+    pub(super) fn new(checkpoint: &'n Checkpoint, names: &'n Names) -> Self {
+        let found = &checkpoint.tensors.whole;
         let mut selection = Self {
             names,
-            tensors: HashMap::new(),
-            targets: vec![None; tensors.len()],
+            tensors: HashMap::with_capacity(found.len()),
+            targets: vec![None; found.len()],
+            wanted: 0,
             kept: Vec::new(),
             mismatches: Vec::new(),
             found,
             tracked: checkpoint.manifest.tracked.iter().map(|name| names.renamed(name)).collect(),
         };
-        for (place, tensor) in tensors.iter().enumerate() {
+        for (place, tensor) in found.iter().enumerate() {
             let name = names.renamed(&tensor.name);
-            if names.select(&name) && selection.tensors.insert(name.clone(), place).is_some() {
-                selection.mismatches.push(Mismatch::Twice { name });
+            if !names.select(&name) {
+                continue;
+            }
+            match selection.tensors.entry(name) {
+                Entry::Occupied(twice) => selection.mismatches.push(Mismatch::Twice { name: twice.key().to_string() }),
+                Entry::Vacant(new) => _ = new.insert(place),
             }
         }
         selection
@@ -101,7 +112,7 @@ impl<'n> Selection<'n> {
 
     /// Leaves everything but the variables out.
     pub(super) fn variables_only(&mut self, checkpoint: &Checkpoint) {
-        let names: HashSet<String> = checkpoint.variables().iter().map(|name| self.names.renamed(name)).collect();
+        let names: HashSet<Cow<'_, str>> = checkpoint.variables().iter().map(|name| self.names.renamed(name)).collect();
         self.tensors.retain(|name, _| names.contains(name));
     }
 
@@ -118,7 +129,7 @@ impl<'n> Selection<'n> {
             variables.iter().map(|variable| (variable.name(), variable)).collect();
         let known = optimizer.variables().filter(|_| partial).map(|(name, _)| name);
         let mut listed = HashSet::new();
-        let names = known.chain(self.tracked.iter().map(String::as_str)).filter(|name| listed.insert(*name));
+        let names = known.chain(self.tracked.iter().map(AsRef::as_ref)).filter(|name| listed.insert(*name));
         let mut tracked = Vec::new();
         for name in names {
             let here = if partial { Self::known(optimizer, name)? } else { None };
@@ -146,26 +157,28 @@ impl<'n> Selection<'n> {
     /// Compares names, types and shapes, and gives each tensor its target.
     pub(super) fn compare(&mut self, wanted: impl IntoIterator<Item = Wanted>) {
         for Wanted { name, kind, whole, region } in wanted {
+            let wanted = self.wanted;
+            self.wanted += 1;
             if !self.names.select(&name) {
                 self.kept.push(name);
                 continue;
             }
-            let Some(place) = self.tensors.remove(&name) else {
+            let Some(place) = self.tensors.remove(name.as_str()) else {
                 self.mismatches.push(Mismatch::Missing { name });
                 continue;
             };
-            let (found_dtype, found) = &self.found[place];
-            if *found_dtype != kind.dtype() {
-                let (expected, found) = (kind.dtype().to_string(), found_dtype.to_string());
+            let WholeTensor { dtype, shape, .. } = &self.found[place];
+            if *dtype != kind.dtype() {
+                let (expected, found) = (kind.dtype().to_string(), dtype.to_string());
                 self.mismatches.push(Mismatch::DType { name: name.clone(), expected, found });
             }
-            if *found != whole {
-                let (expected, found) = (whole, found.clone());
+            if **shape != *whole {
+                let (expected, found) = (whole.to_vec(), shape.clone());
                 self.mismatches.push(Mismatch::Shape { name: name.clone(), expected, found });
             }
-            self.targets[place] = Some(Target { name, kind, region });
+            self.targets[place] = Some(Target { wanted, name, kind, region });
         }
-        let mut unexpected: Vec<String> = self.tensors.drain().map(|(name, _)| name).collect();
+        let mut unexpected: Vec<String> = self.tensors.drain().map(|(name, _)| name.into_owned()).collect();
         unexpected.sort();
         self.mismatches.extend(unexpected.into_iter().map(|name| Mismatch::Unexpected { name }));
     }
@@ -175,9 +188,9 @@ impl<'n> Selection<'n> {
         self.mismatches.is_empty()
     }
 
-    /// The names that will be loaded, in the order of the file.
-    pub(super) fn loaded(&self) -> Vec<String> {
-        self.targets.iter().flatten().map(|target| target.name.clone()).collect()
+    /// The names that will be loaded, in the order of the file, and those of what is kept.
+    pub(super) fn into_names(self) -> (Vec<String>, Vec<String>) {
+        (self.targets.into_iter().flatten().map(|target| target.name).collect(), self.kept)
     }
 
     /// All that was found.

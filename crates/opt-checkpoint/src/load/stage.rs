@@ -1,7 +1,5 @@
 //! The numbers of a file, next to what will be replaced by them.
 
-use std::collections::HashMap;
-
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
 use opt_core::{Any, Distribution, WeightValue};
@@ -17,8 +15,8 @@ use crate::region::{Region, Way};
 use crate::source::Reader;
 use crate::tensors::Piece;
 
-/// Numbers by their names in the model.
-pub(super) type Staged<T> = HashMap<String, Value<T>>;
+/// Numbers for what the model has, in its order; none for what stays as it is.
+pub(super) type Staged<T> = Vec<Option<Value<T>>>;
 
 /// An entry of the state, or a variable.
 #[derive(Debug)]
@@ -75,11 +73,14 @@ pub(super) fn read<T: Element>(
         Ok(())
     })?;
     selection.mismatches.extend(damaged);
-    let staged = selection.targets.iter().zip(raw).filter_map(|(target, raw)| {
-        let Target { name, kind, region } = target.as_ref().filter(|_| keeps)?;
-        Some((name.clone(), raw.unwrap_or_else(|| Raw::new(*kind)).finish(*kind, &region.shape)))
-    });
-    Ok(staged.collect())
+    let mut staged: Staged<T> = Vec::new();
+    staged.resize_with(selection.wanted, || None);
+    let targets = selection.targets.iter().zip(raw).filter(|_| keeps);
+    for (Target { wanted, kind, region, .. }, raw) in targets.filter_map(|(target, raw)| Some((target.as_ref()?, raw)))
+    {
+        staged[*wanted] = Some(raw.unwrap_or_else(|| Raw::new(*kind)).finish(*kind, &region.shape));
+    }
+    Ok(staged)
 }
 
 /// Numbers that are being read.

@@ -114,7 +114,7 @@ fn places<'v, R: UpdateRule<T>, T: Element>(
     for variable in variables {
         let (name, place) = (variable.name(), Place::of_variable(optimizer.distribution(), variable)?);
         if let Some(expected) = known.remove(name).filter(|&expected| expected != place.part.shape) {
-            let (variable, expected, found) = (name.to_owned(), expected.to_vec(), place.part.shape);
+            let (variable, expected, found) = (name.to_owned(), expected.to_vec(), place.part.shape.clone());
             return Err(opt_core::Error::VariableShape { variable, expected, found }.into());
         }
         places.insert(name, place);

@@ -100,11 +100,11 @@ fn divided<'s, 'o, T: Element>(plan: Plan<'s, 'o, T>) -> Divided<'s, 'o, T> {
     let (mut parts, mut whole, mut own) = (Parts::new(), BTreeMap::new(), Vec::new());
     for entry in arrays {
         let Some(place) = &entry.place else { continue };
-        let (dtype, layout, shape) = (entry.numbers.dtype(), place.layout.clone(), place.whole.clone());
+        let (dtype, layout, shape) = (entry.numbers.dtype(), place.layout.clone(), place.whole.to_vec());
         whole.insert(entry.name.clone(), Whole { dtype, layout, shape });
         if place.owned && !place.part.shape.contains(&0) {
-            layouts.insert(entry.name.clone(), Lies { offset: place.part.offset.clone(), whole: place.whole.clone() });
-            parts.insert(entry.name.clone(), place.part.clone());
+            layouts.insert(entry.name.clone(), Lies { offset: place.part.offset.clone(), whole: place.whole.to_vec() });
+            parts.insert(entry.name.clone(), (*place.part).clone());
             own.push(entry);
         }
     }

@@ -125,8 +125,9 @@ impl<'a, T: Scalar> Part<'a, T> {
         }
         let packed = noise.map(|noise| {
             let mut packed = Packed { slots: Default::default(), places: [usize::MAX; MAX_NARROW], noise, first: 0 };
-            let full = record.packed.iter_mut().enumerate().filter(|(_, packed)| !packed.is_empty());
-            for ((slot, at), (place, array)) in packed.slots.iter_mut().zip(&mut packed.places).zip(full) {
+            let arrays =
+                record.packed.iter_mut().enumerate().filter_map(|(place, array)| Some((place, array.as_mut()?)));
+            for ((slot, at), (place, array)) in packed.slots.iter_mut().zip(&mut packed.places).zip(arrays) {
                 (*slot, *at) = (array, place);
             }
             Box::new(packed)

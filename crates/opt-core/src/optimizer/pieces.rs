@@ -34,7 +34,7 @@ pub(crate) struct Batch<'a, 'v, T> {
 /// All of a variable: what happens to it is found out by the thread that gets it.
 pub(crate) struct Whole<'a, 'v, T> {
     value: &'a mut AnyValue<'v, T>,
-    /// How many elements there are.
+    /// How many elements there are; at least one.
     len: usize,
     gradient: &'a InputGradient<'v, T>,
     unique: Option<&'a UniqueRows<T>>,
@@ -73,11 +73,12 @@ pub(crate) fn pieces<'a, 'v, T: Scalar>(
             if unique.is_some() {
                 record.make_row_major();
             }
-            if value.len() == 0 && pass.on_ranks {
+            let len = value.len();
+            if len == 0 {
                 // Other ranks may have elements, and all of them have the variable's scalar slots.
                 pass.settle(record, unique, *measured.norm(first));
-            } else if let Some(whole) = Whole::new(value, gradient, unique, record, measured.known(first, value.len()))
-            {
+            } else {
+                let whole = Whole { value, len, gradient, unique, record, norm: measured.known(first, len) };
                 whole.cut(&mut left, &shares, pass, &mut pieces);
             }
         }
@@ -127,27 +128,18 @@ impl<T: Scalar> Batch<'_, '_, T> {
         let Self { inputs, records, measured, first, .. } = self;
         for ((number, Input { value, gradient, .. }), record) in inputs.iter_mut().enumerate().zip(&mut **records) {
             let Some(gradient) = gradient else { continue };
-            let norm = measured.known(*first + number, value.len());
-            if let Some(mut whole) = Whole::new(value, gradient, None, record, norm) {
-                whole.run(pass, buffers);
+            let len = value.len();
+            if len == 0 {
+                pass.settle(record, None, Norm::NONE);
+            } else {
+                let norm = measured.known(*first + number, len);
+                Whole { value, len, gradient, unique: None, record, norm }.run(pass, buffers);
             }
         }
     }
 }
 
 impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
-    /// Nothing if there are no elements. `norm` is present if it is known already.
-    pub(crate) fn new(
-        value: &'a mut AnyValue<'v, T>,
-        gradient: &'a InputGradient<'v, T>,
-        unique: Option<&'a UniqueRows<T>>,
-        record: &'a mut Record<T>,
-        norm: Option<&'a Norm>,
-    ) -> Option<Self> {
-        let len = value.len();
-        (len > 0).then_some(Self { value, len, gradient, unique, record, norm })
-    }
-
     /// Cuts the variable into pieces of about as many elements as `shares` say, given how many are `left` to be cut.
     pub(crate) fn cut(self, left: &mut usize, shares: &Shares, pass: &Pass<'_, T>, pieces: &mut Vec<Piece<'a, 'v, T>>) {
         if self.len <= shares.of(*left) {

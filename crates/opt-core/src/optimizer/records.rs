@@ -22,8 +22,8 @@ pub(crate) struct Record<T> {
     pub(crate) form: Form,
     /// Empty where a slot is in `packed`.
     pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
-    /// Array slots in 16 bits, by the same places as in `arrays`; empty where a slot is stored in full.
-    pub(crate) packed: Vec<Vec<bf16>>,
+    /// Array slots in 16 bits, by the same places as in `arrays`; none where a slot is stored in full.
+    pub(crate) packed: Vec<Option<Vec<bf16>>>,
     /// Tells the roundings of this variable from those of others.
     pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
@@ -38,17 +38,30 @@ pub(crate) struct Record<T> {
     pub(crate) seen_in: u64,
 }
 
+/// The slots that new variables get.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewSlots<'s> {
+    pub(crate) specs: &'s [SlotSpec],
+    pub(crate) averages: bool,
+    pub(crate) fill: Fill,
+}
+
+/// What new slots hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Fill {
+    /// What they start with.
+    Initial,
+    /// Nothing yet: all of them will be replaced before anybody looks at one.
+    Later,
+}
+
 impl<T: Scalar> Record<T> {
-    fn new(
-        input: &Input<'_, T>,
-        form: Form,
-        slots: &[SlotSpec],
-        storage: MomentStorage,
-        averages: bool,
-        decays: bool,
-    ) -> Self {
-        let copy = || input.value.to_vec();
-        let filled = |value: f64| vec![T::literal(value); input.value.len()];
+    fn new(input: &Input<'_, T>, form: Form, new: &NewSlots<'_>, storage: MomentStorage, decays: bool) -> Self {
+        let (len, copy): (usize, &dyn Fn() -> Vec<T>) = match new.fill {
+            Fill::Initial => (input.value.len(), &|| input.value.to_vec()),
+            Fill::Later => (0, &Vec::new),
+        };
+        let filled = |value: f64| vec![T::literal(value); len];
         let mut record = Self {
             name: input.name.clone().into_owned(),
             form,
@@ -56,17 +69,17 @@ impl<T: Scalar> Record<T> {
             packed: Vec::new(),
             hash: moments::hash(&input.name),
             scalars: Vec::new(),
-            average: averages.then(copy),
+            average: new.averages.then(copy),
             dtype: input.value.dtype(T::DTYPE),
             master: if matches!(input.value, Any::Full(_)) { Vec::new() } else { copy() },
             decays,
             seen_in: 0,
         };
-        for slot in slots {
+        for slot in new.specs {
             if storage != MomentStorage::Full && slot.is_moment() {
                 let initial = if slot.init() == SlotInit::Ones { bf16::ONE } else { bf16::ZERO };
-                record.packed.resize_with(record.arrays.len() + 1, Vec::new);
-                record.packed[record.arrays.len()] = vec![initial; input.value.len()];
+                record.packed.resize(record.arrays.len(), None);
+                record.packed.push(Some(vec![initial; len]));
                 record.arrays.push(Vec::new());
                 continue;
             }
@@ -99,7 +112,7 @@ impl<T: Scalar> Record<T> {
     pub(crate) fn slot(&self, place: SlotPlace) -> Slot<'_, T> {
         match place {
             SlotPlace::Array(array) => match self.packed.get(array) {
-                Some(packed) if self.arrays[array].is_empty() => Slot::Bf16(self.view(packed)),
+                Some(Some(packed)) => Slot::Bf16(self.view(packed)),
                 _ => Slot::Array(self.view(&self.arrays[array])),
             },
             SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
@@ -136,7 +149,7 @@ impl<T: Scalar> Record<T> {
     /// An array slot in 16 bits; it is stored row by row.
     pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<bf16>> {
         let SlotPlace::Array(array) = place else { return None };
-        self.packed.get_mut(array).filter(|_| self.arrays[array].is_empty())
+        self.packed.get_mut(array)?.as_mut()
     }
 
     /// Numbers with the axes in the variable's order, as an array slot stores them. What is in that order already is
@@ -278,8 +291,7 @@ impl<T: Scalar> Records<T> {
     pub(crate) fn admit<'i, 'v: 'i>(
         &mut self,
         inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
-        slots: &[SlotSpec],
-        averages: bool,
+        new: &NewSlots<'_>,
         decays: impl Fn(&str) -> bool,
     ) where
         T: 'v,
@@ -289,7 +301,7 @@ impl<T: Scalar> Records<T> {
             let Some(form) = input.new.take() else { continue };
             debug_assert_eq!(input.place, self.records.len());
             self.elements += input.value.len();
-            self.records.push(Record::new(input, *form, slots, self.storage, averages, decays(&input.name)));
+            self.records.push(Record::new(input, *form, new, self.storage, decays(&input.name)));
             self.places.insert(input.name.clone().into_owned(), input.place);
         }
         if self.records.len() > known {

@@ -6,7 +6,7 @@ use std::mem;
 use half::bf16;
 use ndarray::ArrayViewD;
 
-use super::records::Records;
+use super::records::{Fill, Records};
 use super::weights::Entry;
 use super::{Optimizer, SlotPlace, WeightValue, ranks};
 use crate::error::Error;
@@ -95,16 +95,6 @@ impl<T: Scalar> StateValue<'_, T> {
     }
 }
 
-impl StateKind {
-    /// What a [`WeightValue`] for it is.
-    pub(super) fn of_weight(self) -> Self {
-        match self {
-            Self::Bf16(shape) => Self::Array(shape),
-            kind => kind,
-        }
-    }
-}
-
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The same list as [`weights`](Self::weights), without copying a number.
     ///
@@ -113,8 +103,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`Error::Poisoned`] and [`Error::SwappedIn`]: what would be read is not the state of a run.
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<'_, T>>, Error> {
         self.ready()?;
-        let borrowed = |(name, entry): (String, Entry)| {
-            let (value, variable) = (self.peek(entry), entry.variable());
+        let borrowed = |entry: Entry| {
+            let (name, value, variable) = (self.entry_name(entry), self.peek(entry), entry.variable());
             StateEntry { name, value, variable }
         };
         Ok(self.entries().into_iter().map(borrowed))
@@ -129,20 +119,28 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             shapes.push(shape);
             halves.push(dtype != T::DTYPE);
         }
-        let kind = |entry| match entry {
+        let spec = |entry: Entry| StateSpec {
+            name: self.entry_name_of(entry, |variable| names[variable]),
+            kind: self.kind_of(entry, |variable| shapes[variable]),
+            variable: entry.variable(),
+        };
+        self.entries_of(names.len(), |variable| halves[variable]).into_iter().map(spec).collect()
+    }
+
+    /// What an entry is, for variables of these shapes.
+    pub(super) fn kind_of<'s>(&self, entry: Entry, shape: impl Fn(usize) -> &'s [usize]) -> StateKind {
+        match entry {
             Entry::Iterations => StateKind::Iterations,
             Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
             Entry::Of(variable, SlotPlace::Array(array)) if self.is_packed(array) => {
-                StateKind::Bf16(shapes[variable].to_vec())
+                StateKind::Bf16(shape(variable).to_vec())
             }
-            Entry::Of(variable, _) => StateKind::Array(shapes[variable].to_vec()),
-        };
-        let spec = |(name, entry): (String, Entry)| StateSpec { name, kind: kind(entry), variable: entry.variable() };
-        self.entries_of(&names, |record| halves[record]).into_iter().map(spec).collect()
+            Entry::Of(variable, _) => StateKind::Array(shape(variable).to_vec()),
+        }
     }
 
     /// Whether an array slot, by its place in a record, is stored in 16 bits.
-    fn is_packed(&self, array: usize) -> bool {
+    pub(super) fn is_packed(&self, array: usize) -> bool {
         let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
         let slot = self.slots.iter().filter(is_array).nth(array);
         self.options.moments != MomentStorage::Full && slot.is_some_and(SlotSpec::is_moment)
@@ -164,10 +162,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     where
         T: 'a,
     {
+        // Iterators that panic must not leave slots behind that hold nothing.
+        let weights: Vec<WeightValue<T>> = weights.into_iter().map(Into::into).collect();
+        let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
         let without_gradients = variables.into_iter().map(|variable| Variable { gradient: None, ..variable });
         let restored = self.resolved(without_gradients).and_then(|mut inputs| {
-            self.admit(&mut ranks::parts(&mut inputs));
+            self.admit(&mut ranks::parts(&mut inputs), Fill::Later);
             self.set_weights(weights)
         });
         if restored.is_err() {

@@ -5,6 +5,7 @@ use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
 use super::part::Buffers;
 use super::pieces::{Piece, pieces};
 use super::ranks;
+use super::records::{Fill, NewSlots};
 use super::resolve::{Input, InputGradient, resolve};
 use super::sparse::UniqueRows;
 use super::stages::Pass;
@@ -128,7 +129,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let unique = self.unique_rows(&inputs, &measured)?;
 
         // Nothing can fail any more: from here on state changes.
-        self.admit(&mut inputs);
+        self.admit(&mut inputs, Fill::Initial);
         self.poisoned = true;
         self.update(inputs, &unique, &measured, learning_rate, decay);
         self.poisoned = false;
@@ -239,9 +240,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Makes the slots of new variables.
-    pub(super) fn admit(&mut self, inputs: &mut [Input<'_, T>]) {
+    pub(super) fn admit(&mut self, inputs: &mut [Input<'_, T>], fill: Fill) {
         let exclude = &self.options.weight_decay.exclude;
-        self.records.admit(inputs.iter_mut(), &self.slots, self.options.use_ema, |name| !exclude.matches(name));
+        let new = NewSlots { specs: &self.slots, averages: self.options.use_ema, fill };
+        self.records.admit(inputs.iter_mut(), &new, |name| !exclude.matches(name));
     }
 
     /// The part of a step that writes.

@@ -9,7 +9,6 @@ use super::values::Value;
 use super::{Optimizer, SlotPlace, ranks};
 use crate::ema::Ema;
 use crate::error::Error;
-use crate::moments::MomentStorage;
 use crate::parameters::Parameters;
 use crate::precision::{Any, MASTER, Narrow};
 use crate::real::Scalar;
@@ -126,13 +125,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     fn array_place(&self, slot: &str) -> Result<SlotPlace, Error> {
-        let place = self.slot_place(slot)?;
-        let packed = self.options.moments != MomentStorage::Full
-            && self.slots.iter().any(|spec| spec.name() == slot && spec.is_moment());
-        if packed || matches!(place, SlotPlace::Scalar(_)) {
-            return Err(self.unknown_slot(slot));
+        match self.slot_place(slot)? {
+            SlotPlace::Scalar(_) => Err(self.unknown_slot(slot)),
+            SlotPlace::Array(array) if self.is_packed(array) => Err(self.unknown_slot(slot)),
+            place => Ok(place),
         }
-        Ok(place)
     }
 
     fn known<'a>(&mut self, variables: impl Iterator<Item = Variable<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {

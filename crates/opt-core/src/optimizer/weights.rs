@@ -75,7 +75,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Together with the configuration and the variables this is everything that a run depends on.
     #[must_use]
     pub fn weights(&self) -> Vec<Weight<T>> {
-        self.entries().into_iter().map(|(name, entry)| Weight { name, value: self.peek(entry).to_weight() }).collect()
+        let weight = |entry| Weight { name: self.entry_name(entry), value: self.peek(entry).to_weight() };
+        self.entries().into_iter().map(weight).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -98,51 +99,65 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if given.len() != entries.len() {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
-        for (index, (given, (name, entry))) in given.iter().zip(&entries).enumerate() {
-            let (expected, found) = (self.peek(*entry).kind().of_weight(), given.as_state().kind());
-            if found != expected {
-                let (expected, found) = (expected.to_string(), found.to_string());
-                return Err(Error::WeightMismatch { index, name: name.clone(), expected, found });
-            }
+        if let Some(index) = given.iter().zip(&entries).position(|(given, entry)| !self.fits(*entry, given)) {
+            let (entry, found) = (entries[index], given[index].as_state().kind().to_string());
+            let expected = self.kind_of(entry, |record| self.records.at(record).shape()).to_string();
+            return Err(Error::WeightMismatch { index, name: self.entry_name(entry), expected, found });
         }
-        for (given, (_, entry)) in given.into_iter().zip(entries) {
+        for (given, entry) in given.into_iter().zip(entries) {
             self.write(entry, given);
         }
         self.poisoned = false;
         Ok(())
     }
 
-    /// The entries of the list, with their names.
-    pub(super) fn entries(&self) -> Vec<(String, Entry)> {
-        let names: Vec<&str> = self.records.iter().map(|record| record.name.as_str()).collect();
-        self.entries_of(&names, |record| self.records.at(record).is_half())
+    /// The entries of the list.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        self.entries_of(self.records.len(), |record| self.records.at(record).is_half())
     }
 
-    /// The entries that there would be for variables of these names, some of which have masters.
-    pub(super) fn entries_of(&self, names: &[&str], is_half: impl Fn(usize) -> bool) -> Vec<(String, Entry)> {
-        let mut entries = vec![("iterations".to_owned(), Entry::Iterations)];
-        let of = |record: usize, slot: &str, place| (format!("{}/{slot}", names[record]), Entry::Of(record, place));
-        let records = 0..names.len();
+    /// The entries that there would be for so many variables, some of which have masters.
+    pub(super) fn entries_of(&self, records: usize, is_half: impl Fn(usize) -> bool) -> Vec<Entry> {
+        let mut entries = vec![Entry::Iterations];
+        let of_all = |place| (0..records).map(move |record| Entry::Of(record, place));
         if self.options.use_ema {
-            entries.extend(records.clone().map(|record| of(record, Ema::SLOT, SlotPlace::Average)));
+            entries.extend(of_all(SlotPlace::Average));
         }
-        let halves = records.clone().filter(|record| is_half(*record));
-        entries.extend(halves.map(|record| of(record, MASTER, SlotPlace::Master)));
+        let halves = (0..records).filter(|record| is_half(*record));
+        entries.extend(halves.map(|record| Entry::Of(record, SlotPlace::Master)));
         let (mut shared, mut own) = (0, Vec::new());
-        for (slot, place) in self.places() {
+        for (_, place) in self.places() {
             match place {
                 None => {
-                    entries.push((slot.to_owned(), Entry::Shared(shared)));
+                    entries.push(Entry::Shared(shared));
                     shared += 1;
                 }
-                Some(place) if self.rule.weights_order() == WeightsOrder::BySlot => {
-                    entries.extend(records.clone().map(|record| of(record, slot, place)));
-                }
-                Some(place) => own.push((slot, place)),
+                Some(place) if self.rule.weights_order() == WeightsOrder::BySlot => entries.extend(of_all(place)),
+                Some(place) => own.push(place),
             }
         }
-        entries.extend(records.flat_map(|record| own.iter().map(move |(slot, place)| of(record, slot, *place))));
+        entries.extend((0..records).flat_map(|record| own.iter().map(move |place| Entry::Of(record, *place))));
         entries
+    }
+
+    /// The name of an entry that there is.
+    pub(super) fn entry_name(&self, entry: Entry) -> String {
+        self.entry_name_of(entry, |record| &self.records.at(record).name)
+    }
+
+    /// The name of an entry, for variables of these names.
+    pub(super) fn entry_name_of<'n>(&self, entry: Entry, name: impl Fn(usize) -> &'n str) -> String {
+        let slot = |wanted| self.places().find(|(_, place)| *place == Some(wanted)).map_or("", |(slot, _)| slot);
+        match entry {
+            Entry::Iterations => "iterations".to_owned(),
+            Entry::Shared(shared) => {
+                let mut names = self.places().filter(|(_, place)| place.is_none());
+                names.nth(shared).map_or("", |(slot, _)| slot).to_owned()
+            }
+            Entry::Of(record, SlotPlace::Average) => format!("{}/{}", name(record), Ema::SLOT),
+            Entry::Of(record, SlotPlace::Master) => format!("{}/{MASTER}", name(record)),
+            Entry::Of(record, place) => format!("{}/{}", name(record), slot(place)),
+        }
     }
 
     pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
@@ -157,6 +172,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
+    /// Whether a value has the kind and the shape of an entry.
+    fn fits(&self, entry: Entry, value: &WeightValue<T>) -> bool {
+        match (entry, value) {
+            (Entry::Iterations, WeightValue::Iterations(_))
+            | (Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)), WeightValue::Scalar(_)) => true,
+            (Entry::Of(_, SlotPlace::Scalar(_)), _) => false,
+            (Entry::Of(record, _), WeightValue::Array(array)) => array.shape() == self.records.at(record).shape(),
+            _ => false,
+        }
+    }
+
     /// Assigns a value that fits.
     fn write(&mut self, entry: Entry, value: WeightValue<T>) {
         match (entry, value) {
@@ -168,7 +194,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             (Entry::Of(record, place), WeightValue::Array(array)) => {
                 let record = self.records.at_mut(record);
                 if let Some(packed) = record.packed_mut(place) {
-                    packed.iter_mut().zip(&array).for_each(|(to, from)| *to = bf16::from_f32(from.to_f32()));
+                    packed.clear();
+                    packed.extend(array.iter().map(|number| bf16::from_f32(number.to_f32())));
                     return;
                 }
                 let stored = record.to_stored(array);

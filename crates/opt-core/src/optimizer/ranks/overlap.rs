@@ -1,6 +1,7 @@
 //! One bucket of gradients on its way while the one before it is applied.
 
 use super::super::Optimizer;
+use super::super::records::Fill;
 use super::super::resolve::{Input, InputGradient};
 use super::super::step::{Measured, Start};
 use super::parts::{part, parts, shaped};
@@ -42,7 +43,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let Some(sums) = sums else { break };
             let gradients = reducing.unpacked(bucket, sums);
             if bucket == 0 {
-                self.admit(&mut parts(&mut inputs));
+                self.admit(&mut parts(&mut inputs), Fill::Initial);
                 self.poisoned = true;
             }
             self.shared.clone_from(&shared);
