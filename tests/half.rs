@@ -3,11 +3,11 @@
 use std::fmt::Debug;
 
 use half::{bf16, f16};
-use ndarray::{Array2, ArrayD, ShapeBuilder, array, s};
-use optimizers::core::{DType, Half, Slot, View, ViewMut, Weight};
+use ndarray::{Array2, ArrayD, ShapeBuilder, s};
+use optimizers::core::{Half, Slot, View, Weight};
 use optimizers::{
-    Ema, Error, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters,
-    RectifiedAdam, Sgd, UpdateRule, Variable,
+    Ema, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam,
+    Sgd, UpdateRule, Variable,
 };
 
 type Rule = Box<dyn UpdateRule<f32>>;
@@ -15,14 +15,12 @@ type Halved = Optimizer<Rule, f32>;
 
 /// A type of 16 bits, converted one by one.
 trait Narrow: Half + Copy + PartialEq + Debug {
-    const DTYPE: DType;
     fn new(x: f32) -> Self;
     fn bits(self) -> u16;
     fn wide(self) -> f32;
 }
 
 impl Narrow for bf16 {
-    const DTYPE: DType = DType::Bf16;
     fn new(x: f32) -> Self {
         Self::from_f32(x)
     }
@@ -35,7 +33,6 @@ impl Narrow for bf16 {
 }
 
 impl Narrow for f16 {
-    const DTYPE: DType = DType::F16;
     fn new(x: f32) -> Self {
         Self::from_f32(x)
     }
@@ -269,160 +266,4 @@ fn a_restored_run_goes_on_to_the_bit() {
         assert_eq!(opt.weights(), resumed.weights(), "{name}");
         assert_eq!(opt.to_config(), resumed.to_config(), "{name}");
     }
-}
-
-#[test]
-fn masters_are_slots() {
-    let (mut model, mut opt) = (Model::new(), composed(Box::new(Nadam::new(0.1))).build().unwrap());
-    assert_eq!(opt.slot_names(), ["m", "v", "average"]);
-    let config = opt.to_config();
-    model.step(&mut opt);
-    assert_eq!(opt.to_config(), config);
-    assert_eq!(opt.slot_names(), ["m", "v", "average", "master"]);
-    let names: Vec<String> = opt.weights().into_iter().map(|weight| weight.name).collect();
-    let expected = ["iterations", "kernel/average", "bias/average", "scale/average", "kernel/master", "bias/master"]
-        .map(String::from);
-    assert_eq!(names[..6], expected);
-    assert_eq!((names.len(), opt.state_bytes()), (13, 4 * (4 * 630 + 3 * 3)));
-    assert_eq!(opt.state_bytes_of([[20, 30]]), 4 * 3 * 600);
-    assert_eq!(master(&opt, "kernel").shape(), [20, 30]);
-    let known = opt.slot_names().into_iter().map(String::from).collect();
-    assert_eq!(opt.slot("scale", "master"), Err(Error::UnknownSlot { slot: "master".to_owned(), known }));
-}
-
-/// The element type belongs to a variable, as its shape does.
-#[test]
-fn the_type_may_not_change() {
-    let (mut model, mut opt) = (Model::new(), composed(Box::new(Nadam::new(0.1))).build().unwrap());
-    model.step(&mut opt);
-    let (weights, mut full) = (opt.weights(), Array2::<f32>::zeros((20, 30)));
-    let error = |expected, found| Error::VariableType { variable: "kernel".to_owned(), expected, found };
-    let refused = opt.apply_gradients([Variable::new("kernel", &mut full).gradient(&model.kernel.mapv(f32::from))]);
-    assert_eq!(refused, Err(error(DType::Bf16, DType::F32)));
-    let mut other = model.kernel.mapv(|w| f16::from_f32(w.to_f32()));
-    let refused = opt.apply_gradients([Variable::half("kernel", &mut other).half_gradient(&model.kernel)]);
-    assert_eq!(refused, Err(error(<bf16 as Narrow>::DTYPE, <f16 as Narrow>::DTYPE)));
-    let text = "variable \"kernel\" is in F16, its slots were made for Bf16";
-    assert_eq!(refused.unwrap_err().to_string(), text);
-    let mut short = [bf16::ZERO; 5];
-    let data = Error::VariableData { variable: "new".to_owned(), elements: 5, shape: vec![6] };
-    let refused = opt.apply_gradients([Variable::half("new", (&mut short[..], &[6][..])).gradient(&[1.0; 6])]);
-    assert_eq!(refused, Err(data));
-    assert_eq!(opt.weights(), weights);
-}
-
-/// What somebody else writes into a variable counts, element by element.
-#[test]
-fn changes_from_outside_are_taken() {
-    for strided in [false, true] {
-        let mut w =
-            if strided { Array2::from_shape_fn((30, 20), start::<bf16>).reversed_axes() } else { Model::new().kernel };
-        let mut opt = Optimizer::new(Sgd::new(0.001)).build().unwrap();
-        let ones = Array2::<f32>::ones((20, 30));
-        opt.apply_gradients([Variable::half("w", &mut w).gradient(&ones)]).unwrap();
-        let mut expected = match opt.slot("w", "master").unwrap() {
-            Slot::Array(master) => master.to_owned(),
-            slot => panic!("{slot:?}"),
-        };
-        w[[3, 4]] = bf16::from_f32(7.0);
-        w[[19, 29]] = bf16::from_f32(-7.0);
-        (expected[[3, 4]], expected[[19, 29]]) = (7.0, -7.0);
-        opt.apply_gradients([Variable::half("w", &mut w).gradient(&ones)]).unwrap();
-        expected.mapv_inplace(|w| w - 0.001);
-        assert_eq!(opt.slot("w", "master"), Ok(Slot::Array(expected.view())));
-        assert!(w.iter().zip(&expected).all(|(w, &master)| *w == bf16::from_f32(master)));
-    }
-}
-
-/// A guard shows the rounded averages; neither they nor the masters lose a digit.
-#[test]
-fn averages_are_shown_and_taken_away() {
-    let build = || Optimizer::new(Box::new(Nadam::new(0.1)) as Rule).ema(Ema::new(0.9)).build().unwrap();
-    let ((mut model, mut opt), (mut plain, mut other)) = ((Model::new(), build()), (Model::new(), build()));
-    for step in 0..4 {
-        model.step(&mut opt);
-        plain.step(&mut other);
-        if step == 1 {
-            // A change from outside survives the guard as well.
-            (model.bias[2], plain.bias[2]) = (f16::from_f32(5.0), f16::from_f32(5.0));
-        }
-        let averages = ["kernel", "bias", "scale"].map(|name| match opt.slot(name, "average").unwrap() {
-            Slot::Array(average) => average.to_owned(),
-            slot => panic!("{slot:?}"),
-        });
-        let guard = opt.averages(&mut model).unwrap();
-        assert!(guard.kernel.iter().zip(&averages[0]).all(|(w, &a)| *w == bf16::from_f32(a)));
-        assert!(guard.bias.iter().zip(&averages[1]).all(|(w, &a)| *w == f16::from_f32(a)));
-        assert!(guard.scale.iter().zip(&averages[2]).all(|(w, a)| w == a));
-        assert_ne!(guard.bits(), plain.bits());
-        drop(guard);
-        assert_eq!(model.bits(), plain.bits());
-    }
-    assert_eq!(opt.weights()[1..4], other.weights()[1..4]);
-    drop(opt.swap_in("master", &mut model.kernel.clone()).unwrap_err());
-}
-
-#[test]
-fn averages_can_stay() {
-    let mut opt = Optimizer::new(Box::new(Nadam::new(0.1)) as Rule).ema(Ema::new(0.9)).build().unwrap();
-    let mut model = Model::new();
-    (0..3).for_each(|_| model.step(&mut opt));
-    opt.finalize_variable_values(model.variables()).unwrap();
-    // The master is the average in full, so that training goes on from there.
-    let Slot::Array(average) = opt.slot("kernel", "average").unwrap() else { panic!() };
-    assert_eq!(average, master(&opt, "kernel"));
-    assert!(model.kernel.iter().zip(&average).all(|(w, &a)| *w == bf16::from_f32(a)));
-
-    // A lost variable comes back from its master; one of 32 bits has none.
-    let expected = model.kernel.clone();
-    model.kernel.fill(bf16::ZERO);
-    opt.copy_slot("master", [Variable::half("kernel", &mut model.kernel)]).unwrap();
-    assert_eq!(model.kernel, expected);
-    let refused = opt.copy_slot("master", model.variables());
-    assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
-}
-
-/// Too large for the variable is not too large for its master; what is not finite shows.
-#[test]
-fn overflow_is_in_the_variable_alone() {
-    let mut w = [65_504.0, 1.0].map(f16::from_f32);
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
-    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[-1000.0, f32::NAN])]).unwrap();
-    assert!(w[0] == f16::INFINITY && w[1].is_nan());
-    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[2000.0, 0.0])]).unwrap();
-    assert!(w[0] == f16::from_f32(64_504.0) && w[1].is_nan());
-    w[1] = f16::ONE;
-    opt.apply_gradients([Variable::half("w", &mut w).gradient(&[0.0, 0.5])]).unwrap();
-    assert_eq!(w, [64_504.0, 0.5].map(f16::from_f32));
-}
-
-#[test]
-fn gradients_that_are_not_finite_are_found() {
-    let mut w = Array2::from_elem((2, 3), f16::ONE);
-    let mut g = w.clone();
-    g[[1, 2]] = f16::NEG_INFINITY;
-    let mut opt = Optimizer::new(Sgd::new(1.0)).non_finite(NonFinite::Error).build().unwrap();
-    let found = |value| Error::NonFiniteGradient { variable: "w".to_owned(), index: vec![1, 2], value };
-    let refused = opt.apply_gradients([Variable::half("w", &mut w).half_gradient(&g)]);
-    assert_eq!(refused, Err(found(f64::NEG_INFINITY)));
-    // So they are in 16 bits for a variable in 32.
-    let mut full = Array2::<f32>::zeros((2, 3));
-    let refused = opt.apply_gradients([Variable::new("w", &mut full).half_gradient(&g)]);
-    assert_eq!(refused, Err(found(f64::NEG_INFINITY)));
-    g[[1, 2]] = f16::ZERO;
-    opt.apply_gradients([Variable::new("w", &mut full).half_gradient(&g)]).unwrap();
-    assert_eq!(full, array![[-1.0, -1.0, -1.0], [-1.0, -1.0, 0.0]]);
-    assert_eq!(w, Array2::from_elem((2, 3), f16::ONE));
-}
-
-/// A step far below the last digit of the variable adds up.
-#[test]
-fn small_steps_add_up() {
-    let (mut w, mut view) = (vec![bf16::ONE; 100], vec![bf16::ONE; 100]);
-    let mut opt = Optimizer::new(Sgd::new(1e-5)).build().unwrap();
-    for _ in 0..1000 {
-        let variables = [Variable::half("w", &mut w), Variable::new("view", ViewMut::half(&mut view))];
-        opt.apply_gradients(variables.map(|variable| variable.gradient(&[1.0; 100]))).unwrap();
-    }
-    assert!(w.iter().chain(&view).all(|w| w.to_f32() == 0.98828125), "{w:?}");
 }

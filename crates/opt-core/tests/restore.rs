@@ -1,9 +1,12 @@
 //! The state by name: read without copies, and replaced as a whole or not at all.
 
+use std::panic::{self, AssertUnwindSafe};
+
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
 use opt_core::{
-    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, StateKind, StateValue, Variable, Weight, WeightValue,
+    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Slot, StateKind, StateValue, Variable, Weight,
+    WeightValue,
 };
 use opt_sgd::Sgd;
 
@@ -122,6 +125,78 @@ fn parts_of_larger_arrays_are_taken_as_they_are() {
     let weights = [WeightValue::Iterations(1), two(), WeightValue::Array(part), WeightValue::Scalar(1.0)];
     opt.restore([Variable::new("a", &mut a)], weights).unwrap();
     assert_eq!(opt.weights()[2].value, WeightValue::Array(ndarray::array![3.0, 4.0].into_dyn()));
+}
+
+/// A list in another memory order is the same list.
+#[test]
+fn numbers_may_lie_anywhere() {
+    let (opt, mut a, _) = trained();
+    let mut row_major = Array2::<f32>::zeros((2, 3));
+    let turned = opt.weights().into_iter().map(|weight| match weight.value {
+        WeightValue::Array(array) => {
+            WeightValue::Array(array.t().as_standard_layout().into_owned().reversed_axes().into_dyn())
+        }
+        value => value,
+    });
+    let mut restored = builder().build().unwrap();
+    restored.restore([Variable::new("a", &mut a), Variable::new("b", &mut row_major)], turned).unwrap();
+    assert_eq!(restored.weights(), opt.weights());
+}
+
+/// What is no list is no state: all is as it was.
+#[test]
+fn lists_that_panic_change_nothing() {
+    let (mut opt, mut a, mut b) = trained();
+    let before = opt.weights();
+    let panics = before.clone().into_iter().map(|weight| if weight.name == "b/average" { panic!() } else { weight });
+    let variables = [Variable::new("a", &mut a), Variable::new("b", &mut b)];
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(variables, panics))).is_err());
+    assert_eq!(opt.weights(), before);
+    let panics = [Variable::new("a", &mut a), Variable::new("b", &mut b)].into_iter().inspect(|variable| {
+        assert!(variable.name() != "b", "there is no b");
+    });
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(panics, before.clone()))).is_err());
+    assert_eq!(opt.weights(), before);
+}
+
+/// Variables without elements have slots of every kind, like others.
+#[test]
+fn variables_without_elements_have_state() {
+    let (mut empty, mut rows) = ([0.0_f32; 0], Array2::<f32>::zeros((0, 3)));
+    let make = || builder().moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
+    let (mut opt, no_rows) = (make(), Array2::zeros((0, 3)));
+    let variables = [
+        Variable::new("empty", &mut empty).gradient(&[0.0; 0]),
+        Variable::new("rows", &mut rows).sparse_gradient(&[0_u32; 0], &no_rows),
+    ];
+    opt.apply_gradients(variables).unwrap();
+    assert_eq!(opt.slot("empty", "started"), Ok(Slot::Scalar(1.0)));
+    assert_eq!(opt.slot("rows", "started"), Ok(Slot::Scalar(1.0)));
+    let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
+    let shapes: [(&str, &[usize], DType); 2] = [("empty", &[0], DType::F32), ("rows", &[0, 3], DType::F32)];
+    let specs: Vec<_> = opt.state_of(shapes).into_iter().map(|spec| (spec.name, spec.kind)).collect();
+    assert_eq!(specs, kinds);
+    let mut restored = make();
+    restored.restore([Variable::new("empty", &mut empty), Variable::new("rows", &mut rows)], opt.weights()).unwrap();
+    assert_eq!(restored.weights(), opt.weights());
+}
+
+/// Only arrays in full can take the place of a variable.
+#[test]
+fn numbers_and_moments_in_16_bits_are_not_shown() {
+    let mut w = [1.0_f32; 3];
+    for (moments, refused) in [(MomentStorage::Full, false), (MomentStorage::Bf16 { seed: 1 }, true)] {
+        let mut opt = builder().moments(moments).build().unwrap();
+        opt.apply_gradients([Variable::new("value", &mut w).gradient(&[0.1, 0.2, 0.3])]).unwrap();
+        let known: Vec<String> = ["momentum", "started", "average"].map(String::from).into();
+        let unknown = |slot: &str| Err(Error::UnknownSlot { slot: slot.to_owned(), known: known.clone() });
+        assert_eq!(opt.copy_slot("started", [Variable::new("value", &mut w)]), unknown("started"));
+        let expected = if refused { unknown("momentum") } else { Ok(()) };
+        assert_eq!(opt.copy_slot("momentum", [Variable::new("value", &mut w)]), expected);
+        opt.copy_slot("average", [Variable::new("value", &mut w)]).unwrap();
+        let Ok(Slot::Array(average)) = opt.slot("value", "average") else { panic!("the average is in full") };
+        assert_eq!(average, ndarray::aview1(&w).into_dyn());
+    }
 }
 
 #[test]

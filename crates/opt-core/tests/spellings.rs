@@ -1,6 +1,9 @@
 //! Configurations that say the same in other words come back in their own.
 
-use opt_core::{Optimizer, OptimizerBuilder, Registry};
+use opt_core::{
+    Envelope, HyperparameterKind, HyperparameterSpec, Interval, Optimizer, OptimizerBuilder, Registry, UpdateRule,
+    config,
+};
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
 
@@ -77,4 +80,37 @@ fn weight_decay_keeps_its_name() {
         let optimizer = Optimizer::from_config(&config, &registry()).unwrap();
         assert_eq!(optimizer.to_config().unwrap(), config);
     }
+}
+
+/// Numbers are written as the fields' types have them.
+#[test]
+fn numbers_have_one_form() {
+    let config = with(legacy(), &json!({"clipnorm": 2, "weight_decay": 1}));
+    let written = Optimizer::from_config(&config, &registry()).unwrap().to_config().unwrap();
+    assert_eq!(written, with(legacy(), &json!({"clipnorm": 2.0, "weight_decay": 1.0})));
+}
+
+/// A rule in a box has the fields of its generation.
+#[test]
+fn boxes_change_no_field() {
+    let written = |rule: Sgd| {
+        let boxed: Box<dyn UpdateRule<f32>> = Box::new(rule.clone());
+        let boxed = Optimizer::new(boxed).build().unwrap().to_config().unwrap();
+        assert_eq!(boxed, Optimizer::<_, f32>::new(rule).build().unwrap().to_config().unwrap());
+        boxed
+    };
+    assert_ne!(written(Sgd::new(0.5)), written(Sgd::new(0.5).legacy()));
+}
+
+/// A field that was left out of what is written comes back if it had its own default, and no other one.
+#[test]
+fn only_defaults_come_back() {
+    let kind = HyperparameterKind::Number(Interval::FINITE);
+    let field = |name, default| HyperparameterSpec { name, kind, default: Some(default), meaning: "" };
+    let fields = [field("seven", "7.0"), field("two", "2.0")];
+    let read = config([("seven", 7.0.into()), ("two", 7.0.into()), ("other", 2.0.into()), ("written", 1.0.into())]);
+    let (_, _, mut envelope) = Envelope::open(&json!({"class_name": "A", "config": {}})).unwrap();
+    let written = config([("written", 2.0.into())]);
+    envelope.remember_defaults(&read, &written, &fields);
+    assert_eq!(envelope.wrap("A", written)["config"], json!({"seven": 7.0, "written": 2.0}));
 }

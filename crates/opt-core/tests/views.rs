@@ -114,6 +114,24 @@ fn scattered_rows_on_several_threads() {
     }
 }
 
+/// Rows that nothing happens to are passed over, wherever the others lie.
+#[test]
+fn scattered_rows_that_are_not_touched() {
+    for (rows, width) in [(9, 3), (BLOCK / 2, 31), (40, BLOCK)] {
+        let touched: Vec<usize> = (0..rows).rev().filter(|row| row % 3 == 1).collect();
+        let values = Array::from_shape_fn((touched.len(), width), |(i, j)| (touched[i] * width + j) as f64);
+        let mut room = Array::ones((rows, 2 * width));
+        let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+        let value = room.slice_mut(s![.., ..;2]);
+        opt.apply_gradients([Variable::new("w", value).sparse_gradient(&touched, &values)]).unwrap();
+        for ((row, column), &w) in room.indexed_iter() {
+            let is_touched = row % 3 == 1 && column % 2 == 0;
+            let moved = if is_touched { (row * width + column / 2) as f64 } else { 0.0 };
+            assert_eq!(w, 1.0 - moved, "{row}, {column} of {rows}x{width}");
+        }
+    }
+}
+
 /// Dense steps on a column-major variable, then sparse ones: slots keep their meaning.
 #[test]
 fn sparse_steps_after_dense_ones_on_column_major_memory() {

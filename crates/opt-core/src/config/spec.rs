@@ -81,3 +81,24 @@ impl Interval {
     /// `(0, 1]`.
     pub const UNIT_ABOVE_ZERO: Self = Self { low_open: true, ..Self::UNIT };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notation(Interval { low, low_open, high, high_open }: Interval) -> String {
+        let (opening, closing) = (if low_open { '(' } else { '[' }, if high_open { ')' } else { ']' });
+        format!("{opening}{}, {}{closing}", low.unwrap_or(-f64::INFINITY), high.unwrap_or(f64::INFINITY))
+    }
+
+    #[test]
+    fn intervals_are_what_their_names_say() {
+        assert_eq!(notation(Interval::FINITE), "(-inf, inf)");
+        assert_eq!(notation(Interval::NOT_NEGATIVE), "[0, inf)");
+        assert_eq!(notation(Interval::POSITIVE), "(0, inf)");
+        assert_eq!(notation(Interval::AT_LEAST_ONE), "[1, inf)");
+        assert_eq!(notation(Interval::UNIT), "[0, 1]");
+        assert_eq!(notation(Interval::UNIT_BELOW_ONE), "[0, 1)");
+        assert_eq!(notation(Interval::UNIT_ABOVE_ZERO), "(0, 1]");
+    }
+}

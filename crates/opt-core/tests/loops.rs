@@ -1,0 +1,210 @@
+//! Rules with loops of their own, and rules around others: with the engine's loop or without it, the same bits.
+
+use ndarray::{Array2, s};
+use opt_core::{
+    BLOCK, Block, Config, ConfigError, Ema, HyperparameterError, Kernel, LearningRate, MomentStorage, Optimizer,
+    OptimizerBuilder, Real, Slot, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightValue, config, elementwise,
+};
+
+/// Momentum with a second moment, written in several ways.
+#[derive(Debug, Clone)]
+struct Momentum {
+    learning_rate: LearningRate,
+    way: Way,
+    sparse: SparseUpdate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Way {
+    /// The engine's loop, by [`elementwise`].
+    Function,
+    /// The engine's loop, for a block.
+    Elementwise,
+    /// A loop of its own.
+    Parts,
+    /// A loop of its own that changes nothing, then the engine's.
+    Both,
+    /// As a rule whose slots are a wrapper's from the second on, with nothing to do for the wrapper.
+    Last,
+    /// The same, with a wrapper that counts in its slot afterwards.
+    Wrapped,
+    /// As `Last`, with a wrapper whose slot is a moment.
+    LastOfMoments,
+    /// As `Wrapped`, with a wrapper whose slot is a moment.
+    WrappedMoments,
+}
+
+/// Those whose moments are rounded alike: a moment before them takes the random numbers of the first.
+const ALIKE: [&[Way]; 2] = [
+    &[Way::Function, Way::Elementwise, Way::Parts, Way::Both, Way::Last, Way::Wrapped],
+    &[Way::LastOfMoments, Way::WrappedMoments],
+];
+
+fn element<E: Real>(rate: &E, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+    let (m, v) = (E::literal(0.9) * m + g, E::literal(0.8) * v + g * g);
+    (w - *rate * m / (v + E::literal(0.5)), [m, v])
+}
+
+struct InWay(f32, Way, SparseUpdate);
+
+impl InWay {
+    fn loops(&self, block: &mut Block<'_, f32>) {
+        let parts = block.parts();
+        let gradient = match (parts.gradient, self.2) {
+            (None, SparseUpdate::Rows) => return,
+            (gradient, _) => gradient,
+        };
+        let [m, v, ..] = parts.slots;
+        for i in 0..parts.value.len() {
+            let g = gradient.map_or(0.0, |gradient| gradient[i]);
+            let (w, state) = element(&self.0, parts.value[i], g, [m[i], v[i]]);
+            [m[i], v[i]] = state;
+            if gradient.is_some() || self.2 == SparseUpdate::Dense {
+                parts.value[i] = w;
+            }
+        }
+    }
+}
+
+impl Kernel<f32> for InWay {
+    fn update(&self, mut block: Block<'_, f32>) {
+        match self.1 {
+            Way::Function => unreachable!("it has another kernel"),
+            Way::Elementwise => block.elementwise(self.2, &self.0, element),
+            Way::Parts => self.loops(&mut block),
+            Way::Last | Way::LastOfMoments => block.into_slots(1..).elementwise(self.2, &self.0, element),
+            Way::Wrapped | Way::WrappedMoments => {
+                block.with_slots(1..).elementwise(self.2, &self.0, element);
+                let parts = block.parts();
+                parts.slots[0].iter_mut().for_each(|own| *own += 1.0);
+            }
+            Way::Both => {
+                let _ = block.parts();
+                block.elementwise(self.2, &self.0, element);
+            }
+        }
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        self.2 != SparseUpdate::Rows
+    }
+}
+
+impl UpdateRule<f32> for Momentum {
+    fn class_name(&self) -> &str {
+        "Momentum"
+    }
+    fn learning_rate(&self) -> &LearningRate {
+        &self.learning_rate
+    }
+    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+        &mut self.learning_rate
+    }
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        Ok(())
+    }
+    fn slots(&self) -> Vec<SlotSpec> {
+        let own = match self.way {
+            Way::Last | Way::Wrapped => Some(SlotSpec::zeros("own")),
+            Way::LastOfMoments | Way::WrappedMoments => Some(SlotSpec::zeros("own").moment()),
+            _ => None,
+        };
+        let state = [SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()];
+        own.into_iter().chain(state).collect()
+    }
+    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f32>> {
+        let rate = step.learning_rate as f32;
+        match self.way {
+            Way::Function => Box::new(elementwise(rate, element::<f32>).sparse(self.sparse)),
+            way => Box::new(InWay(rate, way, self.sparse)),
+        }
+    }
+    fn config(&self) -> Result<Config, ConfigError> {
+        Ok(config([]))
+    }
+}
+
+/// Variables, moments and averages after four steps, the last two with sparse gradients: numbers side by side, and not.
+fn run(way: Way, sparse: SparseUpdate, around: impl Fn(Built) -> Built) -> Bits {
+    let rule = Momentum { learning_rate: LearningRate::new(0.1), way, sparse };
+    let mut opt = around(Optimizer::new(rule)).threads(1).build().unwrap();
+    let number = |i: usize, j: usize| (i * 7919 + j * 104_729) as f32 % 10_007.0 * 1.1e-4 - 0.5;
+    // A block is 256 rows.
+    let (rows, width) = (300, BLOCK / 256);
+    let mut whole = Array2::from_shape_fn((rows, width), |(i, j)| number(i, j));
+    let mut scattered = Array2::from_shape_fn((rows, 2 * width), |(i, j)| number(i, j / 2));
+    for step in 0..4 {
+        let gradient = Array2::from_shape_fn((rows, width), |(i, j)| number(i + 3, j + step));
+        let values = gradient.slice(s![..5, ..]);
+        let indices = [280, 3, 290, 3, 7_usize];
+        let variables =
+            [Variable::new("whole", &mut whole), Variable::new("scattered", scattered.slice_mut(s![.., ..;2]))];
+        let variables = variables.map(|variable| match step {
+            0 | 1 => variable.gradient(&gradient),
+            _ => variable.sparse_gradient(&indices, values),
+        });
+        opt.apply_gradients(variables).unwrap();
+    }
+    let mut found = bits(whole.iter().chain(&scattered));
+    for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
+        match value {
+            WeightValue::Array(own) if name.ends_with("/own") => {
+                let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 4.0 } else { 0.0 };
+                assert!(sparse == SparseUpdate::Rows || own.iter().all(|&own| own == visits), "{way:?}: {name}");
+            }
+            WeightValue::Array(slot) => found.extend(bits(&slot)),
+            value => assert_eq!(value, WeightValue::Iterations(4)),
+        }
+    }
+    found
+}
+
+type Built = OptimizerBuilder<Momentum, f32>;
+type Bits = Vec<u32>;
+
+fn bits<'n>(numbers: impl IntoIterator<Item = &'n f32>) -> Bits {
+    numbers.into_iter().map(|number| number.to_bits()).collect()
+}
+
+fn all_are_one(around: impl Fn(Built) -> Built) {
+    for sparse in [SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows] {
+        for ways in ALIKE {
+            let expected = run(ways[0], sparse, &around);
+            for way in &ways[1..] {
+                assert!(run(*way, sparse, &around) == expected, "{way:?}, {sparse:?}");
+            }
+        }
+    }
+}
+
+/// With what the engine does around them, in the same loop or in one of its own.
+fn all_are_one_in_every_stage(with: impl Fn(Built) -> Built) {
+    all_are_one(&with);
+    all_are_one(|builder| with(builder).clipnorm(1.0).weight_decay(0.25).ema(Ema::new(0.75).overwrite_every(3)));
+    all_are_one(|builder| with(builder).clipvalue(0.25).weight_decay(0.25));
+    all_are_one(|builder| with(builder).clipnorm(1.0));
+    all_are_one(|builder| with(builder).ema(Ema::new(0.75)));
+}
+
+#[test]
+fn every_loop_gives_the_same() {
+    all_are_one_in_every_stage(|builder| builder);
+}
+
+#[test]
+fn every_loop_rounds_moments_alike() {
+    all_are_one_in_every_stage(|builder| builder.moments(MomentStorage::Bf16 { seed: 7 }));
+}
+
+/// Whether a slot is in 16 bits does not depend on what is in it.
+#[test]
+fn slots_in_full_may_come_before_moments() {
+    let rule = Momentum { learning_rate: LearningRate::new(0.1), way: Way::Last, sparse: SparseUpdate::Dense };
+    let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
+    for len in [0, 3] {
+        let (name, mut numbers) = (len.to_string(), vec![0.0; len]);
+        opt.add_variables([Variable::new(name.as_str(), &mut numbers)]).unwrap();
+        let kinds = ["own", "m", "v"].map(|slot| matches!(opt.slot(&name, slot), Ok(Slot::Bf16(_))));
+        assert_eq!(kinds, [false, true, true], "{len} elements");
+    }
+}
