@@ -28,10 +28,11 @@ fn calls() -> Vec<Call> {
     // Roundings are arithmetic alone, and there are many of them.
     let units = call("miri test -p opt-core --lib -- --skip moments", FLAGS.into());
     let calls = call(
-        "miri test -p opt-core --test contract --test lists --test models --test refusals --test restore --test views",
+        "miri test -p opt-core --test suite -- contract:: halves:: lists:: models:: refusals:: restore:: views::",
         FLAGS.into(),
     );
-    let threads = SEEDS.map(|seed| call("miri test -p opt-core --test threads", format!("{FLAGS} -Zmiri-seed={seed}")));
+    let threads = SEEDS
+        .map(|seed| call("miri test -p opt-core --test suite -- threads::", format!("{FLAGS} -Zmiri-seed={seed}")));
     [units, calls].into_iter().chain(threads).collect()
 }
 
@@ -42,7 +43,7 @@ mod tests {
     #[test]
     fn threads_are_tried_in_several_orders() {
         let calls: Vec<String> = calls().iter().map(ToString::to_string).collect();
-        let threads = calls.iter().filter(|call| call.ends_with("cargo +nightly miri test -p opt-core --test threads"));
+        let threads = calls.iter().filter(|call| call.ends_with("-p opt-core --test suite -- threads::"));
         let seeds: Vec<bool> =
             threads.zip(SEEDS).map(|(call, seed)| call.contains(&format!("-Zmiri-seed={seed}\""))).collect();
         assert_eq!(seeds, [true; 2], "{calls:?}");

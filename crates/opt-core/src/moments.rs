@@ -240,6 +240,15 @@ mod tests {
         assert_eq!(fnv, [0xCBF2_9CE4_8422_2325, 0xAF63_DC4C_8601_EC8C, 0x8594_4171_F739_67E8]);
         assert_eq!([mixed(0), mixed(0x9E37_79B9_7F4A_7C15)], [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
         assert_eq!([scrambled(0), scrambled(1), scrambled(0x1234_5678)], [0, 0x6889_90C0, 0xF5E7_1C96]);
+        // How they are put together is ours, and part of what a checkpoint means.
+        let sequences = Noise::new(1, 2, 3).at(5);
+        assert_eq!([0, 1, 2, 3].map(|slot| sequences.bits(slot, 7)), [17_211, 8080, 28_115, 47_636]);
+    }
+
+    #[test]
+    fn sequences_last_until_the_count_turns() {
+        let turns = [0, 1, (1 << 32) - 1, 1 << 32, (5 << 32) + 3].map(before_turn);
+        assert_eq!(turns, [1 << 32, (1 << 32) - 1, 1, 1 << 32, (1 << 32) - 3]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Whatever holds numbers is a variable, and a gradient.
 
+use half::bf16;
 use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
-use opt_core::{BLOCK, Optimizer, Slot, Variable, View, ViewMut};
+use opt_core::{BLOCK, MomentStorage, Optimizer, Slot, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.
@@ -130,6 +131,38 @@ fn scattered_rows_that_are_not_touched() {
             assert_eq!(w, 1.0 - moved, "{row}, {column} of {rows}x{width}");
         }
     }
+}
+
+/// So it is with variables in 16 bits, whose masters lie side by side.
+#[test]
+fn scattered_rows_in_16_bits_that_are_not_touched() {
+    let (rows, width) = (BLOCK / 2, 31);
+    let touched: Vec<usize> = (0..rows).filter(|row| row % 3 == 1).collect();
+    let mut room = Array::from_elem((rows, 2 * width), bf16::ONE);
+    let mut opt = Optimizer::<_, f32>::new(Sgd::new(1.0)).build().unwrap();
+    let variable = Variable::half("w", room.slice_mut(s![.., ..;2]));
+    opt.apply_gradients([variable.sparse_gradient(&touched, &Array::ones((touched.len(), width)))]).unwrap();
+    for ((row, column), &w) in room.indexed_iter() {
+        let expected = if row % 3 == 1 && column % 2 == 0 { bf16::ZERO } else { bf16::ONE };
+        assert_eq!(w, expected, "{row}, {column}");
+    }
+}
+
+/// Moments in 16 bits are rounded by the place of an element in its variable, wherever it lies in memory.
+#[test]
+fn memory_order_does_not_show_in_roundings() {
+    let number = |(i, j): (usize, usize)| ((i * 7919 + j * 104_729) % 10_007) as f32 * 1.1e-4 - 0.5;
+    let [row_major, column_major] = [false, true].map(|column_major| {
+        let mut w = Array::from_shape_fn((20, 30).set_f(column_major), number);
+        let builder = Optimizer::new(Sgd::new(0.1).momentum(0.9)).moments(MomentStorage::Bf16 { seed: 5 });
+        let mut opt = builder.build().unwrap();
+        for _ in 0..3 {
+            let gradient = w.mapv(|w| w * 0.3);
+            opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)]).unwrap();
+        }
+        (w, opt.weights())
+    });
+    assert!(row_major == column_major);
 }
 
 /// Dense steps on a column-major variable, then sparse ones: slots keep their meaning.

@@ -1,0 +1,13 @@
+//! The engine: what it asks of rules and promises to them, what it refuses, and what comes back.
+
+mod contract;
+mod halves;
+mod lists;
+mod loops;
+mod models;
+mod options;
+mod refusals;
+mod restore;
+mod spellings;
+mod threads;
+mod views;
