@@ -1,6 +1,6 @@
 //! Lists of variables: in any order, all of those that are known or some, new ones among them.
 
-use opt_core::{Ema, Error, Exclude, Gradients, Optimizer, Outcome, Variable};
+use opt_core::{Ema, Error, Exclude, Gradients, NonFinite, Optimizer, Outcome, Variable};
 use opt_sgd::Sgd;
 
 /// 2, 3 and 6 make 7; numbers that round show whether the order of the list matters.
@@ -59,6 +59,30 @@ fn the_global_norm_does_not_depend_on_what_is_known() {
         assert_eq!(step(&mut opt, ["z", "x", "y"], order), first, "{order:?}");
         assert_eq!(opt.variables().count(), 6);
     }
+}
+
+/// Whether norms are looked at before the step or while it goes on: each variable is clipped by its own.
+#[test]
+fn every_variable_has_its_own_norm() {
+    let norms = [1.0, 2.0, 4.0, 8.0, 16.0];
+    let run = |non_finite: NonFinite| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).clipnorm(2.0).non_finite(non_finite).build().unwrap();
+        let (mut values, mut rows) = ([[0.0, 0.0]; 5], [0.0, 0.0]);
+        let gradients = norms.map(|norm| [0.6 * norm, 0.8 * norm]);
+        let mut listed: Vec<_> = values.iter_mut().zip(&gradients).zip(["a", "b", "c", "d", "e"]).collect();
+        let behind = listed.split_off(2);
+        let dense = |((value, gradient), name)| Variable::new(name, value).gradient(gradient);
+        // Small variables are handled together, but for those with sparse gradients.
+        let sparse = Variable::new("rows", &mut rows).sparse_gradient(&[1_usize], &[32.0]);
+        opt.apply_gradients(listed.into_iter().map(dense).chain([sparse]).chain(behind.into_iter().map(dense)))
+            .unwrap();
+        (values, rows)
+    };
+    let expected = norms.map(|norm: f64| [-0.6, -0.8].map(|part| part * norm.min(2.0)));
+    let (values, rows) = run(NonFinite::Propagate);
+    assert!(values.iter().flatten().zip(expected.iter().flatten()).all(|(a, b)| (a - b).abs() < 1e-12), "{values:?}");
+    assert_eq!(rows, [0.0, -2.0]);
+    assert_eq!(run(NonFinite::Error), (values, rows));
 }
 
 #[test]

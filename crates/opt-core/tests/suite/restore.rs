@@ -109,6 +109,22 @@ fn a_list_that_does_not_fit_changes_nothing() {
     let error = opt.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], wrong).unwrap_err();
     let text = "weight 2 (b/average): expected an array of shape [2, 3], got an array of shape [3, 2]";
     assert_eq!(error.to_string(), text);
+    // Every kind in the place of every other one.
+    let kinds = [WeightValue::Iterations(1), WeightValue::Scalar(1.0), WeightValue::Array(ArrayD::zeros(vec![2]))];
+    for (index, kind) in [(0, 0), (1, 2), (5, 1)] {
+        for (other, value) in kinds.iter().enumerate() {
+            let mut list = before.clone();
+            list[index].value = value.clone();
+            let mut restored = builder().build().unwrap();
+            let fits = restored.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], list.clone());
+            let refused = matches!(&fits, Err(Error::WeightMismatch { index: at, name, .. })
+                if *at == index && *name == before[index].name);
+            assert!(
+                if other == kind { fits.is_ok() && restored.weights() == list } else { refused },
+                "{index}: {fits:?}"
+            );
+        }
+    }
     let twice = opt.restore([Variable::new("a", &mut a), Variable::new("a", &mut b)], before.clone());
     assert_eq!(twice, Err(Error::DuplicateVariable { name: "a".to_owned() }));
     let fewer = opt.restore([Variable::new("a", &mut a)], before.clone());
