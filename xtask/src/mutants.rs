@@ -1,7 +1,8 @@
 //! `cargo xtask mutants`: changes the code in one place after another, and looks for changes that no test notices.
 //!
-//! Each change is tried on the tests of its own package first, which takes seconds. Only what these let pass is tried on
-//! packages that take longer to build and to run. What is left has to be listed in docs/testing.md, with a reason.
+//! Each change is tried on the tests of its own package first, which takes seconds, and code for ranks on those of the mesh.
+//! Only what these let pass is tried on packages that take longer to build and to run. What is left has to be listed in
+//! docs/testing.md, with a reason.
 
 mod outcomes;
 mod survivors;
@@ -70,6 +71,9 @@ impl Options {
             Outcomes::read(&out.join("mutants.out"))
         };
         let mut outcomes = stage(self.first(package), "own")?;
+        if package == CORE && self.file.is_empty() {
+            outcomes.add(stage(self.sharded(on_ranks()), "ranks")?);
+        }
         if !outcomes.missed.is_empty() {
             outcomes.continue_with(&stage(second(package, &outcomes.missed), "all")?);
         }
@@ -80,11 +84,32 @@ impl Options {
     fn first(&self, package: &str) -> Call {
         let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={QUICK}"));
         let call = self.file.iter().fold(call, |call, file| call.arg("--file").arg(file));
+        let apart: &[&str] = if package == CORE && self.file.is_empty() { &RANKS } else { &[] };
+        self.sharded(apart.iter().fold(call, |call, file| call.arg("--exclude").arg(*file)))
+    }
+
+    fn sharded(&self, call: Call) -> Call {
         match &self.shard {
             Some(shard) => call.arg("--sharding=round-robin").arg("--shard").arg(shard),
             None => call,
         }
     }
+}
+
+const CORE: &str = "opt-core";
+
+/// The code of `opt-core` for ranks; its tests need a mesh.
+const RANKS: [&str; 4] = [
+    "crates/opt-core/src/collective.rs",
+    "crates/opt-core/src/collective/**",
+    "crates/opt-core/src/optimizer/ranks.rs",
+    "crates/opt-core/src/optimizer/ranks/**",
+];
+
+/// Every change of the code for ranks, with the tests of the mesh.
+fn on_ranks() -> Call {
+    let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=mesh");
+    RANKS.iter().fold(call, |call, file| call.arg("--file").arg(*file))
 }
 
 /// What the first stage leaves out: laws that take seconds.
@@ -97,7 +122,7 @@ const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals
 /// Some changes, with every package that has tests of the engine.
 fn second(package: &str, names: &[String]) -> Call {
     let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={BROAD}"));
-    let wide: &[&str] = if package == "opt-core" { &["tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
+    let wide: &[&str] = if package == CORE { &["tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
     let call = wide.iter().fold(call, |call, wide| call.arg(format!("--test-package={wide}")));
     // Fields that are left out cannot be chosen by their names.
     let files: BTreeSet<_> = names.iter().filter_map(|name| name.split(':').next()).collect();
@@ -121,6 +146,9 @@ mod tests {
             "PROPTEST_CASES=\"16\" cargo mutants --package opt-sgd --cargo-test-arg=-E \
              --cargo-test-arg=not test(threads_do_not_matter) --file a b.rs --sharding=round-robin --shard 0/5"
         );
+        let core = Options { shard: Some("1/2".into()), ..Options::default() };
+        assert!(core.first(CORE).to_string().ends_with("ranks/** --sharding=round-robin --shard 1/2"));
+        assert!(!options.first(CORE).to_string().contains("--exclude"));
         assert!(options.takes("opt-sgd"));
         let one = Options { package: vec!["opt-nadam".into()], ..Options::default() };
         assert!(one.takes("opt-nadam") && !one.takes("opt-sgd"));
@@ -140,5 +168,6 @@ mod tests {
     fn every_package_exists() {
         let workspace = Workspace::load().unwrap();
         assert!(PACKAGES.iter().all(|package| workspace.package(package).is_some()));
+        assert!(RANKS.iter().all(|path| workspace.root.join(path.trim_end_matches("/**")).exists()));
     }
 }

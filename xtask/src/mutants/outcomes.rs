@@ -72,6 +72,15 @@ impl Outcomes {
         Ok(all)
     }
 
+    /// Takes over what was found of other changes.
+    pub(super) fn add(&mut self, others: Self) {
+        let Self { tried, unviable, timeouts, noticed, missed } = others;
+        (self.tried, self.unviable) = (self.tried + tried, self.unviable + unviable);
+        self.timeouts += timeouts;
+        self.noticed.extend(noticed);
+        self.missed.extend(missed);
+    }
+
     /// Takes over which of the changes that had been missed have been noticed elsewhere. What could not be built there
     /// has not.
     pub(super) fn continue_with(&mut self, second: &Self) {
@@ -116,6 +125,9 @@ mod tests {
         outcomes.continue_with(&Outcomes { unviable: 1, noticed: vec!["b".into()], ..Outcomes::default() });
         assert_eq!(outcomes.missed, ["e"]);
         let text = "5 changes, 1 do not compile, 2 caught, 1 ran for too long, 1 survived: 25.0 %";
+        assert_eq!(outcomes.to_string(), text);
+        outcomes.add(Outcomes::parse(TEXT.as_bytes()).unwrap());
+        let text = "10 changes, 2 do not compile, 3 caught, 2 ran for too long, 3 survived: 37.5 %";
         assert_eq!(outcomes.to_string(), text);
     }
 
