@@ -21,17 +21,17 @@ fn copy<E: Real>((): &(), w: E, _g: E, [_s]: [E; 1]) -> (E, [E; 1]) {
     (w, [w])
 }
 
-/// What happens to a block after the rule inside.
+/// How the fast weights meet the slow ones.
 #[derive(Debug, Clone, Copy)]
 enum Sync {
-    NotNow,
     Blend { alpha: f64 },
     Copy,
 }
 
 struct Steps<'a, T> {
     inner: Box<dyn Kernel<T> + 'a>,
-    sync: Sync,
+    /// What happens after the rule inside, if this is a step for it.
+    sync: Option<Sync>,
 }
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
@@ -41,23 +41,18 @@ impl<T: Scalar> Kernel<T> for Steps<'_, T> {
     }
 
     fn update(&self, mut block: Block<'_, T>) {
-        let inner = block.is_touched() || self.inner.visits_untouched_rows();
-        let sync = match self.sync {
-            Sync::NotNow if inner => return self.inner.update(block.into_slots(1..)),
-            sync => sync,
-        };
-        if inner {
+        let Some(sync) = self.sync else { return self.inner.update(block.into_slots(1..)) };
+        if block.is_touched() || self.inner.visits_untouched_rows() {
             self.inner.update(block.with_slots(1..));
         }
         match sync {
-            Sync::NotNow => {}
             Sync::Blend { alpha } => block.elementwise(SparseUpdate::Dense, &T::literal(alpha), blend),
             Sync::Copy => block.elementwise(SparseUpdate::Dense, &(), copy),
         }
     }
 
     fn visits_untouched_rows(&self) -> bool {
-        !matches!(self.sync, Sync::NotNow) || self.inner.visits_untouched_rows()
+        self.sync.is_some() || self.inner.visits_untouched_rows()
     }
 }
 
@@ -99,11 +94,8 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
 
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         let (k, alpha) = (self.sync_period, self.slow_step_size);
-        let sync = match step.number().is_multiple_of(k) {
-            false => Sync::NotNow,
-            true if alpha == 1.0 => Sync::Copy,
-            true => Sync::Blend { alpha },
-        };
+        let sync = if alpha == 1.0 { Sync::Copy } else { Sync::Blend { alpha } };
+        let sync = step.number().is_multiple_of(k).then_some(sync);
         Box::new(Steps { inner: self.inner.rule.begin_step(step, shared), sync })
     }
 

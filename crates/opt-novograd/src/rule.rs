@@ -7,9 +7,6 @@ use opt_core::{
 
 use crate::config::NovoGrad;
 
-/// Only touched rows change.
-const SPARSE: SparseUpdate = SparseUpdate::Rows;
-
 /// What is the same for all elements of a variable in a step.
 #[derive(Debug, Clone, Copy)]
 struct Coefficients<E> {
@@ -106,14 +103,14 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
     fn update(&self, block: Block<'_, T>) {
         let k = self.coefficients(*block.locals());
         if self.rule.reg_inside_moment {
-            block.elementwise(SPARSE, &k, inside);
+            block.elementwise(SparseUpdate::Rows, &k, inside);
         } else {
-            block.elementwise(SPARSE, &k, outside);
+            block.elementwise(SparseUpdate::Rows, &k, outside);
         }
     }
 
     fn visits_untouched_rows(&self) -> bool {
-        SPARSE != SparseUpdate::Rows
+        false
     }
 }
 

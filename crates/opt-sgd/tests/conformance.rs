@@ -90,6 +90,21 @@ fn generations_treat_sparse_gradients_differently() {
     assert!(close(run(Sgd::new(0.1).momentum(0.9).legacy()), [0.8, 1.71, 2.9]));
 }
 
+/// What the learning rate multiplies shows when it changes.
+#[test]
+fn learning_rates_are_inside_or_outside_the_velocity() {
+    let run = |rule: Sgd| {
+        let mut opt = Optimizer::new(rule.momentum(0.5)).build().unwrap();
+        let mut w = [0.0];
+        for learning_rate in [1.0, 0.5] {
+            opt.set_learning_rate(learning_rate).unwrap();
+            opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+        }
+        w[0]
+    };
+    assert_eq!([Sgd::new(1.0), Sgd::pytorch(1.0), Sgd::optax(1.0)].map(run), [-2.0, -1.75, -1.75]);
+}
+
 /// The momentum of a row goes on without a gradient, as a gradient of 0 would have it.
 #[test]
 fn dampened_momentum_moves_every_row() {
