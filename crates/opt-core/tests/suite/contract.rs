@@ -270,6 +270,22 @@ fn boxes_forward_everything() {
     assert_eq!((w, opt.weights()), (v, plain.weights()));
 }
 
+/// So it is with every kind of slot when a run goes on elsewhere.
+#[test]
+fn every_kind_of_slot_is_restored() {
+    let step = |opt: &mut Optimizer<Normalised, f64>, w: &mut Array1<f64>| {
+        opt.apply_gradients([Variable::new("w", w).gradient(&[3.0, 4.0])]).unwrap();
+    };
+    let (mut opt, mut w) = (built(SparseUpdate::Dense), array![1.0, 2.0]);
+    step(&mut opt, &mut w);
+    let (mut restored, mut again) = (built(SparseUpdate::Dense), w.clone());
+    restored.restore([Variable::new("w", &mut again)], opt.weights()).unwrap();
+    assert_eq!(restored.weights(), opt.weights());
+    step(&mut opt, &mut w);
+    step(&mut restored, &mut again);
+    assert_eq!((again, restored.weights()), (w, opt.weights()));
+}
+
 /// A slot that halves at every step ends in denormal numbers, unless these become 0.
 #[test]
 fn denormal_state_is_flushed_if_asked() {

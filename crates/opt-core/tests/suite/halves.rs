@@ -77,6 +77,22 @@ fn a_run_is_that_of_the_masters() {
     }
 }
 
+/// Their norms are measured block by block.
+#[test]
+fn large_gradients_are_measured() {
+    let len = 2 * opt_core::BLOCK + 3;
+    let g: Vec<f32> = (0..len).map(|i| (i % 113) as f32 / 64.0).collect();
+    let g16: Vec<f16> = g.iter().map(|g| f16::from_f32(*g)).collect();
+    let run = |in_16_bits: bool| {
+        let (mut w, mut opt) = (vec![0.0_f32; len], builder().clipnorm(1.0).build().unwrap());
+        let variable = Variable::new("w", &mut w);
+        let variable = if in_16_bits { variable.half_gradient(&g16) } else { variable.gradient(&g) };
+        opt.apply_gradients([variable]).unwrap();
+        w
+    };
+    assert!(run(true) == run(false));
+}
+
 /// Rows that are given in 16 bits, to a variable of 16 bits, are summed in 32.
 #[test]
 fn rows_are_summed_in_32_bits() {

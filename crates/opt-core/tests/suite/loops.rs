@@ -124,19 +124,19 @@ impl UpdateRule<f32> for Momentum {
     }
 }
 
-/// Variables, moments and averages after four steps, the last two with sparse gradients: numbers side by side, and not.
+/// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and not.
 fn run(way: Way, sparse: SparseUpdate, around: impl Fn(Built) -> Built) -> Bits {
     let rule = Momentum { learning_rate: LearningRate::new(0.1), way, sparse };
     let mut opt = around(Optimizer::new(rule)).threads(1).build().unwrap();
     let number = |i: usize, j: usize| (i * 7919 + j * 104_729) as f32 % 10_007.0 * 1.1e-4 - 0.5;
     // A block is 256 rows.
-    let (rows, width) = (300, BLOCK / 256);
+    let (rows, width) = (260, BLOCK / 256);
     let mut whole = Array2::from_shape_fn((rows, width), |(i, j)| number(i, j));
     let mut scattered = Array2::from_shape_fn((rows, 2 * width), |(i, j)| number(i, j / 2));
-    for step in 0..4 {
+    for step in 0..3 {
         let gradient = Array2::from_shape_fn((rows, width), |(i, j)| number(i + 3, j + step));
         let values = gradient.slice(s![..5, ..]);
-        let indices = [280, 3, 290, 3, 7_usize];
+        let indices = [250, 3, 258, 3, 7_usize];
         let variables =
             [Variable::new("whole", &mut whole), Variable::new("scattered", scattered.slice_mut(s![.., ..;2]))];
         let variables = variables.map(|variable| match step {
@@ -149,11 +149,11 @@ fn run(way: Way, sparse: SparseUpdate, around: impl Fn(Built) -> Built) -> Bits 
     for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
         match value {
             WeightValue::Array(own) if name.ends_with("/own") => {
-                let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 4.0 } else { 0.0 };
+                let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 3.0 } else { 0.0 };
                 assert!(sparse == SparseUpdate::Rows || own.iter().all(|&own| own == visits), "{way:?}: {name}");
             }
             WeightValue::Array(slot) => found.extend(bits(&slot)),
-            value => assert_eq!(value, WeightValue::Iterations(4)),
+            value => assert_eq!(value, WeightValue::Iterations(3)),
         }
     }
     found
@@ -181,9 +181,7 @@ fn all_are_one(around: impl Fn(Built) -> Built) {
 fn all_are_one_in_every_stage(with: impl Fn(Built) -> Built) {
     all_are_one(&with);
     all_are_one(|builder| with(builder).clipnorm(1.0).weight_decay(0.25).ema(Ema::new(0.75).overwrite_every(3)));
-    all_are_one(|builder| with(builder).clipvalue(0.25).weight_decay(0.25));
-    all_are_one(|builder| with(builder).clipnorm(1.0));
-    all_are_one(|builder| with(builder).ema(Ema::new(0.75)));
+    all_are_one(|builder| with(builder).clipvalue(0.25).ema(Ema::new(0.75)));
 }
 
 #[test]

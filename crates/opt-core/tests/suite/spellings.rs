@@ -107,10 +107,12 @@ fn boxes_change_no_field() {
 fn only_defaults_come_back() {
     let kind = HyperparameterKind::Number(Interval::FINITE);
     let field = |name, default| HyperparameterSpec { name, kind, default: Some(default), meaning: "" };
-    let fields = [field("seven", "7.0"), field("two", "2.0")];
-    let read = config([("seven", 7.0.into()), ("two", 7.0.into()), ("other", 2.0.into()), ("written", 1.0.into())]);
+    let fields = [field("seven", "7.0"), field("two", "2.0"), field("yes", "true"), field("no", "false")];
+    let numbers = [("seven", 7.0.into()), ("two", 7.0.into()), ("other", 2.0.into()), ("written", 1.0.into())];
+    let mut read = config(numbers);
+    read.extend(config([("yes", true.into()), ("no", true.into())]));
     let (_, _, mut envelope) = Envelope::open(&json!({"class_name": "A", "config": {}})).unwrap();
     let written = config([("written", 2.0.into())]);
     envelope.remember_defaults(&read, &written, &fields);
-    assert_eq!(envelope.wrap("A", written)["config"], json!({"seven": 7.0, "written": 2.0}));
+    assert_eq!(envelope.wrap("A", written)["config"], json!({"seven": 7.0, "written": 2.0, "yes": true}));
 }
