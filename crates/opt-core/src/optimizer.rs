@@ -119,7 +119,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         T: 'a,
     {
         self.ready()?;
-        let mut inputs = self.resolved(variables.into_iter())?;
+        let mut inputs = self.resolved(variables.into_iter().map(Variable::without_gradient))?;
         self.admit(&mut ranks::parts(&mut inputs), Fill::Initial);
         Ok(())
     }

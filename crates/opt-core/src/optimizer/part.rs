@@ -268,9 +268,80 @@ pub(crate) struct Buffers<T> {
 mod tests {
     use std::collections::BTreeSet;
 
+    use half::bf16;
     use proptest::prelude::*;
 
+    use super::super::norms::Question;
+    use super::super::records::{Fill, NewSlots, Records};
+    use super::super::resolve::resolve;
+    use super::super::values::Values;
     use super::*;
+    use crate::moments::MomentStorage;
+    use crate::rule::{Block, SlotSpec, SparseUpdate};
+    use crate::variable::Variable;
+
+    /// Momentum, in 16 bits.
+    struct Momentum;
+
+    impl Kernel<f32> for Momentum {
+        fn update(&self, block: Block<'_, f32>) {
+            block.elementwise(SparseUpdate::Dense, &(), |(), w, g, [m]: [f32; 1]| {
+                let m = 0.9 * m + g;
+                (w - m, [m])
+            });
+        }
+        fn visits_untouched_rows(&self) -> bool {
+            true
+        }
+    }
+
+    /// A hundred moments after a step, those of the elements from `first` on, cut before some of them.
+    fn moments(first: usize, cuts: &[usize]) -> Vec<bf16> {
+        let pass = Pass {
+            kernel: &Momentum,
+            question: Question { limit: None, check_finite: false },
+            norm_limit: None,
+            global_factor: 1.0,
+            needs_norm: false,
+            decay: None,
+            average: None,
+            overwrite: false,
+            flush_below: 0.0,
+            storage: MomentStorage::Bf16 { seed: 1 },
+            iteration: 0,
+            on_ranks: false,
+        };
+        let gradient: Vec<f32> = (0..100).map(|i| 1.0 + i as f32 / 1000.0).collect();
+        let mut value = vec![0.0_f32; 100];
+        let mut records = Records::new(pass.storage);
+        let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records).unwrap();
+        let new = NewSlots { specs: &[SlotSpec::zeros("m").moment()], averages: false, fill: Fill::Initial };
+        records.admit(inputs.iter_mut(), &new, |_| true);
+        let dense = Gradient::Dense(Any::Full(Values::Slice(&gradient)));
+        let plan = dense.plan(records.at_mut(0), None, &pass);
+        let mut part = Part::all_of(records.at_mut(0), inputs[0].value.reborrow(), dense, plan, &pass);
+        part.packed.as_mut().unwrap().first = first;
+        let (mut start, mut buffers) = (0, Buffers::default());
+        for cut in cuts {
+            let (mut front, back) = part.split_at(cut - start, 1);
+            assert_eq!((front.len(), back.len()), (cut - start, 100 - cut));
+            front.run(&Momentum, &mut buffers);
+            (part, start) = (back, *cut);
+        }
+        part.run(&Momentum, &mut buffers);
+        records.at(0).packed[0].clone().unwrap()
+    }
+
+    /// Where a variable is cut does not show, not even where the count of elements leaves 32 bits.
+    #[test]
+    fn roundings_do_not_depend_on_cuts() {
+        for first in [0, (1 << 32) - 50, (3 << 32) - 1] {
+            let whole = moments(first, &[]);
+            assert_eq!(moments(first, &[1, 49, 50, 51, 99]), whole, "{first}");
+            assert_eq!(moments(first, &[(1 << 32) - first % (1 << 32)].map(|cut| cut.min(100))), whole, "{first}");
+        }
+        assert_ne!(moments(0, &[]), moments((1 << 32) - 50, &[]));
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 256 }))]

@@ -75,7 +75,7 @@ pub(crate) fn pieces<'a, 'v, T: Scalar>(
             }
             let len = value.len();
             if len == 0 {
-                // Other ranks may have elements, and all of them have the variable's scalar slots.
+                // Its scalar slots move as others do: on other ranks it may have elements.
                 pass.settle(record, unique, *measured.norm(first));
             } else {
                 let whole = Whole { value, len, gradient, unique, record, norm: measured.known(first, len) };
@@ -185,5 +185,86 @@ impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
         let gradient = Gradient::new(gradient, *unique, record.shape(), *len);
         let plan = gradient.plan(record, *norm, pass);
         Part::all_of(record, value.reborrow(), gradient, plan, pass).run(pass.kernel, buffers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, Axis, Slice};
+
+    use super::super::norms::Question;
+    use super::super::records::{Fill, NewSlots, Records};
+    use super::super::resolve::resolve;
+    use super::super::threads::Threads;
+    use super::*;
+    use crate::moments::MomentStorage;
+    use crate::rule::{Block, Kernel};
+    use crate::variable::Variable;
+
+    struct Nothing;
+
+    impl Kernel<f32> for Nothing {
+        fn update(&self, _block: Block<'_, f32>) {}
+        fn visits_untouched_rows(&self) -> bool {
+            false
+        }
+    }
+
+    /// The lengths of the pieces in chunks, and which of them are batches.
+    fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
+        let mut records = Records::new(MomentStorage::Full);
+        let mut inputs = resolve(variables.into_iter(), &mut records).unwrap();
+        records.admit(inputs.iter_mut(), &NewSlots { specs: &[], averages: false, fill: Fill::Initial }, |_| true);
+        let pass = Pass {
+            kernel: &Nothing,
+            question: Question { limit: None, check_finite: false },
+            norm_limit: None,
+            global_factor: 1.0,
+            needs_norm: false,
+            decay: None,
+            average: None,
+            overwrite: false,
+            flush_below: 0.0,
+            storage: MomentStorage::Full,
+            iteration: 0,
+            on_ranks: false,
+        };
+        let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());
+        let shares = |total| threads.shares(total);
+        let pieces = pieces(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &pass);
+        let length = |piece: &Piece<'_, '_, f32>| piece.len() as f64 / CHUNK as f64;
+        pieces.iter().map(|piece| (length(piece), matches!(piece, Piece::Batch(_)))).collect()
+    }
+
+    fn of_lengths<'a>(numbers: &'a mut [Vec<f32>], gradients: &'a [Vec<f32>]) -> Vec<Variable<'a, f32>> {
+        let variable = |(i, (value, gradient)): (usize, (&'a mut Vec<f32>, &'a Vec<f32>))| {
+            Variable::new(format!("v{i}"), value).gradient(gradient)
+        };
+        numbers.iter_mut().zip(gradients).enumerate().map(variable).collect()
+    }
+
+    /// Large variables in shares that get smaller to the end of all, small ones together as they are.
+    #[test]
+    fn variables_are_shared_out() {
+        let lengths = [20 * CHUNK, CHUNK / 2, CHUNK / 4, CHUNK / 4, 1, 9 * CHUNK];
+        let gradients = lengths.map(|len| vec![0.0_f32; len]);
+        let cut = |threads: usize| cut(threads, of_lengths(&mut gradients.clone(), &gradients));
+        let large = |lengths: &[f64]| lengths.iter().map(|&length| (length, false)).collect::<Vec<_>>();
+        let batches = [(1.0, true), (1.0 / CHUNK as f64, true)];
+        assert_eq!(cut(1), [large(&[20.0]), batches.to_vec(), large(&[9.0])].concat());
+        // An eighth of what is left, each time: of 30 chunks and a bit, then of 26, and so on.
+        let first = large(&[4.0, 4.0, 3.0, 3.0, 3.0, 2.0, 1.0]);
+        let last = large(&[2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
+        assert_eq!(cut(2), [first, batches.to_vec(), last].concat());
+    }
+
+    /// Numbers that are not side by side are cut between rows.
+    #[test]
+    fn scattered_variables_are_cut_between_rows() {
+        let (rows, width) = (4 * 5, CHUNK / 4);
+        let (mut room, gradient) = (Array2::<f32>::zeros((rows, width + 1)), Array2::<f32>::zeros((rows, width)));
+        let value = room.slice_axis_mut(Axis(1), Slice::from(..width));
+        let lengths = cut(2, vec![Variable::new("w", value).gradient(&gradient)]);
+        assert_eq!(lengths, [1.0; 5].map(|length| (length, false)));
     }
 }

@@ -166,8 +166,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let weights: Vec<WeightValue<T>> = weights.into_iter().map(Into::into).collect();
         let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
-        let without_gradients = variables.into_iter().map(|variable| Variable { gradient: None, ..variable });
-        let restored = self.resolved(without_gradients).and_then(|mut inputs| {
+        let restored = self.resolved(variables.into_iter().map(Variable::without_gradient)).and_then(|mut inputs| {
             self.admit(&mut ranks::parts(&mut inputs), Fill::Later);
             self.set_weights(weights)
         });

@@ -150,8 +150,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     where
         T: 'a,
     {
-        let without_gradients = variables.map(|variable| Variable { gradient: None, ..variable });
-        let inputs = self.known(without_gradients);
+        let inputs = self.known(variables.map(Variable::without_gradient));
         let mut inputs = self.agree_on_slots(inputs)?;
         if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));

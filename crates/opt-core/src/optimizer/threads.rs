@@ -12,7 +12,7 @@ use crate::rule::BLOCK;
 
 /// Elements of a chunk: what sums are made of, and what is worth handing to a thread; a multiple of
 /// [`BLOCK`](crate::rule::BLOCK). Miri is slow, and is given threads sooner.
-pub(crate) const CHUNK: usize = if cfg!(miri) { BLOCK } else { 64 * 1024 };
+pub(crate) const CHUNK: usize = if cfg!(miri) { BLOCK } else { 65_536 };
 
 /// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;
@@ -25,10 +25,10 @@ const SHARES: usize = 4;
 const PIECES: usize = 32;
 
 /// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
-const LOOKS: usize = 1 << 12;
+const LOOKS: usize = 4096;
 
 /// How often a helper that was called early looks whether there is work: a tenth of a millisecond or so.
-const LOOKS_FOR_WORK: usize = 1 << 13;
+const LOOKS_FOR_WORK: usize = 8192;
 
 /// Where a step runs.
 #[derive(Debug, Clone, Default)]

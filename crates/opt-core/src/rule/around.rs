@@ -101,7 +101,7 @@ impl<T: Scalar> Around<T> {
     where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
-        if N > MAX_NARROW || !narrow.are_first(N) {
+        if !narrow.are_first(N) {
             return false;
         }
         self.settle_decay(value);

@@ -307,6 +307,16 @@ fn denormal_state_is_flushed_if_asked() {
     assert_eq!(smallest_after(true, 1.0), smallest_after(false, 1.0));
 }
 
+/// What a rule says of rows without a gradient saves the visits.
+#[test]
+fn untouched_rows_are_visited_where_they_change() {
+    let visits = |sparse: SparseUpdate| {
+        let kernel = elementwise(1.0, |k: &f64, w, g, []: [f64; 0]| (w - k * g, [])).sparse(sparse);
+        Kernel::<f64>::visits_untouched_rows(&kernel)
+    };
+    assert_eq!([SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows].map(visits), [true, true, false]);
+}
+
 /// As many as a block has random bits for.
 #[test]
 fn four_moments_can_be_stored_in_16_bits() {
@@ -341,6 +351,10 @@ struct Marks(LearningRate);
 struct Mark;
 
 impl Kernel<f64> for Mark {
+    fn begin_variable(&self, variable: &VariableStep<'_>, _scalars: &mut [f64]) -> Locals {
+        assert_eq!(variable.gradient_square_sum, None, "nobody has asked for it");
+        Locals::default()
+    }
     fn update(&self, mut block: Block<'_, f64>) {
         let mark = if block.is_touched() { 1.0 } else { 2.0 };
         block.parts().value.fill(mark);
@@ -379,7 +393,8 @@ impl UpdateRule<f64> for Marks {
 
 #[test]
 fn kernels_are_told_which_rows_have_a_gradient() {
-    let mut opt = Optimizer::new(Marks(LearningRate::new(1.0))).build().unwrap();
+    let boxed: Box<dyn UpdateRule<f64>> = Box::new(Marks(LearningRate::new(1.0)));
+    let mut opt = Optimizer::new(boxed).build().unwrap();
     let mut rows = [0.0; 8];
     let rows_of_two = (&mut rows[..], &[4, 2][..]);
     let values = (&[1.0; 4][..], &[2, 2][..]);

@@ -149,6 +149,11 @@ fn learning_rates_that_are_none() {
 fn a_step_counter_that_cannot_go_on() {
     let (mut opt, mut known) = stepped();
     let mut weights = opt.weights();
+    weights[0].value = opt_core::WeightValue::Iterations(u64::MAX - 3);
+    opt.set_weights(weights.clone()).unwrap();
+    let gradient = known.clone();
+    opt.apply_gradients([Variable::new("known", &mut known).gradient(&gradient)]).unwrap();
+    assert_eq!(opt.iterations(), u64::MAX - 2);
     weights[0].value = opt_core::WeightValue::Iterations(u64::MAX);
     opt.set_weights(weights.clone()).unwrap();
     let before = known.clone();

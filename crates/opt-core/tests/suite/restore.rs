@@ -143,6 +143,20 @@ fn parts_of_larger_arrays_are_taken_as_they_are() {
     assert_eq!(opt.weights()[2].value, WeightValue::Array(ndarray::array![3.0, 4.0].into_dyn()));
 }
 
+/// Gradients that come with variables are not looked at where none is used.
+#[test]
+fn gradients_do_not_matter() {
+    let (opt, mut a, mut b) = trained();
+    let mut restored = builder().build().unwrap();
+    let variables = [Variable::new("a", &mut a).gradient(&[1.0; 5]), Variable::new("b", &mut b)];
+    restored.restore(variables, opt.weights()).unwrap();
+    assert_eq!(restored.weights(), opt.weights());
+    restored.copy_slot("average", [Variable::new("a", &mut a).gradient(&[1.0; 5])]).unwrap();
+    let mut c = [0.0];
+    restored.add_variables([Variable::new("c", &mut c).gradient(&[1.0; 5])]).unwrap();
+    assert_eq!(restored.variables().count(), 3);
+}
+
 /// A list in another memory order is the same list.
 #[test]
 fn numbers_may_lie_anywhere() {

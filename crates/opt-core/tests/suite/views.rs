@@ -165,6 +165,27 @@ fn memory_order_does_not_show_in_roundings() {
     assert!(row_major == column_major);
 }
 
+/// Slots lie in memory as their variable did at its first step, if that can matter.
+#[test]
+fn slots_lie_as_their_variables() {
+    let columns = |moments: MomentStorage, sparse: bool| {
+        let mut w = Array::<f32, _>::zeros((3, 2).f());
+        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).moments(moments).build().unwrap();
+        let (variable, ones) = (Variable::new("w", &mut w), Array::ones((3, 2)));
+        let variable = if sparse { variable.sparse_gradient(&[0, 1, 2], &ones) } else { variable.gradient(&ones) };
+        opt.apply_gradients([variable]).unwrap();
+        let strides = match opt.slot("w", "momentum").unwrap() {
+            Slot::Array(momentum) => momentum.strides().to_vec(),
+            Slot::Bf16(momentum) => momentum.strides().to_vec(),
+            Slot::Scalar(momentum) => panic!("{momentum}"),
+        };
+        strides == [1, 3]
+    };
+    assert!(columns(MomentStorage::Full, false));
+    // Rows have to lie together, and roundings are counted by row.
+    assert!(!columns(MomentStorage::Full, true) && !columns(MomentStorage::Bf16 { seed: 1 }, false));
+}
+
 /// Dense steps on a column-major variable, then sparse ones: slots keep their meaning.
 #[test]
 fn sparse_steps_after_dense_ones_on_column_major_memory() {
