@@ -136,6 +136,7 @@ mod tests {
         let close = |got: f32, want: f32| (got - want).abs() <= 4.0 * f32::EPSILON * want;
         assert!(close(clipped(1e38, None, factors(1.234_567_8e-40)), 1.234_567_8e-2));
         assert!(close(clipped(1e-30, None, factors(0.5)), 5e-31));
+        assert_eq!((factors(1e-30), factors(-0.5)), ([1e-30_f64, 1.0], [-0.5, 1.0]));
     }
 
     #[test]

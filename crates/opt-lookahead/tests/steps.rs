@@ -1,7 +1,7 @@
 //! Steps with numbers that can be checked by hand, in the paper, or in the tests of TensorFlow Addons.
 
 use opt_conformance::problem::Rng;
-use opt_core::{Ema, Error, Optimizer, Parameters, Slot, UpdateRule, Variable};
+use opt_core::{Ema, Error, Optimizer, Parameters, Slot, Step, UpdateRule, Variable};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_radam::RectifiedAdam;
@@ -262,4 +262,14 @@ fn hyperparameters_may_change_between_steps() {
     opt.set_rule(lookahead().sync_period(2).slow_step_size(0.25)).unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     assert_eq!(w, [-0.5]);
+}
+
+/// Rows without a gradient are visited when the weights meet, and where the rule inside moves them.
+#[test]
+fn untouched_rows_are_visited_where_they_change() {
+    let visits = |rule: Sgd| {
+        let rule = Lookahead::new(rule).sync_period(2);
+        [0, 1].map(|step| UpdateRule::<f64>::begin_step(&rule, &Step::new(step, 0.5), &mut []).visits_untouched_rows())
+    };
+    assert_eq!([Sgd::new(0.5), Sgd::new(0.5).momentum(0.5)].map(visits), [[false, true], [true, true]]);
 }

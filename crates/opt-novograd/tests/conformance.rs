@@ -4,7 +4,7 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem, Variables};
 use opt_conformance::textbook::{self, Naive};
-use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, Slot, Variable};
+use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, Slot, Step, UpdateRule, Variable};
 use opt_novograd::NovoGrad;
 use opt_schedules::CosineDecay;
 use proptest::prelude::*;
@@ -487,4 +487,11 @@ proptest! {
             }
         }
     }
+}
+
+/// Rows without a gradient stay as they are, and need no visit.
+#[test]
+fn untouched_rows_are_not_visited() {
+    let rule = NovoGrad::new(0.5);
+    assert!(!UpdateRule::<f64>::begin_step(&rule, &Step::new(0, 0.5), &mut []).visits_untouched_rows());
 }

@@ -3,7 +3,7 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, Naive};
-use opt_core::{Ema, Error, Exclude, Optimizer, UpdateRule, Variable};
+use opt_core::{Ema, Error, Exclude, Optimizer, Step, UpdateRule, Variable};
 use opt_schedules::CosineDecay;
 use opt_sgd::Sgd;
 use proptest::prelude::*;
@@ -196,4 +196,14 @@ proptest! {
             }
         }
     }
+}
+
+/// Rows without a gradient are visited where momentum moves them, and nowhere else.
+#[test]
+fn untouched_rows_are_visited_where_they_change() {
+    let visits = |rule: Sgd| UpdateRule::<f64>::begin_step(&rule, &Step::new(0, 0.5), &mut []).visits_untouched_rows();
+    let rule = || Sgd::pytorch(0.5).momentum(0.5);
+    let dampened = rule().dampening(0.5);
+    let rules = [Sgd::new(0.5), rule(), rule().legacy(), dampened.clone(), dampened.legacy()];
+    assert_eq!(rules.map(visits), [false, true, false, true, false]);
 }

@@ -204,10 +204,9 @@ pub(crate) fn first_non_finite<T: Scalar>(input: &Input<'_, T>, form: &Form) -> 
     let (place, &value) = values.iter().enumerate().find(|(_, value)| !value.is_finite())?;
     let index = match gradient {
         InputGradient::Sparse(sparse) => {
-            let width = values.len() / sparse.rows.len();
-            let mut index = index_of(place % width, &form.shape[1..]);
-            index.insert(0, place / width);
-            index
+            let mut shape = form.shape.to_vec();
+            shape[0] = sparse.rows.len();
+            index_of(place, &shape)
         }
         InputGradient::Dense(_) => {
             let stored = index_of(place, &form.stored_shape());

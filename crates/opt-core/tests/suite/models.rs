@@ -1,7 +1,7 @@
 //! Models as sources of named variables, and their gradients.
 
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Error, Gradient, Gradients, Optimizer, Parameters, Path, ViewMut};
+use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, Path, ViewMut};
 use opt_sgd::Sgd;
 
 /// Numbers by name, in any order.
@@ -47,6 +47,16 @@ fn gradients_are_matched_by_name() {
     let twice = stepped(&[("a", 0.5), ("a", 1.0), ("b", 1.5)]);
     assert_eq!(twice, Err(Error::DuplicateGradient { name: "a".into() }));
     assert_eq!(stepped(&[]), Err(Error::NoGradients { variables: 3 }));
+}
+
+/// Parts of a model may be absent, and gradients may be rows.
+#[test]
+fn parts_are_stepped_if_they_are_there() {
+    let mut model = (Some(ArrayD::<f64>::ones(IxDyn(&[3, 1]))), None::<ArrayD<f64>>);
+    let gradients = (Some(IndexedSlices::new(vec![2], ndarray::array![[0.25]])), None::<ArrayD<f64>>);
+    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    opt.step(&mut model, &gradients).unwrap();
+    assert_eq!(model.0.unwrap().into_iter().collect::<Vec<_>>(), [1.0, 1.0, 0.75]);
 }
 
 #[test]

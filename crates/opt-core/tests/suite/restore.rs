@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
 use opt_core::{
-    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Slot, StateKind, StateValue, Variable, Weight,
+    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Slot, StateKind, StateValue, Variable, View, Weight,
     WeightValue,
 };
 use opt_sgd::Sgd;
@@ -239,6 +239,12 @@ fn variables_show_their_numbers() {
     assert!(opt.apply_gradients([variable.reborrow()]).is_err(), "there is no gradient");
     opt.apply_gradients([variable]).unwrap();
     assert_eq!(w, [0.0, 2.0]);
+    let numbers = [1.0, 2.0, 3.0, 4.0];
+    let rows = ndarray::aview1(&numbers).into_shape_with_order((2, 2)).unwrap();
+    assert_eq!(View::from((&numbers[..], &[2, 2][..])).array(), Some(rows.view().into_dyn()));
+    assert_eq!(View::from(rows.t()).array(), Some(rows.t().into_dyn()));
+    assert!(View::from((&numbers[..], &[3][..])).array().is_none());
+    assert!(View::<f32>::half(&[bf16::ONE; 2]).array().is_none());
     let short = Variable::new("w", (&mut w[..], &[3][..]));
     let error = Error::VariableData { variable: "w".to_owned(), elements: 2, shape: vec![3] };
     assert_eq!(short.view(), Err(error));

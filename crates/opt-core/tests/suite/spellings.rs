@@ -1,8 +1,8 @@
 //! Configurations that say the same in other words come back in their own.
 
 use opt_core::{
-    Envelope, HyperparameterKind, HyperparameterSpec, Interval, Optimizer, OptimizerBuilder, Registry, UpdateRule,
-    config,
+    Envelope, Exclude, HyperparameterKind, HyperparameterSpec, Interval, Optimizer, OptimizerBuilder, Registry,
+    UpdateRule, config,
 };
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
@@ -88,6 +88,18 @@ fn numbers_have_one_form() {
     let config = with(legacy(), &json!({"clipnorm": 2, "weight_decay": 1}));
     let written = Optimizer::from_config(&config, &registry()).unwrap().to_config().unwrap();
     assert_eq!(written, with(legacy(), &json!({"clipnorm": 2.0, "weight_decay": 1.0})));
+}
+
+/// Exclusions by name and by pattern are written, each without the other.
+#[test]
+fn exclusions_are_written() {
+    let written = |exclude: Exclude| {
+        let builder = Optimizer::<_, f32>::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude);
+        builder.build().unwrap().to_config().unwrap()["config"].get("exclude_from_weight_decay").cloned()
+    };
+    assert_eq!(written(Exclude::default()), None);
+    assert!(written(Exclude::names(["b"])).is_some_and(|written| written.to_string().contains("\"b\"")));
+    assert!(written(Exclude::patterns(["b$"]).unwrap()).is_some_and(|written| written.to_string().contains("\"b$\"")));
 }
 
 /// A rule in a box has the fields of its generation.
