@@ -90,8 +90,8 @@ fn every_variable_has_its_own_norm() {
 fn the_global_norm_is_that_of_clipped_gradients() {
     let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipnorm(3.0).global_clipnorm(2.5).build().unwrap();
     let (mut a, mut b) = (0.0, [0.0, 0.0]);
-    let variables = [Variable::new("a", &mut a).gradient(&6.0), Variable::new("b", &mut b).gradient(&[0.0, -4.0])];
-    let report = opt.apply_gradients(variables).unwrap();
+    let rows = Variable::new("b", &mut b).sparse_gradient(&[1_usize], &[-4.0]);
+    let report = opt.apply_gradients([Variable::new("a", &mut a).gradient(&6.0), rows]).unwrap();
     assert_eq!((report.global_norm, report.clip_factor), (Some(18_f64.sqrt()), Some(2.5 / 18_f64.sqrt())));
     assert!((a + 2.5 / 2_f64.sqrt()).abs() < 1e-12 && (b[1] - 2.5 / 2_f64.sqrt()).abs() < 1e-12, "{a} {b:?}");
 }

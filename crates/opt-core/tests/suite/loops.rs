@@ -12,6 +12,8 @@ struct Momentum {
     learning_rate: LearningRate,
     way: Way,
     sparse: SparseUpdate,
+    /// Whether the second slot is a moment, too.
+    both: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -109,7 +111,8 @@ impl UpdateRule<f32> for Momentum {
             Way::LastOfMoments | Way::WrappedMoments => Some(SlotSpec::zeros("own").moment()),
             _ => None,
         };
-        let state = [SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()];
+        let v = SlotSpec::zeros("v");
+        let state = [SlotSpec::zeros("m").moment(), if self.both { v.moment() } else { v }];
         own.into_iter().chain(state).collect()
     }
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f32>> {
@@ -125,8 +128,8 @@ impl UpdateRule<f32> for Momentum {
 }
 
 /// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and not.
-fn run(way: Way, sparse: SparseUpdate, around: impl Fn(Built) -> Built) -> Bits {
-    let rule = Momentum { learning_rate: LearningRate::new(0.1), way, sparse };
+fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Built) -> Bits {
+    let rule = Momentum { learning_rate: LearningRate::new(0.1), way, sparse, both };
     let mut opt = around(Optimizer::new(rule)).threads(1).build().unwrap();
     let number = |i: usize, j: usize| (i * 7919 + j * 104_729) as f32 % 10_007.0 * 1.1e-4 - 0.5;
     // A block is 256 rows.
@@ -166,12 +169,12 @@ fn bits<'n>(numbers: impl IntoIterator<Item = &'n f32>) -> Bits {
     numbers.into_iter().map(|number| number.to_bits()).collect()
 }
 
-fn all_are_one(around: impl Fn(Built) -> Built) {
+fn all_are_one(both: bool, around: impl Fn(Built) -> Built) {
     for sparse in [SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows] {
         for ways in ALIKE {
-            let expected = run(ways[0], sparse, &around);
+            let expected = run(ways[0], sparse, both, &around);
             for way in &ways[1..] {
-                assert!(run(*way, sparse, &around) == expected, "{way:?}, {sparse:?}");
+                assert!(run(*way, sparse, both, &around) == expected, "{way:?}, {sparse:?}");
             }
         }
     }
@@ -179,9 +182,9 @@ fn all_are_one(around: impl Fn(Built) -> Built) {
 
 /// With what the engine does around them, in the same loop or in one of its own.
 fn all_are_one_in_every_stage(with: impl Fn(Built) -> Built) {
-    all_are_one(&with);
-    all_are_one(|builder| with(builder).clipnorm(1.0).weight_decay(0.25).ema(Ema::new(0.75).overwrite_every(3)));
-    all_are_one(|builder| with(builder).clipvalue(0.25).ema(Ema::new(0.75)));
+    all_are_one(true, &with);
+    all_are_one(true, |builder| with(builder).clipnorm(1.0).weight_decay(0.25).ema(Ema::new(0.75).overwrite_every(3)));
+    all_are_one(true, |builder| with(builder).clipvalue(0.25).ema(Ema::new(0.75)));
 }
 
 #[test]
@@ -192,12 +195,14 @@ fn every_loop_gives_the_same() {
 #[test]
 fn every_loop_rounds_moments_alike() {
     all_are_one_in_every_stage(|builder| builder.moments(MomentStorage::Bf16 { seed: 7 }));
+    all_are_one(false, |builder| builder.moments(MomentStorage::Bf16 { seed: 7 }));
 }
 
 /// Whether a slot is in 16 bits does not depend on what is in it.
 #[test]
 fn slots_in_full_may_come_before_moments() {
-    let rule = Momentum { learning_rate: LearningRate::new(0.1), way: Way::Last, sparse: SparseUpdate::Dense };
+    let (learning_rate, sparse) = (LearningRate::new(0.1), SparseUpdate::Dense);
+    let rule = Momentum { learning_rate, way: Way::Last, sparse, both: true };
     let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
     for len in [0, 3] {
         let (name, mut numbers) = (len.to_string(), vec![0.0; len]);

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
-use opt_core::{BLOCK, MomentStorage, Optimizer, Slot, Variable, View, ViewMut};
+use opt_core::{BLOCK, Ema, MomentStorage, Optimizer, OptimizerBuilder, Slot, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.
@@ -131,6 +131,26 @@ fn scattered_rows_that_are_not_touched() {
             assert_eq!(w, 1.0 - moved, "{row}, {column} of {rows}x{width}");
         }
     }
+}
+
+/// Decay and averages are of all rows, whatever the rule does.
+#[test]
+fn rows_that_are_not_touched_decay_and_are_averaged() {
+    let run = |builder: OptimizerBuilder<Sgd, f64>| {
+        let (mut w, mut opt) = (array![[1.0, 1.0], [1.0, 1.0]], builder.build().unwrap());
+        opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[1_usize], &array![[0.25, 0.5]])]).unwrap();
+        let average = opt.slot("w", "average").map(|slot| match slot {
+            Slot::Array(average) => average.to_owned(),
+            slot => panic!("{slot:?}"),
+        });
+        (w, average.ok())
+    };
+    let new = || Optimizer::new(Sgd::new(1.0));
+    assert_eq!(run(new().weight_decay(0.5)), (array![[0.5, 0.5], [0.25, 0.0]], None));
+    let average = array![[1.0, 1.0], [0.875, 0.75]].into_dyn();
+    assert_eq!(run(new().ema(Ema::new(0.5))), (array![[1.0, 1.0], [0.75, 0.5]], Some(average)));
+    let (w, average) = run(new().weight_decay(0.5).ema(Ema::new(0.5).overwrite_every(1)));
+    assert_eq!((w.clone(), average), (array![[0.75, 0.75], [0.625, 0.5]], Some(w.into_dyn())));
 }
 
 /// So it is with variables in 16 bits, whose masters lie side by side.
