@@ -286,6 +286,18 @@ fn every_kind_of_slot_is_restored() {
     assert_eq!((again, restored.weights()), (w, opt.weights()));
 }
 
+/// Shared slots are entries by name, each with its own number.
+#[test]
+fn shared_slots_are_told_apart() {
+    let mut rule = Normalised::new(SparseUpdate::Dense);
+    rule.slots.extend([SlotSpec::shared("second", 2.0), SlotSpec::shared("third", 3.0)]);
+    let opt = Optimizer::<_, f64>::new(rule).build().unwrap();
+    let weights: Vec<_> = opt.weights().into_iter().map(|weight| (weight.name, weight.value)).collect();
+    let expected = [("gain", 1.0), ("second", 2.0), ("third", 3.0)];
+    let expected = expected.map(|(name, number)| (name.to_owned(), WeightValue::Scalar(number)));
+    assert_eq!(weights[1..], expected);
+}
+
 /// A slot that halves at every step ends in denormal numbers, unless these become 0.
 #[test]
 fn denormal_state_is_flushed_if_asked() {

@@ -1,5 +1,7 @@
 //! Models as sources of named variables, and their gradients.
 
+use std::collections::{BTreeMap, HashMap};
+
 use ndarray::{ArrayD, IxDyn};
 use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, Path, ViewMut};
 use opt_sgd::Sgd;
@@ -57,6 +59,22 @@ fn parts_are_stepped_if_they_are_there() {
     let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
     opt.step(&mut model, &gradients).unwrap();
     assert_eq!(model.0.unwrap().into_iter().collect::<Vec<_>>(), [1.0, 1.0, 0.75]);
+}
+
+#[test]
+fn maps_are_models() {
+    let one = |number: f64| ArrayD::from_elem(IxDyn(&[1]), number);
+    let numbers = [("b", 2.0), ("a", 1.0), ("c", 3.0)];
+    let mut sorted: BTreeMap<&str, _> = numbers.map(|(name, number)| (name, one(number))).into();
+    let mut hashed: HashMap<String, _> = numbers.map(|(name, number)| (name.to_owned(), one(number))).into();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let gradients = (sorted.clone(), hashed.clone());
+    opt.step(&mut (&mut sorted, &mut hashed), &gradients).unwrap();
+    assert_eq!(sorted.into_values().collect::<Vec<_>>(), [0.5, 1.0, 1.5].map(one));
+    assert_eq!(["a", "b", "c"].map(|name| hashed[name].clone()), [0.5, 1.0, 1.5].map(one));
+    // In the order of the keys, so that a list has an order at all.
+    let names: Vec<_> = opt.variables().map(|(name, _)| name).collect();
+    assert_eq!(names, ["0.a", "0.b", "0.c", "1.a", "1.b", "1.c"]);
 }
 
 #[test]

@@ -211,6 +211,24 @@ fn variables_without_elements_have_state() {
     assert_eq!(restored.weights(), opt.weights());
 }
 
+/// The bytes of a state, before there is one and after.
+#[test]
+fn state_has_a_size() {
+    let mut w = [0.0_f32; 5];
+    for (moments, average, bytes) in [
+        (MomentStorage::Full, false, 5 * 4 + 8),
+        (MomentStorage::Full, true, 5 * 8 + 8),
+        (MomentStorage::Bf16 { seed: 1 }, false, 5 * 2 + 8),
+        (MomentStorage::Bf16 { seed: 1 }, true, 5 * 6 + 8),
+    ] {
+        let builder = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).moments(moments);
+        let mut opt = if average { builder.ema(Ema::new(0.5)) } else { builder }.build().unwrap();
+        assert_eq!((opt.state_bytes(), opt.state_bytes_of([[5]])), (0, bytes));
+        opt.add_variables([Variable::new("w", &mut w)]).unwrap();
+        assert_eq!(opt.state_bytes(), bytes);
+    }
+}
+
 /// Only arrays in full can take the place of a variable.
 #[test]
 fn numbers_and_moments_in_16_bits_are_not_shown() {
