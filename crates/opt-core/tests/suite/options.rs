@@ -357,6 +357,9 @@ fn registries_say_what_they_know() {
     assert_eq!(registry.hyperparameters("SGD"), specs);
     assert_eq!(registry.schedules().hyperparameters("Halving"), specs);
     assert_eq!((registry.hyperparameters("Halving"), registry.schedules().hyperparameters("SGD")), (&[][..], &[][..]));
+    let mut added = Registry::<f64>::new();
+    added.schedules_mut().register::<Halving>();
+    assert!(added.schedules().class_names().eq(["Halving"]));
     let text = format!("{registry:?}");
     assert!(text.contains("SGD") && text.contains("Halving"), "{text}");
     let unknown = Optimizer::from_config(&json!({"class_name": "Sgd", "config": {}}), &registry).unwrap_err();
