@@ -82,7 +82,7 @@ impl<'r, T: Scalar> Run<'r, T> {
                 }
             });
             let report = self.opt.apply_gradients(variables).unwrap();
-            assert!(report.is_applied());
+            assert_eq!((report.is_applied(), report.iterations), (true, self.opt.iterations()));
             self.global_norms.extend(report.global_norm);
         }
     }

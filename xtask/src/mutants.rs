@@ -122,7 +122,7 @@ const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals
 /// Some changes, with every package that has tests of the engine.
 fn second(package: &str, names: &[String]) -> Call {
     let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={BROAD}"));
-    let wide: &[&str] = if package == CORE { &["tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
+    let wide: &[&str] = if package == CORE { &["opt-core", "tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
     let call = wide.iter().fold(call, |call, wide| call.arg(format!("--test-package={wide}")));
     // Fields that are left out cannot be chosen by their names.
     let files: BTreeSet<_> = names.iter().filter_map(|name| name.split(':').next()).collect();
