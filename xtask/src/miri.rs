@@ -28,7 +28,7 @@ fn calls() -> Vec<Call> {
     // Roundings are arithmetic alone, and there are many of them.
     let units = call("miri test -p opt-core --lib -- --skip moments", FLAGS.into());
     let calls = call(
-        "miri test -p opt-core --test suite -- contract:: halves:: lists:: models:: refusals:: restore:: views::",
+        "miri test -p opt-core --test suite -- contract:: halves:: kernels:: lists:: models:: refusals:: restore:: views::",
         FLAGS.into(),
     );
     let threads = SEEDS

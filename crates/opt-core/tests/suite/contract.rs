@@ -6,7 +6,7 @@ use ndarray::{Array1, Array2, array};
 use opt_core::{
     Block, Config, ConfigError, Elementwise, Error, HyperparameterError, Kernel, LearningRate, Locals, MomentStorage,
     NonFinite, Optimizer, Real, Scalar, Slot, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
-    WeightValue, WeightsOrder, config, elementwise,
+    WeightValue, config, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -319,16 +319,6 @@ fn denormal_state_is_flushed_if_asked() {
     assert_eq!(smallest_after(true, 1.0), smallest_after(false, 1.0));
 }
 
-/// What a rule says of rows without a gradient saves the visits.
-#[test]
-fn untouched_rows_are_visited_where_they_change() {
-    let visits = |sparse: SparseUpdate| {
-        let kernel = elementwise(1.0, |k: &f64, w, g, []: [f64; 0]| (w - k * g, [])).sparse(sparse);
-        Kernel::<f64>::visits_untouched_rows(&kernel)
-    };
-    assert_eq!([SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows].map(visits), [true, true, false]);
-}
-
 /// As many as a block has random bits for.
 #[test]
 fn four_moments_can_be_stored_in_16_bits() {
@@ -354,76 +344,4 @@ fn boxed_rules_are_the_rules() {
     opt.set_learning_rate(0.5).unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     assert_eq!(w, [0.125]);
-}
-
-/// Marks the rows that have a gradient with 1, and all others with 2. Its state goes variable by variable.
-#[derive(Debug)]
-struct Marks(LearningRate);
-
-struct Mark;
-
-impl Kernel<f64> for Mark {
-    fn begin_variable(&self, variable: &VariableStep<'_>, _scalars: &mut [f64]) -> Locals {
-        assert_eq!(variable.gradient_square_sum, None, "nobody has asked for it");
-        Locals::default()
-    }
-    fn update(&self, mut block: Block<'_, f64>) {
-        let mark = if block.is_touched() { 1.0 } else { 2.0 };
-        block.parts().value.fill(mark);
-    }
-    fn visits_untouched_rows(&self) -> bool {
-        true
-    }
-}
-
-impl UpdateRule<f64> for Marks {
-    fn class_name(&self) -> &str {
-        "Marks"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.0
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.0
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
-    fn slots(&self) -> Vec<SlotSpec> {
-        vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)]
-    }
-    fn begin_step(&self, _step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
-        Box::new(Mark)
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
-    }
-    fn weights_order(&self) -> WeightsOrder {
-        WeightsOrder::ByVariable
-    }
-}
-
-#[test]
-fn kernels_are_told_which_rows_have_a_gradient() {
-    let boxed: Box<dyn UpdateRule<f64>> = Box::new(Marks(LearningRate::new(1.0)));
-    let mut opt = Optimizer::new(boxed).build().unwrap();
-    let mut rows = [0.0; 8];
-    let rows_of_two = (&mut rows[..], &[4, 2][..]);
-    let values = (&[1.0; 4][..], &[2, 2][..]);
-    opt.apply_gradients([Variable::new("rows", rows_of_two).sparse_gradient(&[3, 1], values)]).unwrap();
-    assert_eq!(rows, [2.0, 2.0, 1.0, 1.0, 2.0, 2.0, 1.0, 1.0]);
-}
-
-#[test]
-fn state_has_the_order_that_the_rule_wants_boxed_or_not() {
-    fn names<R: UpdateRule<f64>>(rule: R) -> Vec<String> {
-        let mut opt = Optimizer::new(rule).build().unwrap();
-        let (mut a, mut b) = (0.0, 0.0);
-        opt.add_variables([Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
-        opt.weights().into_iter().map(|weight| weight.name).collect()
-    }
-    let marks = || Marks(LearningRate::new(1.0));
-    assert_eq!(names(marks()), ["iterations", "a/m", "a/v", "b/m", "b/v"]);
-    assert_eq!(names(Box::new(marks()) as Box<dyn UpdateRule<f64>>), names(marks()));
-    assert_eq!(names(Sgd::new(1.0).momentum(0.5)), ["iterations", "a/momentum", "b/momentum"]);
 }

@@ -1,7 +1,9 @@
 //! The engine: what it asks of rules and promises to them, what it refuses, and what comes back.
 
 mod contract;
+mod distributions;
 mod halves;
+mod kernels;
 mod lists;
 mod loops;
 mod models;
