@@ -186,11 +186,11 @@ fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Te
     let mut infos: Vec<(String, &TensorInfo)> = metadata.tensors().into_iter().collect();
     infos.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
     if !infos.iter().map(|(name, _)| name).eq(manifest.tensors.keys()) {
-        let in_place: BTreeSet<&String> = infos.iter().map(|(name, _)| name).collect();
-        return Err(invalid(match manifest.tensors.keys().find(|name| !in_place.contains(name)) {
-            Some(name) => format!("tensor {name:?} has a checksum and no place"),
-            None => "some tensors have no checksum".to_owned(),
-        }));
+        let placed: BTreeSet<&String> = infos.iter().map(|(name, _)| name).collect();
+        let summed: BTreeSet<&String> = manifest.tensors.keys().collect();
+        let without = |what: &str, names: Vec<&&String>| invalid(format!("tensors without a {what}: {names:?}"));
+        let (no_sum, no_place) = (placed.difference(&summed).collect::<Vec<_>>(), summed.difference(&placed).collect());
+        return Err(if no_sum.is_empty() { without("place", no_place) } else { without("checksum", no_sum) });
     }
     let sharded = manifest.sharded.as_ref().map(|sharded| &sharded.tensors);
     let is_there = |name: &String| {

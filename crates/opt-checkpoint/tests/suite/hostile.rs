@@ -183,11 +183,31 @@ fn hostile_headers_are_refused_with_little_memory() {
 #[test]
 fn a_later_format_is_named() {
     let (mut manifest, tensors, data) = good();
+    let named = |manifest: &Value| {
+        let error = Checkpoint::from_bytes(file(manifest, &tensors, data)).unwrap_err();
+        let Error::Damaged { damage, .. } = error else { panic!("{error}") };
+        assert_eq!(damage, Damage::Version { found: 7, supported: 1 });
+    };
+    // Whether or not it looks like one of this format.
     manifest["format"] = json!(7);
+    named(&manifest);
     manifest["news"] = json!("of format 7");
-    let error = Checkpoint::from_bytes(file(&manifest, &tensors, data)).unwrap_err();
-    let Error::Damaged { damage, .. } = error else { panic!("{error}") };
-    assert_eq!(damage, Damage::Version { found: 7, supported: 1 });
+    named(&manifest);
+}
+
+#[test]
+fn tensors_have_a_place_and_a_checksum() {
+    let (manifest, tensors, data) = good();
+    let problem = |manifest: &Value, tensors: &Value, data: usize| {
+        let error = Checkpoint::from_bytes(file(manifest, tensors, data)).unwrap_err();
+        let Error::Damaged { damage: Damage::Header { problem }, .. } = error else { panic!("{error}") };
+        problem
+    };
+    let (mut fewer_sums, mut fewer_places) = (manifest.clone(), tensors.clone());
+    fewer_sums["tensors"].as_object_mut().unwrap().remove("iterations");
+    assert_eq!(problem(&fewer_sums, &tensors, data), r#"tensors without a checksum: ["iterations"]"#);
+    fewer_places.as_object_mut().unwrap().remove("w");
+    assert_eq!(problem(&manifest, &fewer_places, 8), r#"tensors without a place: ["w"]"#);
 }
 
 #[test]

@@ -271,7 +271,6 @@ mod tests {
     use half::bf16;
     use proptest::prelude::*;
 
-    use super::super::norms::Question;
     use super::super::records::{Fill, NewSlots, Records};
     use super::super::resolve::resolve;
     use super::super::values::Values;
@@ -297,20 +296,7 @@ mod tests {
 
     /// A hundred moments after a step, those of the elements from `first` on, cut before some of them.
     fn moments(first: usize, cuts: &[usize]) -> Vec<bf16> {
-        let pass = Pass {
-            kernel: &Momentum,
-            question: Question { limit: None, check_finite: false },
-            norm_limit: None,
-            global_factor: 1.0,
-            needs_norm: false,
-            decay: None,
-            average: None,
-            overwrite: false,
-            flush_below: 0.0,
-            storage: MomentStorage::Bf16 { seed: 1 },
-            iteration: 0,
-            on_ranks: false,
-        };
+        let pass = Pass::plain(&Momentum, MomentStorage::Bf16 { seed: 1 });
         let gradient: Vec<f32> = (0..100).map(|i| 1.0 + i as f32 / 1000.0).collect();
         let mut value = vec![0.0_f32; 100];
         let mut records = Records::new(pass.storage);

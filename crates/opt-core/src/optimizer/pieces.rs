@@ -192,7 +192,6 @@ impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
 mod tests {
     use ndarray::{Array2, Axis, Slice};
 
-    use super::super::norms::Question;
     use super::super::records::{Fill, NewSlots, Records};
     use super::super::resolve::resolve;
     use super::super::threads::Threads;
@@ -215,20 +214,7 @@ mod tests {
         let mut records = Records::new(MomentStorage::Full);
         let mut inputs = resolve(variables.into_iter(), &mut records).unwrap();
         records.admit(inputs.iter_mut(), &NewSlots { specs: &[], averages: false, fill: Fill::Initial }, |_| true);
-        let pass = Pass {
-            kernel: &Nothing,
-            question: Question { limit: None, check_finite: false },
-            norm_limit: None,
-            global_factor: 1.0,
-            needs_norm: false,
-            decay: None,
-            average: None,
-            overwrite: false,
-            flush_below: 0.0,
-            storage: MomentStorage::Full,
-            iteration: 0,
-            on_ranks: false,
-        };
+        let pass = Pass::plain(&Nothing, MomentStorage::Full);
         let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());
         let shares = |total| threads.shares(total);
         let pieces = pieces(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &pass);

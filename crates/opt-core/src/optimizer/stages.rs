@@ -49,6 +49,27 @@ pub(crate) struct Plan<T> {
     locals: Locals,
 }
 
+#[cfg(test)]
+impl<'k, T: Scalar> Pass<'k, T> {
+    /// A step with nothing around the rule.
+    pub(crate) fn plain(kernel: &'k dyn Kernel<T>, storage: MomentStorage) -> Self {
+        Self {
+            kernel,
+            question: Question { limit: None, check_finite: false },
+            norm_limit: None,
+            global_factor: 1.0,
+            needs_norm: false,
+            decay: None,
+            average: None,
+            overwrite: false,
+            flush_below: T::zero(),
+            storage,
+            iteration: 0,
+            on_ranks: false,
+        }
+    }
+}
+
 impl<T: Scalar> Pass<'_, T> {
     /// Whether norms of single variables are wanted, for a clip or for the rule.
     pub(crate) fn wants_norms(&self) -> bool {

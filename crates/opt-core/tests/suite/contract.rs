@@ -4,9 +4,8 @@ use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
 use opt_core::{
-    Block, Config, ConfigError, Elementwise, Error, HyperparameterError, Kernel, LearningRate, Locals, MomentStorage,
-    NonFinite, Optimizer, Real, Scalar, Slot, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
-    WeightValue, config, elementwise,
+    Block, Elementwise, Error, Kernel, LearningRate, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar, Slot,
+    SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep, WeightValue, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -61,18 +60,8 @@ impl<T: Scalar> Kernel<T> for NormalisedKernel {
 }
 
 impl<T: Scalar> UpdateRule<T> for Normalised {
-    fn class_name(&self) -> &str {
-        "Normalised"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.learning_rate
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.learning_rate
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
+    nothing_to_configure!("Normalised", learning_rate);
+
     fn slots(&self) -> Vec<SlotSpec> {
         self.slots.clone()
     }
@@ -82,9 +71,6 @@ impl<T: Scalar> UpdateRule<T> for Normalised {
     fn begin_step(&self, _step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T>> {
         shared[0] *= 0.5;
         Box::new(NormalisedKernel { gain: shared[0], sparse: self.sparse })
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
     }
 }
 
@@ -211,26 +197,13 @@ impl Kernel<f64> for PanickingKernel {
 }
 
 impl UpdateRule<f64> for Panicking {
-    fn class_name(&self) -> &str {
-        "Panicking"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.0
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.0
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
+    nothing_to_configure!("Panicking", 0);
+
     fn slots(&self) -> Vec<SlotSpec> {
         vec![]
     }
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
         Box::new(PanickingKernel(elementwise(step.learning_rate, |k, w, g, []| (w - k * g, []))))
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
     }
 }
 

@@ -1,8 +1,8 @@
 //! What kernels are told of the rows of a sparse gradient, and what they say of them; the order of a rule's state.
 
 use opt_core::{
-    Block, Config, ConfigError, HyperparameterError, Kernel, LearningRate, Locals, Optimizer, SlotSpec, SparseUpdate,
-    Step, UpdateRule, Variable, VariableStep, WeightsOrder, config, elementwise,
+    Block, Kernel, LearningRate, Locals, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
+    WeightsOrder, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -37,26 +37,13 @@ impl Kernel<f64> for Mark {
 }
 
 impl UpdateRule<f64> for Marks {
-    fn class_name(&self) -> &str {
-        "Marks"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.0
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.0
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
+    nothing_to_configure!("Marks", 0);
+
     fn slots(&self) -> Vec<SlotSpec> {
         vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)]
     }
     fn begin_step(&self, _step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
         Box::new(Mark)
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
     }
     fn weights_order(&self) -> WeightsOrder {
         WeightsOrder::ByVariable

@@ -1,5 +1,8 @@
 //! The engine: what it asks of rules and promises to them, what it refuses, and what comes back.
 
+#[macro_use]
+mod rules;
+
 mod contract;
 mod distributions;
 mod halves;
