@@ -72,6 +72,7 @@ impl Options {
         };
         let mut outcomes = stage(self.first(package), "own")?;
         if package == CORE && self.file.is_empty() {
+            Call::new(MESH).run()?;
             outcomes.add(stage(self.sharded(on_ranks()), "ranks")?);
         }
         if !outcomes.missed.is_empty() {
@@ -106,9 +107,13 @@ const RANKS: [&str; 4] = [
     "crates/opt-core/src/optimizer/ranks/**",
 ];
 
+/// The tests of the mesh, which have to pass without a change, too: cargo-mutants would look for them in `opt-core`.
+const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=mesh";
+
 /// Every change of the code for ranks, with the tests of the mesh.
 fn on_ranks() -> Call {
     let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=mesh");
+    let call = call.arg("--baseline=skip").arg("--timeout=180");
     RANKS.iter().fold(call, |call, file| call.arg("--file").arg(*file))
 }
 

@@ -610,11 +610,3 @@ proptest! {
         prop_assert_eq!(accepted, all_defined);
     }
 }
-
-/// An optimizer of TensorFlow Addons: it clips by value and by norm, and its configuration has no averages.
-#[test]
-fn it_is_of_the_old_generation() {
-    let opt = Optimizer::<_, f64>::new(RectifiedAdam::new(0.1)).clipvalue(1.0).clipnorm(1.0).build().unwrap();
-    let config = opt.to_config().unwrap();
-    assert!(config["config"].get("use_ema").is_none() && config["config"].get("decay").is_some(), "{config}");
-}
