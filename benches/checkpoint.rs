@@ -1,12 +1,13 @@
 //! How fast checkpoints are saved, verified and loaded, next to `cp` of the same bytes.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use optimizers::checkpoint::{Checkpoint, SaveOptions, save};
-use optimizers::{Nadam, Optimizer, Variable};
+use optimizers::{Nadam, Optimizer, Parameters};
 
 /// Rounds of all measurements, one after the other; the median is shown.
 const ROUNDS: usize = 9;
@@ -18,7 +19,7 @@ type Failure = Box<dyn std::error::Error>;
 
 /// A model and its optimizer after a step.
 struct Training {
-    values: Vec<(String, Vec<f32>)>,
+    values: BTreeMap<String, Vec<f32>>,
     optimizer: Optimizer<Nadam, f32>,
 }
 
@@ -28,18 +29,13 @@ impl Training {
         let values = (0..tensors).map(|tensor| (format!("layers.{tensor}.kernel"), wave(tensor))).collect();
         let mut training = Self { values, optimizer: Self::optimizer()? };
         let gradient: Vec<f32> = wave(7);
-        let gradients =
-            training.values.iter_mut().map(|(name, value)| Variable::new(name.as_str(), value).gradient(&gradient));
-        training.optimizer.apply_gradients(gradients)?;
+        let variables = training.values.variables().into_iter();
+        training.optimizer.apply_gradients(variables.map(|variable| variable.gradient(&gradient)))?;
         Ok(training)
     }
 
     fn optimizer() -> Result<Optimizer<Nadam, f32>, Failure> {
         Ok(Optimizer::new(Nadam::new(1e-3)).build()?)
-    }
-
-    fn variables(&mut self) -> impl Iterator<Item = Variable<'_, f32>> {
-        self.values.iter_mut().map(|(name, value)| Variable::new(name.as_str(), value))
     }
 }
 
@@ -65,7 +61,7 @@ fn main() -> Result<(), Failure> {
             let round = measure(folder.path(), &mut training)?;
             times.iter_mut().zip(round).for_each(|(times, time)| times.push(time));
         }
-        let bytes = save(folder.path().join("a"), &training.optimizer.clone(), training.variables())?.bytes;
+        let bytes = save(folder.path().join("a"), &training.optimizer, &training.values)?.bytes;
         print(tensors, size, bytes, &mut times);
     }
     Ok(())
@@ -75,7 +71,7 @@ fn main() -> Result<(), Failure> {
 fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len()], Failure> {
     let (file, copy) = (folder.join("file"), folder.join("copy"));
     let optimizer = training.optimizer.clone();
-    let saved = timed(|| save(&file, &optimizer, training.variables()).map(drop).map_err(Into::into))?;
+    let saved = timed(|| save(&file, &optimizer, &training.values).map(drop).map_err(Into::into))?;
     let copied = timed(|| cp(&file, &copy))?;
     fs::remove_file(&copy)?;
     let synced = timed(|| {
@@ -85,7 +81,7 @@ fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len
     fs::remove_file(&copy)?;
     let written = timed(|| {
         let mut writer = File::create(&copy)?;
-        SaveOptions::new().write(&mut writer, &optimizer, training.variables())?;
+        SaveOptions::new().write(&mut writer, &optimizer, &training.values)?;
         Ok(())
     })?;
     fs::remove_file(&copy)?;
@@ -93,9 +89,9 @@ fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len
     let checkpoint = Checkpoint::open(&file)?;
     let verified = timed(|| Ok(checkpoint.verify()?))?;
     let mut known = optimizer;
-    let loaded = timed(|| checkpoint.load(&mut known, training.variables()).map(drop).map_err(Into::into))?;
+    let loaded = timed(|| checkpoint.load(&mut known, &mut training.values).map(drop).map_err(Into::into))?;
     let mut new = Training::optimizer()?;
-    let loaded_new = timed(|| checkpoint.load(&mut new, training.variables()).map(drop).map_err(Into::into))?;
+    let loaded_new = timed(|| checkpoint.load(&mut new, &mut training.values).map(drop).map_err(Into::into))?;
     fs::remove_file(&file)?;
     Ok([copied, written, synced, saved, verified, loaded, loaded_new, opened])
 }

@@ -44,8 +44,8 @@ fn weight_decay_follows_the_schedule_of_the_learning_rate() {
 fn exclusions_hold_for_later_variables_and_end_with_the_first_step() {
     let mut opt = Optimizer::new(Sgd::new(1.0)).weight_decay(0.5).build().unwrap();
     let (mut kernel, mut bias, mut scale) = ([1.0], [1.0], [1.0]);
-    opt.add_variables([Variable::new("a/kernel", &mut kernel), Variable::new("a/bias", &mut bias)]).unwrap();
-    opt.exclude_from_weight_decay(Exclude::patterns(["bias", "^b/"]).unwrap()).unwrap();
+    opt.add_variables(&mut [Variable::new("a/kernel", &mut kernel), Variable::new("a/bias", &mut bias)]).unwrap();
+    opt.exclude_from_weight_decay(Exclude::patterns(["bias", "^b/"])).unwrap();
     opt.apply_gradients([
         Variable::new("a/kernel", &mut kernel).gradient(&[0.0]),
         Variable::new("a/bias", &mut bias).gradient(&[0.0]),
@@ -97,7 +97,7 @@ fn averages_overwrite_after_they_are_updated() {
         (0..4)
             .flat_map(|_| {
                 opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
-                let average = opt.averages(&mut BTreeMap::from([("w", &mut w)])).unwrap()["w"][0];
+                let average = opt.swap_in_averages(&mut BTreeMap::from([("w", &mut w)])).unwrap()["w"][0];
                 [w[0], average]
             })
             .collect::<Vec<f64>>()
@@ -112,24 +112,24 @@ fn averages_are_lent_and_given_back() {
     let mut model = BTreeMap::from([("a", array![1.0, 2.0]), ("b", array![3.0])]);
     let grads = BTreeMap::from([("a", array![1.0, 0.0])]);
     let mut opt = Optimizer::new(Sgd::new(1.0)).ema(Ema::new(0.5)).build().unwrap();
-    assert_eq!(opt.averages(&mut model).unwrap_err(), Error::UnknownVariable { name: "a".to_owned() });
+    assert_eq!(opt.swap_in_averages(&mut model).unwrap_err(), Error::UnknownVariable { name: "a".to_owned() });
     opt.step(&mut model, &grads).unwrap();
     let (before, state) = (model.clone(), opt.weights());
     {
-        let averaged = opt.averages(&mut model).unwrap();
+        let averaged = opt.swap_in_averages(&mut model).unwrap();
         assert_eq!(averaged["a"], array![0.5, 2.0]);
         assert_eq!(averaged["b"], array![3.0]);
     }
     assert_eq!((&model, opt.weights()), (&before, state));
 
     // A guard that is never dropped: the optimizer knows.
-    std::mem::forget(opt.averages(&mut model).unwrap());
+    std::mem::forget(opt.swap_in_averages(&mut model).unwrap());
     let refused = opt.step(&mut model, &grads);
     assert_eq!(refused, Err(Error::SwappedIn { slot: "average".to_owned() }));
 
     let mut without = Optimizer::<_, f64>::new(Sgd::new(1.0)).build().unwrap();
-    assert_eq!(without.averages(&mut model).unwrap_err(), Error::NoAverages);
-    assert_eq!(without.finalize_variable_values(model.variables()), Err(Error::NoAverages));
+    assert_eq!(without.swap_in_averages(&mut model).unwrap_err(), Error::NoAverages);
+    assert_eq!(without.finalize_variable_values(&mut model), Err(Error::NoAverages));
 }
 
 #[test]

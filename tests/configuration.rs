@@ -50,7 +50,7 @@ fn a_value_that_was_left_to_its_default_is_written_once_it_changes() {
 fn options_from_code_come_back() {
     let opt = Optimizer::<_, f64>::new(Sgd::new(0.5).momentum(0.25))
         .weight_decay(0.125)
-        .exclude_from_weight_decay(Exclude::patterns(["bias$"]).unwrap().and_names(["scale"]))
+        .exclude_from_weight_decay(Exclude::patterns(["bias$"]).and_names(["scale"]))
         .ema(Ema::new(0.75).overwrite_every(9))
         .non_finite(NonFinite::Error)
         .flush_denormals(false)

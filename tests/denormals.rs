@@ -4,7 +4,7 @@ mod subjects;
 mod tensors;
 
 use opt_core::simd;
-use optimizers::core::{Scalar, WeightValue};
+use optimizers::core::{Scalar, StateValue};
 use optimizers::{Optimizer, OptimizerBuilder};
 use subjects::{OPTIONS, Rule, around, fits, levels, rules};
 use tensors::Tensors;
@@ -20,7 +20,7 @@ const STEPS: usize = 6000;
 /// Scalar slots of variables are no business of loops.
 fn slots<T: Scalar>(opt: &Optimizer<Rule<T>, T>, denormal: &mut usize) -> Vec<u64> {
     let arrays = opt.weights().into_iter().filter_map(|weight| match weight.value {
-        WeightValue::Array(values) => Some(values.into_iter()),
+        StateValue::Array(values) => Some(values.into_iter()),
         _ => None,
     });
     let is_denormal = |x: &T| *x != T::zero() && x.as_().abs() < T::SMALLEST.as_();

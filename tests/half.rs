@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, ShapeBuilder, s};
-use optimizers::core::{Half, Slot, View, Weight};
+use optimizers::core::{Half, StateEntry, StateValue, View};
 use optimizers::{
     Ema, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam,
     Sgd, UpdateRule, Variable,
@@ -81,7 +81,7 @@ fn gradient(step: usize) -> Array2<f32> {
 
 fn master(opt: &Halved, name: &str) -> ArrayD<f32> {
     match opt.slot(name, "master").unwrap() {
-        Slot::Array(master) => master.to_owned(),
+        StateValue::Array(master) => master.to_owned(),
         slot => panic!("{slot:?}"),
     }
 }
@@ -91,7 +91,7 @@ fn bits(numbers: impl IntoIterator<Item = f32>) -> Vec<u32> {
 }
 
 /// All state but masters.
-fn rest(opt: &Halved) -> Vec<Weight<f32>> {
+fn rest(opt: &Halved) -> Vec<StateEntry<StateValue<'static, f32>>> {
     opt.weights().into_iter().filter(|weight| !weight.name.ends_with("/master")).collect()
 }
 
@@ -256,7 +256,7 @@ fn a_restored_run_goes_on_to_the_bit() {
         let (mut model, mut opt) = (Model::new(), build(rule));
         (0..4).for_each(|_| model.step(&mut opt));
         let (mut restored, mut resumed) = (model.clone(), build(other));
-        resumed.add_parameters(&mut restored).unwrap();
+        resumed.add_variables(&mut restored).unwrap();
         resumed.set_weights(opt.weights()).unwrap();
         for _ in 0..4 {
             model.step(&mut opt);

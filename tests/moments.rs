@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ndarray::{Array2, ShapeBuilder};
-use optimizers::core::{Slot, WeightValue};
+use optimizers::core::StateValue;
 use optimizers::{
     Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule, Variable,
 };
@@ -85,7 +85,10 @@ fn a_restored_run_goes_on_to_the_bit() {
         restored.kernel.assign(&model.kernel);
         restored.bias.clone_from(&model.bias);
         resumed
-            .add_variables([Variable::new("kernel", &mut restored.kernel), Variable::new("bias", &mut restored.bias)])
+            .add_variables(&mut [
+                Variable::new("kernel", &mut restored.kernel),
+                Variable::new("bias", &mut restored.bias),
+            ])
             .unwrap();
         resumed.set_weights(opt.weights()).unwrap();
         for _ in 0..4 {
@@ -130,11 +133,13 @@ fn training_ends_where_it_does_in_full() {
 fn slots_are_what_they_are() {
     let (mut model, mut opt) = (Model::new(false), narrow(Box::new(Lookahead::new(Nadam::new(0.1))), 1, 0));
     model.step(&mut opt);
-    assert!(matches!(opt.slot("kernel", "m"), Ok(Slot::Bf16(m)) if m.shape() == [300, 700] && m[[0, 0]] != bf16::ZERO));
-    assert!(matches!(opt.slot("kernel", "slow"), Ok(Slot::Array(_))));
+    assert!(
+        matches!(opt.slot("kernel", "m"), Ok(StateValue::Bf16(m)) if m.shape() == [300, 700] && m[[0, 0]] != bf16::ZERO)
+    );
+    assert!(matches!(opt.slot("kernel", "slow"), Ok(StateValue::Array(_))));
     let m = opt.weights().into_iter().find(|weight| weight.name == "kernel/m").unwrap();
-    assert!(matches!(m.value, WeightValue::Array(m) if m.iter().all(|&m| bf16::from_f32(m).to_f32() == m)));
-    let refused = opt.copy_slot("m", [Variable::new("bias", &mut model.bias)]);
+    assert!(matches!(m.value, StateValue::Array(m) if m.iter().all(|&m| bf16::from_f32(m).to_f32() == m)));
+    let refused = opt.copy_slot("m", &mut [Variable::new("bias", &mut model.bias)]);
     assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
 }
 

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayD};
 use opt_conformance::problem::{Problem, Variables};
-use optimizers::core::{UpdateRule, Weight, WeightValue};
+use optimizers::core::{StateEntry, StateValue, UpdateRule};
 use optimizers::schedules::CosineDecay;
 use optimizers::{Ema, Error, Exclude, NonFinite, Optimizer, OptimizerBuilder, Sgd, Variable};
 use serde_json::Value;
@@ -51,7 +51,7 @@ fn at_every_step_through_text_and_another_type() {
         let config: Value = serde_json::from_str(&text).unwrap();
         let mut second = Optimizer::from_config(&config, &optimizers::registry()).unwrap();
         if stop > 0 {
-            second.add_variables(variables.named()).unwrap();
+            second.add_variables(&mut variables).unwrap();
         }
         second.set_weights(first.weights()).unwrap();
         drop(first);
@@ -68,11 +68,11 @@ fn column_major_variables_keep_their_meaning() {
     let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
     opt.apply_gradients([Variable::new("w", &mut transposed).gradient(&gradient)]).unwrap();
     let weights = opt.weights();
-    assert_eq!(weights[1].value, WeightValue::Array(gradient.mapv(|g| -g).into_dyn()));
+    assert_eq!(weights[1].value, StateValue::from(gradient.mapv(|g| -g).into_dyn()));
 
     let mut row_major = Array2::<f32>::zeros((4, 3));
     let mut second = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
-    second.add_variables([Variable::new("w", &mut row_major)]).unwrap();
+    second.add_variables(&mut [Variable::new("w", &mut row_major)]).unwrap();
     second.set_weights(weights.clone()).unwrap();
     assert_eq!(second.weights(), weights);
 }
@@ -82,19 +82,19 @@ fn weights_that_do_not_fit_are_refused_whole() {
     let mut w = Array1::<f32>::ones(2);
     let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 2.0])]).unwrap();
-    let before: Vec<Weight<f32>> = opt.weights();
-    let with = |index: usize, value: WeightValue<f32>| {
-        let mut weights: Vec<WeightValue<f32>> = before.iter().cloned().map(Into::into).collect();
-        weights[0] = WeightValue::Iterations(77);
+    let before: Vec<StateEntry<StateValue<'static, f32>>> = opt.weights();
+    let with = |index: usize, value: StateValue<'static, f32>| {
+        let mut weights: Vec<StateValue<'static, f32>> = before.iter().cloned().map(Into::into).collect();
+        weights[0] = StateValue::Iterations(77);
         weights[index] = value;
         weights
     };
-    let wrong_shape = with(2, WeightValue::Array(ArrayD::zeros(vec![3])));
+    let wrong_shape = with(2, StateValue::from(ArrayD::zeros(vec![3])));
     let error = opt.set_weights(wrong_shape).unwrap_err();
     assert_eq!(error.to_string(), "weight 2 (w/momentum): expected an array of shape [2], got an array of shape [3]");
-    let wrong_kind = with(1, WeightValue::Scalar(0.0));
+    let wrong_kind = with(1, StateValue::Scalar(0.0));
     assert!(matches!(opt.set_weights(wrong_kind), Err(Error::WeightMismatch { index: 1, .. })));
-    let no_counter = with(0, WeightValue::Scalar(0.0));
+    let no_counter = with(0, StateValue::Scalar(0.0));
     assert!(matches!(opt.set_weights(no_counter), Err(Error::WeightMismatch { index: 0, .. })));
     let short = before[..2].to_vec();
     assert_eq!(opt.set_weights(short), Err(Error::WeightCount { expected: 3, found: 2 }));

@@ -15,7 +15,7 @@ use opt_conformance::replay::Registries;
 use opt_conformance::textbook::{self, Formula, Naive};
 use opt_conformance::{Verdict, golden_folder, replay};
 use opt_core::simd::{self, Level};
-use optimizers::core::{BLOCK, Scalar, WeightValue};
+use optimizers::core::{BLOCK, Scalar, StateValue};
 use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
 use subjects::{OPTIONS, Rule, around, fits, levels, rules};
 use tensors::Tensors;
@@ -67,9 +67,10 @@ fn trained<T: Scalar>(rule: Rule<T>, options: &str, threads: usize, start: &Tens
     }
     let variables = tensors.names.into_iter().zip(tensors.values.into_iter().map(bits));
     let weights = opt.weights().into_iter().map(|weight| match weight.value {
-        WeightValue::Iterations(count) => (weight.name, vec![count]),
-        WeightValue::Scalar(number) => (weight.name, bits([number])),
-        WeightValue::Array(values) => (weight.name, bits(values)),
+        StateValue::Iterations(count) => (weight.name, vec![count]),
+        StateValue::Scalar(number) => (weight.name, bits([number])),
+        StateValue::Array(values) => (weight.name, bits(values)),
+        StateValue::Bf16(_) => unreachable!("weights are widened"),
     });
     variables.chain(weights).collect()
 }

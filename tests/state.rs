@@ -20,11 +20,12 @@ fn remembers<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>, arrays: usiz
     assert_eq!(opt.state_bytes(), want);
     // What is reported is what is there.
     let weights = opt.weights();
-    let elements = |weight: &optimizers::core::Weight<f32>| match &weight.value {
-        optimizers::core::WeightValue::Array(array) => 4 * array.len(),
-        optimizers::core::WeightValue::Scalar(_) if weight.name.contains('/') => 8,
-        _ => 0,
-    };
+    let elements =
+        |weight: &optimizers::core::StateEntry<optimizers::core::StateValue<'static, f32>>| match &weight.value {
+            optimizers::core::StateValue::Array(array) => 4 * array.len(),
+            optimizers::core::StateValue::Scalar(_) if weight.name.contains('/') => 8,
+            _ => 0,
+        };
     assert_eq!(weights.iter().map(elements).sum::<usize>(), want);
 }
 

@@ -125,7 +125,7 @@ impl Trainee {
     /// None that is known: memory has room.
     pub fn to_bytes(&mut self) -> Result<Vec<u8>, optimizers::checkpoint::Error> {
         let mut file = std::io::Cursor::new(Vec::new());
-        self.options().write(&mut file, &self.optimizer, self.variables.named())?;
+        self.options().write(&mut file, &self.optimizer, &self.variables)?;
         Ok(file.into_inner())
     }
 
@@ -135,7 +135,7 @@ impl Trainee {
     ///
     /// As [`Checkpoint::load`].
     pub fn load(&mut self, checkpoint: &Checkpoint) -> Result<Loaded, optimizers::checkpoint::Error> {
-        let loaded = checkpoint.load(&mut self.optimizer, self.variables.named())?;
+        let loaded = checkpoint.load(&mut self.optimizer, &mut self.variables)?;
         self.position = loaded.extra["position"].as_u64().unwrap_or_default();
         Ok(loaded)
     }

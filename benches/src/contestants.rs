@@ -119,7 +119,7 @@ fn lookahead<R>(rule: R) -> Lookahead<R> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use optimizers::core::Slot;
+    use optimizers::core::StateValue;
 
     use super::*;
     use crate::model::Model;
@@ -161,8 +161,8 @@ mod tests {
             assert!(model.is_finite(), "{}", contestant.name);
             for slot in optimizer.slot_names() {
                 let is_normal = match optimizer.slot("layers.1.weight", slot).unwrap() {
-                    Slot::Array(values) => values.iter().all(|value| value.is_normal()),
-                    Slot::Bf16(values) => values.iter().all(|value| value.to_f32().is_normal()),
+                    StateValue::Array(values) => values.iter().all(|value| value.is_normal()),
+                    StateValue::Bf16(values) => values.iter().all(|value| value.to_f32().is_normal()),
                     _ => true,
                 };
                 assert!(is_normal, "{}: {slot}", contestant.name);

@@ -10,9 +10,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("the folder is missing")?);
     let (mut nadam, mut novograd) = (NADAM.clone(), NOVOGRAD.clone());
     let path = |name: &str| folder.join(name).with_extension("safetensors");
-    SaveOptions::new().save(path("nadam"), &nadam.optimizer, nadam.variables.named())?;
-    SaveOptions::new().save(path("novograd"), &novograd.optimizer, novograd.variables.named())?;
+    SaveOptions::new().save(path("nadam"), &nadam.optimizer, &nadam.variables)?;
+    SaveOptions::new().save(path("novograd"), &novograd.optimizer, &novograd.variables)?;
     let averaged = SaveOptions::new().contents(Contents::Averaged).extra(serde_json::json!({"epoch": 3}));
-    averaged.save(path("averaged"), &nadam.optimizer, nadam.variables.named())?;
+    averaged.save(path("averaged"), &nadam.optimizer, &nadam.variables)?;
     Ok(())
 }

@@ -61,7 +61,7 @@ fn load_all_ways<R: UpdateRule<T> + Clone, T: Element>(checkpoint: &Checkpoint, 
         let mut trained = start.clone();
         let before = Region::new(ALLOCATOR);
         let Trained { optimizer, variables } = &mut trained;
-        let loaded = options.load(checkpoint, optimizer, variables.named());
+        let loaded = options.load(checkpoint, optimizer, variables);
         let asked = before.change().bytes_allocated;
         assert!(asked <= (1 << 20) + 64 * length, "{asked} bytes to load a file of {length}");
         match loaded {
@@ -73,16 +73,16 @@ fn load_all_ways<R: UpdateRule<T> + Clone, T: Element>(checkpoint: &Checkpoint, 
         let _step = trained.step();
     }
     let mut variables = start.variables.clone();
-    if checkpoint.load_variables(variables.named()).is_err() {
+    if checkpoint.load_variables(&mut variables).is_err() {
         assert_eq!(variables.bits(), start.variables.bits(), "refused, and half loaded");
     }
 }
 
 /// What was loaded, saved again and loaded again, is the same.
 fn again<R: UpdateRule<T> + Clone, T: Element>(trained: &Trained<R, T>, start: &Trained<R, T>) {
-    let (mut file, mut saved, mut twin) = (Cursor::new(Vec::new()), trained.clone(), start.clone());
-    SaveOptions::new().write(&mut file, &saved.optimizer, saved.variables.named()).expect("it can be saved");
+    let (mut file, saved, mut twin) = (Cursor::new(Vec::new()), trained.clone(), start.clone());
+    SaveOptions::new().write(&mut file, &saved.optimizer, &saved.variables).expect("it can be saved");
     let checkpoint = Checkpoint::from_bytes(file.into_inner()).expect("it was just written");
-    checkpoint.load(&mut twin.optimizer, twin.variables.named()).expect("it was just written");
+    checkpoint.load(&mut twin.optimizer, &mut twin.variables).expect("it was just written");
     assert_eq!(twin.bits(), trained.bits());
 }

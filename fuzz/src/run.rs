@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, Axis, IxDyn};
 use opt_conformance::problem::{Gradient, Problem, bits};
 use opt_conformance::textbook::Formula;
-use optimizers::core::{Scalar, UpdateRule, WeightValue};
+use optimizers::core::{Scalar, StateValue, UpdateRule};
 use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
 use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};
@@ -24,7 +24,7 @@ const VARIABLES: [(&str, &[usize]); 5] =
 type Gradients<T> = Vec<(usize, Option<(Option<Vec<i64>>, ArrayD<T>)>)>;
 
 /// An optimizer at work, and what it has been given so far.
-struct Run<'p, T> {
+struct Run<'p, T: 'static> {
     plan: &'p Plan,
     optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
     formula: Box<dyn Formula>,
@@ -35,11 +35,11 @@ struct Run<'p, T> {
 
 /// A run as it was.
 #[derive(Clone)]
-struct Remembered<T> {
+struct Remembered<T: 'static> {
     values: Vec<ArrayD<T>>,
     /// The known variables.
     names: Vec<String>,
-    weights: Vec<WeightValue<T>>,
+    weights: Vec<StateValue<'static, T>>,
     done: Done,
 }
 
@@ -90,7 +90,7 @@ impl<'p, T: Scalar> Run<'p, T> {
         let optimizer = builder.build().expect("the options are valid");
         let values: Vec<ArrayD<T>> = problem.variables.iter().map(|(_, value)| value.mapv(T::literal)).collect();
         let done = Done { problem, rates: Vec::new(), rate: RATES[0], trace: Vec::new() };
-        let weights = optimizer.weights().into_iter().map(WeightValue::from).collect();
+        let weights = optimizer.weights().into_iter().map(StateValue::from).collect();
         let remembered = Remembered { values: values.clone(), names: Vec::new(), weights, done: done.clone() };
         Self { plan, optimizer, formula, values, done, remembered }
     }
@@ -113,11 +113,11 @@ impl<'p, T: Scalar> Run<'p, T> {
             Call::Add(choice) => {
                 let which = choice.of(&[0, 1, 2, 3, 4]);
                 let (name, value) = (VARIABLES[which].0, &mut self.values[which]);
-                self.optimizer.add_variables([Variable::new(name, value)]).expect("it fits");
+                self.optimizer.add_variables(&mut [Variable::new(name, value)]).expect("it fits");
             }
             Call::Remember => {
                 let names = self.known();
-                let weights = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+                let weights = self.optimizer.weights().into_iter().map(StateValue::from).collect();
                 let (values, done) = (self.values.clone(), self.done.clone());
                 self.remembered = Remembered { values, names, weights, done };
             }
@@ -135,19 +135,20 @@ impl<'p, T: Scalar> Run<'p, T> {
         self.optimizer.variables().map(|(name, _)| name.to_owned()).collect()
     }
 
-    fn restore(&mut self, names: &[String], weights: Vec<WeightValue<T>>) {
+    fn restore(&mut self, names: &[String], weights: Vec<StateValue<'static, T>>) {
         let mut values: BTreeMap<&str, &mut ArrayD<T>> =
             VARIABLES.iter().map(|(name, _)| *name).zip(&mut self.values).collect();
         let variables = names.iter().map(|name| (name.as_str(), values.remove(name.as_str()).expect("a name of ours")));
-        let variables = variables.map(|(name, value)| Variable::new(name, value)).collect::<Vec<_>>();
-        self.optimizer.restore(variables, weights).expect("it is a state of its own");
+        let mut variables = variables.map(|(name, value)| Variable::new(name, value)).collect::<Vec<_>>();
+        self.optimizer.restore(&mut variables, weights).expect("it is a state of its own");
     }
 
     fn state(&self) -> State {
         let weights = self.optimizer.weights().into_iter().map(|weight| match weight.value {
-            WeightValue::Iterations(count) => (weight.name, vec![count]),
-            WeightValue::Scalar(number) => (weight.name, vec![number.to_bits()]),
-            WeightValue::Array(array) => (weight.name, bits(&array)),
+            StateValue::Iterations(count) => (weight.name, vec![count]),
+            StateValue::Scalar(number) => (weight.name, vec![number.to_bits()]),
+            StateValue::Array(array) => (weight.name, bits(&array.into_owned())),
+            StateValue::Bf16(_) => unreachable!("weights are widened"),
         });
         let rate = self.optimizer.learning_rate().to_bits();
         State { weights: weights.collect(), values: self.values.iter().map(bits).collect(), rate }
@@ -294,14 +295,15 @@ impl<'p, T: Scalar> Run<'p, T> {
 
     fn wrong_weights(&mut self, choice: Choice) {
         let before = self.state();
-        let mut weights: Vec<WeightValue<T>> = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+        let mut weights: Vec<StateValue<'static, T>> =
+            self.optimizer.weights().into_iter().map(StateValue::from).collect();
         match choice.of(&[0, 1, 2, 3]) {
             0 => drop(weights.pop()),
-            1 => weights.push(WeightValue::Scalar(1.0)),
-            2 => weights[0] = WeightValue::Scalar(1.0),
+            1 => weights.push(StateValue::Scalar(1.0)),
+            2 => weights[0] = StateValue::Scalar(1.0),
             _ => {
                 let last = weights.len() - 1;
-                weights[last] = WeightValue::Array(numbers(&[7], 1).mapv(T::literal));
+                weights[last] = numbers(&[7], 1).mapv(T::literal).into();
             }
         }
         let result = self.optimizer.set_weights(weights);
@@ -311,7 +313,7 @@ impl<'p, T: Scalar> Run<'p, T> {
 
     fn rebuild(&mut self) {
         let (before, names, config) = (self.state(), self.known(), self.optimizer.to_config().expect("no code in it"));
-        let weights = self.optimizer.weights().into_iter().map(WeightValue::from).collect();
+        let weights = self.optimizer.weights().into_iter().map(StateValue::from).collect();
         self.optimizer = Optimizer::from_config(&config, &optimizers::registry()).expect("it was just written");
         assert_eq!(self.optimizer.to_config().expect("as before"), config);
         self.restore(&names, weights);
@@ -324,7 +326,7 @@ impl<'p, T: Scalar> Run<'p, T> {
         let named = VARIABLES.iter().zip(&self.values).filter(|((name, _), _)| known.iter().any(|known| known == name));
         let mut model: BTreeMap<&str, ArrayD<T>> = named.map(|((name, _), value)| (*name, value.clone())).collect();
         let same = model.clone();
-        match self.optimizer.averages(&mut model) {
+        match self.optimizer.swap_in_averages(&mut model) {
             Err(error) => {
                 assert!(matches!(error, Error::NoAverages) && self.plan.options.ema.is_none(), "{error}");
             }

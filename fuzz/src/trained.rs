@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use opt_conformance::problem::{Problem, Variables, bits};
-use optimizers::core::{Scalar, UpdateRule, WeightValue};
+use optimizers::core::{Scalar, StateValue, UpdateRule};
 use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
 
 /// An optimizer at work, and its variables.
@@ -49,9 +49,10 @@ impl<R: UpdateRule<T>, T: Scalar> Trained<R, T> {
     pub fn bits(&self) -> Vec<(String, Vec<u64>)> {
         let weights = self.optimizer.weights().into_iter().map(|weight| {
             let bits = match weight.value {
-                WeightValue::Iterations(count) => vec![count],
-                WeightValue::Scalar(number) => vec![number.to_bits()],
-                WeightValue::Array(array) => bits(&array),
+                StateValue::Iterations(count) => vec![count],
+                StateValue::Scalar(number) => vec![number.to_bits()],
+                StateValue::Bf16(_) => unreachable!("weights are widened"),
+                StateValue::Array(array) => bits(&array),
             };
             (weight.name, bits)
         });

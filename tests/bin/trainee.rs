@@ -114,7 +114,7 @@ fn train(args: &Args, mesh: Option<&Mesh>) -> Result<(), Failure> {
         if args.write_in_place {
             write_in_place(&directory, &mut trainee)?;
         } else {
-            directory.save_with(trainee.options(), &trainee.optimizer, trainee.variables.named())?;
+            directory.save_with(trainee.options(), &trainee.optimizer, &trainee.variables)?;
         }
         if trainee.position >= args.steps {
             return Ok(());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 use optimizers::checkpoint::{Checkpoint, save};
-use optimizers::core::{Weight, WeightValue};
+use optimizers::core::{StateEntry, StateValue};
 use optimizers::mesh::Mesh;
 
 use crate::equality::{MESHES, problem};
@@ -53,12 +53,12 @@ fn ranks(place: Where, what: What, work: impl Fn(&mut Run<'_, f64>) + Sync) {
 
 fn save_run(run: &mut Run<'_, f64>, path: &Path) {
     let (optimizer, variables) = run.parts();
-    save(path, optimizer, variables).unwrap();
+    save(path, optimizer, &variables).unwrap();
 }
 
 fn load_run(run: &mut Run<'_, f64>, path: &Path) {
-    let (optimizer, variables) = run.parts();
-    Checkpoint::open(path).unwrap().load(optimizer, variables).unwrap();
+    let (optimizer, mut variables) = run.parts();
+    Checkpoint::open(path).unwrap().load(optimizer, &mut variables).unwrap();
 }
 
 /// From nothing to a step.
@@ -80,7 +80,7 @@ fn go_on(place: Where, what: What, from: &Path, path: &Path) {
 }
 
 /// Everything that a checkpoint holds, as one process sees it.
-type End = (Vec<ArrayD<f64>>, Vec<Weight<f64>>);
+type End = (Vec<ArrayD<f64>>, Vec<StateEntry<StateValue<'static, f64>>>);
 
 fn end(what: What, path: &Path) -> End {
     let problem = what.on(None);
@@ -97,11 +97,11 @@ fn compare(found: &End, want: &End, norms: bool, context: &str) {
     for (found, want) in found.0.iter().zip(&want.0) {
         close(found, want, norms, context);
     }
-    for (Weight { name, value: found }, Weight { value: want, .. }) in found.1.iter().zip(&want.1) {
+    for (StateEntry { name, value: found, .. }, StateEntry { value: want, .. }) in found.1.iter().zip(&want.1) {
         let context = format!("{name}: {context}");
         match (found, want) {
-            (WeightValue::Array(found), WeightValue::Array(want)) => close(found, want, norms, &context),
-            (WeightValue::Scalar(found), WeightValue::Scalar(want)) => {
+            (StateValue::Array(found), StateValue::Array(want)) => close(found, want, norms, &context),
+            (StateValue::Scalar(found), StateValue::Scalar(want)) => {
                 assert!(within_ulps(*found, *want, if norms { 4 * STEPS } else { 0 }), "{found} {want}: {context}");
             }
             (found, want) => assert_eq!(found, want, "{context}"),

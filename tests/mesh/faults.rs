@@ -7,7 +7,7 @@ use std::time::Duration;
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
 use optimizers::core::{
-    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas, WeightValue,
+    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas, StateValue,
 };
 use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
@@ -131,8 +131,8 @@ fn different_step_counts() {
     let message = disagreement(
         |_| plain(),
         |_, opt| {
-            let mut weights: Vec<WeightValue<f64>> = opt.weights().into_iter().map(WeightValue::from).collect();
-            weights[0] = WeightValue::Iterations(7);
+            let mut weights: Vec<StateValue<'static, f64>> = opt.weights().into_iter().map(StateValue::from).collect();
+            weights[0] = StateValue::Iterations(7);
             opt.set_weights(weights).unwrap();
         },
     );
@@ -187,7 +187,7 @@ fn different_shared_state() {
         |_| Optimizer::new(Nadam::new(0.1)).boxed(),
         |_, opt| {
             let weights = opt.weights().into_iter().map(|weight| match weight.value {
-                WeightValue::Scalar(_) => WeightValue::Scalar(0.5),
+                StateValue::Scalar(_) => StateValue::Scalar(0.5),
                 value => value,
             });
             opt.set_weights(weights.collect::<Vec<_>>()).unwrap();

@@ -60,7 +60,7 @@ pub(crate) fn optimizer<T: Scalar>(problem: &Problem) -> OptimizerBuilder<Box<dy
         3 => builder.global_clipnorm(0.75),
         4 => builder.ema(Ema::new(0.75).overwrite_every(2)),
         5 => {
-            let exclude = Exclude::patterns(["1$"]).unwrap();
+            let exclude = Exclude::patterns(["1$"]);
             builder.weight_decay(0.05).exclude_from_weight_decay(exclude).ema(Ema::new(0.5))
         }
         _ => builder.non_finite(NonFinite::Error).global_clipnorm(2.0),

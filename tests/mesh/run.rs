@@ -1,7 +1,7 @@
 //! The same run on one process and on a mesh, and what may differ.
 
-use ndarray::ArrayD;
-use optimizers::core::{Scalar, Slot};
+use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
+use optimizers::core::{Scalar, StateValue};
 use optimizers::mesh::{Distributed, Mesh};
 use optimizers::{Error, Optimizer, UpdateRule, Variable};
 
@@ -65,9 +65,9 @@ impl<'r, T: Scalar> Run<'r, T> {
     }
 
     /// The optimizer and its variables.
-    pub(crate) fn parts(&mut self) -> (&mut Opt<T>, impl Iterator<Item = Variable<'_, T>>) {
+    pub(crate) fn parts(&mut self) -> (&mut Opt<T>, Vec<Variable<'_, T>>) {
         let specs = self.problem.variables.iter().zip(&mut self.values);
-        (&mut self.opt, specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value)))
+        (&mut self.opt, specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value)).collect())
     }
 
     pub(crate) fn run_to(&mut self, end: u64) {
@@ -157,16 +157,17 @@ fn outcome<T: Scalar>(
         for slot in opt.slot_names() {
             let name = format!("{}/{slot}", spec.name);
             match opt.slot(&spec.name, slot).unwrap() {
-                Slot::Scalar(number) => scalars.push((name, number)),
-                Slot::Bf16(_) => panic!("{name} is stored in full"),
-                Slot::Array(_) if problem.state_over.is_some() => {}
-                Slot::Array(array) => slots.push((name, gather(i, array.to_owned()))),
+                StateValue::Scalar(number) => scalars.push((name, number)),
+                StateValue::Iterations(_) | StateValue::Bf16(_) => panic!("{name} is stored in full"),
+                StateValue::Array(_) if problem.state_over.is_some() => {}
+                StateValue::Array(array) => slots.push((name, gather(i, array.into_owned()))),
             }
         }
     }
     let mut averages = values.clone();
     let variables = problem.variables.iter().zip(&mut averages);
-    match opt.finalize_variable_values(variables.map(|(spec, value)| Variable::new(spec.name.as_str(), value))) {
+    let mut variables: Vec<_> = variables.map(|(spec, value)| Variable::new(spec.name.as_str(), value)).collect();
+    match opt.finalize_variable_values(&mut variables) {
         Ok(()) => {}
         Err(Error::NoAverages) => averages.clear(),
         Err(error) => panic!("{error}"),
@@ -218,7 +219,12 @@ pub(crate) fn within_ulps(a: f64, b: f64, ulps: u64) -> bool {
 
 /// A norm that is 4 ulp off changes a step by as much, relatively; some of it comes out again in each of the few
 /// steps.
-pub(crate) fn close<T: Scalar>(got: &ArrayD<T>, want: &ArrayD<T>, norms: bool, context: &str) {
+pub(crate) fn close<T: Scalar, S: Data<Elem = T>>(
+    got: &ArrayBase<S, IxDyn>,
+    want: &ArrayBase<S, IxDyn>,
+    norms: bool,
+    context: &str,
+) {
     assert_eq!(got.shape(), want.shape(), "{context}");
     for (got, want) in got.iter().zip(want) {
         let (got, want): (f64, f64) = (got.as_(), want.as_());

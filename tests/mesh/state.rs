@@ -1,9 +1,9 @@
 //! State in parts: how much each rank keeps, and that it is whole where it has to be.
 
 use ndarray::{Array2, ArrayD};
-use optimizers::core::{Slot, WeightValue};
+use optimizers::core::StateValue;
 use optimizers::mesh::{Distributed, Layout, Mesh};
-use optimizers::{Ema, Nadam, Optimizer, Parameters, Sgd, Variable};
+use optimizers::{Ema, Nadam, Optimizer, Sgd, Variable};
 
 use crate::problem::whole;
 
@@ -50,23 +50,23 @@ fn averages_in_parts_are_put_together() {
     let gradients = vec![whole::<f64>(&[9, 5], &[3]), whole(&[6], &[4])];
     let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5)).build().unwrap();
     opt.step(&mut alone, &gradients).unwrap();
-    let averages = opt.averages(&mut alone).unwrap().clone();
+    let averages = opt.swap_in_averages(&mut alone).unwrap().clone();
     let ends = Mesh::threads(&[("batch", 4)], |mesh| {
         let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
         let builder = Optimizer::new(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5));
         let mut opt = builder.distributed(distributed).build().unwrap();
         let mut model = vec![whole::<f64>(&[9, 5], &[1]), whole(&[6], &[2])];
         opt.step(&mut model, &gradients).unwrap();
-        let swapped = opt.averages(&mut model).unwrap().clone();
+        let swapped = opt.swap_in_averages(&mut model).unwrap().clone();
         // Another step is possible: the guard has swapped back on all ranks.
         assert_eq!(model, alone);
         opt.step(&mut model, &gradients).unwrap();
-        opt.finalize_variable_values(model.variables()).unwrap();
+        opt.finalize_variable_values(&mut model).unwrap();
         (swapped, model)
     })
     .unwrap();
     opt.step(&mut alone, &gradients).unwrap();
-    opt.finalize_variable_values(alone.variables()).unwrap();
+    opt.finalize_variable_values(&mut alone).unwrap();
     for (swapped, model) in ends {
         assert_eq!(swapped, averages);
         assert_eq!(model, alone);
@@ -82,7 +82,7 @@ fn one_rank_may_look_at_averages_where_all_have_them() {
         let mut opt = builder.distributed(distributed).build().unwrap();
         let mut model = vec![Array2::<f64>::ones((2, 2))];
         opt.step(&mut model, &vec![Array2::<f64>::ones((2, 2))]).unwrap();
-        let average = (mesh.rank() == 0).then(|| opt.averages(&mut model).unwrap()[0][[0, 0]]);
+        let average = (mesh.rank() == 0).then(|| opt.swap_in_averages(&mut model).unwrap()[0][[0, 0]]);
         opt.step(&mut model, &vec![Array2::<f64>::ones((2, 2))]).unwrap();
         (average, model[0][[1, 1]])
     });
@@ -114,7 +114,7 @@ fn restoring_continues() {
         first.apply_gradients(named(&mut restored, &gradients)).unwrap();
         let saved = first.weights();
         let mut second = build();
-        second.add_variables(named(&mut restored, &gradients)).unwrap();
+        second.add_variables(&mut named(&mut restored, &gradients).collect::<Vec<_>>()).unwrap();
         second.set_weights(saved).unwrap();
         second.apply_gradients(named(&mut restored, &gradients)).unwrap();
         through == restored && opt.weights() == second.weights()
@@ -130,11 +130,11 @@ fn the_whole_state_does_not_fit_a_part() {
         let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
         let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9)).distributed(distributed).build().unwrap();
         let mut w = Array2::<f32>::zeros((4, 3));
-        opt.add_variables([Variable::new("w", &mut w)]).unwrap();
-        let Slot::Array(part) = opt.slot("w", "momentum").unwrap() else { panic!("an array slot") };
+        opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();
+        let StateValue::Array(part) = opt.slot("w", "momentum").unwrap() else { panic!("an array slot") };
         assert_eq!(part.shape(), [2, 3]);
-        let whole = WeightValue::Array(Array2::<f32>::ones((4, 3)).into_dyn());
-        opt.set_weights([WeightValue::Iterations(3), whole]).unwrap_err().to_string()
+        let whole = StateValue::from(Array2::<f32>::ones((4, 3)).into_dyn());
+        opt.set_weights([StateValue::Iterations(3), whole]).unwrap_err().to_string()
     });
     for message in ends.unwrap() {
         assert_eq!(message, "weight 1 (w/momentum): expected an array of shape [2, 3], got an array of shape [4, 3]");

@@ -6,13 +6,14 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
-use opt_core::{Collective, Optimizer, UpdateRule, Variable};
+use opt_core::{Collective, Optimizer, Parameters, UpdateRule};
 
 use crate::atomic::{self, TEMPORARY};
 use crate::checkpoint::Checkpoint;
 use crate::element::Element;
 use crate::error::{Action, Error, Rejected};
 use crate::format::MANIFEST;
+use crate::load::Loaded;
 use crate::ranks;
 use crate::save::{SaveOptions, Saved};
 
@@ -33,18 +34,16 @@ const KEEP: usize = 3;
 ///
 /// ```
 /// use opt_checkpoint::CheckpointDir;
-/// use opt_core::{Optimizer, Variable};
+/// use opt_core::Optimizer;
 /// use opt_sgd::Sgd;
 ///
 /// let folder = tempfile::tempdir()?;
 /// let (mut w, mut opt) = ([1.0], Optimizer::new(Sgd::new(0.5)).build()?);
 /// let mut checkpoints = CheckpointDir::create(folder.path())?.keep(2);
-/// if let Some(latest) = checkpoints.open_latest_valid()? {
-///     latest.checkpoint.load(&mut opt, [Variable::new("w", &mut w)])?;
-/// }
+/// checkpoints.resume(&mut opt, &mut w)?; // from the newest valid checkpoint, if there is one
 /// for _ in 0..3 {
-///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
-///     checkpoints.save(&opt, [Variable::new("w", &mut w)])?;
+///     opt.step(&mut w, &[1.0])?;
+///     checkpoints.save(&opt, &w)?;
 /// }
 /// let names: Vec<_> = checkpoints.list()?.iter().map(|stored| (stored.number, stored.step)).collect();
 /// assert_eq!(names, [(3, 3), (2, 2)]);
@@ -90,6 +89,18 @@ pub struct Latest {
     /// Which it is.
     pub stored: Stored,
     /// Newer ones that are damaged, the newest first, and why.
+    pub rejected: Vec<Rejected>,
+}
+
+/// What [`CheckpointDir::resume`] loaded.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Resumed {
+    /// What was loaded, with the number of steps and what the training kept.
+    pub loaded: Loaded,
+    /// The checkpoint.
+    pub stored: Stored,
+    /// Newer checkpoints that are damaged, the newest first, and why.
     pub rejected: Vec<Rejected>,
 }
 
@@ -164,12 +175,12 @@ impl CheckpointDir {
     /// # Errors
     ///
     /// As [`save_with`](Self::save_with).
-    pub fn save<'a, R: UpdateRule<T>, T: Element>(
+    pub fn save<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &mut self,
         optimizer: &Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &P,
     ) -> Result<Saved, Error> {
-        self.save_with(SaveOptions::new(), optimizer, variables)
+        self.save_with(SaveOptions::new(), optimizer, model)
     }
 
     /// Saves the next checkpoint, then removes those that are too many. One that is damaged does not count as one that
@@ -179,24 +190,24 @@ impl CheckpointDir {
     ///
     /// [`Error::InUse`] if the folder was opened to be read; as [`SaveOptions::save`]. With [`Action::Remove`] the new
     /// checkpoint is there, and an old one, too.
-    pub fn save_with<'a, R: UpdateRule<T>, T: Element>(
+    pub fn save_with<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &mut self,
         options: SaveOptions<'_>,
         optimizer: &Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &P,
     ) -> Result<Saved, Error> {
         let (step, ranks) = (optimizer.iterations(), optimizer.distribution());
         let next = self.next_number();
         let Some(ranks) = ranks else {
             let number = next?;
-            let saved = options.save(self.path.join(Stored::name(number, step, Form::File)), optimizer, variables)?;
+            let saved = options.save(self.path.join(Stored::name(number, step, Form::File)), optimizer, model)?;
             self.remove_old(number)?;
             return Ok(saved);
         };
         let world = ranks.world();
         let (_, numbers) = ranks::all(world, next, |number| number.to_le_bytes().to_vec())?;
         let number = numbers[0].as_slice().try_into().map(u64::from_le_bytes).map_err(|_| ranks::unreadable(0))?;
-        let saved = options.save(self.path.join(Stored::name(number, step, Form::Shards)), optimizer, variables)?;
+        let saved = options.save(self.path.join(Stored::name(number, step, Form::Shards)), optimizer, model)?;
         let removed = if world.rank() == 0 { self.remove_old(number) } else { Ok(()) };
         ranks::all(world, removed, |()| Vec::new())?;
         Ok(saved)
@@ -257,6 +268,30 @@ impl CheckpointDir {
             }
         }
         if rejected.is_empty() { Ok(None) } else { Err(Error::NoneValid { path: self.path.clone(), rejected }) }
+    }
+
+    /// Loads the newest valid checkpoint into optimizer and model, so that the run resumes from it bit for bit. Returns
+    /// `None`, and changes nothing, if the folder has no checkpoint.
+    ///
+    /// On several ranks all of them call it, and all load the same checkpoint. For options of loading, open the
+    /// checkpoint with [`open_latest_valid`](Self::open_latest_valid) and use [`LoadOptions`](crate::LoadOptions).
+    ///
+    /// # Errors
+    ///
+    /// As [`open_latest_valid`](Self::open_latest_valid) and [`Checkpoint::load`]. Optimizer and model are then as they
+    /// were.
+    pub fn resume<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
+        &self,
+        optimizer: &mut Optimizer<R, T>,
+        model: &mut P,
+    ) -> Result<Option<Resumed>, Error> {
+        let latest = match optimizer.distribution() {
+            None => self.open_latest_valid()?,
+            Some(ranks) => self.open_latest_valid_on(ranks.world())?,
+        };
+        let Some(Latest { checkpoint, stored, rejected }) = latest else { return Ok(None) };
+        let loaded = checkpoint.load(optimizer, model)?;
+        Ok(Some(Resumed { loaded, stored, rejected }))
     }
 
     /// Removes checkpoints beyond the number to keep. The one of this number has just been written, and stays.

@@ -19,7 +19,7 @@ mod tensors;
 
 pub use checkpoint::Checkpoint;
 pub use checksum::{Checksum, NotAChecksum};
-pub use directory::{CheckpointDir, Latest, Stored};
+pub use directory::{CheckpointDir, Latest, Resumed, Stored};
 pub use element::Element;
 pub use error::{Action, Damage, Error, Mismatch, Rejected};
 pub use format::{Contents, FORMAT, PieceSummary, TensorSummary};

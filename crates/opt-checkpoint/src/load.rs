@@ -7,7 +7,7 @@ mod select;
 mod stage;
 
 use names::Names;
-use opt_core::{Distribution, Optimizer, UpdateRule, Variable};
+use opt_core::{Distribution, Optimizer, Parameters, UpdateRule, Variable};
 use select::{Selection, Tracked};
 use serde_json::Value;
 use stage::Staged;
@@ -56,7 +56,7 @@ pub struct Loaded {
 /// let (mut body, mut head) = ([1.0, 2.0], [3.0]);
 /// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build()?;
 /// let mut file = std::io::Cursor::new(Vec::new());
-/// SaveOptions::new().write(&mut file, &opt, [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)])?;
+/// SaveOptions::new().write(&mut file, &opt, &[Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)])?;
 ///
 /// let (mut body, mut head) = ([0.0; 2], [0.0; 5]);
 /// let options = LoadOptions::new().rename("^a/", "b/")?.only("^b/body")?;
@@ -140,13 +140,13 @@ impl<'o> LoadOptions<'o> {
     ///
     /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing, unexpected,
     /// of another shape, type or configuration, or damaged. Optimizer and variables are then as they were.
-    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+    pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         checkpoint: &Checkpoint,
         optimizer: &mut Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<Loaded, Error> {
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut variables = model.variables();
         let prepared = self.prepare(checkpoint, optimizer, &variables);
         let Prepared { tracked, mut values, partial, loaded } = match optimizer.distribution() {
             None => prepared?,
@@ -194,12 +194,12 @@ impl<'o> LoadOptions<'o> {
     /// # Errors
     ///
     /// As [`load`](Self::load).
-    pub fn load_variables<'a, T: Element>(
+    pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(
         self,
         checkpoint: &Checkpoint,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<Loaded, Error> {
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut variables = model.variables();
         let (values, loaded) = self.prepare_variables(checkpoint, None, &variables)?;
         assign::values(&mut variables, values)?;
         Ok(loaded)
@@ -210,13 +210,13 @@ impl<'o> LoadOptions<'o> {
     /// # Errors
     ///
     /// As [`load`](Self::load): on all ranks.
-    pub fn load_variables_on<'a, T: Element>(
+    pub fn load_variables_on<T: Element, P: Parameters<T> + ?Sized>(
         self,
         ranks: &dyn Distribution,
         checkpoint: &Checkpoint,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<Loaded, Error> {
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut variables = model.variables();
         let prepared = self.prepare_variables(checkpoint, Some(ranks), &variables);
         let identity = |_: &(Staged<T>, Loaded)| checkpoint.identity();
         let (values, loaded) = ranks::same(ranks.world(), "the checkpoint", prepared, identity)?;
@@ -257,12 +257,12 @@ impl Checkpoint {
     /// # Errors
     ///
     /// As [`LoadOptions::load`].
-    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+    pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &self,
         optimizer: &mut Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<Loaded, Error> {
-        LoadOptions::new().load(self, optimizer, variables)
+        LoadOptions::new().load(self, optimizer, model)
     }
 
     /// Loads variables alone, of whichever [`Contents`]: see [`LoadOptions::load_variables`].
@@ -270,10 +270,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// As [`LoadOptions::load_variables`].
-    pub fn load_variables<'a, T: Element>(
-        &self,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
-    ) -> Result<Loaded, Error> {
-        LoadOptions::new().load_variables(self, variables)
+    pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(&self, model: &mut P) -> Result<Loaded, Error> {
+        LoadOptions::new().load_variables(self, model)
     }
 }

@@ -9,7 +9,7 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use content::Content;
-use opt_core::{ConfigError, Optimizer, UpdateRule, Variable};
+use opt_core::{ConfigError, Optimizer, Parameters, UpdateRule};
 use serde_json::Value;
 
 use crate::atomic::AtomicFile;
@@ -35,12 +35,12 @@ pub struct Saved {
 /// # Errors
 ///
 /// As [`SaveOptions::save`].
-pub fn save<'a, R: UpdateRule<T>, T: Element>(
+pub fn save<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
     path: impl AsRef<Path>,
     optimizer: &Optimizer<R, T>,
-    variables: impl IntoIterator<Item = Variable<'a, T>>,
+    model: &P,
 ) -> Result<Saved, Error> {
-    SaveOptions::new().save(path, optimizer, variables)
+    SaveOptions::new().save(path, optimizer, model)
 }
 
 /// What to save, and how.
@@ -89,7 +89,7 @@ impl<'o> SaveOptions<'o> {
     /// as it was or the new one, whole. It is on the disk when this returns. The numbers are written from where they
     /// are; there is no second copy of them in memory.
     ///
-    /// `variables` are all variables of the model, those without gradients included.
+    /// `model` gives all variables, those without gradients included: a model, or a list of variables.
     ///
     /// If they lie on several ranks (the optimizer has a [`Distribution`](opt_core::Distribution)), all ranks call this
     /// at the same time with the same path: that of a folder, which is made. Each rank writes a file with what it owns
@@ -105,15 +105,14 @@ impl<'o> SaveOptions<'o> {
     /// When the folder is not there or not writable, or the disk is full; when the optimizer knows a variable that is
     /// not given, or names are taken; when a slot is [swapped in](opt_core::Error::SwappedIn) or the state is
     /// [half applied](opt_core::Error::Poisoned). A file that was there is then as it was.
-    pub fn save<'a, R: UpdateRule<T>, T: Element>(
+    pub fn save<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         path: impl AsRef<Path>,
         optimizer: &Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &P,
     ) -> Result<Saved, Error> {
         let path = path.as_ref();
-        let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        let plan = self.plan(optimizer, &variables);
+        let plan = self.plan(optimizer, model);
         match optimizer.distribution() {
             Some(ranks) => sharded::save(ranks.world(), plan, path),
             None => write_file(plan?, path),
@@ -125,26 +124,25 @@ impl<'o> SaveOptions<'o> {
     /// # Errors
     ///
     /// As [`save`](Self::save), and whatever the writer says: half a checkpoint may then have been written.
-    pub fn write<'a, R: UpdateRule<T>, T: Element>(
+    pub fn write<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         writer: &mut (impl Write + Seek),
         optimizer: &Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &P,
     ) -> Result<u64, Error> {
         if optimizer.distribution().is_some() {
             return Err(Error::OnRanks);
         }
-        let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
-        Ok(self.plan(optimizer, &variables)?.write(writer, Path::new("(writer)"))?.bytes)
+        Ok(self.plan(optimizer, model)?.write(writer, Path::new("(writer)"))?.bytes)
     }
 
     /// Everything that can be wrong is found here.
-    fn plan<'s, R: UpdateRule<T>, T: Element>(
+    fn plan<'s, R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         optimizer: &'s Optimizer<R, T>,
-        variables: &'s [Variable<'_, T>],
+        model: &'s P,
     ) -> Result<write::Plan<'s, 'o, T>, Error> {
-        let content = Content::collect(optimizer, variables, self.contents)?;
+        let content = Content::collect(optimizer, model.arrays()?, self.contents)?;
         let config = match optimizer.to_config() {
             Ok(config) => Some(config),
             Err(ConfigError::NotSerializable { .. }) => None,
@@ -160,7 +158,7 @@ impl<'o> SaveOptions<'o> {
             sharded: None,
             tensors: content.tensors.iter().map(|tensor| (tensor.name.clone(), crate::Checksum::default())).collect(),
             tracked: content.tracked,
-            variables: variables.iter().map(|variable| variable.name().to_owned()).collect(),
+            variables: content.variables,
         };
         Ok(write::Plan { manifest, tensors: content.tensors, observer: self.observer })
     }

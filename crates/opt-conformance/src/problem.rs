@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayD, IxDyn};
-use opt_core::{Error, Optimizer, Scalar, StepReport, UpdateRule, Variable};
+use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
+use opt_core::{Error, Gradients, Optimizer, Parameters, Path, Scalar, StepReport, UpdateRule, Variable, ViewMut};
 
 /// A small generator of numbers (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
@@ -141,11 +141,6 @@ impl<T: Scalar> Cast<T> {
 pub struct Variables<T>(pub Vec<(String, ArrayD<T>)>);
 
 impl<T: Scalar> Variables<T> {
-    /// A list without gradients.
-    pub fn named(&mut self) -> impl Iterator<Item = Variable<'_, T>> {
-        self.0.iter_mut().map(|(name, value)| Variable::new(name.as_str(), value))
-    }
-
     /// All elements by name, bit for bit.
     #[must_use]
     pub fn bits(&self) -> BTreeMap<&str, Vec<u64>> {
@@ -153,8 +148,20 @@ impl<T: Scalar> Variables<T> {
     }
 }
 
+impl<T: Scalar> Gradients<T> for Variables<T> {
+    fn visit<'a>(&'a self, _path: &Path<'_>, visit: &mut dyn FnMut(String, opt_core::Gradient<'a, T>)) {
+        self.0.iter().for_each(|(name, value)| visit(name.clone(), value.into()));
+    }
+}
+
+impl<T: Scalar> Parameters<T> for Variables<T> {
+    fn visit_mut<'a>(&'a mut self, _path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>)) {
+        self.0.iter_mut().for_each(|(name, value)| visit(name.clone(), value.into()));
+    }
+}
+
 /// The elements, bit for bit.
 #[must_use]
-pub fn bits<T: Scalar>(values: &ArrayD<T>) -> Vec<u64> {
+pub fn bits<T: Scalar, S: Data<Elem = T>>(values: &ArrayBase<S, IxDyn>) -> Vec<u64> {
     values.iter().map(|value| value.as_().to_bits()).collect()
 }

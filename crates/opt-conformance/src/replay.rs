@@ -4,9 +4,7 @@ mod mesh;
 
 use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{
-    Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, Slot, UpdateRule, Variable, WeightValue,
-};
+use opt_core::{Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, StateValue, UpdateRule, Variable};
 use opt_mesh::Mesh;
 use serde_json::Value;
 
@@ -113,8 +111,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         let mut builder =
             OptimizerBuilder::from_config(&case.optimizer, registry).map_err(|error| error.to_string())?;
         if let Some(excluded) = &case.exclude_from_weight_decay {
-            let exclude = Exclude::patterns(&excluded.var_names).map_err(|error| error.to_string())?;
-            builder = builder.exclude_from_weight_decay(exclude);
+            builder = builder.exclude_from_weight_decay(Exclude::patterns(&excluded.var_names));
         }
         if let Some(distributed) = place.distributed(&case.variables)? {
             builder = builder.distributed(distributed);
@@ -149,7 +146,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         let gradients =
             gradients.map(|(variable, gradient)| gradient.as_ref().map(|g| self.given(g, variable)).transpose());
         let gradients: Vec<Option<Given<T>>> = gradients.collect::<Result<_, _>>()?;
-        let variables = named(self.case, &mut self.variables).zip(&gradients);
+        let variables = named(self.case, &mut self.variables).into_iter().zip(&gradients);
         let variables = variables.map(|(variable, gradient)| match gradient {
             None => variable,
             Some(Given { indices: None, values }) => variable.gradient(values),
@@ -183,7 +180,9 @@ impl<'c, T: Scalar> Replay<'c, T> {
     fn finalized(&mut self) -> Result<(), String> {
         let Some(finalized) = &self.case.finalized else { return Ok(()) };
         let mut values = self.variables.clone();
-        self.optimizer.finalize_variable_values(named(self.case, &mut values)).map_err(|error| error.to_string())?;
+        self.optimizer
+            .finalize_variable_values(&mut named(self.case, &mut values))
+            .map_err(|error| error.to_string())?;
         for ((variable, got), want) in self.case.variables.iter().zip(&values).zip(finalized) {
             let got = self.place.whole(variable, &got.view())?;
             self.tolerance.check(&format!("finalized variable {:?}", variable.name), &numbers(&got), want)?;
@@ -201,15 +200,16 @@ impl<'c, T: Scalar> Replay<'c, T> {
             let what = format!("weight {index} ({})", got.name);
             let variable = got.name.rsplit_once('/').map_or("", |(variable, _)| variable);
             let slot = match &got.value {
-                WeightValue::Iterations(count) => Slot::Scalar(*count as f64),
-                WeightValue::Scalar(number) => Slot::Scalar(*number),
-                WeightValue::Array(array) => {
+                StateValue::Iterations(count) => StateValue::Scalar(*count as f64),
+                StateValue::Scalar(number) => StateValue::Scalar(*number),
+                StateValue::Array(array) => {
                     let shape = self.variable(variable)?.shape.as_slice();
                     if shape != want.shape {
                         return Err(format!("{what}: got shape {shape:?}, want {:?}", want.shape));
                     }
-                    Slot::Array(array.view())
+                    array.view().into()
                 }
+                StateValue::Bf16(_) => return Err(format!("{what}: weights are widened")),
             };
             self.check_slot(&what, variable, &slot, want.value.elements())?;
         }
@@ -217,16 +217,16 @@ impl<'c, T: Scalar> Replay<'c, T> {
     }
 
     /// Compares a slot as a whole, wherever its parts are.
-    fn check_slot(&self, what: &str, variable: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
+    fn check_slot(&self, what: &str, variable: &str, got: &StateValue<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
-            Slot::Scalar(_) => self.tolerance.check_slot(what, got, want),
-            Slot::Bf16(shard) => {
+            StateValue::Iterations(_) | StateValue::Scalar(_) => self.tolerance.check_slot(what, got, want),
+            StateValue::Bf16(shard) => {
                 let shard = shard.mapv(|x| T::from_f32(x.to_f32()));
-                self.check_slot(what, variable, &Slot::Array(shard.view()), want)
+                self.check_slot(what, variable, &shard.into(), want)
             }
-            Slot::Array(shard) => {
+            StateValue::Array(shard) => {
                 let whole = self.place.whole(self.variable(variable)?, &shard.view())?;
-                self.tolerance.check_slot(what, &Slot::Array(whole.view()), want)
+                self.tolerance.check_slot(what, &whole.view().into(), want)
             }
         }
     }
@@ -282,8 +282,9 @@ impl<'c, T: Scalar> Replay<'c, T> {
 }
 
 /// The variables of a case, without gradients.
-fn named<'a, T: Scalar>(case: &'a OptimizerCase, values: &'a mut [ArrayD<T>]) -> impl Iterator<Item = Variable<'a, T>> {
-    case.variables.iter().zip(values).map(|(variable, value)| Variable::new(variable.name.as_str(), value))
+fn named<'a, T: Scalar>(case: &'a OptimizerCase, values: &'a mut [ArrayD<T>]) -> Vec<Variable<'a, T>> {
+    let named = |(variable, value): (&'a RecordedVariable, &'a mut ArrayD<T>)| Variable::new(&variable.name, value);
+    case.variables.iter().zip(values).map(named).collect()
 }
 
 /// A gradient in the element type.
@@ -336,11 +337,12 @@ impl Tolerance {
     }
 
     /// A scalar slot agrees with an array whose elements all agree with it.
-    fn check_slot<T: Scalar>(&self, what: &str, got: &Slot<'_, T>, want: &[f64]) -> Result<(), String> {
+    fn check_slot<T: Scalar>(&self, what: &str, got: &StateValue<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
-            Slot::Array(array) => self.check(what, &numbers(array), want),
-            Slot::Bf16(array) => self.check(what, &array.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), want),
-            Slot::Scalar(number) => self.check(what, &vec![*number; want.len().max(1)], want),
+            StateValue::Array(array) => self.check(what, &numbers(array), want),
+            StateValue::Bf16(array) => self.check(what, &array.iter().map(|x| x.to_f64()).collect::<Vec<_>>(), want),
+            StateValue::Scalar(number) => self.check(what, &vec![*number; want.len().max(1)], want),
+            StateValue::Iterations(count) => self.check(what, &[*count as f64], want),
         }
     }
 }

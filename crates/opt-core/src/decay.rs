@@ -1,51 +1,85 @@
-//! Decoupled weight decay, and the variables it leaves out.
+//! Decoupled weight decay, and the variables that are excluded from it.
 
 use regex::Regex;
 
 use crate::config::ConfigError;
+use crate::error::Error;
 use crate::hyper::Hyper;
 
 /// Decoupled weight decay: `w -= w * weight_decay * learning_rate` before the rule.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct WeightDecay {
     pub(crate) rate: Option<Hyper>,
-    pub(crate) exclude: Exclude,
+    exclude: Exclude,
+    /// The patterns of `exclude`.
+    compiled: Vec<Regex>,
     /// Whether the configuration used the name that rules with a weight decay of their own leave to it.
     pub(crate) is_called_decoupled: bool,
 }
 
-/// Variables without weight decay, by pattern or by name.
+impl WeightDecay {
+    pub(crate) fn exclude(&self) -> &Exclude {
+        &self.exclude
+    }
+
+    /// Takes exclusions as they are; [`compile`](Self::compile) checks them.
+    pub(crate) fn set_exclude(&mut self, exclude: Exclude) {
+        self.exclude = exclude;
+        self.compiled.clear();
+    }
+
+    /// Compiles the patterns, and refuses exclusions where there is no weight decay to exclude variables from.
+    pub(crate) fn compile(&mut self) -> Result<(), Error> {
+        if self.rate.is_none() && !self.exclude.is_empty() {
+            return Err(Error::NothingToExcludeFrom);
+        }
+        let compile = |pattern: &String| {
+            let refused =
+                |error: regex::Error| ConfigError::Pattern { pattern: pattern.clone(), reason: error.to_string() };
+            Regex::new(pattern).map_err(refused)
+        };
+        self.compiled = self.exclude.patterns.iter().map(compile).collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// Whether a variable decays, if there is a weight decay.
+    pub(crate) fn applies_to(&self, variable: &str) -> bool {
+        let by_name = self.exclude.names.iter().any(|excluded| excluded == variable);
+        !by_name && !self.compiled.iter().any(|pattern| pattern.is_match(variable))
+    }
+}
+
+/// Variables without weight decay, by pattern or by name. Checked by
+/// [`build`](crate::OptimizerBuilder::build), which refuses patterns that are no regular expressions, and exclusions
+/// where the optimizer has no weight decay.
 ///
 /// # Examples
 ///
 /// ```
-/// use opt_core::Exclude;
+/// use ndarray::array;
+/// use opt_core::{Exclude, Optimizer, Variable};
+/// use opt_sgd::Sgd;
 ///
-/// let exclude = Exclude::patterns(["bias$", "^norm/"])?.and_names(["dense/scale"]);
-/// assert!(exclude.matches("dense/bias") && exclude.matches("norm/offset") && exclude.matches("dense/scale"));
-/// assert!(!exclude.matches("dense/kernel") && !exclude.matches("dense/scale2"));
-/// # Ok::<(), opt_core::ConfigError>(())
+/// let exclude = Exclude::patterns(["bias$", "^norm/"]).and_names(["dense/scale"]);
+/// let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build()?;
+/// let (mut kernel, mut bias, grad) = (array![1.0], array![1.0], array![0.0]);
+/// opt.apply_gradients([
+///     Variable::new("dense/kernel", &mut kernel).gradient(&grad),
+///     Variable::new("dense/bias", &mut bias).gradient(&grad),
+/// ])?;
+/// assert_eq!((kernel[0], bias[0]), (0.75, 1.0));
+/// # Ok::<(), opt_core::Error>(())
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exclude {
-    patterns: Vec<Regex>,
+    patterns: Vec<String>,
     names: Vec<String>,
 }
 
 impl Exclude {
     /// Variables whose name contains a match of one of these regular expressions: Keras's `var_names`.
-    ///
-    /// # Errors
-    ///
-    /// When one of them is no regular expression.
-    pub fn patterns<S: AsRef<str>>(patterns: impl IntoIterator<Item = S>) -> Result<Self, ConfigError> {
-        let compile = |pattern: S| {
-            Regex::new(pattern.as_ref()).map_err(|error| ConfigError::Pattern {
-                pattern: pattern.as_ref().to_owned(),
-                reason: error.to_string(),
-            })
-        };
-        Ok(Self { patterns: patterns.into_iter().map(compile).collect::<Result<_, _>>()?, names: Vec::new() })
+    pub fn patterns<S: Into<String>>(patterns: impl IntoIterator<Item = S>) -> Self {
+        Self { patterns: patterns.into_iter().map(Into::into).collect(), names: Vec::new() }
     }
 
     /// Variables of exactly these names: Keras's `var_list`.
@@ -53,25 +87,19 @@ impl Exclude {
         Self::default().and_names(names)
     }
 
-    /// Variables of exactly these names, besides the ones already left out.
+    /// Variables of exactly these names, in addition.
     #[must_use]
     pub fn and_names<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.names.extend(names.into_iter().map(Into::into));
         self
     }
 
-    /// Whether a variable is left out.
-    #[must_use]
-    pub fn matches(&self, name: &str) -> bool {
-        self.names.iter().any(|excluded| excluded == name) || self.patterns.iter().any(|p| p.is_match(name))
-    }
-
     pub(crate) fn is_empty(&self) -> bool {
         self.patterns.is_empty() && self.names.is_empty()
     }
 
-    pub(crate) fn pattern_texts(&self) -> Vec<&str> {
-        self.patterns.iter().map(Regex::as_str).collect()
+    pub(crate) fn pattern_texts(&self) -> &[String] {
+        &self.patterns
     }
 
     pub(crate) fn name_texts(&self) -> &[String] {

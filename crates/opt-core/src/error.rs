@@ -34,6 +34,12 @@ pub enum Error {
         second: &'static str,
     },
 
+    /// Variables are excluded from a weight decay that the optimizer does not have.
+    #[error(
+        "variables are excluded from weight decay, but the optimizer has no weight_decay (that of a rule has no exclusions)"
+    )]
+    NothingToExcludeFrom,
+
     /// A rule whose slots the engine cannot hold.
     #[error("rule {rule}: {problem}")]
     Slots {
@@ -53,6 +59,13 @@ pub enum Error {
     /// Two variables of one call have the same name.
     #[error("variable {name:?} is given twice")]
     DuplicateVariable {
+        /// The name.
+        name: String,
+    },
+
+    /// A model that gives a sparse gradient where its variables are read.
+    #[error("variable {name:?} is a sparse gradient, not an array")]
+    SparseVariable {
         /// The name.
         name: String,
     },

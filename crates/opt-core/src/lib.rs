@@ -54,8 +54,7 @@ pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
 pub use moments::MomentStorage;
 pub use optimizer::{
-    Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateSpec, StateValue, Weight,
-    WeightValue,
+    DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard, StateEntry, StateKind, StateValue,
 };
 pub use parameters::{Gradients, Parameters, Path};
 pub use precision::{Any, AnyArray, AnyArrayMut, Half, Stored};

@@ -2,6 +2,7 @@
 
 mod builder;
 mod config;
+mod model;
 mod norms;
 mod part;
 mod pieces;
@@ -12,22 +13,18 @@ mod sparse;
 mod stages;
 mod state;
 mod step;
-mod swap;
+mod swap_in;
 mod threads;
-mod training;
 mod values;
-mod weights;
 
 use half::bf16;
-use ndarray::ArrayViewD;
 
 pub use builder::OptimizerBuilder;
 use builder::Options;
+pub use model::Minimized;
 use records::{Fill, Record, Records};
-pub use state::{StateEntry, StateKind, StateSpec, StateValue};
-pub use swap::SlotGuard;
-pub use training::Minimized;
-pub use weights::{Weight, WeightValue};
+pub use state::{StateEntry, StateKind, StateValue};
+pub use swap_in::SlotGuard;
 
 use crate::collective::Distribution;
 use crate::decay::Exclude;
@@ -35,6 +32,7 @@ use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
+use crate::parameters::Parameters;
 use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::report::StepReport;
@@ -43,8 +41,8 @@ use crate::variable::Variable;
 
 /// An update rule at work: it owns the step counter and the slots of all variables.
 ///
-/// Made by [`Optimizer::new`] and [`OptimizerBuilder::build`]. `R` is the rule, or `Box<dyn UpdateRule<T>>` when the
-/// choice comes from a file; `T` is the element type of the variables.
+/// Made by [`Optimizer::new`] and [`OptimizerBuilder::build`]. `R` is the rule; [`DynOptimizer`] is the type
+/// when the rule comes from a file. `T` is the element type of the variables.
 ///
 /// A step does, in this order: learning rate of the schedule, clipping, sum of duplicate rows of sparse gradients,
 /// decoupled weight decay, the rule with whatever it wraps, averages, `iterations += 1`. Either all of it happens, or
@@ -54,7 +52,7 @@ use crate::variable::Variable;
 ///
 /// See [`UpdateRule`] for a rule and the crate `optimizers` for the ready ones.
 #[derive(Debug, Clone)]
-pub struct Optimizer<R, T> {
+pub struct Optimizer<R, T = f32> {
     rule: R,
     options: Options,
     slots: Vec<SlotSpec>,
@@ -70,16 +68,9 @@ pub struct Optimizer<R, T> {
     buckets: Vec<Vec<T>>,
 }
 
-/// A slot of one variable.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Slot<'a, T> {
-    /// Numbers of the variable's shape.
-    Array(ArrayViewD<'a, T>),
-    /// Numbers of the variable's shape, in 16 bits: see [`MomentStorage`](crate::MomentStorage).
-    Bf16(ArrayViewD<'a, bf16>),
-    /// One number.
-    Scalar(f64),
-}
+/// An optimizer whose rule was chosen at run time: read from a configuration, or forgotten by
+/// [`OptimizerBuilder::boxed`].
+pub type DynOptimizer<T = f32> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Starts to build an optimizer around a rule.
@@ -108,18 +99,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.step_over(variables.into_iter())
     }
 
-    /// Makes the slots of variables before their first step, so that [`set_weights`](Self::set_weights) can fill them.
-    /// Known variables are only checked. Gradients are not used.
+    /// Makes the slots of a model's variables before their first step, so that [`set_weights`](Self::set_weights) can
+    /// fill them. Known variables are only checked.
     ///
     /// # Errors
     ///
     /// Anything wrong with names or shapes. No slot is then made.
-    pub fn add_variables<'a>(&mut self, variables: impl IntoIterator<Item = Variable<'a, T>>) -> Result<(), Error>
-    where
-        T: 'a,
-    {
+    pub fn add_variables<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
         self.ready()?;
-        let mut inputs = self.resolved(variables.into_iter().map(Variable::without_gradient))?;
+        let variables = model.variables();
+        let mut inputs = self.resolved(variables.into_iter())?;
         self.admit(&mut ranks::parts(&mut inputs), Fill::Initial);
         Ok(())
     }
@@ -181,17 +170,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(())
     }
 
-    /// Leaves variables out of decoupled weight decay; replaces what was left out before.
+    /// Excludes variables from decoupled weight decay; replaces earlier exclusions.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyStepped`] after the first step.
+    /// [`Error::AlreadyStepped`] after the first step; [`Error::NothingToExcludeFrom`] without weight decay; a pattern that
+    /// is no regular expression. The exclusions are then as they were.
     pub fn exclude_from_weight_decay(&mut self, exclude: Exclude) -> Result<(), Error> {
         if self.iterations > 0 {
             return Err(Error::AlreadyStepped { option: "exclude_from_weight_decay" });
         }
-        self.records.iter_mut().for_each(|record| record.decays = !exclude.matches(&record.name));
-        self.options.weight_decay.exclude = exclude;
+        let mut weight_decay = self.options.weight_decay.clone();
+        weight_decay.set_exclude(exclude);
+        weight_decay.compile()?;
+        self.records.iter_mut().for_each(|record| record.decays = weight_decay.applies_to(&record.name));
+        self.options.weight_decay = weight_decay;
         Ok(())
     }
 
@@ -214,7 +207,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// When the variable has not been seen, or there is no such slot.
-    pub fn slot(&self, variable: &str, slot: &str) -> Result<Slot<'_, T>, Error> {
+    pub fn slot(&self, variable: &str, slot: &str) -> Result<StateValue<'_, T>, Error> {
         let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
         match self.slot_place(slot)? {
             SlotPlace::Master if !record.is_half() => Err(self.unknown_slot(slot)),

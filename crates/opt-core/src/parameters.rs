@@ -6,12 +6,13 @@ use std::hash::BuildHasher;
 use half::{bf16, f16};
 use ndarray::{ArrayBase, Data, DataMut, Dimension};
 
+use crate::error::Error;
 use crate::gradient::{Gradient, IndexedSlices};
-use crate::precision::Stored;
 use crate::precision::sealed::Sealed;
+use crate::precision::{AnyArray, Stored};
 use crate::real::Scalar;
 use crate::variable::Variable;
-use crate::view::{View, ViewMut};
+use crate::view::{ShapeMismatch, View, ViewMut};
 
 /// A source of named numbers to read: gradients, or the variables of a model.
 ///
@@ -61,6 +62,16 @@ pub trait Parameters<T: Scalar>: Gradients<T> {
     /// Gives each array under `path` to `visit`.
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));
 
+    /// All variables with their names, to read.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::VariableData`] for numbers that do not fill the shape that they were given with;
+    /// [`Error::SparseVariable`] where [`Gradients::visit`] gives a sparse gradient instead of a variable.
+    fn arrays(&self) -> Result<Vec<(String, AnyArray<'_, T>)>, Error> {
+        self.gradients().into_iter().map(array).collect()
+    }
+
     /// All variables, without gradients.
     fn variables(&mut self) -> Vec<Variable<'_, T>> {
         let mut variables = Vec::new();
@@ -108,6 +119,15 @@ impl Path<'_> {
     }
 }
 
+/// A variable as an array to read.
+fn array<'a, T>((name, numbers): (String, Gradient<'a, T>)) -> Result<(String, AnyArray<'a, T>), Error> {
+    let Gradient::Dense(view) = numbers else { return Err(Error::SparseVariable { name }) };
+    match view.into_any_array() {
+        Ok(array) => Ok((name, array)),
+        Err(ShapeMismatch { elements, shape }) => Err(Error::VariableData { variable: name, elements, shape }),
+    }
+}
+
 type Visit<'v, 'a, T> = &'v mut dyn FnMut(String, Gradient<'a, T>);
 type VisitMut<'v, 'a, T> = &'v mut dyn FnMut(String, ViewMut<'a, T>);
 
@@ -126,6 +146,20 @@ impl<T: Scalar, E: Stored<T>, S: DataMut<Elem = E>, D: Dimension> Parameters<T> 
 impl<T: Scalar> Gradients<T> for IndexedSlices<T> {
     fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
         visit(path.name(), self.into());
+    }
+}
+
+/// A variable is a model of its own name, so that a list of variables is a model. Its gradient is not looked at.
+impl<T: Scalar> Gradients<T> for Variable<'_, T> {
+    fn visit<'a>(&'a self, _path: &Path<'_>, visit: Visit<'_, 'a, T>) {
+        visit(self.name().to_owned(), self.value.as_view().into());
+    }
+}
+
+/// A variable is a model of its own name, so that a list of variables is a model. Its gradient is not looked at.
+impl<T: Scalar> Parameters<T> for Variable<'_, T> {
+    fn visit_mut<'a>(&'a mut self, _path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
+        visit(self.name().to_owned(), self.value.reborrow());
     }
 }
 

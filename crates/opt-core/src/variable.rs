@@ -77,10 +77,6 @@ impl<'a, T> Variable<'a, T> {
         &self.name
     }
 
-    pub(crate) fn without_gradient(self) -> Self {
-        Self { gradient: None, ..self }
-    }
-
     /// The same variable without its gradient, for a shorter time.
     pub fn reborrow(&mut self) -> Variable<'_, T> {
         Variable { name: Cow::Borrowed(&self.name), value: self.value.reborrow(), gradient: None }

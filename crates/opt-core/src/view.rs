@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-use crate::precision::{Any, Half};
+use crate::precision::{Any, AnyArray, Half};
 use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
@@ -29,6 +29,27 @@ impl<T> View<'_, T> {
             Any::Full(Layout::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), data).ok(),
             Any::Full(Layout::Strided(view)) => Some(view.view()),
             _ => None,
+        }
+    }
+}
+
+impl<'a, T> View<'a, T> {
+    /// The numbers as an array, in whichever element type they have.
+    pub(crate) fn into_any_array(self) -> Result<AnyArray<'a, T>, ShapeMismatch> {
+        Ok(match self.0 {
+            Any::Full(layout) => Any::Full(layout.into_array()?),
+            Any::Bf16(layout) => Any::Bf16(layout.into_array()?),
+            Any::F16(layout) => Any::F16(layout.into_array()?),
+        })
+    }
+}
+
+impl<'a, T> Layout<&'a [T], ArrayViewD<'a, T>> {
+    fn into_array(self) -> Result<ArrayViewD<'a, T>, ShapeMismatch> {
+        match self {
+            Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
+            Self::Strided(view) => Ok(*view),
+            Self::Mismatch(mismatch) => Err(*mismatch),
         }
     }
 }
@@ -99,6 +120,15 @@ impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
         }
     }
 
+    /// To read only.
+    fn as_read(&self) -> Read<'_, T> {
+        match self {
+            Self::Filled { data, shape } => Layout::Filled { data, shape: shape.clone() },
+            Self::Strided(view) => Layout::Strided(Box::new(view.view())),
+            Self::Mismatch(mismatch) => Layout::Mismatch(mismatch.clone()),
+        }
+    }
+
     /// The same for a shorter time.
     fn reborrow(&mut self) -> Change<'_, T> {
         match self {
@@ -110,6 +140,15 @@ impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
 }
 
 impl<T> ViewMut<'_, T> {
+    /// The same numbers to read only, for a shorter time.
+    pub(crate) fn as_view(&self) -> View<'_, T> {
+        View(match &self.0 {
+            Any::Full(layout) => Any::Full(layout.as_read()),
+            Any::Bf16(layout) => Any::Bf16(Box::new(layout.as_read())),
+            Any::F16(layout) => Any::F16(Box::new(layout.as_read())),
+        })
+    }
+
     /// The same for a shorter time.
     pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
         ViewMut(match &mut self.0 {

@@ -6,7 +6,7 @@ use opt_conformance::problem::Problem;
 use opt_conformance::replay::Registries;
 use opt_conformance::textbook::{self, Formula, Naive};
 use opt_conformance::{Verdict, conformance, golden_folder, replay};
-use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, WeightValue};
+use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, StateValue, UpdateRule};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_novograd::NovoGrad;
@@ -115,8 +115,8 @@ fn is_its_inner_rule<R: Subject>(rule: &R) {
         }
         // By value: a slot of the inner rule may have another name outside.
         let others = outer.weights().into_iter().filter(|weight| !weight.name.ends_with("/slow"));
-        let others: Vec<WeightValue<T>> = others.map(WeightValue::from).collect();
-        let own: Vec<WeightValue<T>> = inner.weights().into_iter().map(WeightValue::from).collect();
+        let others: Vec<StateValue<'static, T>> = others.map(StateValue::from).collect();
+        let own: Vec<StateValue<'static, T>> = inner.weights().into_iter().map(StateValue::from).collect();
         assert_eq!(others, own, "{:?}", T::DTYPE);
     }
     check::<R, f32>(rule);

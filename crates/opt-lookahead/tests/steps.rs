@@ -1,7 +1,7 @@
 //! Steps with numbers that can be checked by hand, in the paper, or in the tests of TensorFlow Addons.
 
 use opt_conformance::problem::Rng;
-use opt_core::{Ema, Error, Optimizer, Parameters, Slot, Step, UpdateRule, Variable};
+use opt_core::{Ema, Error, Optimizer, Parameters, StateValue, Step, UpdateRule, Variable};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_radam::RectifiedAdam;
@@ -21,7 +21,7 @@ fn trace(rule: impl UpdateRule<f64>, start: f64, steps: usize) -> Vec<f64> {
 
 fn slot(opt: &Optimizer<impl UpdateRule<f64>, f64>, variable: &str, slot: &str) -> Vec<f64> {
     match opt.slot(variable, slot) {
-        Ok(Slot::Array(array)) => array.iter().copied().collect(),
+        Ok(StateValue::Array(array)) => array.iter().copied().collect(),
         other => panic!("{other:?}"),
     }
 }

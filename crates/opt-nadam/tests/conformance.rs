@@ -4,8 +4,8 @@ use opt_conformance::conformance;
 use opt_conformance::problem::{Problem, Variables};
 use opt_conformance::textbook::{self, Naive};
 use opt_core::{
-    ConfigError, Ema, Error, Exclude, Optimizer, OptimizerBuilder, Registry, Scalar, Slot, Step, UpdateRule, Variable,
-    Weight, WeightValue,
+    ConfigError, Ema, Error, Exclude, Optimizer, OptimizerBuilder, Registry, Scalar, StateEntry, StateValue, Step,
+    UpdateRule, Variable,
 };
 use opt_nadam::Nadam;
 use opt_schedules::CosineDecay;
@@ -67,7 +67,7 @@ fn assert_close(got: &[f64], want: &[f64], tolerance: f64) {
 /// The momentum cache.
 fn shared<T: Scalar>(opt: &Optimizer<Nadam, T>) -> f64 {
     match opt.weights().into_iter().find(|weight| weight.name == "momentum_cache") {
-        Some(Weight { value: WeightValue::Scalar(number), .. }) => number,
+        Some(StateEntry { value: StateValue::Scalar(number), .. }) => number,
         other => panic!("{other:?}"),
     }
 }
@@ -129,7 +129,7 @@ fn generations_treat_sparse_gradients_differently() {
             opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(rows, values)]).unwrap();
             w[0]
         });
-        let Slot::Array(m) = opt.slot("w", "m").unwrap() else { panic!("m is an array") };
+        let StateValue::Array(m) = opt.slot("w", "m").unwrap() else { panic!("m is an array") };
         (trace, m[[0]])
     };
     let decayed = 0.1 * 0.1 * 0.9 * 0.9;
@@ -220,8 +220,8 @@ fn a_million_steps() {
 
         let (mut opt, _) = trace::<f32>(rule, &[1.0, 1.0], &[&[0.5, -0.25]]);
         let mut weights = opt.weights();
-        weights[0].value = WeightValue::Iterations(STEPS);
-        weights[1].value = WeightValue::Scalar(product[0]);
+        weights[0].value = StateValue::Iterations(STEPS);
+        weights[1].value = StateValue::Scalar(product[0]);
         opt.set_weights(weights).unwrap();
         let mut w = [1.0_f32, 1.0];
         for _ in 0..3 {
@@ -273,9 +273,10 @@ fn finite_stays_finite_below_the_root() {
             assert!(values.concat().iter().all(|w| w.is_finite()), "{values:?}");
             for weight in opt.weights() {
                 let finite = match &weight.value {
-                    WeightValue::Array(array) => array.iter().all(|&element| Scalar::is_finite(element)),
-                    WeightValue::Scalar(number) => number.is_finite(),
-                    WeightValue::Iterations(_) => true,
+                    StateValue::Bf16(_) => unreachable!("weights are widened"),
+                    StateValue::Array(array) => array.iter().all(|&element| Scalar::is_finite(element)),
+                    StateValue::Scalar(number) => number.is_finite(),
+                    StateValue::Iterations(_) => true,
                 };
                 assert!(finite, "{weight:?}");
             }

@@ -4,7 +4,7 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem, Variables};
 use opt_conformance::textbook::{self, Naive};
-use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, Slot, Step, UpdateRule, Variable};
+use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, StateValue, Step, UpdateRule, Variable};
 use opt_novograd::NovoGrad;
 use opt_schedules::CosineDecay;
 use proptest::prelude::*;
@@ -87,7 +87,7 @@ fn documented_numbers() {
     let mut w = [1.0, 2.0];
     for (g, want) in gradients.iter().zip([0.05, 0.0501999974, 0.0501523980]) {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(g)]).unwrap();
-        let Slot::Scalar(v) = opt.slot("w", "v").unwrap() else { panic!("v is one number") };
+        let StateValue::Scalar(v) = opt.slot("w", "v").unwrap() else { panic!("v is one number") };
         assert!((v - want).abs() <= 1e-10, "{v} instead of {want}");
     }
 }

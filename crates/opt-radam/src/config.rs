@@ -173,14 +173,14 @@ impl RectifiedAdam {
     /// # Examples
     ///
     /// ```
-    /// use opt_core::{Optimizer, Slot, Variable};
+    /// use opt_core::{Optimizer, StateValue, Variable};
     /// use opt_radam::RectifiedAdam;
     ///
     /// let mut opt = Optimizer::new(RectifiedAdam::pytorch(0.5).weight_decay(0.25)).build()?;
     /// let mut w = [2.0_f64];
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
     /// assert!((w[0] - (2.0 - 0.5 * (1.0 + 0.25 * 2.0))).abs() < 1e-15);
-    /// let Slot::Array(m) = opt.slot("w", "m")? else { unreachable!("m has the shape of w") };
+    /// let StateValue::Array(m) = opt.slot("w", "m")? else { unreachable!("m has the shape of w") };
     /// assert!((m[[0]] - 0.1 * (1.0 + 0.25 * 2.0)).abs() < 1e-15); // weight decay included
     /// # Ok::<(), opt_core::Error>(())
     /// ```

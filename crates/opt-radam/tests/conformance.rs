@@ -6,8 +6,8 @@ use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem, Variables};
 use opt_conformance::textbook::{self, Naive};
 use opt_core::{
-    Config, ConfigError, Ema, Error, Exclude, Hyper, Optimizer, OptimizerBuilder, Registry, Slot, UpdateRule, Variable,
-    WeightValue,
+    Config, ConfigError, Ema, Error, Exclude, Hyper, Optimizer, OptimizerBuilder, Registry, StateValue, UpdateRule,
+    Variable,
 };
 use opt_radam::{EpsilonPlacement, RectifiedAdam};
 use opt_schedules::{CosineDecay, ExponentialDecay, InverseTimeDecay};
@@ -67,7 +67,7 @@ fn what_can_be_squared_stays_finite() {
         }
         assert!(variables.0.iter().all(|(_, w)| w.iter().all(|w| T::is_finite(*w))), "{variables:?}");
         for weight in opt.weights() {
-            if let WeightValue::Array(array) = weight.value {
+            if let StateValue::Array(array) = weight.value {
                 assert!(array.iter().all(|s| T::is_finite(*s)), "{}: {array}", weight.name);
             }
         }
@@ -244,11 +244,7 @@ fn hyperparameters_may_change_after_construction() {
 
 /// The numbers of a slot.
 fn slot(opt: &Optimizer<RectifiedAdam, f64>, slot: &str) -> Vec<f64> {
-    match opt.slot("w", slot).unwrap() {
-        Slot::Array(array) => array.iter().copied().collect(),
-        Slot::Bf16(array) => array.iter().map(|x| x.to_f64()).collect(),
-        Slot::Scalar(number) => vec![number],
-    }
+    opt.slot("w", slot).unwrap().to_f64()
 }
 
 /// Whichever way weights decay, they and their moments do so in touched rows only; moments fade in all.

@@ -26,7 +26,7 @@ fn main() -> Result<(), Error> {
     }
     show("values", &line);
     {
-        let averages = opt.averages(&mut line)?;
+        let averages = opt.swap_in_averages(&mut line)?;
         show("averages", &averages);
     }
     show("values again", &line);

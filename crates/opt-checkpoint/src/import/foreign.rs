@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Optimizer, StateKind, UpdateRule, Variable, WeightValue};
+use opt_core::{Optimizer, StateKind, StateValue, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use crate::element::{Element, Number};
@@ -19,8 +19,8 @@ pub(super) struct Foreign {
 
 /// Entries of the state by name, one after the other, with all that does not fit.
 #[derive(Debug)]
-pub(super) struct Weights<T> {
-    pub(super) values: Vec<WeightValue<T>>,
+pub(super) struct Weights<T: 'static> {
+    pub(super) values: Vec<StateValue<'static, T>>,
     pub(super) mismatches: Vec<Mismatch>,
 }
 
@@ -30,7 +30,7 @@ impl<T: Element> Weights<T> {
     }
 
     /// The next entry; one that does not fit is remembered.
-    pub(super) fn push(&mut self, value: Result<WeightValue<T>, Mismatch>) {
+    pub(super) fn push(&mut self, value: Result<StateValue<'static, T>, Mismatch>) {
         match value {
             Ok(value) => self.values.push(value),
             Err(mismatch) => self.mismatches.push(mismatch),
@@ -38,7 +38,7 @@ impl<T: Element> Weights<T> {
     }
 
     /// All entries, if all fit.
-    pub(super) fn finish(self, path: &Path) -> Result<Vec<WeightValue<T>>, Error> {
+    pub(super) fn finish(self, path: &Path) -> Result<Vec<StateValue<'static, T>>, Error> {
         let Self { values, mismatches } = self;
         if mismatches.is_empty() { Ok(values) } else { Err(Error::Mismatch { path: path.to_owned(), mismatches }) }
     }
@@ -46,12 +46,12 @@ impl<T: Element> Weights<T> {
 
 impl Foreign {
     /// As an entry of the state.
-    pub(super) fn weight<T: Element>(&self, name: &str, kind: &StateKind) -> Result<WeightValue<T>, Mismatch> {
+    pub(super) fn weight<T: Element>(&self, name: &str, kind: &StateKind) -> Result<StateValue<'static, T>, Mismatch> {
         match kind {
             // Rounded to nearest where the optimizer keeps 16 bits.
-            StateKind::Array(shape) | StateKind::Bf16(shape) => self.array(name, shape).map(WeightValue::Array),
-            StateKind::Scalar => self.number(name).map(WeightValue::Scalar),
-            StateKind::Iterations => self.count(name).map(WeightValue::Iterations),
+            StateKind::Array(shape) | StateKind::Bf16(shape) => self.array(name, shape).map(StateValue::from),
+            StateKind::Scalar => self.number(name).map(StateValue::Scalar),
+            StateKind::Iterations => self.count(name).map(StateValue::Iterations),
         }
     }
 
@@ -131,5 +131,5 @@ pub(super) fn expected<R: UpdateRule<T>, T: Element>(
     let shapes: Vec<Vec<usize>> = shapes.collect::<Result<_, _>>()?;
     let named = variables.iter().zip(&shapes);
     let named = named.map(|(variable, shape)| (variable.name(), shape.as_slice(), variable.dtype()));
-    Ok(optimizer.state_of(named).into_iter().map(|spec| (spec.name, spec.kind)).collect())
+    Ok(optimizer.state_of(named).into_iter().map(|spec| (spec.name, spec.value)).collect())
 }

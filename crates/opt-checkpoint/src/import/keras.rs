@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use opt_core::{Optimizer, SlotInit, StateKind, Step, UpdateRule, Variable, WeightValue};
+use opt_core::{Optimizer, Parameters, SlotInit, StateKind, StateValue, Step, UpdateRule, Variable};
 
 use super::foreign::{Foreign, Weights, expected};
 use super::npz;
@@ -68,23 +68,23 @@ impl KerasWeights {
     ///
     /// [`Error::Import`] for a list of another length, [`Error::Mismatch`] with all entries of another type or shape.
     /// The optimizer is then as it was.
-    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+    pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &self,
         optimizer: &mut Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<(), Error> {
-        let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut variables = model.variables();
         let entries = expected(optimizer, &variables)?;
         let shared = self.unsaved(optimizer, &entries, &variables)?;
         let (mut arrays, mut weights) = (self.arrays.iter(), Weights::new());
         for (name, kind) in &entries {
             let missing = || Mismatch::Missing { name: name.clone() };
             weights.push(match shared.iter().find(|(unsaved, _)| unsaved == name) {
-                Some((_, number)) => Ok(WeightValue::Scalar(*number)),
+                Some((_, number)) => Ok(StateValue::Scalar(*number)),
                 None => arrays.next().ok_or_else(missing).and_then(|array| array.weight(name, kind)),
             });
         }
-        Ok(optimizer.restore(variables, weights.finish(&self.path)?)?)
+        Ok(optimizer.restore(&mut variables, weights.finish(&self.path)?)?)
     }
 
     /// Replaces the values of variables by the arrays, in this order.
@@ -92,11 +92,8 @@ impl KerasWeights {
     /// # Errors
     ///
     /// As [`load`](Self::load). The variables are then as they were.
-    pub fn load_variables<'a, T: Element>(
-        &self,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
-    ) -> Result<(), Error> {
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+    pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(&self, model: &mut P) -> Result<(), Error> {
+        let mut variables = model.variables();
         if variables.len() != self.len() {
             return Err(self.problem(format!("{} arrays for {} variables", self.len(), variables.len())));
         }
@@ -106,7 +103,7 @@ impl KerasWeights {
             weights.push(array.weight(variable.name(), &kind));
         }
         for (variable, value) in variables.iter_mut().zip(weights.finish(&self.path)?) {
-            if let WeightValue::Array(value) = value {
+            if let StateValue::Array(value) = value {
                 variable.view_mut()?.assign(&value);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use opt_core::{Optimizer, StateKind, UpdateRule, Variable, WeightValue};
+use opt_core::{Optimizer, Parameters, StateKind, StateValue, UpdateRule, Variable};
 use safetensors::SafeTensors;
 
 use super::foreign::{Foreign, Weights, expected};
@@ -85,12 +85,12 @@ impl TorchState {
     ///
     /// [`Error::Import`] for a rule that has no counterpart, or counters that disagree; [`Error::Mismatch`] with
     /// everything that is missing, or of another type or shape. The optimizer is then as it was.
-    pub fn load<'a, R: UpdateRule<T>, T: Element>(
+    pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &self,
         optimizer: &mut Optimizer<R, T>,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        model: &mut P,
     ) -> Result<(), Error> {
-        let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+        let mut variables = model.variables();
         let class = optimizer.rule().class_name().to_owned();
         if !KEYS.iter().any(|(known, ..)| *known == class) {
             return Err(self.problem(format!("PyTorch has no counterpart of {class}")));
@@ -99,11 +99,11 @@ impl TorchState {
         let mut weights = Weights::new();
         for (name, kind) in expected(optimizer, &variables)? {
             weights.push(match kind {
-                StateKind::Iterations => Ok(WeightValue::Iterations(self.counter(&names)?)),
+                StateKind::Iterations => Ok(StateValue::Iterations(self.counter(&names)?)),
                 _ => self.entry(&class, &names, &name, &kind)?,
             });
         }
-        Ok(optimizer.restore(variables, weights.finish(&self.path)?)?)
+        Ok(optimizer.restore(&mut variables, weights.finish(&self.path)?)?)
     }
 
     /// Replaces the values of variables by the tensors of the same names: `model.state_dict()`.
@@ -112,11 +112,8 @@ impl TorchState {
     ///
     /// [`Error::Mismatch`] with everything that is missing, or of another type or shape. The variables are then as they
     /// were.
-    pub fn load_variables<'a, T: Element>(
-        &self,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
-    ) -> Result<(), Error> {
-        let mut variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
+    pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(&self, model: &mut P) -> Result<(), Error> {
+        let mut variables = model.variables();
         let mut weights = Weights::new();
         for variable in &variables {
             let (name, kind) = (variable.name(), StateKind::Array(variable.view()?.shape().to_vec()));
@@ -124,7 +121,7 @@ impl TorchState {
             weights.push(self.tensors.get(name).ok_or_else(missing).and_then(|tensor| tensor.weight(name, &kind)));
         }
         for (variable, value) in variables.iter_mut().zip(weights.finish(&self.path)?) {
-            if let WeightValue::Array(value) = value {
+            if let StateValue::Array(value) = value {
                 variable.view_mut()?.assign(&value);
             }
         }
@@ -138,14 +135,14 @@ impl TorchState {
         names: &[&str],
         name: &str,
         kind: &StateKind,
-    ) -> Result<Result<WeightValue<T>, Mismatch>, Error> {
+    ) -> Result<Result<StateValue<'static, T>, Mismatch>, Error> {
         let missing = || Mismatch::Missing { name: name.to_owned() };
         let key = |table: &[(&str, &str, &'static str)], slot: &str| {
             table.iter().find(|(known, ours, _)| *known == class && *ours == slot).map(|(.., key)| *key)
         };
         if let Some(key) = key(&SHARED, name) {
             let number = |tensor: &Foreign| tensor.number(name).ok().map(|number| (number, number.to_bits()));
-            return Ok(self.common(names, key, number)?.ok_or_else(missing).map(WeightValue::Scalar));
+            return Ok(self.common(names, key, number)?.ok_or_else(missing).map(StateValue::Scalar));
         }
         let of_variable = name.rsplit_once('/');
         let index = of_variable.and_then(|(variable, _)| names.iter().position(|name| *name == variable));
@@ -153,13 +150,13 @@ impl TorchState {
         if (class, slot) == ("SGD", "started") {
             // Whether a gradient has come: then there is a buffer.
             let started = self.find(names, index, "momentum_buffer").is_some();
-            return Ok(Ok(WeightValue::Scalar(f64::from(u8::from(started)))));
+            return Ok(Ok(StateValue::Scalar(f64::from(u8::from(started)))));
         }
         let tensor = key(&KEYS, slot).and_then(|key| self.find(names, index, key));
         match (tensor, kind) {
             (Some(tensor), _) => Ok(tensor.weight(name, kind)),
             // Its first gradient has not come.
-            (None, StateKind::Array(shape)) if class == "SGD" => Ok(Ok(WeightValue::Array(zeros(shape)))),
+            (None, StateKind::Array(shape)) if class == "SGD" => Ok(Ok(StateValue::from(zeros(shape)))),
             _ => Ok(Err(missing())),
         }
     }

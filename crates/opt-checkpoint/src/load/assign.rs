@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ndarray::{ArrayD, ArrayViewMutD, Zip};
-use opt_core::{Any, Optimizer, UpdateRule, Variable, Weight, WeightValue};
+use opt_core::{Any, Optimizer, StateEntry, StateValue, UpdateRule, Variable};
 
 use super::select::Tracked;
 use super::stage::{Staged, Value};
@@ -17,7 +17,7 @@ pub(super) fn all_state<R: UpdateRule<T>, T: Element>(
     tracked: &[Tracked],
     staged: Staged<T>,
 ) -> Result<(), Error> {
-    Ok(optimizer.restore(in_order(variables, tracked), staged.into_iter().flatten().map(Value::into_weight))?)
+    Ok(optimizer.restore(&mut in_order(variables, tracked), staged.into_iter().flatten().map(Value::into_weight))?)
 }
 
 /// The variables that will have slots, in the order of their records.
@@ -41,9 +41,11 @@ pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
     drop(optimizer.state()?);
     // Known variables come first in the list.
     let new = &tracked[optimizer.variables().count()..];
-    optimizer.add_variables(in_order(variables, new))?;
-    let replaced = |(weight, staged): (Weight<T>, Option<Value<T>>)| staged.map_or(weight.value, Value::into_weight);
-    let weights: Vec<WeightValue<T>> = optimizer.weights().into_iter().zip(staged).map(replaced).collect();
+    optimizer.add_variables(&mut in_order(variables, new))?;
+    let replaced = |(weight, staged): (StateEntry<StateValue<'static, T>>, Option<Value<T>>)| {
+        staged.map_or(weight.value, Value::into_weight)
+    };
+    let weights: Vec<StateValue<'static, T>> = optimizer.weights().into_iter().zip(staged).map(replaced).collect();
     Ok(optimizer.set_weights(weights)?)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use opt_core::{ConfigError, DType, Distribution, Optimizer, StateKind, StateSpec, UpdateRule, Variable};
+use opt_core::{ConfigError, DType, Distribution, Optimizer, StateEntry, StateKind, UpdateRule, Variable};
 use safetensors::Dtype;
 use serde_json::Value;
 
@@ -38,8 +38,8 @@ pub(super) fn values<T: Element>(
 /// The entries of the state for these variables.
 pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, tracked: &[Tracked]) -> Vec<Wanted> {
     let number = (Rc::default(), Rc::new(Region::whole(&[])));
-    let wanted = |StateSpec { name, kind, variable }: StateSpec| {
-        let kind = match kind {
+    let wanted = |StateEntry { name, value, variable }: StateEntry<StateKind>| {
+        let kind = match value {
             StateKind::Iterations => Kind::Count,
             StateKind::Scalar => Kind::Scalar,
             StateKind::Array(_) => Kind::Array(T::FILE_DTYPE),

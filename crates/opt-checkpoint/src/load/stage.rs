@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Any, Distribution, WeightValue};
+use opt_core::{Any, Distribution, StateValue};
 use safetensors::Dtype;
 
 use super::select::{Kind, Selection, Target};
@@ -27,14 +27,14 @@ pub(super) enum Value<T> {
 }
 
 impl<T: Element> Value<T> {
-    /// As an entry of the state. What is rounded to 16 bits again there is what was read.
-    pub(super) fn into_weight(self) -> WeightValue<T> {
+    /// As an entry of the state.
+    pub(super) fn into_weight(self) -> StateValue<'static, T> {
         match self {
-            Self::Count(count) => WeightValue::Iterations(count),
-            Self::Scalar(number) => WeightValue::Scalar(number),
-            Self::Array(Any::Full(array)) => WeightValue::Array(array),
-            Self::Array(Any::Bf16(array)) => WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))),
-            Self::Array(Any::F16(array)) => WeightValue::Array(array.mapv(|number| T::from_f32(number.to_f32()))),
+            Self::Count(count) => StateValue::Iterations(count),
+            Self::Scalar(number) => StateValue::Scalar(number),
+            Self::Array(Any::Full(array)) => array.into(),
+            Self::Array(Any::Bf16(array)) => StateValue::Bf16(array.into()),
+            Self::Array(Any::F16(array)) => array.mapv(|number| T::from_f32(number.to_f32())).into(),
         }
     }
 }

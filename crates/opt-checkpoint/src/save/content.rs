@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use ndarray::ArrayViewD;
-use opt_core::{Any, AnyArray, Optimizer, Slot, StateEntry, StateValue, UpdateRule, Variable};
+use half::{bf16, f16};
+use ndarray::{CowArray, IxDyn};
+use opt_core::{Any, AnyArray, Optimizer, StateEntry, StateValue, UpdateRule};
 use safetensors::Dtype;
 
 use crate::element::{Element, file_dtype};
@@ -19,6 +20,8 @@ const RESERVED: &str = "__metadata__";
 pub(super) struct Content<'s, T> {
     /// In the order of the file.
     pub(super) tensors: Vec<Entry<'s, T>>,
+    /// The names of all variables, in the order of the model.
+    pub(super) variables: Vec<String>,
     /// The variables with slots, in the optimizer's order.
     pub(super) tracked: Vec<String>,
 }
@@ -38,7 +41,7 @@ pub(super) struct Entry<'s, T> {
 pub(super) enum Numbers<'s, T> {
     Whole(u64),
     Scalar(f64),
-    Array(AnyArray<'s, T>),
+    Array(Any<CowArray<'s, T, IxDyn>, CowArray<'s, bf16, IxDyn>, CowArray<'s, f16, IxDyn>>),
 }
 
 impl<T: Element> Numbers<'_, T> {
@@ -63,25 +66,30 @@ impl<T: Element> Numbers<'_, T> {
 impl<'s, T: Element> Content<'s, T> {
     pub(super) fn collect<R: UpdateRule<T>>(
         optimizer: &'s Optimizer<R, T>,
-        variables: &'s [Variable<'_, T>],
+        arrays: Vec<(String, AnyArray<'s, T>)>,
         contents: Contents,
     ) -> Result<Self, Error> {
-        let places = places(optimizer, variables)?;
+        let places = places(optimizer, &arrays)?;
         let state: Vec<_> = optimizer.state()?.collect();
         let tracked: Vec<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
-        let mut tensors = Vec::with_capacity(variables.len() + state.len());
-        for variable in variables {
-            let place = places[variable.name()].clone();
+        let mut tensors = Vec::with_capacity(arrays.len() + state.len());
+        let mut variables = Vec::with_capacity(arrays.len());
+        for (name, array) in arrays {
+            let place = places[&name].clone();
             let array = match contents.slot() {
-                Some(slot) => Any::Full(average(optimizer, variable.name(), slot)?),
-                None => place.part_of(variable.array()?),
+                Some(slot) => Any::Full(average(optimizer, &name, slot)?),
+                None => match place.part_of(array) {
+                    Any::Full(array) => Any::Full(array.into()),
+                    Any::Bf16(array) => Any::Bf16(array.into()),
+                    Any::F16(array) => Any::F16(array.into()),
+                },
             };
-            let (name, numbers) = (variable.name().to_owned(), Numbers::Array(array));
-            tensors.push(Entry { name, numbers, place: Some(place) });
+            variables.push(name.clone());
+            tensors.push(Entry { name, numbers: Numbers::Array(array), place: Some(place) });
         }
         let of_state = state.into_iter().filter(|entry| contents == Contents::Raw || entry.name == ITERATIONS);
         tensors.extend(of_state.map(|StateEntry { name, value, variable }| {
-            let place = || variable.map(|variable| places[tracked[variable].as_str()].clone());
+            let place = || variable.map(|variable| places[&tracked[variable]].clone());
             let (numbers, place) = match value {
                 StateValue::Iterations(count) => (Numbers::Whole(count), None),
                 StateValue::Scalar(number) => (Numbers::Scalar(number), None),
@@ -100,24 +108,32 @@ impl<'s, T: Element> Content<'s, T> {
             return Err(Error::NameTaken { name: entry.name.clone() });
         }
         let tracked = if contents == Contents::Raw { tracked } else { Vec::new() };
-        Ok(Self { tensors, tracked })
+        Ok(Self { tensors, variables, tracked })
+    }
+}
+
+fn shape_of<'a, T>(array: &'a AnyArray<'_, T>) -> &'a [usize] {
+    match array {
+        Any::Full(array) => array.shape(),
+        Any::Bf16(array) => array.shape(),
+        Any::F16(array) => array.shape(),
     }
 }
 
 /// How each variable lies. All variables of the optimizer are given, in the shapes of their slots.
-fn places<'v, R: UpdateRule<T>, T: Element>(
+fn places<R: UpdateRule<T>, T: Element>(
     optimizer: &Optimizer<R, T>,
-    variables: &'v [Variable<'_, T>],
-) -> Result<HashMap<&'v str, Place>, Error> {
+    arrays: &[(String, AnyArray<'_, T>)],
+) -> Result<HashMap<String, Place>, Error> {
     let mut known: HashMap<&str, &[usize]> = optimizer.variables().collect();
-    let mut places = HashMap::with_capacity(variables.len());
-    for variable in variables {
-        let (name, place) = (variable.name(), Place::of_variable(optimizer.distribution(), variable)?);
-        if let Some(expected) = known.remove(name).filter(|&expected| expected != place.part.shape) {
-            let (variable, expected, found) = (name.to_owned(), expected.to_vec(), place.part.shape.clone());
+    let mut places = HashMap::with_capacity(arrays.len());
+    for (name, array) in arrays {
+        let place = Place::of(optimizer.distribution(), name, shape_of(array))?;
+        if let Some(expected) = known.remove(name.as_str()).filter(|&expected| expected != place.part.shape) {
+            let (variable, expected, found) = (name.clone(), expected.to_vec(), place.part.shape.clone());
             return Err(opt_core::Error::VariableShape { variable, expected, found }.into());
         }
-        places.insert(name, place);
+        places.insert(name.clone(), place);
     }
     if known.is_empty() {
         return Ok(places);
@@ -131,10 +147,10 @@ fn average<'s, R: UpdateRule<T>, T: Element>(
     optimizer: &'s Optimizer<R, T>,
     variable: &str,
     slot: &str,
-) -> Result<ArrayViewD<'s, T>, Error> {
+) -> Result<CowArray<'s, T, IxDyn>, Error> {
     match optimizer.slot(variable, slot)? {
-        Slot::Array(array) => Ok(array),
-        Slot::Scalar(_) | Slot::Bf16(_) => {
+        StateValue::Array(array) => Ok(array),
+        _ => {
             let known = optimizer.slot_names().into_iter().map(str::to_owned).collect();
             Err(opt_core::Error::UnknownSlot { slot: slot.to_owned(), known }.into())
         }

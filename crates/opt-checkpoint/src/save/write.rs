@@ -3,7 +3,7 @@
 use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use ndarray::ArrayViewD;
+use ndarray::{CowArray, IxDyn};
 use opt_core::Any;
 
 use super::content::{Entry, Numbers};
@@ -89,7 +89,7 @@ impl<W: Write> Output<'_, W> {
         }
     }
 
-    fn array<N: Number>(&mut self, array: &ArrayViewD<'_, N>) -> io::Result<()> {
+    fn array<N: Number>(&mut self, array: &CowArray<'_, N, IxDyn>) -> io::Result<()> {
         let count = PIECE / size_of::<N>();
         if let Some(numbers) = array.as_slice() {
             return numbers.chunks(count).try_for_each(|piece| self.numbers(piece));

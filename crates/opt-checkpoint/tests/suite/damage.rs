@@ -113,7 +113,7 @@ fn damage_outside_of_what_is_loaded_is_found() {
     let damaged = Checkpoint::from_bytes(file).unwrap();
     let (mut optimizer, mut variables) = (builder::<f32>().build().unwrap(), problem().start());
     let options = LoadOptions::new().only("^v3").unwrap();
-    let error = options.load(&damaged, &mut optimizer, variables.named()).unwrap_err();
+    let error = options.load(&damaged, &mut optimizer, &mut variables).unwrap_err();
     assert!(error.is_damage(), "{error}");
     assert_eq!(variables, problem().start());
     assert_eq!(optimizer.variables().count(), 0);

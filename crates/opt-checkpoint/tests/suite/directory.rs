@@ -25,12 +25,12 @@ impl Training {
     }
 
     fn save(&mut self, directory: &mut CheckpointDir) {
-        directory.save(&self.opt, [Variable::new("w", &mut self.w)]).unwrap();
+        directory.save(&self.opt, &[Variable::new("w", &mut self.w)]).unwrap();
     }
 
     fn resume(&mut self, directory: &CheckpointDir) -> usize {
         let latest = directory.open_latest_valid().unwrap().unwrap();
-        latest.checkpoint.load(&mut self.opt, [Variable::new("w", &mut self.w)]).unwrap();
+        latest.checkpoint.load(&mut self.opt, &mut [Variable::new("w", &mut self.w)]).unwrap();
         latest.rejected.len()
     }
 }
@@ -115,7 +115,7 @@ fn who_goes_back_goes_on_from_there() {
     let third = directory.list().unwrap()[2].clone();
     let mut training = Training::new();
     let checkpoint = opt_checkpoint::Checkpoint::open(&third.path).unwrap();
-    checkpoint.load(&mut training.opt, [Variable::new("w", &mut training.w)]).unwrap();
+    checkpoint.load(&mut training.opt, &mut [Variable::new("w", &mut training.w)]).unwrap();
     training.w = [40.0];
     training.step();
     training.save(&mut directory);
@@ -142,7 +142,7 @@ fn one_writer_at_a_time() {
     assert!(matches!(second, Err(Error::InUse { .. })), "{second:?}");
     let mut reader = CheckpointDir::open(folder.path());
     assert!(reader.open_latest_valid().unwrap().is_some());
-    let refused = reader.save(&training.opt, [Variable::new("w", &mut training.w)]);
+    let refused = reader.save(&training.opt, &[Variable::new("w", &mut training.w)]);
     assert!(matches!(refused, Err(Error::InUse { .. })), "{refused:?}");
     drop(directory);
     assert!(CheckpointDir::create(folder.path()).is_ok());
@@ -170,7 +170,7 @@ fn a_failed_save_leaves_the_folder_as_it_was() {
     let (folder, mut directory, training) = folder(2, 2);
     let before = names(folder.path());
     let mut wrong = ArrayD::<f32>::zeros(vec![3]);
-    let error = directory.save(&training.opt, [Variable::new("w", &mut wrong)]).unwrap_err();
+    let error = directory.save(&training.opt, &[Variable::new("w", &mut wrong)]).unwrap_err();
     assert!(matches!(error, Error::Optimizer(opt_core::Error::VariableShape { .. })), "{error}");
     assert_eq!(names(folder.path()), before);
 }

@@ -4,7 +4,7 @@ use std::io::Cursor;
 
 use half::{bf16, f16};
 use opt_checkpoint::{Checkpoint, Contents, Error, LoadOptions, Mismatch, SaveOptions};
-use opt_core::{Ema, MomentStorage, Optimizer, Slot, Variable};
+use opt_core::{Ema, MomentStorage, Optimizer, StateValue, Variable};
 use opt_lookahead::Lookahead;
 use opt_radam::RectifiedAdam;
 
@@ -56,7 +56,7 @@ impl Training {
     fn saved(&mut self) -> Vec<u8> {
         let mut file = Cursor::new(Vec::new());
         let (opt, variables) = self.parts();
-        SaveOptions::new().write(&mut file, opt, variables).unwrap();
+        SaveOptions::new().write(&mut file, opt, &variables).unwrap();
         file.into_inner()
     }
 }
@@ -80,8 +80,8 @@ fn a_run_goes_on_to_the_bit() {
             let checkpoint = Checkpoint::from_bytes(first.saved()).unwrap();
             let mut second = Training::new(moments);
             (second.a, second.b, second.c) = (vec![bf16::ONE; 37], vec![f16::ONE; 37], vec![1.0; 37]);
-            let (opt, variables) = second.parts();
-            checkpoint.load(opt, variables).unwrap();
+            let (opt, mut variables) = second.parts();
+            checkpoint.load(opt, &mut variables).unwrap();
             assert_eq!((&second.a, &second.b, &second.c), (&first.a, &first.b, &first.c));
             assert_eq!(second.opt.weights(), first.opt.weights());
             second.run(stop..STEPS);
@@ -112,8 +112,8 @@ fn bits_that_are_no_number_come_back() {
     let checkpoint = Checkpoint::from_bytes(training.saved()).unwrap();
     let mut loaded = Training::new(MomentStorage::Full);
     (loaded.a, loaded.b) = (vec![bf16::ZERO; 7], vec![f16::ZERO; 7]);
-    let (opt, variables) = loaded.parts();
-    checkpoint.load(opt, variables).unwrap();
+    let (opt, mut variables) = loaded.parts();
+    checkpoint.load(opt, &mut variables).unwrap();
     assert_eq!(loaded.a.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), odd);
     assert!(loaded.b.iter().zip(&training.b).all(|(a, b)| a.to_bits() == b.to_bits()));
 }
@@ -124,9 +124,11 @@ fn other_types_are_refused() {
     let mut wrong = Training::new(MomentStorage::Full);
     let before = wrong.clone();
     let (mut full, mut swapped) = (vec![0.0_f32; 37], vec![bf16::ONE; 37]);
-    let variables =
+    let mut variables =
         [Variable::new("a", &mut full), Variable::half("b", &mut swapped), Variable::new("c", &mut wrong.c)];
-    let Error::Mismatch { mismatches, .. } = checkpoint.load(&mut wrong.opt, variables).unwrap_err() else { panic!() };
+    let Error::Mismatch { mismatches, .. } = checkpoint.load(&mut wrong.opt, &mut variables).unwrap_err() else {
+        panic!()
+    };
     let other = |name: &str, expected: &str, found: &str| {
         let [name, expected, found] = [name, expected, found].map(str::to_owned);
         Mismatch::DType { name, expected, found }
@@ -142,13 +144,13 @@ fn parts_and_variables_alone() {
     let mut other = Training::new(MomentStorage::Full);
     other.run(0..1);
     let before = other.clone();
-    let (opt, variables) = other.parts();
-    LoadOptions::new().only("^a").unwrap().load(&checkpoint, opt, variables).unwrap();
+    let (opt, mut variables) = other.parts();
+    LoadOptions::new().only("^a").unwrap().load(&checkpoint, opt, &mut variables).unwrap();
     assert_eq!((&other.a, &other.b), (&saved.a, &before.b));
     assert_eq!(other.opt.slot("a", "master"), saved.opt.slot("a", "master"));
     assert_eq!(other.opt.slot("b", "master"), before.opt.slot("b", "master"));
     let mut model = Training::new(MomentStorage::Full);
-    checkpoint.load_variables(model.parts().1).unwrap();
+    checkpoint.load_variables(&mut model.parts().1).unwrap();
     assert_eq!((model.a, model.b, model.c), (saved.a, saved.b, saved.c));
 }
 
@@ -159,15 +161,15 @@ fn averages_are_saved_in_32_bits() {
     training.run(0..3);
     let mut file = Cursor::new(Vec::new());
     let (opt, variables) = training.parts();
-    SaveOptions::new().contents(Contents::Averaged).write(&mut file, opt, variables).unwrap();
+    SaveOptions::new().contents(Contents::Averaged).write(&mut file, opt, &variables).unwrap();
     let checkpoint = Checkpoint::from_bytes(file.into_inner()).unwrap();
     let mut wide = [[0.0_f32; 37]; 3];
     let [a, b, c] = &mut wide;
-    checkpoint.load_variables([Variable::new("a", a), Variable::new("b", b), Variable::new("c", c)]).unwrap();
+    checkpoint.load_variables(&mut [Variable::new("a", a), Variable::new("b", b), Variable::new("c", c)]).unwrap();
     for (name, wide) in ["a", "b", "c"].into_iter().zip(&wide) {
-        let Slot::Array(average) = training.opt.slot(name, Ema::SLOT).unwrap() else { panic!("{name}") };
+        let StateValue::Array(average) = training.opt.slot(name, Ema::SLOT).unwrap() else { panic!("{name}") };
         assert!(average.iter().eq(wide), "{name}");
     }
-    let error = checkpoint.load_variables(training.parts().1).unwrap_err().to_string();
+    let error = checkpoint.load_variables(&mut training.parts().1).unwrap_err().to_string();
     assert!(error.contains(r#""a" has type F32, expected BF16"#), "{error}");
 }

@@ -145,7 +145,7 @@ fn read(file: Vec<u8>) -> Result<u64, Error> {
     checkpoint.verify()?;
     let mut w = [1.0_f32; 2];
     let mut opt = opt_core::Optimizer::new(opt_sgd::Sgd::new(0.1)).build()?;
-    Ok(checkpoint.load(&mut opt, [opt_core::Variable::new("w", &mut w)])?.iterations)
+    Ok(checkpoint.load(&mut opt, &mut [opt_core::Variable::new("w", &mut w)])?.iterations)
 }
 
 /// Runs a test again, in a process that may have 256 MB; true in that process.
@@ -232,7 +232,7 @@ fn without_a_counter_no_variable_is_loaded() {
     let checkpoint = Checkpoint::from_bytes(file(&manifest, &tensors, 8)).unwrap();
     checkpoint.verify().unwrap();
     let mut w = [1.0_f32; 2];
-    let error = checkpoint.load_variables([opt_core::Variable::new("w", &mut w)]).unwrap_err();
+    let error = checkpoint.load_variables(&mut [opt_core::Variable::new("w", &mut w)]).unwrap_err();
     assert_eq!(error.to_string(), "(memory): the header is invalid: there is no step counter");
     assert_eq!(w, [1.0; 2]);
 }

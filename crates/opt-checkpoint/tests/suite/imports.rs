@@ -113,7 +113,7 @@ fn goes_on<T: Element>(case: &Case, load: impl Fn(&mut AnyOptimizer<T>, &mut Var
 
 fn keras<T: Element>(case: &Case) {
     goes_on::<T>(case, |optimizer, variables| {
-        KerasWeights::open(case.path()).unwrap().load(optimizer, variables.named()).unwrap();
+        KerasWeights::open(case.path()).unwrap().load(optimizer, variables).unwrap();
     });
 }
 
@@ -134,7 +134,7 @@ fn runs_of_pytorch_and_timm_go_on() {
         goes_on::<f64>(case, |optimizer, variables| {
             let state = TorchState::open(case.path()).unwrap();
             let state = if case.name.starts_with("sgd") { state.iterations(case.iterations) } else { state };
-            state.load(optimizer, variables.named()).unwrap();
+            state.load(optimizer, variables).unwrap();
         });
     }
 }
@@ -149,8 +149,8 @@ fn weights_of_models_come_in() {
         variables.0.iter_mut().for_each(|(_, value)| value.fill(0.0));
         let path = folder().join(load);
         match KerasWeights::open(&path) {
-            Ok(weights) => weights.load_variables(variables.named()).unwrap(),
-            Err(_) => TorchState::open(&path).unwrap().load_variables(variables.named()).unwrap(),
+            Ok(weights) => weights.load_variables(&mut variables).unwrap(),
+            Err(_) => TorchState::open(&path).unwrap().load_variables(&mut variables).unwrap(),
         }
         assert_eq!(variables, want, "{load}");
     }
@@ -175,7 +175,7 @@ fn lists_of_keras_that_do_not_fit_are_refused_whole() {
     let load = |case: &Case| {
         let path = case.path();
         move |optimizer: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
-            KerasWeights::open(&path).unwrap().load(optimizer, variables.named())
+            KerasWeights::open(&path).unwrap().load(optimizer, variables)
         }
     };
     let (radam, novograd) = (case("keras.json", "radam"), case("keras.json", "novograd"));
@@ -195,7 +195,7 @@ fn lists_of_keras_that_do_not_fit_are_refused_whole() {
     assert_eq!(mismatches.len(), 2);
     let sgd = case("keras.json", "sgd");
     let model = |_: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
-        KerasWeights::open(folder().join("keras_sgd.npz")).unwrap().load_variables(variables.named())
+        KerasWeights::open(folder().join("keras_sgd.npz")).unwrap().load_variables(variables)
     };
     assert!(refused(&sgd, |_, _| (), model).to_string().ends_with("3 arrays for 2 variables"));
 }
@@ -207,7 +207,7 @@ fn state_of_pytorch_that_does_not_fit_is_refused_whole() {
         move |optimizer: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
             let state = TorchState::open(&path).unwrap();
             let state = iterations.into_iter().fold(state, TorchState::iterations);
-            state.load(optimizer, variables.named())
+            state.load(optimizer, variables)
         }
     };
     let (sgd, radam) = (case("torch.json", "sgd"), case("torch.json", "radam"));
@@ -231,9 +231,9 @@ fn pytorch_may_know_nothing_of_a_variable() {
     let case = case("torch.json", "sgd_dampening");
     let (mut optimizer, mut variables) = case.start::<f64>();
     variables.0.push(("later".to_owned(), ArrayD::zeros(IxDyn(&[2]))));
-    TorchState::open(case.path()).unwrap().iterations(6).load(&mut optimizer, variables.named()).unwrap();
-    assert_eq!(optimizer.slot("later", "started").unwrap(), opt_core::Slot::Scalar(0.0));
-    assert_eq!(optimizer.slot("bias", "started").unwrap(), opt_core::Slot::Scalar(1.0));
+    TorchState::open(case.path()).unwrap().iterations(6).load(&mut optimizer, &mut variables).unwrap();
+    assert_eq!(optimizer.slot("later", "started").unwrap(), opt_core::StateValue::Scalar(0.0));
+    assert_eq!(optimizer.slot("bias", "started").unwrap(), opt_core::StateValue::Scalar(1.0));
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn other_files_are_refused() {
     let mut opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build().unwrap();
     let weights = KerasWeights::open(folder_of("keras_sgd_plain.npz")).unwrap();
     assert_eq!((weights.len(), weights.is_empty()), (3, false));
-    let error = weights.load(&mut opt, []).unwrap_err().to_string();
+    let error = weights.load(&mut opt, &mut vec![0.0; 0]).unwrap_err().to_string();
     assert!(error.ends_with("3 arrays, the optimizer has 1: iterations"), "{error}");
 }
 

@@ -15,7 +15,7 @@ fn refused<R: UpdateRule<T>, T: Element>(
     (mut optimizer, mut variables): (Optimizer<R, T>, Variables<T>),
 ) -> Vec<Mismatch> {
     let (weights, values) = (optimizer.weights(), variables.clone());
-    let error = checkpoint.load(&mut optimizer, variables.named()).unwrap_err();
+    let error = checkpoint.load(&mut optimizer, &mut variables).unwrap_err();
     assert_eq!((optimizer.weights(), variables), (weights, values));
     match error {
         Error::Mismatch { mismatches, .. } => mismatches,
@@ -111,12 +111,12 @@ fn code_in_a_schedule_leaves_no_configuration() {
     };
     let (mut w, folder) = ([1.0], tempfile::tempdir().unwrap());
     let path = folder.path().join("a");
-    assert!(!save(&path, &make(), [Variable::new("w", &mut w)]).unwrap().has_configuration);
+    assert!(!save(&path, &make(), &[Variable::new("w", &mut w)]).unwrap().has_configuration);
     let checkpoint = Checkpoint::open(&path).unwrap();
     assert_eq!(checkpoint.config(), None);
     let built = checkpoint.optimizer::<f32>(&optimizers::registry());
     assert!(matches!(built, Err(Error::NoConfiguration { .. })), "{built:?}");
-    let loaded = checkpoint.load(&mut make(), [Variable::new("w", &mut w)]).unwrap();
+    let loaded = checkpoint.load(&mut make(), &mut [Variable::new("w", &mut w)]).unwrap();
     assert!(!loaded.configuration_compared);
 }
 
@@ -124,8 +124,8 @@ fn code_in_a_schedule_leaves_no_configuration() {
 fn averages_are_no_training() {
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 5);
     let options = SaveOptions::new().contents(Contents::Averaged);
-    let checkpoint = Checkpoint::from_bytes(bytes(options, &optimizer, &mut variables)).unwrap();
-    let error = checkpoint.load(&mut optimizer, variables.named()).unwrap_err();
+    let checkpoint = Checkpoint::from_bytes(bytes(options, &optimizer, &variables)).unwrap();
+    let error = checkpoint.load(&mut optimizer, &mut variables).unwrap_err();
     assert_eq!(error.to_string(), "(memory) holds averaged weights, not raw ones");
 }
 
@@ -134,7 +134,7 @@ fn variables_of_the_same_name_are_refused() {
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 5);
     let first = variables.0[0].clone();
     variables.0.push(first);
-    let error = checkpoint().load(&mut optimizer, variables.named()).unwrap_err();
+    let error = checkpoint().load(&mut optimizer, &mut variables).unwrap_err();
     assert!(matches!(error, Error::Optimizer(opt_core::Error::DuplicateVariable { .. })), "{error}");
 }
 
@@ -142,7 +142,7 @@ fn variables_of_the_same_name_are_refused() {
 fn half_a_model_is_not_saved() {
     let (optimizer, mut variables) = trained(builder::<f32>(), 5);
     variables.0.retain(|(name, _)| name != "v4" && name != "v1");
-    let error = SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &optimizer, variables.named()).unwrap_err();
+    let error = SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &optimizer, &variables).unwrap_err();
     assert_eq!(error.to_string(), r#"the optimizer knows variables that were not given: ["v1", "v4"]"#);
 }
 
@@ -151,9 +151,9 @@ fn names_that_collide_are_refused() {
     let try_names = |names: [&'static str; 2]| {
         let [mut a, mut b] = [Array1::<f32>::zeros(2), Array1::zeros(2)];
         let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
-        opt.add_variables([Variable::new(names[0], &mut a), Variable::new(names[1], &mut b)]).unwrap();
+        opt.add_variables(&mut [Variable::new(names[0], &mut a), Variable::new(names[1], &mut b)]).unwrap();
         let variables = [Variable::new(names[0], &mut a), Variable::new(names[1], &mut b)];
-        match SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &opt, variables) {
+        match SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &opt, &variables) {
             Err(Error::NameTaken { name }) => Some(name),
             Ok(_) => None,
             Err(other) => panic!("{other}"),
@@ -169,13 +169,13 @@ fn names_that_collide_are_refused() {
 fn what_is_no_state_is_not_saved() {
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 5);
     let mut model = Array1::<f32>::zeros(3);
-    optimizer.add_variables([Variable::new("value", &mut model)]).unwrap();
+    optimizer.add_variables(&mut [Variable::new("value", &mut model)]).unwrap();
     let guard = optimizer.swap_in(Ema::SLOT, &mut model).unwrap();
     // A guard that is never dropped: the averages stay where they are.
     std::mem::forget(guard);
     let error = SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &optimizer, {
         variables.0.push(("value".to_owned(), model.into_dyn()));
-        variables.named()
+        &variables
     });
     assert!(matches!(error, Err(Error::Optimizer(opt_core::Error::SwappedIn { .. }))), "{error:?}");
 }

@@ -2,12 +2,12 @@
 
 use ndarray::{ArrayD, IxDyn};
 use opt_checkpoint::{Checkpoint, Error, LoadOptions, Mismatch};
-use opt_core::{Optimizer, WeightValue};
+use opt_core::{Optimizer, StateValue};
 use opt_sgd::Sgd;
 
 use crate::run::{Rule, builder, checkpoint, problem, trained};
 
-fn value(optimizer: &Optimizer<Rule, f32>, name: &str) -> WeightValue<f32> {
+fn value(optimizer: &Optimizer<Rule, f32>, name: &str) -> StateValue<'static, f32> {
     optimizer.weights().into_iter().find(|weight| weight.name == name).unwrap().value
 }
 
@@ -17,7 +17,7 @@ fn only_what_is_asked_for_is_loaded() {
     let (before, _) = trained(builder::<f32>(), 2);
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 2);
     let options = LoadOptions::new().only("^v3").unwrap().except("/m$").unwrap();
-    let loaded = options.load(&checkpoint(), &mut optimizer, variables.named()).unwrap();
+    let loaded = options.load(&checkpoint(), &mut optimizer, &mut variables).unwrap();
     let mut names = loaded.loaded;
     names.sort();
     assert_eq!(names, ["v3", "v3/average", "v3/slow", "v3/v"]);
@@ -35,11 +35,11 @@ fn only_what_is_asked_for_is_loaded() {
 #[test]
 fn a_part_can_be_loaded_before_the_first_step() {
     let (mut optimizer, mut variables) = (builder::<f32>().build().unwrap(), problem().start());
-    LoadOptions::new().only("^v3").unwrap().load(&checkpoint(), &mut optimizer, variables.named()).unwrap();
+    LoadOptions::new().only("^v3").unwrap().load(&checkpoint(), &mut optimizer, &mut variables).unwrap();
     let (source, _) = trained(builder::<f32>(), 5);
     assert_eq!(optimizer.iterations(), 0);
     assert_eq!(value(&optimizer, "v3/m"), value(&source, "v3/m"));
-    assert_eq!(value(&optimizer, "v5/m"), WeightValue::Array(ArrayD::zeros(IxDyn(&[2, 3, 4]))));
+    assert_eq!(value(&optimizer, "v5/m"), StateValue::from(ArrayD::zeros(IxDyn(&[2, 3, 4]))));
 }
 
 #[test]
@@ -48,7 +48,7 @@ fn a_part_that_is_not_there_is_missing() {
     variables.0.push(("v3/new".to_owned(), ArrayD::zeros(IxDyn(&[2]))));
     let (weights, values) = (optimizer.weights(), variables.clone());
     let options = LoadOptions::new().only("^v3").unwrap();
-    let error = options.load(&checkpoint(), &mut optimizer, variables.named()).unwrap_err();
+    let error = options.load(&checkpoint(), &mut optimizer, &mut variables).unwrap_err();
     let Error::Mismatch { mismatches, .. } = error else { panic!("{error}") };
     assert_eq!(mismatches, [Mismatch::Missing { name: "v3/new".to_owned() }]);
     assert_eq!((optimizer.weights(), variables), (weights, values));
@@ -62,7 +62,7 @@ fn entries_can_be_renamed() {
         *name = name.replace('v', "layers.");
     }
     let options = LoadOptions::new().rename(r"^v(\d+)", "layers.$1").unwrap();
-    options.load(&checkpoint(), &mut optimizer, variables.named()).unwrap();
+    options.load(&checkpoint(), &mut optimizer, &mut variables).unwrap();
     let numbers = |optimizer: &Optimizer<Rule, f32>| {
         optimizer.weights().into_iter().map(|weight| weight.value).collect::<Vec<_>>()
     };
@@ -75,7 +75,7 @@ fn entries_can_be_renamed() {
 fn two_entries_cannot_get_the_same_name() {
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 2);
     let options = LoadOptions::new().rename("^v4$", "v3").unwrap();
-    let error = options.load(&checkpoint(), &mut optimizer, variables.named()).unwrap_err();
+    let error = options.load(&checkpoint(), &mut optimizer, &mut variables).unwrap_err();
     let Error::Mismatch { mismatches, .. } = error else { panic!("{error}") };
     assert!(mismatches.contains(&Mismatch::Twice { name: "v3".to_owned() }), "{mismatches:?}");
 }
@@ -85,7 +85,7 @@ fn a_configuration_may_differ_if_that_is_said() {
     let (mut optimizer, mut variables) = trained(builder::<f32>(), 2);
     optimizer.set_learning_rate(0.5).unwrap();
     let options = LoadOptions::new().any_configuration();
-    let loaded = options.load(&checkpoint(), &mut optimizer, variables.named()).unwrap();
+    let loaded = options.load(&checkpoint(), &mut optimizer, &mut variables).unwrap();
     assert_eq!((loaded.iterations, loaded.configuration_compared), (5, false));
     assert_eq!(optimizer.learning_rate(), 0.5);
     assert_eq!(optimizer.weights(), trained(builder::<f32>(), 5).0.weights());
@@ -103,7 +103,7 @@ fn variables_go_into_models_that_are_trained_otherwise() {
     let (_, want) = trained(builder::<f32>(), 5);
     let mut variables = problem().start::<f32>();
     let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
-    checkpoint().load_variables(variables.named()).unwrap();
+    checkpoint().load_variables(&mut variables).unwrap();
     assert_eq!(variables, want);
     problem().step(0, &mut opt, &mut variables).unwrap();
     assert_ne!(variables, want);
@@ -114,7 +114,7 @@ fn variables_that_do_not_fit_are_refused_whole() {
     let mut variables = problem().start::<f32>();
     variables.0.retain(|(name, _)| name != "v4");
     let before = variables.clone();
-    let error = checkpoint().load_variables(variables.named()).unwrap_err();
+    let error = checkpoint().load_variables(&mut variables).unwrap_err();
     let Error::Mismatch { mismatches, .. } = error else { panic!("{error}") };
     assert_eq!(mismatches, [Mismatch::Unexpected { name: "v4".to_owned() }]);
     assert_eq!(variables, before);

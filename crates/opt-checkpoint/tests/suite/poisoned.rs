@@ -49,14 +49,14 @@ fn half_a_step_is_not_saved() {
     for _ in 0..2 {
         step(&mut opt, &mut w);
     }
-    let saved = directory.save(&opt, [Variable::new("w", &mut w)]).unwrap();
+    let saved = directory.save(&opt, &[Variable::new("w", &mut w)]).unwrap();
     let broken = panic::catch_unwind(AssertUnwindSafe(|| step(&mut opt, &mut w)));
     assert!(broken.is_err());
-    let refused = directory.save(&opt, [Variable::new("w", &mut w)]).unwrap_err();
+    let refused = directory.save(&opt, &[Variable::new("w", &mut w)]).unwrap_err();
     assert!(matches!(refused, Error::Optimizer(opt_core::Error::Poisoned)), "{refused}");
     assert_eq!(directory.list().unwrap().len(), 1);
     // The one before it is the way back.
-    Checkpoint::open(&saved.path).unwrap().load(&mut opt, [Variable::new("w", &mut w)]).unwrap();
+    Checkpoint::open(&saved.path).unwrap().load(&mut opt, &mut [Variable::new("w", &mut w)]).unwrap();
     assert_eq!((w, opt.iterations()), ([-2.0], 2));
-    directory.save(&opt, [Variable::new("w", &mut w)]).unwrap();
+    directory.save(&opt, &[Variable::new("w", &mut w)]).unwrap();
 }

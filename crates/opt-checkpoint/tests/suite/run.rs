@@ -42,18 +42,18 @@ pub(crate) fn trained<R: UpdateRule<T>, T: Scalar>(
 pub(crate) fn bytes<R: UpdateRule<T>, T: Element>(
     options: SaveOptions<'_>,
     optimizer: &Optimizer<R, T>,
-    variables: &mut Variables<T>,
+    variables: &Variables<T>,
 ) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());
-    let length = options.write(&mut file, optimizer, variables.named()).unwrap();
+    let length = options.write(&mut file, optimizer, variables).unwrap();
     assert_eq!(length, file.get_ref().len() as u64);
     file.into_inner()
 }
 
 /// After five steps, saved.
 pub(crate) fn saved() -> Vec<u8> {
-    let (optimizer, mut variables) = trained(builder::<f32>(), 5);
-    bytes(SaveOptions::new(), &optimizer, &mut variables)
+    let (optimizer, variables) = trained(builder::<f32>(), 5);
+    bytes(SaveOptions::new(), &optimizer, &variables)
 }
 
 pub(crate) fn checkpoint() -> Checkpoint {

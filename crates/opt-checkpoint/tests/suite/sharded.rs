@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use opt_checkpoint::{Checkpoint, CheckpointDir, Contents, Damage, Error, LoadOptions, SaveOptions, Saved, save};
-use opt_core::{CollectiveError, Distribution, Optimizer, Placement, Variable, WeightValue};
+use opt_core::{CollectiveError, Distribution, Optimizer, Placement, StateValue, Variable};
 use opt_novograd::NovoGrad;
 use optimizers::mesh::{Distributed, Layout, Mesh};
 use optimizers::{Ema, MomentStorage};
@@ -73,23 +73,23 @@ impl Training {
         self.opt.apply_gradients(variables.map(|((name, value), g)| Variable::new(name, value).gradient(g))).unwrap();
     }
 
-    pub(crate) fn parts(&mut self) -> (&mut Opt, impl Iterator<Item = Variable<'_, f32>>) {
+    pub(crate) fn parts(&mut self) -> (&mut Opt, Vec<Variable<'_, f32>>) {
         let names = VARIABLES.iter().map(|variable| variable.0);
-        (&mut self.opt, names.zip(&mut self.values).map(|(name, value)| Variable::new(name, value)))
+        (&mut self.opt, names.zip(&mut self.values).map(|(name, value)| Variable::new(name, value)).collect())
     }
 
     pub(crate) fn save(&mut self, path: &Path) -> Result<Saved, Error> {
         let (opt, variables) = self.parts();
-        save(path, opt, variables)
+        save(path, opt, &variables)
     }
 
     pub(crate) fn load(&mut self, path: &Path) -> Result<opt_checkpoint::Loaded, Error> {
-        let (opt, variables) = self.parts();
-        Checkpoint::open(path)?.load(opt, variables)
+        let (opt, mut variables) = self.parts();
+        Checkpoint::open(path)?.load(opt, &mut variables)
     }
 
     /// Everything there is on this rank.
-    pub(crate) fn state(&self) -> (Vec<ArrayD<f32>>, Vec<WeightValue<f32>>) {
+    pub(crate) fn state(&self) -> (Vec<ArrayD<f32>>, Vec<StateValue<'static, f32>>) {
         (self.values.clone(), self.opt.weights().into_iter().map(|weight| weight.value).collect())
     }
 }
@@ -192,7 +192,7 @@ fn ranks_get_back_what_they_had() {
     let mut alone = Training::new(None);
     alone.load(&path).unwrap();
     let mut want = Training::new(None);
-    want.opt.add_variables(Training::new(None).parts().1).unwrap();
+    want.opt.add_variables(&mut Training::new(None).parts().1).unwrap();
     assert_eq!(alone.opt.weights().len(), want.opt.weights().len());
     assert_eq!(alone.values[1].shape(), [8, 3]);
     for (rank, (values, _)) in states.iter().enumerate() {
@@ -207,15 +207,15 @@ fn parts_of_it_and_variables_alone() {
     let path = folder.path().join("run");
     let states = after(2, |_, training| {
         let (opt, variables) = training.parts();
-        SaveOptions::new().contents(Contents::Averaged).save(folder.path().join("averaged"), opt, variables).unwrap();
+        SaveOptions::new().contents(Contents::Averaged).save(folder.path().join("averaged"), opt, &variables).unwrap();
         training.save(&path).unwrap();
         training.state()
     });
     let loaded = after(2, |_, training| {
         training.values.iter_mut().for_each(|value| value.fill(7.0));
-        let (opt, variables) = training.parts();
+        let (opt, mut variables) = training.parts();
         let options = LoadOptions::new().only("^(kernel|table)").unwrap();
-        let loaded = options.load(&Checkpoint::open(&path).unwrap(), opt, variables).unwrap();
+        let loaded = options.load(&Checkpoint::open(&path).unwrap(), opt, &mut variables).unwrap();
         assert!(loaded.kept.contains(&"bias/m".to_owned()) && loaded.loaded.contains(&"table/average".to_owned()));
         training.state()
     });
@@ -226,12 +226,12 @@ fn parts_of_it_and_variables_alone() {
     let averages = after(0, |mesh, training| {
         let checkpoint = Checkpoint::open(folder.path().join("averaged")).unwrap();
         let ranks = distributed(mesh);
-        let loaded = LoadOptions::new().load_variables_on(&ranks, &checkpoint, training.parts().1).unwrap();
+        let loaded = LoadOptions::new().load_variables_on(&ranks, &checkpoint, &mut training.parts().1).unwrap();
         assert_eq!(loaded.iterations, 2);
         training.values[4].clone()
     });
     let want = after(2, |_, training| {
-        let opt_core::Slot::Array(average) = training.opt.slot("table", "average").unwrap() else { panic!() };
+        let opt_core::StateValue::Array(average) = training.opt.slot("table", "average").unwrap() else { panic!() };
         average.to_owned()
     });
     assert_eq!(averages, want);
@@ -244,12 +244,11 @@ fn a_mismatch_on_one_rank_is_one_on_all() {
     saved(&path, 2);
     let errors = after(1, |mesh, training| {
         let before = training.state();
-        let (opt, variables) = training.parts();
-        let mut variables: Vec<_> = variables.collect();
+        let (opt, mut variables) = training.parts();
         if mesh.rank() == 2 {
             variables.pop();
         }
-        let error = Checkpoint::open(&path).unwrap().load(opt, variables).unwrap_err();
+        let error = Checkpoint::open(&path).unwrap().load(opt, &mut variables).unwrap_err();
         assert_eq!(training.state(), before);
         error
     });
@@ -273,7 +272,7 @@ fn ranks_have_to_save_and_load_the_same() {
     };
     let extras = after(1, |mesh, training| {
         let (opt, variables) = training.parts();
-        told(SaveOptions::new().extra((mesh.rank() == 1).into()).save(&path, opt, variables).unwrap_err())
+        told(SaveOptions::new().extra((mesh.rank() == 1).into()).save(&path, opt, &variables).unwrap_err())
     });
     assert!(extras.iter().all(|found| *found == (1, "extra true".to_owned())), "{extras:?}");
     let paths = after(1, |mesh, training| {
@@ -289,7 +288,7 @@ fn ranks_have_to_save_and_load_the_same() {
     assert!(loads.iter().all(|(rank, found)| *rank == 3 && found.ends_with("other")), "{loads:?}");
     let errors = after(1, |_, training| {
         let (opt, variables) = training.parts();
-        SaveOptions::new().write(&mut std::io::Cursor::new(Vec::new()), opt, variables).unwrap_err()
+        SaveOptions::new().write(&mut std::io::Cursor::new(Vec::new()), opt, &variables).unwrap_err()
     });
     assert!(errors.iter().all(|error| matches!(error, Error::OnRanks)), "one rank alone has no file to write");
 }
@@ -330,7 +329,7 @@ fn a_folder_of_them_is_kept_by_all_ranks() {
         for _ in 0..4 {
             training.step();
             let (opt, variables) = training.parts();
-            directory.save(opt, variables).unwrap();
+            directory.save(opt, &variables).unwrap();
         }
         let second = CheckpointDir::create_on(mesh.world(), folder.path()).unwrap_err();
         assert!(second.to_string().contains("is in use by another writer"), "{second}");
@@ -351,8 +350,8 @@ fn a_folder_of_them_is_kept_by_all_ranks() {
         let directory = CheckpointDir::create_on(mesh.world(), folder.path()).unwrap();
         assert!(!half.exists());
         let latest = directory.open_latest_valid_on(mesh.world()).unwrap().unwrap();
-        let (opt, variables) = training.parts();
-        latest.checkpoint.load(opt, variables).unwrap();
+        let (opt, mut variables) = training.parts();
+        latest.checkpoint.load(opt, &mut variables).unwrap();
         assert_eq!((latest.stored.step, opt.iterations(), latest.rejected.len()), (3, 3, 1));
         (latest.rejected[0].path.clone(), latest.rejected[0].error.to_string())
     });
@@ -363,10 +362,10 @@ fn a_folder_of_them_is_kept_by_all_ranks() {
     let mut directory = CheckpointDir::create(folder.path()).unwrap();
     let latest = directory.open_latest_valid().unwrap().unwrap();
     assert!(latest.rejected[0].error.is_damage());
-    let (opt, variables) = alone.parts();
-    latest.checkpoint.load(opt, variables).unwrap();
+    let (opt, mut variables) = alone.parts();
+    latest.checkpoint.load(opt, &mut variables).unwrap();
     alone.step();
     let (opt, variables) = alone.parts();
-    directory.save(opt, variables).unwrap();
+    directory.save(opt, &variables).unwrap();
     assert!(folder.path().join("00000005-step-4.safetensors").exists());
 }

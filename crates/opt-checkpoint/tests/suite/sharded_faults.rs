@@ -155,8 +155,8 @@ fn a_rank_that_has_slots_for_more_stops_all() {
     saved(folder.path(), 1);
     let errors = fails(folder.path(), |mesh, training| {
         let (opt, variables) = training.parts();
-        let variables = variables.skip(usize::from(mesh.rank() == 1));
-        SaveOptions::new().save(folder.path(), opt, variables).unwrap_err()
+        let variables: Vec<_> = variables.into_iter().skip(usize::from(mesh.rank() == 1)).collect();
+        SaveOptions::new().save(folder.path(), opt, &variables).unwrap_err()
     });
     assert!(matches!(&errors[1], Error::VariablesMissing { .. }), "{}", errors[1]);
     assert!(errors[3].to_string().starts_with("rank 1 refuses: "), "{}", errors[3]);
@@ -175,7 +175,7 @@ fn a_rank_that_dies_stops_all() {
         let (opt, variables) = training.parts();
         let dies = mesh.rank() == 3;
         let options = SaveOptions::new().observer(|_| assert!(!dies, "out of luck"));
-        let error = options.save(&path, opt, variables).unwrap_err();
+        let error = options.save(&path, opt, &variables).unwrap_err();
         errors.lock().unwrap().push(error);
     });
     assert!(matches!(ended, Err(MeshError::RankPanicked { rank: 3, .. })), "{ended:?}");

@@ -24,7 +24,7 @@ fn fails_to_save(path: &Path) -> Error {
     let mut variables = problem.start();
     problem.step(0, &mut optimizer, &mut variables).unwrap();
     let before = (fs::read(path).unwrap(), files(path.parent().unwrap()));
-    let error = save(path, &optimizer, variables.named()).unwrap_err();
+    let error = save(path, &optimizer, &variables).unwrap_err();
     assert_eq!((fs::read(path).unwrap(), files(path.parent().unwrap())), before);
     problem.step(1, &mut optimizer, &mut variables).unwrap();
     let (want, want_variables) = trained(builder::<f32>(), 2);
@@ -36,8 +36,8 @@ fn fails_to_save(path: &Path) -> Error {
 fn folder() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("run.safetensors");
-    let (optimizer, mut variables) = trained(builder::<f32>(), 3);
-    save(&path, &optimizer, variables.named()).unwrap();
+    let (optimizer, variables) = trained(builder::<f32>(), 3);
+    save(&path, &optimizer, &variables).unwrap();
     (folder, path)
 }
 
@@ -49,7 +49,7 @@ fn passed(output: &Output) {
 #[test]
 fn folders_that_are_not_there_are_named() {
     let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).build().unwrap());
-    let error = save("no/such/folder/a.safetensors", &opt, [Variable::new("w", &mut w)]).unwrap_err();
+    let error = save("no/such/folder/a.safetensors", &opt, &[Variable::new("w", &mut w)]).unwrap_err();
     assert!(error.to_string().starts_with("cannot create no/such/folder/a.safetensors: "), "{error}");
 }
 
@@ -60,7 +60,7 @@ fn a_file_in_the_current_folder_needs_no_path() {
     if let Some(child) = std::env::var_os(CHILD) {
         std::env::set_current_dir(child).unwrap();
         let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).build().unwrap());
-        save("a.safetensors", &opt, [Variable::new("w", &mut w)]).unwrap();
+        save("a.safetensors", &opt, &[Variable::new("w", &mut w)]).unwrap();
         assert!(Path::new("a.safetensors").exists());
         return;
     }
@@ -146,10 +146,10 @@ fn a_new_file_has_the_rights_of_any_new_file() {
 #[test]
 fn saving_replaces_the_file() {
     let (folder, path) = folder();
-    let (optimizer, mut variables) = trained(builder::<f32>(), 4);
-    let saved = save(&path, &optimizer, variables.named()).unwrap();
+    let (optimizer, variables) = trained(builder::<f32>(), 4);
+    let saved = save(&path, &optimizer, &variables).unwrap();
     assert_eq!((saved.bytes, saved.path.clone()), (fs::metadata(&path).unwrap().len(), path.clone()));
-    assert_eq!(fs::read(&path).unwrap(), bytes(SaveOptions::new(), &optimizer, &mut variables));
+    assert_eq!(fs::read(&path).unwrap(), bytes(SaveOptions::new(), &optimizer, &variables));
     assert_eq!(files(folder.path()), [path], "nothing else is left");
 }
 
@@ -183,13 +183,13 @@ impl Seek for Limited {
 
 #[test]
 fn a_writer_that_fails_at_any_byte_is_an_error() {
-    let (optimizer, mut variables) = trained(builder::<f32>(), 2);
-    let all = bytes(SaveOptions::new(), &optimizer, &mut variables);
+    let (optimizer, variables) = trained(builder::<f32>(), 2);
+    let all = bytes(SaveOptions::new(), &optimizer, &variables);
     let header = 8 + u64::from_le_bytes(all[..8].try_into().unwrap()) as usize;
     // The header is written twice.
     for left in (0..all.len() + header).step_by(7) {
         let mut writer = Limited { file: Cursor::new(Vec::new()), left };
-        let error = SaveOptions::new().write(&mut writer, &optimizer, variables.named()).unwrap_err();
+        let error = SaveOptions::new().write(&mut writer, &optimizer, &variables).unwrap_err();
         assert!(matches!(error, Error::Io { action: Action::Write, .. }), "{left}: {error}");
         let half = writer.file.into_inner();
         // Blanks at the end of the header are the same both times.
@@ -199,17 +199,17 @@ fn a_writer_that_fails_at_any_byte_is_an_error() {
         }
     }
     let mut writer = Limited { file: Cursor::new(Vec::new()), left: all.len() + header };
-    SaveOptions::new().write(&mut writer, &optimizer, variables.named()).unwrap();
+    SaveOptions::new().write(&mut writer, &optimizer, &variables).unwrap();
     assert_eq!(writer.file.into_inner(), all);
 }
 
 #[test]
 fn a_file_can_begin_anywhere() {
-    let (optimizer, mut variables) = trained(builder::<f32>(), 2);
+    let (optimizer, variables) = trained(builder::<f32>(), 2);
     let mut writer = Cursor::new(vec![7; 5]);
     writer.set_position(5);
-    SaveOptions::new().write(&mut writer, &optimizer, variables.named()).unwrap();
+    SaveOptions::new().write(&mut writer, &optimizer, &variables).unwrap();
     assert_eq!(writer.position(), writer.get_ref().len() as u64);
-    let all = bytes(SaveOptions::new(), &optimizer, &mut variables);
+    let all = bytes(SaveOptions::new(), &optimizer, &variables);
     assert_eq!(&writer.into_inner()[5..], all);
 }

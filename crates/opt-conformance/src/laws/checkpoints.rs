@@ -48,10 +48,10 @@ pub fn state_cannot_be_forgotten<R: Subject>(rule: &R) -> Result<(), Broken> {
 fn save<R: Subject + FromConfig<T>, T: Element>(
     setting: &Setting<'_, R>,
     optimizer: &Optimizer<R, T>,
-    variables: &mut Variables<T>,
+    variables: &Variables<T>,
 ) -> Result<Checkpoint, Broken> {
     let mut file = Cursor::new(Vec::new());
-    let written = SaveOptions::new().write(&mut file, optimizer, variables.named());
+    let written = SaveOptions::new().write(&mut file, optimizer, variables);
     let read = written.and_then(|_| Checkpoint::from_bytes(file.into_inner()));
     read.map_err(|error| setting.broken::<T>(format!("not saved: {error}")))
 }
@@ -72,6 +72,6 @@ fn load<R: Subject + FromConfig<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut Variables<T>,
 ) -> Result<(), Broken> {
-    let loaded = file.load(optimizer, variables.named());
+    let loaded = file.load(optimizer, variables);
     loaded.map(|_| ()).map_err(|error| setting.broken::<T>(format!("not loaded: {error}")))
 }

@@ -1,7 +1,7 @@
 //! What the engine promises about single steps.
 
 use ndarray::{Array, ArrayD, Axis, Slice};
-use opt_core::{Error, FromConfig, NonFinite, Optimizer, Outcome, Scalar, Variable};
+use opt_core::{Error, FromConfig, NonFinite, Optimizer, Outcome, Parameters, Scalar, Variable};
 
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Gradient, Problem, Rng, Variables};
@@ -74,12 +74,13 @@ fn bad_steps<R: FromConfig<T>, T: Scalar>(
             "values that do not match rows" => vec![bad.sparse_gradient(&[0_usize], &long_row)],
             _ => vec![bad.gradient(&nan)],
         };
-        let known = variables.named().zip(&right).map(|(variable, gradient)| variable.gradient(gradient));
+        let known =
+            variables.variables().into_iter().zip(&right).map(|(variable, gradient)| variable.gradient(gradient));
         // A known variable comes back in another shape: the list may not have it twice.
         let known = known.filter(|variable| what != KNOWN || variable.name() != "v5");
         results.push((what, optimizer.apply_gradients(known.chain(bad)).err()));
     }
-    results.push(("no gradient at all", optimizer.apply_gradients(variables.named()).err()));
+    results.push(("no gradient at all", optimizer.apply_gradients(variables.variables()).err()));
     results
 }
 

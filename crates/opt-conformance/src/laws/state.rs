@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, SlotSpec, UpdateRule, WeightValue, WeightsOrder};
+use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, SlotSpec, StateValue, UpdateRule, WeightsOrder};
 use serde_json::Value;
 
 use super::{Broken, Setting, Stage, Subject, for_all};
@@ -27,7 +27,7 @@ pub fn restoring_continues<R: Subject>(rule: &R) -> Result<(), Broken> {
                 .map_err(|error| setting.broken::<T>(format!("{text}: {error}")))?;
             let (mut restored, mut continued) = (setting.build(builder)?, variables.clone());
             if optimizer.variables().next().is_some() {
-                restored.add_variables(continued.named()).map_err(|error| setting.broken::<T>(error.to_string()))?;
+                restored.add_variables(&mut continued).map_err(|error| setting.broken::<T>(error.to_string()))?;
             }
             restored.set_weights(optimizer.weights()).map_err(|error| setting.broken::<T>(error.to_string()))?;
             setting.train(&problem, number, &mut restored, &mut continued)?;
@@ -113,10 +113,11 @@ pub fn state_is_as_declared<R: Subject>(rule: &R) -> Result<(), Broken> {
 }
 
 /// A weight, bit for bit.
-pub(super) fn bits<T: Scalar>(value: &WeightValue<T>) -> Vec<u64> {
+pub(super) fn bits<T: Scalar>(value: &StateValue<'static, T>) -> Vec<u64> {
     match value {
-        WeightValue::Iterations(count) => vec![(*count as f64).to_bits()],
-        WeightValue::Scalar(number) => vec![number.to_bits()],
-        WeightValue::Array(array) => problem::bits(array),
+        StateValue::Iterations(count) => vec![(*count as f64).to_bits()],
+        StateValue::Scalar(number) => vec![number.to_bits()],
+        StateValue::Array(array) => problem::bits(array),
+        StateValue::Bf16(array) => array.iter().map(|number| u64::from(number.to_bits())).collect(),
     }
 }

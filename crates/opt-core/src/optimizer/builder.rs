@@ -56,7 +56,7 @@ impl Default for Options {
 ///
 /// Any value can be set; [`build`](Self::build) checks them all.
 #[derive(Debug, Clone)]
-pub struct OptimizerBuilder<R, T> {
+pub struct OptimizerBuilder<R, T = f32> {
     pub(super) rule: R,
     pub(super) options: Options,
     pub(super) thread_count: Option<usize>,
@@ -69,6 +69,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 
     /// Limits each element of a gradient to `-limit..=limit`.
+    #[doc(alias = "clip_grad_value_")]
     #[must_use]
     pub fn clipvalue(mut self, limit: f64) -> Self {
         self.options.clip.value = Some(limit);
@@ -85,6 +86,9 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Scales all gradients down, by the same factor, to a common norm of at most `limit`.
     ///
     /// R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", arXiv:1211.5063.
+    #[doc(alias = "clip_grad_norm_")]
+    #[doc(alias = "clip_by_global_norm")]
+    #[doc(alias = "with_grad_clipping")]
     #[must_use]
     pub fn global_clipnorm(mut self, limit: f64) -> Self {
         self.options.clip.global_norm = Some(limit);
@@ -95,20 +99,24 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// not part of the gradient, and not clipped.
     ///
     /// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101.
+    #[doc(alias = "add_decayed_weights")]
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
         self.options.weight_decay.rate = Some(weight_decay.into());
         self
     }
 
-    /// Leaves variables out of decoupled weight decay.
+    /// Excludes variables from decoupled weight decay. [`build`](Self::build) refuses exclusions where the optimizer has
+    /// no [`weight_decay`](Self::weight_decay): a weight decay of the rule itself applies to every variable.
     #[must_use]
     pub fn exclude_from_weight_decay(mut self, exclude: Exclude) -> Self {
-        self.options.weight_decay.exclude = exclude;
+        self.options.weight_decay.set_exclude(exclude);
         self
     }
 
     /// Keeps an exponential moving average of each variable, in the slot `average`.
+    #[doc(alias = "AveragedModel")]
+    #[doc(alias = "use_ema")]
     #[must_use]
     pub fn ema(mut self, ema: Ema) -> Self {
         self.options.use_ema = true;
@@ -117,6 +125,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 
     /// Says what to do about gradients that are infinite or NaN.
+    #[doc(alias = "apply_if_finite")]
+    #[doc(alias = "error_if_nonfinite")]
     #[must_use]
     pub fn non_finite(mut self, policy: NonFinite) -> Self {
         self.options.non_finite = policy;
@@ -183,6 +193,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         if let Some(rate) = &options.weight_decay.rate {
             rate.validate("weight_decay", 0.0..)?;
         }
+        options.weight_decay.compile()?;
         options.ema.validate()?;
         if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
             return Err(Error::MomentStorage { dtype: T::DTYPE });

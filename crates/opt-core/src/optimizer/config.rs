@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Optimizer, OptimizerBuilder};
+use super::{DynOptimizer, Optimizer, OptimizerBuilder};
 use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterSpec, Registry};
 use crate::decay::Exclude;
 use crate::ema::Ema;
@@ -37,7 +37,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
     }
 }
 
-impl<T: Scalar> Optimizer<Box<dyn UpdateRule<T>>, T> {
+impl<T: Scalar> DynOptimizer<T> {
     /// Reads and builds: see [`OptimizerBuilder::from_config`].
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             None => reader.optional_hyper("weight_decay")?,
         };
         if let Some(exclude) = reader.take("exclude_from_weight_decay") {
-            options.weight_decay.exclude = read_exclude(&exclude)?;
+            options.weight_decay.set_exclude(read_exclude(&exclude)?);
         }
         options.use_ema = reader.bool_or("use_ema", false)?;
         options.ema = Ema::new(reader.f64_or("ema_momentum", Ema::default().momentum)?);
@@ -154,7 +154,7 @@ impl super::builder::Options {
         } else {
             put(&mut fields, "weight_decay", rate, new);
         }
-        let exclude = &self.weight_decay.exclude;
+        let exclude = self.weight_decay.exclude();
         put(&mut fields, "exclude_from_weight_decay", (!exclude.is_empty()).then(|| write_exclude(exclude)), false);
         if new || self.use_ema {
             fields.insert("use_ema".to_owned(), self.use_ema.into());
@@ -195,7 +195,7 @@ fn read_exclude(value: &Value) -> Result<Exclude, ConfigError> {
     };
     let schedules = crate::config::ScheduleRegistry::new();
     let mut fields = Fields::new(class_name, config.clone(), &schedules);
-    let exclude = Exclude::patterns(fields.string_list("var_names")?)?.and_names(fields.string_list("var_list")?);
+    let exclude = Exclude::patterns(fields.string_list("var_names")?).and_names(fields.string_list("var_list")?);
     fields.finish()?;
     Ok(exclude)
 }

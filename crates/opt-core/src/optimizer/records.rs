@@ -7,7 +7,7 @@ use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use smallvec::SmallVec;
 
 use super::resolve::{Form, Input};
-use super::{Slot, SlotPlace};
+use super::{SlotPlace, StateValue};
 use crate::moments::{self, MomentStorage};
 use crate::precision::Any;
 use crate::real::{DType, Scalar};
@@ -109,15 +109,15 @@ impl<T: Scalar> Record<T> {
     }
 
     /// A slot with the axes in the variable's order.
-    pub(crate) fn slot(&self, place: SlotPlace) -> Slot<'_, T> {
+    pub(crate) fn slot(&self, place: SlotPlace) -> StateValue<'_, T> {
         match place {
             SlotPlace::Array(array) => match self.packed.get(array) {
-                Some(Some(packed)) => Slot::Bf16(self.view(packed)),
-                _ => Slot::Array(self.view(&self.arrays[array])),
+                Some(Some(packed)) => StateValue::Bf16(self.view(packed).into()),
+                _ => self.view(&self.arrays[array]).into(),
             },
-            SlotPlace::Scalar(scalar) => Slot::Scalar(self.scalars[scalar]),
-            SlotPlace::Average => Slot::Array(self.view(self.average.as_deref().unwrap_or_default())),
-            SlotPlace::Master => Slot::Array(self.view(&self.master)),
+            SlotPlace::Scalar(scalar) => StateValue::Scalar(self.scalars[scalar]),
+            SlotPlace::Average => self.view(self.average.as_deref().unwrap_or_default()).into(),
+            SlotPlace::Master => self.view(&self.master).into(),
         }
     }
 

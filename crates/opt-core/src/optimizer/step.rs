@@ -241,9 +241,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Makes the slots of new variables.
     pub(super) fn admit(&mut self, inputs: &mut [Input<'_, T>], fill: Fill) {
-        let exclude = &self.options.weight_decay.exclude;
+        let weight_decay = &self.options.weight_decay;
         let new = NewSlots { specs: &self.slots, averages: self.options.use_ema, fill };
-        self.records.admit(inputs.iter_mut(), &new, |name| !exclude.matches(name));
+        self.records.admit(inputs.iter_mut(), &new, |name| weight_decay.applies_to(name));
     }
 
     /// The part of a step that writes.

@@ -4,8 +4,8 @@ use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
 use opt_core::{
-    Block, Elementwise, Error, Kernel, LearningRate, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar, Slot,
-    SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep, WeightValue, elementwise,
+    Block, Elementwise, Error, Kernel, LearningRate, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar,
+    SlotSpec, SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableStep, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -85,17 +85,17 @@ fn every_kind_of_slot_starts_and_moves_as_declared() {
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, 4.0])]).unwrap();
     assert_eq!(w, array![1.0 - 0.3, 2.0 - 0.4]);
     assert_eq!(opt.slot_names(), ["start", "m", "norm", "count"]);
-    assert_eq!(opt.slot("w", "norm"), Ok(Slot::Scalar(5.0)));
-    assert_eq!(opt.slot("w", "start"), Ok(Slot::Array(array![1.0, 2.0].view().into_dyn())));
-    assert_eq!(opt.slot("w", "count"), Ok(Slot::Array(array![2.0, 2.0].view().into_dyn())));
+    assert_eq!(opt.slot("w", "norm"), Ok(StateValue::Scalar(5.0)));
+    assert_eq!(opt.slot("w", "start"), Ok(StateValue::from(array![1.0, 2.0].into_dyn())));
+    assert_eq!(opt.slot("w", "count"), Ok(StateValue::from(array![2.0, 2.0].into_dyn())));
     let weights = opt.weights();
     let names: Vec<&str> = weights.iter().map(|weight| weight.name.as_str()).collect();
     assert_eq!(names, ["iterations", "w/start", "gain", "w/m", "w/norm", "w/count"]);
-    assert_eq!(weights[2].value, WeightValue::Scalar(0.5));
-    let error = opt.copy_slot("norm", [Variable::new("w", &mut w)]).unwrap_err();
+    assert_eq!(weights[2].value, StateValue::Scalar(0.5));
+    let error = opt.copy_slot("norm", &mut [Variable::new("w", &mut w)]).unwrap_err();
     assert!(matches!(error, Error::UnknownSlot { slot, .. } if slot == "norm"));
-    assert!(matches!(opt.copy_slot("gain", []), Err(Error::UnknownSlot { .. })));
-    opt.copy_slot("start", [Variable::new("w", &mut w)]).unwrap();
+    assert!(matches!(opt.copy_slot("gain", &mut vec![0.0; 0]), Err(Error::UnknownSlot { .. })));
+    opt.copy_slot("start", &mut [Variable::new("w", &mut w)]).unwrap();
     assert_eq!(w, array![1.0, 2.0]);
 }
 
@@ -110,7 +110,7 @@ fn the_norm_is_that_of_the_clipped_gradient() {
             if sparse { variable.sparse_gradient(&[1_usize, 1], &[3.0, 4.0]) } else { variable.gradient(&[3.0, 4.0]) };
         opt.apply_gradients([variable]).unwrap();
         match opt.slot("w", "norm") {
-            Ok(Slot::Scalar(norm)) => norm,
+            Ok(StateValue::Scalar(norm)) => norm,
             other => panic!("{other:?}"),
         }
     };
@@ -135,7 +135,7 @@ fn sparse_updates_differ_in_untouched_rows() {
         let first = w.clone();
         opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[1_usize], &array![[1.0]])]).unwrap();
         let moved: Vec<bool> = w.iter().zip(&first).map(|(now, then)| now != then).collect();
-        let Ok(Slot::Array(m)) = opt.slot("w", "m") else { panic!("m is an array") };
+        let Ok(StateValue::Array(m)) = opt.slot("w", "m") else { panic!("m is an array") };
         let decayed: Vec<bool> = m.iter().map(|&m| m < 0.5).collect();
         (moved, decayed)
     };
@@ -155,8 +155,8 @@ fn variables_may_come_later() {
         Variable::new("early", &mut early).gradient(&[1.0]),
     ])
     .unwrap();
-    assert_eq!(opt.slot("late", "start"), Ok(Slot::Array(array![5.0].view().into_dyn())));
-    assert_eq!(opt.slot("late", "count"), Ok(Slot::Array(array![2.0].view().into_dyn())));
+    assert_eq!(opt.slot("late", "start"), Ok(StateValue::from(array![5.0].into_dyn())));
+    assert_eq!(opt.slot("late", "count"), Ok(StateValue::from(array![2.0].into_dyn())));
     let names: Vec<&str> = opt.variables().map(|(name, _)| name).collect();
     assert_eq!((names, late[0]), (vec!["early", "late"], 4.75));
 }
@@ -220,7 +220,7 @@ fn a_panic_in_a_rule_is_not_forgotten() {
     }));
     assert!(step.is_err());
     assert_eq!(opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0])]), Err(Error::Poisoned));
-    assert_eq!(opt.add_variables([]), Err(Error::Poisoned));
+    assert_eq!(opt.add_variables(&mut vec![0.0; 0]), Err(Error::Poisoned));
     // Restoring is the way out.
     opt.set_weights(weights).unwrap();
     (a, b) = ([1.0], [1.0]);
@@ -252,7 +252,7 @@ fn every_kind_of_slot_is_restored() {
     let (mut opt, mut w) = (built(SparseUpdate::Dense), array![1.0, 2.0]);
     step(&mut opt, &mut w);
     let (mut restored, mut again) = (built(SparseUpdate::Dense), w.clone());
-    restored.restore([Variable::new("w", &mut again)], opt.weights()).unwrap();
+    restored.restore(&mut [Variable::new("w", &mut again)], opt.weights()).unwrap();
     assert_eq!(restored.weights(), opt.weights());
     step(&mut opt, &mut w);
     step(&mut restored, &mut again);
@@ -267,7 +267,7 @@ fn shared_slots_are_told_apart() {
     let opt = Optimizer::<_, f64>::new(rule).build().unwrap();
     let weights: Vec<_> = opt.weights().into_iter().map(|weight| (weight.name, weight.value)).collect();
     let expected = [("gain", 1.0), ("second", 2.0), ("third", 3.0)];
-    let expected = expected.map(|(name, number)| (name.to_owned(), WeightValue::Scalar(number)));
+    let expected = expected.map(|(name, number)| (name.to_owned(), StateValue::Scalar(number)));
     assert_eq!(weights[1..], expected);
 }
 
@@ -282,7 +282,7 @@ fn denormal_state_is_flushed_if_asked() {
             let gradient = if step == 0 { 1.0 } else { gradient };
             opt.apply_gradients([Variable::new("w", &mut w).gradient(&[gradient; 3])]).unwrap();
         }
-        let Slot::Array(m) = opt.slot("w", "m").unwrap() else { panic!("m is an array") };
+        let StateValue::Array(m) = opt.slot("w", "m").unwrap() else { panic!("m is an array") };
         m[0]
     };
     let kept = smallest_after(false, 0.0);

@@ -3,7 +3,8 @@
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, array};
 use opt_core::{
-    DType, Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, Parameters, Slot, Variable, View, ViewMut,
+    DType, Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, StateValue, Variable, View,
+    ViewMut,
 };
 use opt_sgd::Sgd;
 
@@ -32,7 +33,7 @@ fn step(model: &mut Model, opt: &mut Momentum) {
 
 fn array(opt: &Momentum, name: &str, slot: &str) -> ArrayD<f32> {
     match opt.slot(name, slot).unwrap() {
-        Slot::Array(array) => array.to_owned(),
+        StateValue::Array(array) => array.to_owned(),
         slot => panic!("{slot:?}"),
     }
 }
@@ -136,9 +137,9 @@ fn a_restored_run_goes_on_to_the_bit() {
         (0..3).for_each(|_| step(&mut trained, &mut opt));
         let (mut added, mut restored) = (trained.clone(), trained.clone());
         let (mut first, mut second) = (build(), build());
-        first.add_parameters(&mut added).unwrap();
+        first.add_variables(&mut added).unwrap();
         first.set_weights(opt.weights()).unwrap();
-        second.restore(restored.variables(), opt.weights()).unwrap();
+        second.restore(&mut restored, opt.weights()).unwrap();
         for _ in 0..3 {
             step(&mut trained, &mut opt);
             step(&mut added, &mut first);
@@ -202,7 +203,7 @@ fn averages_are_shown_and_taken_away() {
             (shown.1[2], plain.1[2]) = (f16::from_f32(5.0), f16::from_f32(5.0));
         }
         let averages = ["0", "1", "2"].map(|name| array(&opt, name, "average"));
-        let guard = opt.averages(&mut shown).unwrap();
+        let guard = opt.swap_in_averages(&mut shown).unwrap();
         assert!(are_rounded(&guard, &averages) && *guard != plain);
         drop(guard);
         assert_eq!(shown, plain);
@@ -220,7 +221,7 @@ fn averages_are_shown_and_taken_away() {
 fn averages_can_stay() {
     let (mut model, mut opt) = (model(), builder().ema(Ema::new(0.9)).build().unwrap());
     (0..3).for_each(|_| step(&mut model, &mut opt));
-    opt.finalize_variable_values(model.variables()).unwrap();
+    opt.finalize_variable_values(&mut model).unwrap();
     // The master is the average in full, so that training goes on from there.
     let averages = ["0", "1", "2"].map(|name| array(&opt, name, "average"));
     assert_eq!((array(&opt, "0", "master"), array(&opt, "1", "master")), (averages[0].clone(), averages[1].clone()));
@@ -229,9 +230,9 @@ fn averages_can_stay() {
     // A lost variable comes back from its master; one of 32 bits has none.
     let expected = model.0.clone();
     model.0.fill(bf16::ZERO);
-    opt.copy_slot("master", [Variable::half("0", &mut model.0)]).unwrap();
+    opt.copy_slot("master", &mut [Variable::half("0", &mut model.0)]).unwrap();
     assert_eq!(model.0, expected);
-    let refused = opt.copy_slot("master", model.variables());
+    let refused = opt.copy_slot("master", &mut model);
     assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
 }
 
@@ -248,7 +249,7 @@ fn slots_of_large_variables_are_shown() {
     assert!(guard.iter().zip(&momentum).all(|(w, &m)| *w == bf16::from_f32(m)));
     drop(guard);
     assert_eq!(w, stepped);
-    opt.copy_slot("momentum", [Variable::half("value", &mut w)]).unwrap();
+    opt.copy_slot("momentum", &mut [Variable::half("value", &mut w)]).unwrap();
     assert!(w.iter().zip(&momentum).all(|(w, &m)| *w == bf16::from_f32(m)));
     assert_eq!(array(&opt, "value", "master"), momentum);
 }

@@ -66,7 +66,7 @@ fn state_has_the_order_that_the_rule_wants_boxed_or_not() {
     fn names<R: UpdateRule<f64>>(rule: R) -> Vec<String> {
         let mut opt = Optimizer::new(rule).build().unwrap();
         let (mut a, mut b) = (0.0, 0.0);
-        opt.add_variables([Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
+        opt.add_variables(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
         opt.weights().into_iter().map(|weight| weight.name).collect()
     }
     let marks = || Marks(LearningRate::new(1.0));

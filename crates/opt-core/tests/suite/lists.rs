@@ -25,7 +25,8 @@ fn the_global_norm_is_that_of_all_variables_in_any_order() {
     // A step over some of the variables is about these alone.
     let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
     let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
-    opt.add_variables([Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)]).unwrap();
+    opt.add_variables(&mut [Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)])
+        .unwrap();
     let listed = [Variable::new("a", &mut a).gradient(&3.0), Variable::new("c", &mut c).gradient(&4.0)];
     assert_eq!(opt.apply_gradients(listed).unwrap().global_norm, Some(5.0));
     assert_eq!((a, b, c), (-1.5, 0.0, -2.0));
@@ -114,7 +115,7 @@ fn variables_can_be_excluded_from_decay_before_the_first_step() {
     let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).build().unwrap();
     let mut values = [1.0; 2];
     let [bias, kernel] = &mut values;
-    opt.add_variables([Variable::new("bias", &mut *bias), Variable::new("kernel", &mut *kernel)]).unwrap();
+    opt.add_variables(&mut [Variable::new("bias", &mut *bias), Variable::new("kernel", &mut *kernel)]).unwrap();
     opt.exclude_from_weight_decay(Exclude::names(["bias"])).unwrap();
     let listed = [Variable::new("bias", bias).gradient(&0.0), Variable::new("kernel", kernel).gradient(&0.0)];
     opt.apply_gradients(listed).unwrap();
@@ -140,7 +141,7 @@ fn averages_are_state_until_they_are_the_values() {
     assert_eq!(name, "0");
     opt.apply_gradients([Variable::new("w", &mut w).gradient(gradient)]).unwrap();
     assert_eq!((w, opt.state_bytes()), ([0.0; 3], 2 * 3 * size_of::<f64>()));
-    opt.finalize_variable_values([Variable::new("w", &mut w)]).unwrap();
+    opt.finalize_variable_values(&mut [Variable::new("w", &mut w)]).unwrap();
     // The average starts with the variable.
     assert_eq!(w, [4.0, 2.0, 1.0]);
 }

@@ -2,8 +2,8 @@
 
 use ndarray::{Array2, s};
 use opt_core::{
-    BLOCK, Block, Ema, Kernel, LearningRate, MomentStorage, Optimizer, OptimizerBuilder, Real, Slot, SlotSpec,
-    SparseUpdate, Step, UpdateRule, Variable, WeightValue, elementwise,
+    BLOCK, Block, Ema, Kernel, LearningRate, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
+    StateValue, Step, UpdateRule, Variable, elementwise,
 };
 
 /// Momentum with a second moment, written in several ways.
@@ -138,12 +138,12 @@ fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Bui
     let mut found = bits(whole.iter().chain(&scattered));
     for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
         match value {
-            WeightValue::Array(own) if name.ends_with("/own") => {
+            StateValue::Array(own) if name.ends_with("/own") => {
                 let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 3.0 } else { 0.0 };
                 assert!(sparse == SparseUpdate::Rows || own.iter().all(|&own| own == visits), "{way:?}: {name}");
             }
-            WeightValue::Array(slot) => found.extend(bits(&slot)),
-            value => assert_eq!(value, WeightValue::Iterations(3)),
+            StateValue::Array(slot) => found.extend(bits(&slot)),
+            value => assert_eq!(value, StateValue::Iterations(3)),
         }
     }
     found
@@ -193,8 +193,8 @@ fn slots_in_full_may_come_before_moments() {
     let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
     for len in [0, 3] {
         let (name, mut numbers) = (len.to_string(), vec![0.0; len]);
-        opt.add_variables([Variable::new(name.as_str(), &mut numbers)]).unwrap();
-        let kinds = ["own", "m", "v"].map(|slot| matches!(opt.slot(&name, slot), Ok(Slot::Bf16(_))));
+        opt.add_variables(&mut [Variable::new(name.as_str(), &mut numbers)]).unwrap();
+        let kinds = ["own", "m", "v"].map(|slot| matches!(opt.slot(&name, slot), Ok(StateValue::Bf16(_))));
         assert_eq!(kinds, [false, true, true], "{len} elements");
     }
 }

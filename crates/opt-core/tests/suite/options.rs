@@ -61,10 +61,23 @@ fn excluded_variables_do_not_decay() {
         after_steps(builder, ["a/bias", "head", "a/kernel"], 1)
     };
     assert_eq!(decayed(Exclude::default()), [0.75; 3]);
-    assert_eq!(decayed(Exclude::patterns(["bias$"]).unwrap()), [1.0, 0.75, 0.75]);
+    assert_eq!(decayed(Exclude::patterns(["bias$"])), [1.0, 0.75, 0.75]);
     assert_eq!(decayed(Exclude::names(["head", "kernel"])), [0.75, 1.0, 0.75]);
-    assert_eq!(decayed(Exclude::patterns(["bias$"]).unwrap().and_names(["head"])), [1.0, 1.0, 0.75]);
-    assert!(matches!(Exclude::patterns(["("]), Err(ConfigError::Pattern { pattern, .. }) if pattern == "("));
+    assert_eq!(decayed(Exclude::patterns(["bias$"]).and_names(["head"])), [1.0, 1.0, 0.75]);
+    let build =
+        |exclude| Optimizer::<_, f64>::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build();
+    let error = build(Exclude::patterns(["ok", "("])).unwrap_err();
+    assert!(matches!(error, Error::Config(ConfigError::Pattern { pattern, .. }) if pattern == "("));
+}
+
+#[test]
+fn exclusions_need_a_weight_decay() {
+    let build = |exclude| Optimizer::<_, f64>::new(Sgd::new(0.5)).exclude_from_weight_decay(exclude).build();
+    assert_eq!(build(Exclude::names(["bias"])).unwrap_err(), Error::NothingToExcludeFrom);
+    assert_eq!(build(Exclude::patterns(["bias$"])).unwrap_err(), Error::NothingToExcludeFrom);
+    let mut opt = build(Exclude::default()).unwrap();
+    assert_eq!(opt.exclude_from_weight_decay(Exclude::names(["bias"])), Err(Error::NothingToExcludeFrom));
+    opt.exclude_from_weight_decay(Exclude::default()).unwrap();
 }
 
 #[test]
@@ -133,7 +146,7 @@ fn every_option_is_written_and_read() {
     let opt = Optimizer::<_, f32>::new(Sgd::new(Halving(0.5)))
         .global_clipnorm(2.0)
         .weight_decay(0.25)
-        .exclude_from_weight_decay(Exclude::patterns(["bias$"]).unwrap().and_names(["head"]))
+        .exclude_from_weight_decay(Exclude::patterns(["bias$"]).and_names(["head"]))
         .ema(Ema::new(0.75).overwrite_every(5))
         .non_finite(NonFinite::SkipStep)
         .moments(MomentStorage::Bf16 { seed: 7 })

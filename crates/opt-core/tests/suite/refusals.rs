@@ -58,7 +58,7 @@ fn a_known_variable_of_another_shape() {
     let error = opt.apply_gradients([Variable::new("known", &mut other).gradient(&Array2::ones((3, 2)))]);
     let (expected, found) = (vec![2, 3], vec![3, 2]);
     assert_eq!(error, Err(Error::VariableShape { variable: "known".to_owned(), expected, found }));
-    let error = opt.add_variables([Variable::new("known", &mut other)]).unwrap_err();
+    let error = opt.add_variables(&mut [Variable::new("known", &mut other)]).unwrap_err();
     assert_eq!(error.to_string(), "variable \"known\" has shape [3, 2], its slots were made for [2, 3]");
     assert_eq!((opt.iterations(), known), (1, Array2::from_elem((2, 3), 0.5)));
 }
@@ -149,12 +149,12 @@ fn learning_rates_that_are_none() {
 fn a_step_counter_that_cannot_go_on() {
     let (mut opt, mut known) = stepped();
     let mut weights = opt.weights();
-    weights[0].value = opt_core::WeightValue::Iterations(u64::MAX - 3);
+    weights[0].value = opt_core::StateValue::Iterations(u64::MAX - 3);
     opt.set_weights(weights.clone()).unwrap();
     let gradient = known.clone();
     opt.apply_gradients([Variable::new("known", &mut known).gradient(&gradient)]).unwrap();
     assert_eq!(opt.iterations(), u64::MAX - 2);
-    weights[0].value = opt_core::WeightValue::Iterations(u64::MAX);
+    weights[0].value = opt_core::StateValue::Iterations(u64::MAX);
     opt.set_weights(weights.clone()).unwrap();
     let before = known.clone();
     let Err(Error::Hyperparameter(error)) = opt.apply_gradients([Variable::new("known", &mut known).gradient(&before)])

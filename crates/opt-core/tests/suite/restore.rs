@@ -5,8 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
 use opt_core::{
-    DType, Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Slot, StateKind, StateValue, Variable, View, Weight,
-    WeightValue,
+    DType, Ema, Error, Gradient, Gradients, MomentStorage, Optimizer, OptimizerBuilder, Parameters, Path, StateEntry,
+    StateKind, StateValue, Variable, View, ViewMut,
 };
 use opt_sgd::Sgd;
 
@@ -27,15 +27,15 @@ fn trained() -> (Optimizer<Sgd, f32>, Array1<f32>, Array2<f32>) {
     (opt, a, b)
 }
 
-fn owned(opt: &Optimizer<Sgd, f32>) -> Vec<Weight<f32>> {
+fn owned(opt: &Optimizer<Sgd, f32>) -> Vec<StateEntry<StateValue<'static, f32>>> {
     let entries = opt.state().unwrap().map(|entry| {
         let value = match entry.value {
-            StateValue::Iterations(count) => WeightValue::Iterations(count),
-            StateValue::Scalar(number) => WeightValue::Scalar(number),
-            StateValue::Array(array) => WeightValue::Array(array.to_owned()),
-            StateValue::Bf16(array) => WeightValue::Array(array.mapv(bf16::to_f32)),
+            StateValue::Iterations(count) => StateValue::Iterations(count),
+            StateValue::Scalar(number) => StateValue::Scalar(number),
+            StateValue::Array(array) => array.into_owned().into(),
+            StateValue::Bf16(array) => array.mapv(bf16::to_f32).into(),
         };
-        Weight { name: entry.name, value }
+        StateEntry { name: entry.name, value, variable: entry.variable }
     });
     entries.collect()
 }
@@ -53,7 +53,7 @@ fn the_list_is_known_before_the_variables_are() {
     let shapes: [(&str, &[usize], DType); 2] = [("a", &[2], DType::F32), ("b", &[2, 3], DType::F32)];
     let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
     let specs = builder().build().unwrap().state_of(shapes);
-    assert_eq!(specs.iter().map(|spec| (spec.name.clone(), spec.kind.clone())).collect::<Vec<_>>(), kinds);
+    assert_eq!(specs.iter().map(|spec| (spec.name.clone(), spec.value.clone())).collect::<Vec<_>>(), kinds);
     let places: Vec<_> = specs.iter().map(|spec| spec.variable).collect();
     assert_eq!(places, [None, Some(0), Some(1), Some(0), Some(1), Some(0), Some(1)]);
     assert_eq!(opt.state().unwrap().map(|entry| entry.variable).collect::<Vec<_>>(), places);
@@ -74,8 +74,8 @@ fn moments_in_16_bits_are_told_apart() {
     assert_eq!(kinds[2], ("w/momentum".to_owned(), StateKind::Bf16(vec![3])));
     let mut fresh = make();
     let specs = fresh.state_of([("w", &[3][..], DType::F32)]);
-    assert_eq!(specs.into_iter().map(|spec| (spec.name, spec.kind)).collect::<Vec<_>>(), kinds);
-    fresh.restore([Variable::new("w", &mut w)], opt.weights()).unwrap();
+    assert_eq!(specs.into_iter().map(|spec| (spec.name, spec.value)).collect::<Vec<_>>(), kinds);
+    fresh.restore(&mut [Variable::new("w", &mut w)], opt.weights()).unwrap();
     assert_eq!(fresh.weights(), opt.weights());
 }
 
@@ -85,9 +85,9 @@ fn restoring_replaces_what_was_known() {
     let mut opt = builder().build().unwrap();
     let mut other = [0.0];
     opt.apply_gradients([Variable::new("other", &mut other).gradient(&[1.0])]).unwrap();
-    opt.restore([Variable::new("b", &mut b), Variable::new("a", &mut a)], trained().0.weights()).unwrap_err();
+    opt.restore(&mut [Variable::new("b", &mut b), Variable::new("a", &mut a)], trained().0.weights()).unwrap_err();
     assert_eq!(opt.variables().collect::<Vec<_>>(), [("other", &[1][..])]);
-    opt.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], whole.weights()).unwrap();
+    opt.restore(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)], whole.weights()).unwrap();
     assert_eq!(opt.weights(), whole.weights());
     let (mut a_again, mut b_again) = (a.clone(), b.clone());
     let mut whole = whole;
@@ -105,18 +105,18 @@ fn a_list_that_does_not_fit_changes_nothing() {
     let (mut opt, mut a, mut b) = trained();
     let before = opt.weights();
     let mut wrong = before.clone();
-    wrong[2].value = WeightValue::Array(ArrayD::zeros(vec![3, 2]));
-    let error = opt.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], wrong).unwrap_err();
+    wrong[2].value = StateValue::from(ArrayD::zeros(vec![3, 2]));
+    let error = opt.restore(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)], wrong).unwrap_err();
     let text = "weight 2 (b/average): expected an array of shape [2, 3], got an array of shape [3, 2]";
     assert_eq!(error.to_string(), text);
     // Every kind in the place of every other one.
-    let kinds = [WeightValue::Iterations(1), WeightValue::Scalar(1.0), WeightValue::Array(ArrayD::zeros(vec![2]))];
+    let kinds = [StateValue::Iterations(1), StateValue::Scalar(1.0), StateValue::from(ArrayD::zeros(vec![2]))];
     for (index, kind) in [(0, 0), (1, 2), (5, 1)] {
         for (other, value) in kinds.iter().enumerate() {
             let mut list = before.clone();
             list[index].value = value.clone();
             let mut restored = builder().build().unwrap();
-            let fits = restored.restore([Variable::new("a", &mut a), Variable::new("b", &mut b)], list.clone());
+            let fits = restored.restore(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)], list.clone());
             let refused = matches!(&fits, Err(Error::WeightMismatch { index: at, name, .. })
                 if *at == index && *name == before[index].name);
             assert!(
@@ -125,9 +125,9 @@ fn a_list_that_does_not_fit_changes_nothing() {
             );
         }
     }
-    let twice = opt.restore([Variable::new("a", &mut a), Variable::new("a", &mut b)], before.clone());
+    let twice = opt.restore(&mut [Variable::new("a", &mut a), Variable::new("a", &mut b)], before.clone());
     assert_eq!(twice, Err(Error::DuplicateVariable { name: "a".to_owned() }));
-    let fewer = opt.restore([Variable::new("a", &mut a)], before.clone());
+    let fewer = opt.restore(&mut [Variable::new("a", &mut a)], before.clone());
     assert_eq!(fewer, Err(Error::WeightCount { expected: 4, found: 7 }));
     assert_eq!(opt.weights(), before);
 }
@@ -137,10 +137,10 @@ fn parts_of_larger_arrays_are_taken_as_they_are() {
     let (mut a, mut opt) = ([0.0_f32; 2], builder().build().unwrap());
     let whole = ArrayD::from_shape_vec(vec![5], vec![1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
     let part = whole.slice_move(ndarray::s![2..4]).into_dyn();
-    let two = || WeightValue::Array(ArrayD::zeros(vec![2]));
-    let weights = [WeightValue::Iterations(1), two(), WeightValue::Array(part), WeightValue::Scalar(1.0)];
-    opt.restore([Variable::new("a", &mut a)], weights).unwrap();
-    assert_eq!(opt.weights()[2].value, WeightValue::Array(ndarray::array![3.0, 4.0].into_dyn()));
+    let two = || StateValue::from(ArrayD::zeros(vec![2]));
+    let weights = [StateValue::Iterations(1), two(), StateValue::from(part), StateValue::Scalar(1.0)];
+    opt.restore(&mut [Variable::new("a", &mut a)], weights).unwrap();
+    assert_eq!(opt.weights()[2].value, StateValue::from(ndarray::array![3.0, 4.0].into_dyn()));
 }
 
 /// Gradients that come with variables are not looked at where none is used.
@@ -148,12 +148,12 @@ fn parts_of_larger_arrays_are_taken_as_they_are() {
 fn gradients_do_not_matter() {
     let (opt, mut a, mut b) = trained();
     let mut restored = builder().build().unwrap();
-    let variables = [Variable::new("a", &mut a).gradient(&[1.0; 5]), Variable::new("b", &mut b)];
-    restored.restore(variables, opt.weights()).unwrap();
+    let mut variables = [Variable::new("a", &mut a).gradient(&[1.0; 5]), Variable::new("b", &mut b)];
+    restored.restore(&mut variables, opt.weights()).unwrap();
     assert_eq!(restored.weights(), opt.weights());
-    restored.copy_slot("average", [Variable::new("a", &mut a).gradient(&[1.0; 5])]).unwrap();
+    restored.copy_slot("average", &mut [Variable::new("a", &mut a).gradient(&[1.0; 5])]).unwrap();
     let mut c = [0.0];
-    restored.add_variables([Variable::new("c", &mut c).gradient(&[1.0; 5])]).unwrap();
+    restored.add_variables(&mut [Variable::new("c", &mut c).gradient(&[1.0; 5])]).unwrap();
     assert_eq!(restored.variables().count(), 3);
 }
 
@@ -163,29 +163,43 @@ fn numbers_may_lie_anywhere() {
     let (opt, mut a, _) = trained();
     let mut row_major = Array2::<f32>::zeros((2, 3));
     let turned = opt.weights().into_iter().map(|weight| match weight.value {
-        WeightValue::Array(array) => {
-            WeightValue::Array(array.t().as_standard_layout().into_owned().reversed_axes().into_dyn())
+        StateValue::Array(array) => {
+            StateValue::from(array.t().as_standard_layout().into_owned().reversed_axes().into_dyn())
         }
         value => value,
     });
     let mut restored = builder().build().unwrap();
-    restored.restore([Variable::new("a", &mut a), Variable::new("b", &mut row_major)], turned).unwrap();
+    restored.restore(&mut [Variable::new("a", &mut a), Variable::new("b", &mut row_major)], turned).unwrap();
     assert_eq!(restored.weights(), opt.weights());
 }
 
-/// What is no list is no state: all is as it was.
+/// A model that gives one of its variables and then panics.
+struct Panics([f32; 1]);
+
+impl Gradients<f32> for Panics {
+    fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, f32>)) {
+        self.0.visit(path, visit);
+    }
+}
+
+impl Parameters<f32> for Panics {
+    fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, f32>)) {
+        self.0.visit_mut(path, visit);
+        panic!("there is no second variable");
+    }
+}
+
+/// A model or a list of weights that panics leaves the optimizer as it was.
 #[test]
 fn lists_that_panic_change_nothing() {
     let (mut opt, mut a, mut b) = trained();
     let before = opt.weights();
     let panics = before.clone().into_iter().map(|weight| if weight.name == "b/average" { panic!() } else { weight });
-    let variables = [Variable::new("a", &mut a), Variable::new("b", &mut b)];
-    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(variables, panics))).is_err());
+    let mut variables = [Variable::new("a", &mut a), Variable::new("b", &mut b)];
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(&mut variables, panics))).is_err());
     assert_eq!(opt.weights(), before);
-    let panics = [Variable::new("a", &mut a), Variable::new("b", &mut b)].into_iter().inspect(|variable| {
-        assert!(variable.name() != "b", "there is no b");
-    });
-    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(panics, before.clone()))).is_err());
+    let mut model = Panics([1.0]);
+    assert!(panic::catch_unwind(AssertUnwindSafe(|| opt.restore(&mut model, before.clone()))).is_err());
     assert_eq!(opt.weights(), before);
 }
 
@@ -200,14 +214,16 @@ fn variables_without_elements_have_state() {
         Variable::new("rows", &mut rows).sparse_gradient(&[0_u32; 0], &no_rows),
     ];
     opt.apply_gradients(variables).unwrap();
-    assert_eq!(opt.slot("empty", "started"), Ok(Slot::Scalar(1.0)));
-    assert_eq!(opt.slot("rows", "started"), Ok(Slot::Scalar(1.0)));
+    assert_eq!(opt.slot("empty", "started"), Ok(StateValue::Scalar(1.0)));
+    assert_eq!(opt.slot("rows", "started"), Ok(StateValue::Scalar(1.0)));
     let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
     let shapes: [(&str, &[usize], DType); 2] = [("empty", &[0], DType::F32), ("rows", &[0, 3], DType::F32)];
-    let specs: Vec<_> = opt.state_of(shapes).into_iter().map(|spec| (spec.name, spec.kind)).collect();
+    let specs: Vec<_> = opt.state_of(shapes).into_iter().map(|spec| (spec.name, spec.value)).collect();
     assert_eq!(specs, kinds);
     let mut restored = make();
-    restored.restore([Variable::new("empty", &mut empty), Variable::new("rows", &mut rows)], opt.weights()).unwrap();
+    restored
+        .restore(&mut [Variable::new("empty", &mut empty), Variable::new("rows", &mut rows)], opt.weights())
+        .unwrap();
     assert_eq!(restored.weights(), opt.weights());
 }
 
@@ -224,7 +240,7 @@ fn state_has_a_size() {
         let builder = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).moments(moments);
         let mut opt = if average { builder.ema(Ema::new(0.5)) } else { builder }.build().unwrap();
         assert_eq!((opt.state_bytes(), opt.state_bytes_of([[5]])), (0, bytes));
-        opt.add_variables([Variable::new("w", &mut w)]).unwrap();
+        opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();
         assert_eq!(opt.state_bytes(), bytes);
     }
 }
@@ -238,11 +254,11 @@ fn numbers_and_moments_in_16_bits_are_not_shown() {
         opt.apply_gradients([Variable::new("value", &mut w).gradient(&[0.1, 0.2, 0.3])]).unwrap();
         let known: Vec<String> = ["momentum", "started", "average"].map(String::from).into();
         let unknown = |slot: &str| Err(Error::UnknownSlot { slot: slot.to_owned(), known: known.clone() });
-        assert_eq!(opt.copy_slot("started", [Variable::new("value", &mut w)]), unknown("started"));
+        assert_eq!(opt.copy_slot("started", &mut [Variable::new("value", &mut w)]), unknown("started"));
         let expected = if refused { unknown("momentum") } else { Ok(()) };
-        assert_eq!(opt.copy_slot("momentum", [Variable::new("value", &mut w)]), expected);
-        opt.copy_slot("average", [Variable::new("value", &mut w)]).unwrap();
-        let Ok(Slot::Array(average)) = opt.slot("value", "average") else { panic!("the average is in full") };
+        assert_eq!(opt.copy_slot("momentum", &mut [Variable::new("value", &mut w)]), expected);
+        opt.copy_slot("average", &mut [Variable::new("value", &mut w)]).unwrap();
+        let Ok(StateValue::Array(average)) = opt.slot("value", "average") else { panic!("the average is in full") };
         assert_eq!(average, ndarray::aview1(&w).into_dyn());
     }
 }

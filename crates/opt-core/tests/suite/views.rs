@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
-use opt_core::{BLOCK, Ema, MomentStorage, Optimizer, OptimizerBuilder, Slot, Variable, View, ViewMut};
+use opt_core::{BLOCK, Ema, MomentStorage, Optimizer, OptimizerBuilder, StateValue, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.
@@ -89,7 +89,7 @@ fn around_blocks_and_pieces_by_rows() {
             let moved = |j: usize| if row % 3 == 1 { 0.0 } else { (row * width + j) as f64 };
             assert!(elements.iter().enumerate().all(|(j, &w)| w == 1.0 - moved(j)), "row {row} of {rows}x{width}");
         }
-        let Ok(Slot::Array(momentum)) = opt.slot("w", "momentum") else { panic!("momentum is an array") };
+        let Ok(StateValue::Array(momentum)) = opt.slot("w", "momentum") else { panic!("momentum is an array") };
         assert_eq!(momentum, (value - 1.0).into_dyn());
     }
 }
@@ -140,7 +140,7 @@ fn rows_that_are_not_touched_decay_and_are_averaged() {
         let (mut w, mut opt) = (array![[1.0, 1.0], [1.0, 1.0]], builder.build().unwrap());
         opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[1_usize], &array![[0.25, 0.5]])]).unwrap();
         let average = opt.slot("w", "average").map(|slot| match slot {
-            Slot::Array(average) => average.to_owned(),
+            StateValue::Array(average) => average.to_owned(),
             slot => panic!("{slot:?}"),
         });
         (w, average.ok())
@@ -195,9 +195,9 @@ fn slots_lie_as_their_variables() {
         let variable = if sparse { variable.sparse_gradient(&[0, 1, 2], &ones) } else { variable.gradient(&ones) };
         opt.apply_gradients([variable]).unwrap();
         let strides = match opt.slot("w", "momentum").unwrap() {
-            Slot::Array(momentum) => momentum.strides().to_vec(),
-            Slot::Bf16(momentum) => momentum.strides().to_vec(),
-            Slot::Scalar(momentum) => panic!("{momentum}"),
+            StateValue::Array(momentum) => momentum.strides().to_vec(),
+            StateValue::Bf16(momentum) => momentum.strides().to_vec(),
+            other => panic!("{other:?}"),
         };
         strides == [1, 3]
     };

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use optimizers::Parameters;
 use optimizers::checkpoint::{Checkpoint, CheckpointDir, Error, SaveOptions};
 use serde_json::{Value, json};
 
@@ -62,13 +61,13 @@ impl Checkpoints {
     pub(crate) fn save(&mut self, session: &mut Session, seed: u64) -> Result<(), Failure> {
         let Some(directory) = &mut self.0 else { return Ok(()) };
         let options = SaveOptions::new().extra(Kept::write(session, seed));
-        let saved = directory.save_with(options, &session.optimizer, session.model.variables());
+        let saved = directory.save_with(options, &session.optimizer, &session.model);
         saved.map(|_| ()).map_err(Failure::Checkpoint)
     }
 }
 
 fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<(), Error> {
-    checkpoint.load(&mut session.optimizer, session.model.variables()).map(|_| ())
+    checkpoint.load(&mut session.optimizer, &mut session.model).map(|_| ())
 }
 
 /// What the optimizer does not know.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use optimizers::{Ema, Error};
+use optimizers::Error;
 
 use crate::checkpoints::{Checkpoints, Resumed};
 use crate::contestants::AnyOptimizer;
@@ -126,8 +126,8 @@ fn train_epoch(
 
 /// Evaluates the averages of the model where the optimizer keeps some; training goes on with the model itself.
 fn evaluate(optimizer: &mut AnyOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
-    if optimizer.slot_names().contains(&Ema::SLOT) {
-        Ok(Epoch::of(&*optimizer.averages(model)?, digits))
+    if optimizer.has_averages() {
+        Ok(Epoch::of(&*optimizer.swap_in_averages(model)?, digits))
     } else {
         Ok(Epoch::of(model, digits))
     }

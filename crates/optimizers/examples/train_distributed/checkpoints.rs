@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use optimizers::checkpoint::{CheckpointDir, Error, SaveOptions};
 use optimizers::mesh::Mesh;
-use optimizers::{Optimizer, Parameters, UpdateRule};
+use optimizers::{Optimizer, UpdateRule};
 use serde_json::{Value, json};
 
 use crate::model::Mlp;
@@ -55,17 +55,17 @@ impl<'m> Checkpoints<'m> {
         let path = latest.stored.path;
         let found = Position::read(latest.checkpoint.extra()).filter(|found| found.seed == position.seed);
         *position = found.ok_or_else(|| Failure::OtherTraining { path: path.clone() })?;
-        latest.checkpoint.load(optimizer, model.variables())?;
+        latest.checkpoint.load(optimizer, model)?;
         self.spent += self.mesh.traffic().time - before;
         let ranks = latest.checkpoint.ranks().unwrap_or(1);
         Ok(Some(format!("{}, epoch {}, saved by {ranks} ranks", path.display(), position.epochs)))
     }
 
     /// Saves all that the rest of a training depends on.
-    pub(crate) fn save(&mut self, optimizer: &Opt, model: &mut Mlp, position: &Position) -> Result<(), Error> {
+    pub(crate) fn save(&mut self, optimizer: &Opt, model: &Mlp, position: &Position) -> Result<(), Error> {
         let options = SaveOptions::new().extra(position.write());
         let before = self.mesh.traffic().time;
-        let saved = self.directory.save_with(options, optimizer, model.variables());
+        let saved = self.directory.save_with(options, optimizer, model);
         self.spent += self.mesh.traffic().time - before;
         saved.map(drop)
     }

@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use optimizers::checkpoint;
 use optimizers::mesh::{Distributed, Mesh, MeshError};
-use optimizers::{
-    Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam, Sgd, UpdateRule,
-};
+use optimizers::{Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule};
 
 use crate::args::Args;
 use crate::checkpoints::{Checkpoints, Position};
@@ -141,7 +139,7 @@ pub(crate) fn train(
         on_epoch(None);
     }
     if optimizer.slot_names().contains(&Ema::SLOT) {
-        optimizer.finalize_variable_values(model.variables())?;
+        optimizer.finalize_variable_values(&mut model)?;
     }
     let step_time = time / steps.max(1);
     Ok(Run { name, model, steps, step_time, communication: 0.0, state_bytes: optimizer.state_bytes() })

@@ -36,7 +36,7 @@ impl Training {
         self.opt.step(&mut self.model, &gradients).unwrap();
     }
 
-    fn state(&self) -> (Model, Vec<optimizers::core::Weight<f64>>) {
+    fn state(&self) -> (Model, Vec<optimizers::core::StateEntry<StateValue<'static, f64>>>) {
         (self.model.clone(), self.opt.weights())
     }
 }
@@ -53,7 +53,7 @@ pub(super) fn checkpoints() {
     let mut directory = CheckpointDir::create_on(mesh.world(), &folder).unwrap().keep(1);
     for _ in 0..2 {
         through.step();
-        directory.save(&through.opt, through.model.variables()).unwrap();
+        directory.save(&through.opt, &through.model).unwrap();
     }
     drop(directory);
     let resume = |mesh: &Mesh| {
@@ -61,7 +61,7 @@ pub(super) fn checkpoints() {
         let directory = CheckpointDir::open(&folder);
         assert_eq!(directory.list().unwrap().len(), 1);
         let latest = directory.open_latest_valid_on(mesh.world()).unwrap().unwrap();
-        latest.checkpoint.load(&mut resumed.opt, resumed.model.variables()).unwrap();
+        latest.checkpoint.load(&mut resumed.opt, &mut resumed.model).unwrap();
         resumed.step();
         resumed
     };

@@ -1,4 +1,4 @@
-//! Slots in the place of variables: averages for evaluation, and for good at the end of training.
+//! Slots swapped or copied into variables: averages for evaluation, and permanently at the end of training.
 
 use std::mem;
 use std::ops::Deref;
@@ -17,11 +17,12 @@ use crate::variable::Variable;
 
 /// A model that holds a slot (such as the averages) instead of its own values; dropping the guard swaps them back.
 ///
-/// Made by [`Optimizer::swap_in`]. The guard borrows model and optimizer, so that nothing can train in between.
+/// Made by [`Optimizer::swap_in`]. The guard borrows model and optimizer, so that nothing can train meanwhile.
 #[derive(Debug)]
+#[must_use = "dropping the guard swaps the model's own values back in"]
 pub struct SlotGuard<'a, P, R, T>
 where
-    P: Parameters<T>,
+    P: Parameters<T> + ?Sized,
     R: UpdateRule<T>,
     T: Scalar,
 {
@@ -30,7 +31,7 @@ where
     place: SlotPlace,
 }
 
-impl<P: Parameters<T>, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard<'_, P, R, T> {
+impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard<'_, P, R, T> {
     type Target = P;
 
     fn deref(&self) -> &P {
@@ -38,73 +39,65 @@ impl<P: Parameters<T>, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard<'_, P, R
     }
 }
 
-impl<P: Parameters<T>, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R, T> {
+impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R, T> {
     fn drop(&mut self) {
         let Self { model, optimizer, place } = self;
-        // The same list has just been accepted; a model that gives another one now keeps what it has, and the
-        // optimizer goes on refusing steps.
-        if optimizer.over_slots(model.variables().into_iter(), *place, Move::SwapBack).is_ok() {
+        // The same list was accepted when the guard was made. If the model now gives another one, it keeps what it
+        // holds, and the optimizer keeps refusing steps.
+        if optimizer.over_slots(model.variables(), *place, Move::SwapBack).is_ok() {
             optimizer.swapped_in = None;
         }
     }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Writes the averages into the variables, for good: the end of a training with [`Ema`].
+    /// Writes the averages into the variables permanently: the end of a training with [`Ema`].
     ///
     /// # Errors
     ///
     /// [`Error::NoAverages`] without averaging; anything wrong with names or shapes. Variables are then as they were.
-    pub fn finalize_variable_values<'a>(
-        &mut self,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
-    ) -> Result<(), Error>
-    where
-        T: 'a,
-    {
+    pub fn finalize_variable_values<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
         if !self.options.use_ema {
             return Err(Error::NoAverages);
         }
-        self.copy_slot(Ema::SLOT, variables)
+        self.copy_slot(Ema::SLOT, model)
     }
 
-    /// Writes an array slot into the variables; into those in [16 bits](Variable::half) rounded, and in full into their
-    /// masters.
+    /// Writes an array slot into the variables. Variables in 16 bits get it rounded, their masters in full.
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array of full precision, or anything is wrong with names or shapes. Variables are then as
-    /// they were.
-    pub fn copy_slot<'a>(
-        &mut self,
-        slot: &str,
-        variables: impl IntoIterator<Item = Variable<'a, T>>,
-    ) -> Result<(), Error>
-    where
-        T: 'a,
-    {
+    /// When there is no such slot, it is no array of full precision, or anything is wrong with names or shapes.
+    /// Variables are then as they were.
+    pub fn copy_slot<P: Parameters<T> + ?Sized>(&mut self, slot: &str, model: &mut P) -> Result<(), Error> {
         self.ready()?;
         let place = self.array_place(slot)?;
-        self.over_slots(variables.into_iter(), place, Move::Copy)
+        self.over_slots(model.variables(), place, Move::Copy)
     }
 
-    /// Swaps an array slot into a model, until the guard is dropped. Variables in [16 bits](Variable::half) show it
-    /// rounded; neither it nor their masters lose a digit.
+    /// Swaps an array slot into a model, until the guard is dropped. Variables in 16 bits show it rounded; neither the
+    /// slot nor their masters lose a digit.
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array of full precision, or the model has variables that the optimizer has not seen. The
-    /// model is then as it was.
-    pub fn swap_in<'a, P: Parameters<T>>(
+    /// When there is no such slot, it is no array of full precision, or the model has variables that the optimizer has
+    /// not seen. The model is then as it was.
+    pub fn swap_in<'a, P: Parameters<T> + ?Sized>(
         &'a mut self,
         slot: &str,
         model: &'a mut P,
     ) -> Result<SlotGuard<'a, P, R, T>, Error> {
         self.ready()?;
         let place = self.array_place(slot)?;
-        self.over_slots(model.variables().into_iter(), place, Move::Swap)?;
+        self.over_slots(model.variables(), place, Move::Swap)?;
         self.swapped_in = Some(slot.to_owned());
         Ok(SlotGuard { model, optimizer: self, place })
+    }
+
+    /// Whether the optimizer keeps averages: it was built with [`ema`](crate::OptimizerBuilder::ema).
+    #[must_use]
+    pub fn has_averages(&self) -> bool {
+        self.options.use_ema
     }
 
     /// Swaps the averages into a model for evaluation, until the guard is dropped.
@@ -117,7 +110,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Examples
     ///
     /// The crate `optimizers` has one: `examples/averages.rs`.
-    pub fn averages<'a, P: Parameters<T>>(&'a mut self, model: &'a mut P) -> Result<SlotGuard<'a, P, R, T>, Error> {
+    #[doc(alias = "AveragedModel")]
+    #[doc(alias = "SwapEMAWeights")]
+    pub fn swap_in_averages<'a, P: Parameters<T> + ?Sized>(
+        &'a mut self,
+        model: &'a mut P,
+    ) -> Result<SlotGuard<'a, P, R, T>, Error> {
         if !self.options.use_ema {
             return Err(Error::NoAverages);
         }
@@ -127,7 +125,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn array_place(&self, slot: &str) -> Result<SlotPlace, Error> {
         match self.slot_place(slot)? {
             SlotPlace::Scalar(_) => Err(self.unknown_slot(slot)),
-            SlotPlace::Array(array) if self.is_packed(array) => Err(self.unknown_slot(slot)),
+            SlotPlace::Array(array) if self.is_in_bf16(array) => Err(self.unknown_slot(slot)),
             place => Ok(place),
         }
     }
@@ -141,16 +139,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Moves numbers between variables and their slots.
-    fn over_slots<'a>(
-        &mut self,
-        variables: impl Iterator<Item = Variable<'a, T>>,
-        place: SlotPlace,
-        way: Move,
-    ) -> Result<(), Error>
+    fn over_slots<'a>(&mut self, variables: Vec<Variable<'a, T>>, place: SlotPlace, way: Move) -> Result<(), Error>
     where
         T: 'a,
     {
-        let inputs = self.known(variables.map(Variable::without_gradient));
+        let inputs = self.known(variables.into_iter());
         let mut inputs = self.agree_on_slots(inputs)?;
         if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
@@ -170,7 +163,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 /// What happens to a variable and a slot of it.
 #[derive(Debug, Clone, Copy)]
 enum Move {
-    /// The variable gets the slot, for good.
+    /// The variable gets the slot, permanently.
     Copy,
     /// The variable gets the slot.
     Swap,

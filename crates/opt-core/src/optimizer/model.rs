@@ -1,4 +1,4 @@
-//! Steps over models: by a structure of gradients, or by a closure that computes them.
+//! Steps over a model: with a structure of gradients, or with a closure that computes them.
 
 use std::collections::HashMap;
 
@@ -11,12 +11,12 @@ use crate::report::StepReport;
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
-/// The loss before a step, and what the step did.
+/// The loss before a step, and the report of the step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Minimized<L> {
-    /// What the closure returned as loss.
+    /// The loss that the closure returned.
     pub loss: L,
-    /// What the step did.
+    /// The report of the step.
     pub report: StepReport,
 }
 
@@ -98,15 +98,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         let (loss, gradients) = loss(model);
         Ok(Minimized { loss, report: self.step(model, &gradients)? })
-    }
-
-    /// Makes the slots of a model's variables before their first step, as [`add_variables`](Self::add_variables).
-    ///
-    /// # Errors
-    ///
-    /// As [`add_variables`](Self::add_variables).
-    pub fn add_parameters<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
-        self.add_variables(model.variables())
     }
 }
 

@@ -1,0 +1,114 @@
+//! The state as a list in Keras's order: what Keras calls `get_weights` and `set_weights`.
+
+use half::bf16;
+
+use super::super::{Optimizer, SlotPlace};
+use super::entries::Entry;
+use super::{StateEntry, StateKind, StateValue};
+use crate::error::Error;
+use crate::real::Scalar;
+use crate::rule::UpdateRule;
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// All state besides the variables, copied: `iterations`; with averaging the average of each variable; the `master`
+    /// of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot of each
+    /// variable. (A rule may ask for its slots [variable by variable](crate::WeightsOrder) instead.) Slots in bfloat16
+    /// are widened.
+    ///
+    /// The list, the configuration and the variables are everything that a run depends on.
+    /// [`state`](Self::state) gives the same list without a copy.
+    #[doc(alias = "get_weights")]
+    #[must_use]
+    pub fn weights(&self) -> Vec<StateEntry<StateValue<'static, T>>> {
+        let widened = |entry: Entry| self.named(entry, self.peek(entry).to_widened());
+        self.entries().into_iter().map(widened).collect()
+    }
+
+    /// Replaces all state by a list in the order of [`weights`](Self::weights).
+    ///
+    /// The variables must be known: from earlier steps, or from [`add_variables`](Self::add_variables).
+    ///
+    /// A slot that is stored in [bfloat16](crate::MomentStorage) takes numbers of either type. Wider numbers are rounded
+    /// to the nearest, ties to even. What [`weights`](Self::weights) returned comes back bit for bit.
+    ///
+    /// # Errors
+    ///
+    /// When the list has another length, or an entry another kind or shape. Nothing is then assigned.
+    pub fn set_weights<'w, V>(&mut self, weights: impl IntoIterator<Item = V>) -> Result<(), Error>
+    where
+        V: Into<StateValue<'w, T>>,
+        T: 'w,
+    {
+        if let Some(slot) = &self.swapped_in {
+            return Err(Error::SwappedIn { slot: slot.clone() });
+        }
+        let given: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
+        let entries = self.entries();
+        if given.len() != entries.len() {
+            return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
+        }
+        for (index, (value, entry)) in given.iter().zip(&entries).enumerate() {
+            let expected = self.kind_of(*entry, |variable| self.records.at(variable).shape());
+            if !accepts(&expected, &value.kind()) {
+                let name = self.entry_name(*entry);
+                let found = value.kind().to_string();
+                return Err(Error::WeightMismatch { index, name, expected: expected.to_string(), found });
+            }
+        }
+        for (value, entry) in given.into_iter().zip(entries) {
+            self.assign(entry, value);
+        }
+        self.poisoned = false;
+        Ok(())
+    }
+
+    /// The value of an entry, borrowed.
+    pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
+        match entry {
+            Entry::Iterations => StateValue::Iterations(self.iterations),
+            Entry::Shared(slot) => StateValue::Scalar(self.shared[slot]),
+            Entry::Of(variable, place) => self.records.at(variable).slot(place),
+        }
+    }
+
+    /// An entry with its name.
+    pub(super) fn named<V>(&self, entry: Entry, value: V) -> StateEntry<V> {
+        StateEntry { name: self.entry_name(entry), value, variable: entry.variable() }
+    }
+
+    /// Assigns a value of an accepted kind.
+    fn assign(&mut self, entry: Entry, value: StateValue<'_, T>) {
+        match (entry, value) {
+            (Entry::Iterations, StateValue::Iterations(count)) => self.iterations = count,
+            (Entry::Shared(slot), StateValue::Scalar(number)) => self.shared[slot] = number,
+            (Entry::Of(variable, SlotPlace::Scalar(slot)), StateValue::Scalar(number)) => {
+                self.records.at_mut(variable).scalars[slot] = number;
+            }
+            (Entry::Of(variable, place), value) => {
+                let record = self.records.at_mut(variable);
+                if let Some(packed) = record.packed_mut(place) {
+                    packed.clear();
+                    match value {
+                        StateValue::Bf16(array) => packed.extend(array.iter()),
+                        StateValue::Array(array) => packed.extend(array.iter().map(|x| bf16::from_f32(x.to_f32()))),
+                        _ => unreachable!("the kind was accepted"),
+                    }
+                } else if let StateValue::Array(array) = value {
+                    let stored = record.to_stored(array.into_owned());
+                    if let Some(slot) = record.array_mut(place) {
+                        *slot = stored;
+                    }
+                }
+            }
+            _ => unreachable!("the kind was accepted"),
+        }
+    }
+}
+
+/// Whether a value of one kind can be assigned to an entry of another.
+fn accepts(entry: &StateKind, value: &StateKind) -> bool {
+    match (entry, value) {
+        (StateKind::Bf16(expected), StateKind::Array(found)) => expected == found,
+        (expected, found) => expected == found,
+    }
+}
