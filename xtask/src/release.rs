@@ -13,6 +13,9 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     let version = &order.first().context("nothing is published")?.version;
     check_changelog(workspace, version)?;
     dry_run(workspace).run()?;
+    if order.iter().all(|package| package.repository.is_none()) {
+        println!("no `repository` is named in Cargo.toml: readers of a registry will look for one");
+    }
     println!("release {version}: everything packs; the order of publishing is");
     for (index, package) in order.iter().enumerate() {
         println!("{:>3}. {}", index + 1, package.name);
