@@ -3,6 +3,7 @@
 mod architecture;
 mod dependencies;
 mod documents;
+mod lines;
 mod machine;
 mod markdown;
 mod modules;
@@ -30,6 +31,8 @@ const LAWS: &[Law] = &[
     documents::are_there,
     documents::links_lead_somewhere,
     documents::set_up_is_two_commands,
+    lines::prose_is_narrow,
+    lines::comments_are_narrow,
     machine::no_paths,
     machine::no_mirrors,
     machine::locked_to_the_registry,
@@ -39,6 +42,7 @@ const LAWS: &[Law] = &[
     packages::share_their_data,
     packages::have_a_readme,
     words::no_forbidden_words,
+    words::terms_are_the_fields,
     words::unsafe_in_core_alone,
     words::allow_has_a_reason,
 ];
