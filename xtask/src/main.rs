@@ -45,7 +45,7 @@ enum Task {
         /// Prints the steps instead.
         #[arg(long)]
         list: bool,
-        /// Runs this step alone.
+        /// Runs only this step.
         #[arg(long, value_name = "NAME", conflicts_with = "list")]
         step: Option<String>,
         /// Leaves this step out; may be given several times.
@@ -66,9 +66,9 @@ enum Task {
     },
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
-    /// Counts the instructions of steps with valgrind; fails if there are more than recorded.
+    /// Counts the instructions of steps with valgrind; fails if there are more than in the record.
     Instructions {
-        /// Records them instead.
+        /// Updates the record instead.
         #[arg(long)]
         write: bool,
     },

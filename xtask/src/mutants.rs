@@ -1,8 +1,8 @@
 //! `cargo xtask mutants`: mutation tests. The code is changed in one place at a time; each mutant should fail a test.
 //!
-//! A mutant is run against the tests of its own package first, which takes seconds; a mutant of the code for ranks, against
-//! the tests of the mesh. Only mutants that survive these run against packages that take longer to build and to run.
-//! Mutants that survive both must be listed in `.cargo/mutants-survivors.txt`, with a reason.
+//! A mutant runs against the tests of its own package first, which takes seconds. A mutant of the code for ranks runs
+//! against the tests of the mesh. Only mutants that survive these tests run against packages that take longer to
+//! build and to run. Mutants that survive both must be listed in `.cargo/mutants-survivors.txt`, with a reason.
 
 mod outcomes;
 mod survivors;
@@ -35,7 +35,7 @@ pub(crate) struct Options {
 /// The packages whose code is mutated.
 const PACKAGES: [&str; 6] = ["opt-core", "opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
 
-/// Where survivors are listed, below the root.
+/// The list of accepted survivors, below the root.
 const LIST: &str = ".cargo/mutants-survivors.txt";
 
 /// Runs the mutants; fails if one survives that is not listed.
@@ -121,8 +121,8 @@ fn on_ranks() -> Call {
 /// The first stage leaves out laws that take seconds.
 const QUICK: &str = "not test(threads_do_not_matter)";
 
-/// The second stage leaves out the tests that kill trainings, those that measure the cost of steps, and those of vectorised
-/// loops, which these builds do not contain.
+/// The second stage leaves out the tests that kill trainings, those that measure the cost of steps, and those of
+/// vectorised loops, which these builds do not contain.
 const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals|simd)$/)";
 
 /// Some mutants, with every package that tests the engine.

@@ -1,4 +1,4 @@
-//! `cargo xtask release`: whether everything could be published, and in which order.
+//! `cargo xtask release`: checks that everything could be published, and prints the order.
 
 use std::fs;
 
@@ -46,7 +46,7 @@ fn has_section(changelog: &str, version: &str) -> bool {
     versions.any(|found| found.trim_matches(['[', ']']) == version)
 }
 
-/// The published packages, each after those it needs.
+/// The published packages, each after its dependencies.
 fn order(workspace: &Workspace) -> anyhow::Result<Vec<&Package>> {
     let mut waiting: Vec<_> = workspace.published().collect();
     let mut order = Vec::new();

@@ -1,4 +1,4 @@
-//! `cargo xtask tidy`: the laws of the repository, each a function from the repository to what breaks it.
+//! `cargo xtask tidy`: the laws of the repository. Each is a function that finds the violations.
 
 mod architecture;
 mod dependencies;
@@ -20,7 +20,7 @@ use repository::Repository;
 
 use crate::workspace::Workspace;
 
-/// A law, as the function that finds what breaks it.
+/// A law, as the function that finds its violations.
 type Law = fn(&Repository) -> Vec<Violation>;
 
 const LAWS: &[Law] = &[
@@ -47,7 +47,7 @@ const LAWS: &[Law] = &[
     words::allow_has_a_reason,
 ];
 
-/// One place where a law is broken.
+/// One violation of a law.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Violation {
     law: &'static str,

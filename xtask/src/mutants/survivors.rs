@@ -7,8 +7,8 @@ use anyhow::{Context, bail};
 pub(super) struct Survivors(Vec<String>);
 
 impl Survivors {
-    /// Reads the list: `file.rs: mutation  # reason` on each line, beside comments and empty lines. A name that survives
-    /// in two places stands there twice.
+    /// Reads the list: `file.rs: mutation  # reason` on each line, besides comments and empty lines. A name that
+    /// survives in two places is listed twice.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Lines of prose end where a reader's window does.
+//! Lines of prose and comments have a limited width.
 
 use std::sync::LazyLock;
 
@@ -11,7 +11,7 @@ use super::repository::{File, Repository};
 /// The widest line of prose in a document.
 const PROSE: usize = 130;
 
-/// The widest line of a comment: rustfmt holds code to it, and leaves comments alone.
+/// The widest line of a comment. rustfmt enforces it for code, and does not change comments.
 const COMMENT: usize = 120;
 
 /// Prose in documents is at most 130 columns wide. Tables, fenced blocks and the targets of links do not count.
@@ -36,7 +36,7 @@ fn wide_comments(file: &File) -> Vec<Violation> {
     prose.filter_map(|(number, line, _)| too_wide(file, number, line, COMMENT)).collect()
 }
 
-/// The text of a line that is a comment and nothing else.
+/// The text of a line that is only a comment.
 pub(super) fn comment(line: &str) -> Option<&str> {
     let rest = line.trim_start().strip_prefix("//")?;
     Some(rest.strip_prefix(['/', '!']).unwrap_or(rest))

@@ -1,4 +1,4 @@
-//! Packages share what they have in common, and published ones introduce themselves.
+//! Packages share their common data, and published packages have a description and a README.
 
 use super::Violation;
 use super::repository::Repository;
@@ -20,7 +20,7 @@ fn missing_data(repository: &Repository, package: &Package) -> Vec<Violation> {
     missing.map(|what| Violation::new("package-data", &path, 0, format!("lacks {what:?}"))).collect()
 }
 
-/// Whether the workspace says where its repository is.
+/// Whether the workspace names the address of its repository.
 fn names_an_address(repository: &Repository) -> bool {
     let workspace = repository.file("Cargo.toml");
     workspace.is_some_and(|file| file.text.lines().any(|line| line.starts_with("repository = ")))
@@ -31,7 +31,7 @@ fn has_lines(text: &str, lines: &str) -> bool {
     format!("\n{text}\n").contains(&format!("\n{lines}\n"))
 }
 
-/// What is published has a page of its own.
+/// Every published package has a README.
 pub(crate) fn have_a_readme(repository: &Repository) -> Vec<Violation> {
     let paths = repository.workspace.published().map(|package| repository.workspace.folder(package) + "/README.md");
     let missing = paths.filter(|path| repository.file(path).is_none());

@@ -1,4 +1,4 @@
-//! Words that do not stay in the code.
+//! Words that must not be in code, comments or documents.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::Violation;
 use super::lines::comment;
 use super::repository::{File, Repository};
 
-/// What is not written, and why; each in two pieces, so that this file does not hold it.
+/// Forbidden words, and the reasons; each is in two pieces, so that this file does not contain it.
 const FORBIDDEN: [([&str; 2], &str); 6] = [
     (["#[", "ignore"], "a test runs or does not exist"),
     (["#[", "should_panic"], "check the error instead"),
@@ -18,7 +18,7 @@ const FORBIDDEN: [([&str; 2], &str); 6] = [
     (["mul_", "add("], "results must not depend on the instruction set"),
 ];
 
-/// What was coined here although the field has a word for it, and that word; each in two pieces, as above.
+/// Terms that were coined here, and the field's terms for the same; each is in two pieces, as above.
 const COINED: [([&str; 2], &str); 9] = [
     (["to the ", "bit"], "bit for bit"),
     (["state in ", "parts"], "sharded state"),
@@ -38,7 +38,7 @@ pub(crate) fn terms_are_the_fields(repository: &Repository) -> Vec<Violation> {
     documents.chain(code).flatten().collect()
 }
 
-/// The coined words of a file, in what `prose` takes from each line.
+/// The coined terms of a file, in the part of each line that `prose` returns.
 fn coined_in(file: &File, prose: fn(&str) -> Option<&str>) -> Vec<Violation> {
     let words = COINED.map(|(pieces, better)| (pieces.concat(), better));
     let lines = file.lines().filter_map(|(number, line)| Some((number, prose(line)?.to_lowercase())));
@@ -65,7 +65,7 @@ fn forbidden_in(file: &File) -> Vec<Violation> {
     found.collect()
 }
 
-/// Unsafe code, if any, is in `opt-core`.
+/// Only `opt-core` may have unsafe code.
 pub(crate) fn unsafe_in_core_alone(repository: &Repository) -> Vec<Violation> {
     static UNSAFE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\bunsafe\s*(?:[{(]|(?:fn|impl|trait|extern)\b)").expect("valid"));
@@ -74,7 +74,7 @@ pub(crate) fn unsafe_in_core_alone(repository: &Repository) -> Vec<Violation> {
     found.map(|(file, start)| Violation::new("unsafe", &file.path, file.line_of(start), "unsafe code")).collect()
 }
 
-/// A lint is switched off for a reason that is written down.
+/// A lint is switched off only with a written reason.
 pub(crate) fn allow_has_a_reason(repository: &Repository) -> Vec<Violation> {
     static ALLOW: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?s)#!?\[(?:cfg_attr\([^\]]*?)?allow\(([^\]]*)\)\]").expect("valid"));
@@ -85,7 +85,7 @@ pub(crate) fn allow_has_a_reason(repository: &Repository) -> Vec<Violation> {
 }
 
 impl File {
-    /// Where a pattern matches, and its first group.
+    /// The positions where a pattern matches, and its first group there.
     fn captures<'a>(&'a self, pattern: &Regex) -> Vec<(usize, &'a str)> {
         let found = pattern.captures_iter(&self.text).filter_map(|found| Some((found.get(0)?, found.get(1)?)));
         found.map(|(whole, group)| (whole.start(), group.as_str())).collect()
