@@ -44,7 +44,7 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Overheads> {
     })
 }
 
-/// The number of repetitions.
+/// A number of variables that is large enough for the cost of one.
 const VARIABLES: usize = 1_001;
 
 /// The length of the pause.

@@ -152,7 +152,7 @@ const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
 pub type Subjects<T> = (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>);
 
 impl Plan {
-    /// The engine's builder and the textbook's formula for a problem.
+    /// The engine's builder and the textbook's formula for a problem with these initial values.
     pub fn subjects<T: Scalar>(&self, problem: &Problem) -> Subjects<T> {
         let eta = RATES[0];
         let (rule, formula) = match self.rule.clone() {
@@ -248,7 +248,7 @@ impl Options {
         if self.has_narrow_moments::<T>() { builder.moments(MomentStorage::Bf16 { seed: 3 }) } else { builder }
     }
 
-    /// Whether the numbers are compared with those of the textbook.
+    /// Whether moments are rounded to 16 bits, so that the numbers are not those of the textbook.
     pub fn has_narrow_moments<T: Scalar>(&self) -> bool {
         self.bf16 && size_of::<T>() == 4
     }

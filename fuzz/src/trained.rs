@@ -39,7 +39,7 @@ impl<R: UpdateRule<T>, T: Scalar> Trained<R, T> {
     ///
     /// # Errors
     ///
-    /// The state as the optimizer reports it.
+    /// The error of the optimizer.
     pub fn step(&mut self) -> Result<(), optimizers::Error> {
         problem().step(1, &mut self.optimizer, &mut self.variables).map(drop)
     }

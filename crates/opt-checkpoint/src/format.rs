@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 8 bytes     length of the header, little-endian
-//! header      JSON: {"__metadata__": {"opt-checkpoint": MANIFEST}, NAME: {dtype, shape, data_offsets}, ...}, then blanks
+//! header      JSON: {"__metadata__": {"opt-checkpoint": MANIFEST}, NAME: {dtype, shape, data_offsets}, ...}, blanks
 //! data        the tensors one after the other, those with the widest elements first, then by name
 //! ```
 //!

@@ -56,7 +56,8 @@ pub struct Loaded {
 /// let (mut body, mut head) = ([1.0, 2.0], [3.0]);
 /// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build()?;
 /// let mut file = std::io::Cursor::new(Vec::new());
-/// SaveOptions::new().write(&mut file, &opt, [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)])?;
+/// let variables = [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)];
+/// SaveOptions::new().write(&mut file, &opt, variables)?;
 ///
 /// let (mut body, mut head) = ([0.0; 2], [0.0; 5]);
 /// let options = LoadOptions::new().rename("^a/", "b/")?.only("^b/body")?;
