@@ -211,7 +211,7 @@ pub enum Damage {
     HeaderLength {
         /// The length in the file.
         header: u64,
-        /// The longest possible length.
+        /// The length of the file.
         file: u64,
     },
 
@@ -252,7 +252,7 @@ pub enum Damage {
     /// The file is one part of a sharded checkpoint.
     #[error("tensors are sharded, such as {name:?}: load the checkpoint as a whole")]
     Sharded {
-        /// The number of ranks.
+        /// One of the sharded tensors.
         name: String,
     },
 

@@ -165,7 +165,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         run("sgd-plain", 1, 1, Checkpoints::open(folder.path(), false).unwrap()).unwrap();
         let again = Checkpoints::open(folder.path(), false).unwrap_err();
-        assert!(again.to_string().ends_with("has checkpoints: go on from them with --resume, or take another folder"));
+        assert!(again.to_string().ends_with("has checkpoints: use --resume, or choose another folder"));
         let open = || Checkpoints::open(folder.path(), true).unwrap();
         let seed = run("sgd-plain", 1, 2, open()).unwrap_err();
         assert!(seed.to_string().ends_with("is of a training with seed 1, not 2"), "{seed}");

@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Checkpoint(optimizers::checkpoint::Error),
 
-    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    #[error("{path} has checkpoints: use --resume, or choose another folder", path = path.display())]
     NotResumed { path: PathBuf },
 
     #[error("{path} is of another program", path = path.display())]

@@ -56,7 +56,7 @@ pub(crate) enum Failure {
     Optimizer(#[from] Error),
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    #[error("{path} has checkpoints: use --resume, or choose another folder", path = path.display())]
     NotResumed { path: PathBuf },
     #[error("{path} is of another training", path = path.display())]
     OtherTraining { path: PathBuf },
