@@ -1,4 +1,4 @@
-//! How fast checkpoints are saved, verified and loaded, next to `cp` of the same bytes.
+//! Times of saving, verifying and loading checkpoints, compared with `cp` of the same bytes.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use optimizers::{Nadam, Optimizer, Parameters};
 /// Rounds of all measurements, one after the other; the median is shown.
 const ROUNDS: usize = 9;
 
-/// Tensors, and elements in each: 240 MB with the slots of Nadam, and 12 MB in small pieces.
+/// Numbers of tensors, and of elements in each: 240 MB with the slots of Nadam, and 12 MB in small tensors.
 const MODELS: [(usize, usize); 2] = [(20, 1_000_000), (1_000, 1_000)];
 
 type Failure = Box<dyn std::error::Error>;
@@ -39,7 +39,7 @@ impl Training {
     }
 }
 
-/// What is measured, and what it is compared with.
+/// The measurements, and their references.
 const ROWS: [(&str, &str); 8] = [
     ("cp", "cp"),
     ("write", "cp"),
@@ -67,7 +67,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// One round. Each file is new, so that nothing pays for the end of another.
+/// One round. Each file is new, so that no measurement pays for the deferred writes of another one.
 fn measure(folder: &Path, training: &mut Training) -> Result<[Duration; ROWS.len()], Failure> {
     let (file, copy) = (folder.join("file"), folder.join("copy"));
     let optimizer = training.optimizer.clone();

@@ -1,7 +1,8 @@
-//! What `cargo xtask instructions` counts the instructions of.
+//! The program whose instructions `cargo xtask instructions` counts.
 //!
-//! Without an argument it prints the instruction set, then one line for each count: a name, and by how many parameters
-//! and steps to divide. With a name it runs the steps of that count, on one thread. Those in [`measured_steps`] count.
+//! Without an argument it prints the instruction set, then one line for each count: a name, and the product of
+//! parameters and steps by which to divide. With a name it runs the steps of that count, on one thread. Only
+//! [`measured_steps`] is counted.
 
 use anyhow::Context;
 use benches::Element;
@@ -9,10 +10,10 @@ use benches::contestants::{AnyOptimizer, contestants};
 use benches::model::Model;
 use benches::shapes::Shape;
 
-/// Steps before the count: state is allocated, and RAdam is past its first steps. Whole cycles.
+/// Steps before the count: state is allocated, and RAdam is past its first steps. These are whole cycles.
 const WARM_UP: usize = 12;
 
-/// Steps in the count: each contestant does everything that it ever does at least once.
+/// Steps in the count: each contestant does each kind of step at least once.
 const STEPS: usize = 6;
 
 fn main() -> anyhow::Result<()> {
@@ -60,7 +61,7 @@ fn measured_steps<T: Element>(optimizer: &mut AnyOptimizer<T>, model: &mut Model
     Ok(())
 }
 
-/// Which of the engine's versions runs.
+/// The instruction set that the engine uses.
 fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {

@@ -1,8 +1,8 @@
-//! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
+//! Criterion benchmarks of the steps of every contestant and their bare loops, for work on one of them.
 //!
-//! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
-//! by `cargo xtask bench`, which lets them take turns. `^denormals/` shows what denormal numbers in the state cost, `^by-hand/` what a loop
-//! takes that has Nadam's arithmetic and nothing else.
+//! `cargo bench -p benches --bench step -- ^momentum/1M` runs the benchmarks whose names match. To compare with the
+//! bare loop, prefer `cargo xtask bench`, which lets the two take turns. `^denormals/` shows the cost of denormal
+//! numbers in the state, `^by-hand/` that of a loop with Nadam's arithmetic and nothing else.
 
 use std::hint::black_box;
 
@@ -36,7 +36,7 @@ fn steps_of(c: &mut Criterion, contestant: &Contestant<f32>, shape: &Shape) {
     group.finish();
 }
 
-/// What is measured is made once: the first step makes slots.
+/// The subject is made once: its first step makes slots.
 fn step_and_bare(
     group: &mut BenchmarkGroup<'_, WallTime>,
     contestant: &Contestant<f32>,
@@ -68,13 +68,13 @@ fn by_hand(c: &mut Criterion) {
     group.finish();
 }
 
-/// Elements whose state stays in the second-level cache.
+/// A number of elements whose state stays in the second-level cache.
 const CACHED: usize = 32 * 1024;
 
-/// After so many gradients of 0 the slowest moment has faded as far as it ever will.
+/// After this many gradients of 0 the slowest moment has faded completely.
 const FADING: usize = 100_000;
 
-/// What denormal numbers in the state cost, and what it costs to have none.
+/// The cost of denormal numbers in the state, and the cost of avoiding them.
 fn denormals(c: &mut Criterion) {
     let rules = || -> [(&str, Box<dyn UpdateRule<f32>>); 3] {
         let momentum = Sgd::new(0.01).momentum(0.9);

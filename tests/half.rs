@@ -95,7 +95,7 @@ fn rest(opt: &Halved) -> Vec<StateEntry<StateValue<'static, f32>>> {
     opt.weights().into_iter().filter(|weight| !weight.name.ends_with("/master")).collect()
 }
 
-/// Runs 16 and 32 bits side by side with the same gradients; after each step they have to agree to the bit.
+/// Runs 16 and 32 bits side by side with the same gradients; after each step they have to agree bit for bit.
 fn follows<H: Narrow>(name: &str, mut half: Halved, mut full: Halved, strided: bool) {
     let (rows, columns) = SHAPE;
     let mut whole = Array2::from_shape_fn((2 * rows, 2 * columns).set_f(strided), |(i, j)| start::<H>((i / 2, j / 2)));

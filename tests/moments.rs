@@ -1,4 +1,4 @@
-//! Moments in 16 bits: what they cost, how close they stay, and that a run goes on to the bit.
+//! Moments in 16 bits: their cost, their rounding errors, and resuming bit for bit.
 
 use half::bf16;
 use ndarray::{Array2, ShapeBuilder};

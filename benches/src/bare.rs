@@ -1,9 +1,9 @@
-//! Bare loops: what memory allows.
+//! Bare loops: the lower limit that memory sets.
 //!
-//! A bare loop reads a gradient and adds it to as many arrays as the steps of a contestant read and write, of the same
-//! sizes, cut into the same tasks, on as many threads, with one fork and join. Where a norm has to come first, a loop
-//! that only sums runs over the gradients before, with its own fork and join. Nothing is computed that could be left
-//! out. It is compiled for the same instruction sets as the engine.
+//! A bare loop reads a gradient and adds it to as many arrays as the steps of a contestant read and write. The arrays
+//! have the same sizes and are cut into the same tasks, on as many threads, with one fork and join. Where a norm must
+//! be known first, a loop that only sums runs over the gradients before, with its own fork and join. Nothing else is
+//! computed. The loops are compiled for the same instruction sets as the engine.
 
 mod arrays;
 mod kernels;
@@ -20,7 +20,7 @@ use crate::Element;
 use crate::sampling::Subject;
 use crate::traffic::Traffic;
 
-/// Elements that a thread works on at a time, as in the engine.
+/// The number of elements that a thread processes at a time, as in the engine.
 const CHUNK: usize = 64 * 1024;
 
 /// Below this many elements, waking another thread takes longer than the work; as in the engine.
@@ -32,7 +32,7 @@ struct Piece<'a, T> {
     gradient: &'a [T],
     wide: Vec<&'a mut [T]>,
     narrow: Vec<&'a mut [u16]>,
-    /// The sum of the gradient, if that comes first.
+    /// The sum of the gradient, if it is computed first.
     sum: Option<T>,
 }
 
@@ -40,14 +40,14 @@ struct Piece<'a, T> {
 #[derive(Debug)]
 pub struct Bare<'a, T> {
     traffic: Traffic,
-    /// Pieces of about [`CHUNK`] elements together.
+    /// Groups of pieces with about [`CHUNK`] elements.
     tasks: Vec<Vec<Piece<'a, T>>>,
     pool: Option<ThreadPool>,
     step: usize,
 }
 
 impl<'a, T: Element> Bare<'a, T> {
-    /// A loop that moves what this traffic is, over arrays that are made as needed.
+    /// A loop that moves this traffic, over arrays that are made as needed.
     ///
     /// # Errors
     ///
@@ -58,7 +58,8 @@ impl<'a, T: Element> Bare<'a, T> {
         Ok(Self { traffic, tasks: tasks(arrays.pieces(traffic)), pool, step: 0 })
     }
 
-    /// Passes over what steps would read and write. All of them start on a thread of the pool, which is then awake.
+    /// Passes over the arrays that steps would read and write. All of them start on a thread of the pool, which is
+    /// then awake.
     pub fn steps(&mut self, steps: usize) {
         let Self { traffic, tasks, pool, step } = self;
         let sums = tasks.iter().flatten().any(|piece| piece.sum.is_some());
@@ -87,7 +88,7 @@ impl<T: Element> Subject for Bare<'_, T> {
     }
 }
 
-/// Pieces in the order of memory, small ones together.
+/// Pieces in the order of memory; small pieces are grouped.
 fn tasks<T>(pieces: Vec<Piece<'_, T>>) -> Vec<Vec<Piece<'_, T>>> {
     let mut tasks = vec![Vec::new()];
     let mut elements = 0;
@@ -129,7 +130,7 @@ mod tests {
     use crate::shapes::Shape;
     use crate::traffic::{Sweep, cached_bytes};
 
-    /// How often each array was added to, for two tensors, after some passes.
+    /// The number of additions to each array, for two tensors, after some passes.
     fn additions(traffic: Traffic, threads: usize, passes: usize) -> Vec<Vec<f64>> {
         let shape = Shape { name: String::new(), tensors: vec![vec![4 * CHUNK + 7], vec![3, 5]] };
         let mut arrays = Arrays::<f64>::new(&shape);

@@ -1,4 +1,5 @@
-//! Nadam's arithmetic in one loop over four slices, without an engine: how far from its bare loop that alone is.
+//! Nadam's arithmetic in one loop over four slices, without an engine: it shows how far the arithmetic alone is from
+//! its bare loop.
 
 use std::thread;
 
@@ -14,14 +15,14 @@ pub struct ByHand {
 }
 
 impl ByHand {
-    /// So many elements of the order of 1, with warm state.
+    /// This many elements of the order of 1, with warm state.
     #[must_use]
     pub fn new(len: usize) -> Self {
         let numbers = |seed: usize| (0..len).map(|i| ((i + seed) * 7919 % 1000) as f32 * 1e-3 + 1e-3).collect();
         Self { w: numbers(1), g: numbers(2), m: numbers(3), v: numbers(4) }
     }
 
-    /// One step, each thread on as many elements.
+    /// One step; each thread has the same number of elements.
     pub fn step(&mut self, threads: usize) {
         let part = self.w.len().div_ceil(threads).max(1);
         let values = self.w.chunks_mut(part).zip(self.g.chunks(part));

@@ -1,4 +1,4 @@
-//! What takes part: every rule alone, and the compositions that people use.
+//! The contestants: every rule alone, and the usual compositions.
 
 use optimizers::{
     Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
@@ -11,21 +11,21 @@ use crate::traffic::{Sweep, Traffic};
 pub type AnyOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
-/// Steps from one synchronisation of Lookahead to the next; peers use the same.
+/// The period of Lookahead; peers use the same.
 pub const LOOKAHEAD_PERIOD: usize = 6;
 
-/// A composition, the fewest bytes that its steps must move, and how to make it.
+/// A composition, the fewest bytes that its steps must move, and its constructor.
 #[derive(Debug, Clone, Copy)]
 pub struct Contestant<T> {
     /// The name in results.
     pub name: &'static str,
-    /// What a step must read and write.
+    /// The arrays that a step must read and write.
     pub traffic: Traffic,
     builder: fn() -> Builder<T>,
 }
 
 impl<T: Element> Contestant<T> {
-    /// The optimizer, on so many threads.
+    /// The optimizer, on this many threads.
     ///
     /// # Errors
     ///
@@ -72,16 +72,16 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("radam-bf16", PLAIN.narrow(2), || bf16(radam())),
         contestant("novograd-bf16", PLAIN.narrow(1).after(Sweep::ByVariable), || bf16(novograd())),
     ];
-    // Moments of 16 bits are for variables of 32.
+    // Only variables of 32 bits can have moments of 16 bits.
     all.into_iter().filter(|contestant| contestant.traffic.narrow == 0 || size_of::<T>() == 4).collect()
 }
 
-/// Forgets the type of the rule, so that all of them fit into one list.
+/// Boxes the rule, so that all rules fit into one list.
 fn of<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     Optimizer::new(rule).boxed()
 }
 
-/// With a limit that every one of our gradients is above.
+/// With a limit that every gradient here exceeds.
 fn clip<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     of(rule).global_clipnorm(0.5)
 }
@@ -135,7 +135,7 @@ mod tests {
         assert_eq!(classes, optimizers::registry::<f32>().class_names().map(str::to_owned).collect());
     }
 
-    /// What a table says about bytes is what the optimizer allocates.
+    /// The bytes in a table are those that the optimizer allocates.
     #[test]
     fn traffic_is_that_of_the_slots() {
         let shape = Shape::single(10_000);

@@ -1,20 +1,20 @@
-//! The benchmarks of the whole workspace: what takes part, on which shapes, against which floor, and how it is timed.
+//! The benchmarks of the whole workspace: contestants, shapes, lower limits, and timing.
 //!
 //! `cargo xtask bench` runs the program of this package, `bench-suite`. A step of an optimizer does almost no
-//! arithmetic: it moves memory. So every contestant is timed in turns with a *bare loop* that only adds over as many
-//! arrays of the same sizes, cut into the same tasks on as many threads.
+//! arithmetic: it moves memory. So every contestant takes turns with a *bare loop* that only adds over as many arrays
+//! of the same sizes, cut into the same tasks on as many threads.
 //!
-//! * `contestants.rs`: every rule alone, and the compositions that people use; one entry each
+//! * `contestants.rs`: every rule alone, and the usual compositions; one entry each
 //! * `traffic.rs`: the fewest bytes that a step must move, by contestant
 //! * `shapes.rs`: the lists of tensors
 //! * `model.rs`: weights and gradients of a shape
-//! * `random.rs`: what they are filled with
+//! * `random.rs`: random numbers for weights and gradients
 //! * `bare.rs`: the bare loops
 //! * `by_hand.rs`: a rule without an engine
-//! * `sampling.rs`: who is timed when, and medians
-//! * `protocol.rs`: how peers in other processes take turns with us
+//! * `sampling.rs`: the order of timing, and medians
+//! * `protocol.rs`: the protocol with peers in other processes
 //! * `record.rs`: one line of results
-//! * `instructions.rs`: what the instruction counts are taken of
+//! * `instructions.rs`: the program for instruction counts
 
 #![forbid(unsafe_code)]
 
@@ -29,7 +29,7 @@ pub mod sampling;
 pub mod shapes;
 pub mod traffic;
 
-/// Element types as they are named in results.
+/// An element type with its name in results.
 pub trait Element: optimizers::core::Scalar + bare::Add {
     /// `f32` or `f64`.
     const NAME: &'static str;

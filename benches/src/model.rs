@@ -8,8 +8,8 @@ use crate::shapes::Shape;
 
 /// Named tensors with gradients.
 ///
-/// Gradients are between 0.01 and 1 in size, of random sign, and do not change: neither they nor the moments that rules
-/// make of them come near the denormal numbers, which would be timed instead of memory.
+/// Gradients are between 0.01 and 1 in size, of random sign, and constant. Neither they nor the moments of rules come
+/// near the denormal numbers, whose slow arithmetic would be timed instead of memory.
 #[derive(Debug, Clone)]
 pub struct Model<T> {
     tensors: Vec<Tensor<T>>,
@@ -37,7 +37,7 @@ impl<T: Element> Model<T> {
         Self { tensors: shape.tensors.iter().zip(shape.sizes()).enumerate().map(tensor).collect() }
     }
 
-    /// The tensors as a step takes them.
+    /// The tensors in the form that a step takes.
     pub fn variables(&mut self) -> impl Iterator<Item = Variable<'_, T>> {
         self.tensors.iter_mut().map(|Tensor { name, shape, value, gradient }| {
             Variable::new(name.as_str(), (&mut value[..], &shape[..])).gradient((&gradient[..], &shape[..]))

@@ -1,7 +1,7 @@
-//! How contestants in other processes take turns with ours: one JSON object a line, on standard input and output.
+//! The protocol with contestants in other processes: one JSON object a line, on standard input and output.
 //!
-//! A peer introduces itself with a [`Hello`], then answers each [`Request`] with one [`Reply`]. It ends when its input
-//! does. Everything else it has to say goes to standard error.
+//! A peer introduces itself with a [`Hello`], then answers each [`Request`] with one [`Reply`]. It ends when its
+//! input ends. All its other output goes to standard error.
 //!
 //! ```text
 //! < {"hello":{"name":"torch 2.15.0","contestants":[{"id":"nadam-foreach","rule":"nadam","name":"NAdam foreach"}]}}
@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What a peer says first.
+/// The first message of a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Hello {
-    /// Whose optimizers these are, with the version.
+    /// The library of these optimizers, with its version.
     pub name: String,
     /// The optimizers.
     pub contestants: Vec<Offer>,
@@ -31,65 +31,65 @@ pub struct Hello {
 /// An optimizer of a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Offer {
-    /// How it is asked for.
+    /// Its identifier in requests.
     pub id: String,
-    /// The contestant of ours that does the same.
+    /// Our corresponding contestant.
     pub rule: String,
-    /// What results call it.
+    /// Its name in results.
     pub name: String,
-    /// The most tensors that it can be timed on, if there is a limit.
+    /// The largest number of tensors on which it can be timed, if there is a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_tensors: Option<usize>,
 }
 
-/// What a peer is asked.
+/// A request to a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
-    /// Make weights, gradients and an optimizer.
+    /// Makes weights, gradients and an optimizer.
     Open {
         /// The [`Offer::id`].
         contestant: String,
-        /// The shape of each tensor, all of 32-bit numbers.
+        /// The shape of each tensor; all tensors are of 32-bit numbers.
         tensors: Vec<Vec<usize>>,
-        /// On how many threads.
+        /// The number of threads.
         threads: usize,
     },
-    /// Run steps, one after the other, and time them together.
+    /// Runs steps, one after the other, and times them together.
     Run {
         /// The number that [`Reply::Opened`] gave.
         subject: usize,
-        /// How many.
+        /// The number of steps.
         steps: usize,
     },
-    /// Forget weights, gradients and optimizer.
+    /// Drops weights, gradients and optimizer.
     Close {
         /// The number that [`Reply::Opened`] gave.
         subject: usize,
     },
 }
 
-/// What a peer answers.
+/// A reply of a peer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Reply {
-    /// At the start.
+    /// The first message.
     Hello(Hello),
     /// To [`Request::Open`].
     Opened {
-        /// How the optimizer is called from now on.
+        /// The number of the optimizer in further requests.
         subject: usize,
     },
     /// To [`Request::Run`].
     Ran {
-        /// Nanoseconds that all steps took together.
+        /// The nanoseconds of all steps together.
         ns: u64,
     },
     /// To [`Request::Close`].
     Closed {},
-    /// It did not work.
+    /// An error.
     Error {
-        /// Why.
+        /// The message.
         message: String,
     },
 }
@@ -97,12 +97,12 @@ pub enum Reply {
 /// One step of an open optimizer.
 pub type StepFn = Box<dyn FnMut() -> anyhow::Result<()>>;
 
-/// Answers requests until the input ends. `open` makes the step of a contestant over weights of these shapes, on so
+/// Answers requests until the input ends. `open` makes the step of a contestant over weights of these shapes, on this
 /// many threads.
 ///
 /// # Errors
 ///
-/// When input or output fail, or a line is no request. Whatever else fails is answered.
+/// When input or output fail, or a line is not a request. All other errors are sent as replies.
 pub fn serve(
     hello: Hello,
     open: impl Fn(&str, &[Vec<usize>], usize) -> anyhow::Result<StepFn>,
@@ -147,11 +147,11 @@ pub fn send(output: &mut impl Write, message: &impl Serialize) -> anyhow::Result
 }
 
 impl Reply {
-    /// The time that steps took.
+    /// The time of the steps.
     ///
     /// # Errors
     ///
-    /// When the reply is another one.
+    /// When the reply is of another kind.
     pub fn into_duration(self) -> anyhow::Result<Duration> {
         match self {
             Self::Ran { ns } => Ok(Duration::from_nanos(ns)),
@@ -159,7 +159,7 @@ impl Reply {
         }
     }
 
-    /// The error that a reply is, or that it was not expected.
+    /// The error in a reply, or the error that it was not expected.
     #[must_use]
     pub fn unexpected(self) -> anyhow::Error {
         match self {
@@ -173,7 +173,7 @@ impl Reply {
 mod tests {
     use super::*;
 
-    /// What is answered to these lines, `Hello` aside.
+    /// The replies to these lines, without `Hello`.
     fn answers(requests: &str) -> anyhow::Result<Vec<Reply>> {
         let hello = Hello { name: "us".to_owned(), contestants: Vec::new() };
         let open = |contestant: &str, tensors: &[Vec<usize>], threads| -> anyhow::Result<StepFn> {

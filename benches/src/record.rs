@@ -4,64 +4,65 @@ use serde::{Deserialize, Serialize};
 
 use crate::sampling::{Times, quantile};
 
-/// What was measured of one contestant, on one shape, in one type, on so many threads.
+/// The measurement of one contestant, on one shape, in one type, with one number of threads.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// The contestant; for a peer, the contestant of ours that it was timed against.
+    /// The contestant. For a peer, our contestant against which it was timed.
     pub rule: String,
-    /// Who else it is and how it was run; absent for ours.
+    /// The peer, and how it was run; absent for our own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
     /// The list of tensors.
     pub shape: String,
-    /// How many tensors it has.
+    /// The number of tensors.
     pub tensors: usize,
-    /// How many elements they have together.
+    /// The number of elements of all tensors.
     pub params: usize,
     /// `f32` or `f64`.
     pub dtype: String,
-    /// How many threads.
+    /// The number of threads.
     pub threads: usize,
-    /// The median time of a step, in nanoseconds per parameter; where steps differ, of the mean over a cycle of them.
+    /// The median time of a step, in nanoseconds per parameter. If steps differ, it is that of the mean over a cycle
+    /// of steps.
     pub ns_per_param: f64,
     /// The quartiles of the same.
     pub ns_per_param_quartiles: [f64; 2],
-    /// How many samples there were.
+    /// The number of samples.
     pub samples: usize,
     /// The fewest bytes that a step must move.
     pub min_bytes_per_param: f64,
     /// The median of the bare loop that took turns with it.
     pub bare_ns_per_param: f64,
-    /// What the bare loop moves.
+    /// The bytes that the bare loop moves.
     pub bare_bytes_per_param: f64,
-    /// `(min_bytes_per_param / ns) / (bare_bytes_per_param / bare_ns)`: 1 is as fast as memory allows. It is computed of
-    /// the medians of each round, and this is the median over rounds. So it may differ a little from what the medians
-    /// over everything give, if the machine became faster or slower in between.
+    /// `(min_bytes_per_param / ns) / (bare_bytes_per_param / bare_ns)`: 1 is as fast as memory allows. It is computed
+    /// from the medians of each round, and this is the median over rounds. So it may differ a little from the
+    /// fraction of the overall medians, if the machine became faster or slower in between.
     pub fraction_of_bare_loop: f64,
     /// The lowest and highest fraction of a round.
     pub fraction_range: [f64; 2],
 }
 
-/// What records of two runs are compared by.
+/// The key by which records of two runs are compared.
 pub type Key = (String, Option<String>, String, String, usize);
 
-/// What is measured, before it is.
+/// The description of a measurement before it runs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Setting<'a> {
-    /// The contestant of ours.
+    /// Our contestant.
     pub rule: &'a str,
     /// The list of tensors.
     pub shape: &'a crate::shapes::Shape,
     /// The element type.
     pub dtype: &'static str,
-    /// How many threads.
+    /// The number of threads.
     pub threads: usize,
-    /// The fewest bytes that a step must move, which is what the bare loop moves.
+    /// The fewest bytes that a step must move; the bare loop moves them.
     pub bytes: f64,
 }
 
 impl Setting<'_> {
-    /// What `--filter` looks at: `nadam/10M/f32/2`.
+    /// The text that `--filter` matches: `nadam/10M/f32/2`.
     #[must_use]
     pub fn id(&self) -> String {
         format!("{}/{}/{}/{}", self.rule, self.shape.name, self.dtype, self.threads)
@@ -97,7 +98,7 @@ impl Setting<'_> {
 }
 
 impl Record {
-    /// What identifies it in another run.
+    /// The key that identifies it in another run.
     #[must_use]
     pub fn key(&self) -> Key {
         (self.rule.clone(), self.peer.clone(), self.shape.clone(), self.dtype.clone(), self.threads)
@@ -109,7 +110,7 @@ impl Record {
         self.min_bytes_per_param / self.ns_per_param
     }
 
-    /// Half of the distance of the quartiles, as a part of the median.
+    /// Half of the distance of the quartiles, as a fraction of the median.
     #[must_use]
     pub fn noise(&self) -> f64 {
         (self.ns_per_param_quartiles[1] - self.ns_per_param_quartiles[0]) / (2.0 * self.ns_per_param)

@@ -1,21 +1,21 @@
-//! Who is timed when, and what is made of the times.
+//! The order in which subjects are timed, and the statistics of the times.
 //!
-//! Subjects that will be compared take turns: in each round every subject has a slice of time. A slice starts with
-//! steps that are not counted, because the subjects before it have used the caches. A sample is the mean over whole
-//! cycles, of at least a millisecond or so.
+//! Subjects that are compared take turns: in each round every subject has a slice of time. A slice starts with steps
+//! that are not counted, because the subjects before it have used the caches. A sample is the mean over whole cycles,
+//! of at least about a millisecond.
 
 use std::time::{Duration, Instant};
 
-/// Something whose steps can be timed, here or in another process.
+/// A subject whose steps can be timed, here or in another process.
 pub trait Subject {
     /// Runs `steps` steps, one after the other, and returns how long they took together.
     ///
     /// # Errors
     ///
-    /// When a step fails, or the other process does.
+    /// When a step or the other process fails.
     fn run(&mut self, steps: usize) -> anyhow::Result<Duration>;
 
-    /// Waits until threads of the subject that spin for more work have gone to sleep.
+    /// Waits until spinning threads of the subject have gone to sleep.
     fn settle(&self) {}
 }
 
@@ -36,9 +36,9 @@ impl<F: FnMut() -> anyhow::Result<()>> Subject for Local<F> {
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// How often each subject has its turn.
+    /// The number of rounds.
     pub rounds: usize,
-    /// How long it is timed each time; at least one sample is taken.
+    /// The time of a turn; at least one sample is taken.
     pub slice: Duration,
     /// The shortest sample.
     pub sample: Duration,
@@ -47,7 +47,7 @@ pub struct Effort {
 }
 
 impl Effort {
-    /// For results to keep.
+    /// For results that are recorded.
     pub const FULL: Self =
         Self { rounds: 11, slice: Duration::from_millis(25), sample: Duration::from_micros(500), warm_up: 8 };
 
@@ -55,7 +55,7 @@ impl Effort {
     pub const QUICK: Self = Self { rounds: 5, slice: Duration::from_millis(15), ..Self::FULL };
 }
 
-/// What was measured of one subject: nanoseconds per step, round by round.
+/// The measurements of one subject: nanoseconds per step, round by round.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Times {
     rounds: Vec<Vec<f64>>,
@@ -83,7 +83,7 @@ pub fn interleave(subjects: &mut [&mut dyn Subject], cycle: usize, effort: &Effo
     Ok(times)
 }
 
-/// How many steps make a sample.
+/// The number of steps in a sample.
 fn calibrate(subject: &mut dyn Subject, cycle: usize, effort: &Effort) -> anyhow::Result<usize> {
     let mut steps = cycle;
     loop {
@@ -127,19 +127,19 @@ impl Times {
         quantile(self.rounds.iter().flatten().copied().collect(), at)
     }
 
-    /// How many samples were taken.
+    /// The number of samples.
     #[must_use]
     pub fn samples(&self) -> usize {
         self.rounds.iter().map(Vec::len).sum()
     }
 
-    /// The median of each round. What disturbs the machine for longer than a round shows here.
+    /// The median of each round. A disturbance of the machine that is longer than a round shows here.
     pub fn round_medians(&self) -> impl Iterator<Item = f64> {
         self.rounds.iter().map(|samples| quantile(samples.clone(), 0.5))
     }
 }
 
-/// A quantile between 0 and 1, interpolated; NaN of nothing.
+/// A quantile between 0 and 1, interpolated; NaN for an empty list.
 #[must_use]
 pub fn quantile(mut samples: Vec<f64>, at: f64) -> f64 {
     samples.sort_by(f64::total_cmp);

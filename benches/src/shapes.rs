@@ -10,7 +10,7 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// One tensor of so many elements. The name is short where the number is round: `4096`, `1M`.
+    /// One tensor with this many elements. Its name is short if the number is round: `4096`, `1M`.
     #[must_use]
     pub fn single(elements: usize) -> Self {
         let name = match elements {

@@ -1,17 +1,17 @@
-//! The fewest bytes that a step must move, and what moves them.
+//! The fewest bytes that a step must move.
 //!
-//! Each array is counted once per step for reading and once for writing. What a step may leave in the cache between
-//! two looks at it is counted once.
+//! Each array is counted once per step for reading and once for writing. Data that may stay in the cache between two
+//! uses in a step is counted once.
 
 use std::fs;
 use std::sync::LazyLock;
 
 use crate::shapes::Shape;
 
-/// What the steps of one contestant read and write, per parameter.
+/// The arrays that the steps of one contestant read and write, per parameter.
 ///
-/// The gradient is read. The other arrays are read and written: the weights, and whatever the rule and the stages
-/// around it remember.
+/// The gradient is read. The other arrays are read and written: the weights, and the state of the rule and of the
+/// stages around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
     /// Arrays in the element type, weights included.
@@ -20,60 +20,60 @@ pub struct Traffic {
     pub narrow: usize,
     /// Whether the gradient is read twice.
     pub sweep: Sweep,
-    /// What happens at some steps only.
+    /// An array that only some steps use.
     pub periodic: Option<Periodic>,
 }
 
-/// Which gradients a norm needs before the update may start.
+/// The gradients of which a norm is needed before the update may start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sweep {
     /// None.
     Nothing,
     /// All of them: a global norm. The gradient is read twice.
     All,
-    /// Each variable's own. It is read twice only if it does [not stay in the cache](cached_bytes).
+    /// Each variable's own. The gradient is read twice only if it does [not stay in the cache](cached_bytes).
     ByVariable,
 }
 
 /// One more array in each `period`-th step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Periodic {
-    /// From one such step to the next.
+    /// The period of such steps.
     pub period: usize,
 }
 
 impl Traffic {
-    /// The weights and so many arrays of state, in the element type.
+    /// The weights and this many arrays of state, in the element type.
     #[must_use]
     pub const fn state(arrays: usize) -> Self {
         Self { wide: 1 + arrays, narrow: 0, sweep: Sweep::Nothing, periodic: None }
     }
 
-    /// And so many arrays of state of two bytes an element.
+    /// Adds this many arrays of state with two bytes an element.
     #[must_use]
     pub const fn narrow(self, arrays: usize) -> Self {
         Self { narrow: self.narrow + arrays, ..self }
     }
 
-    /// And one more array of state in the element type: an average.
+    /// Adds one array of state in the element type: an average.
     #[must_use]
     pub const fn average(self) -> Self {
         Self { wide: self.wide + 1, ..self }
     }
 
-    /// After a norm of these gradients.
+    /// Adds a norm of these gradients before the update.
     #[must_use]
     pub const fn after(self, sweep: Sweep) -> Self {
         Self { sweep, ..self }
     }
 
-    /// And one more array in each `period`-th step: the slow weights of Lookahead.
+    /// Adds one array in each `period`-th step: the slow weights of Lookahead.
     #[must_use]
     pub const fn every(self, period: usize) -> Self {
         Self { periodic: Some(Periodic { period }), ..self }
     }
 
-    /// Steps after which everything has happened that ever happens.
+    /// The number of steps in which each kind of step occurs.
     #[must_use]
     pub fn cycle(&self) -> usize {
         self.periodic.map_or(1, |periodic| periodic.period)
@@ -85,7 +85,7 @@ impl Traffic {
         self.wide + usize::from(self.periodic.is_some_and(|periodic| (step + 1).is_multiple_of(periodic.period)))
     }
 
-    /// Whether a tensor's gradient is read by a sweep of its own, one that reaches memory.
+    /// Whether a tensor's gradient is read in a separate pass that reaches memory.
     #[must_use]
     pub fn sweeps(&self, elements: usize, element_bytes: usize) -> bool {
         match self.sweep {
@@ -106,8 +106,8 @@ impl Traffic {
     }
 }
 
-/// Gradients up to this size are expected in the cache when the update follows their norm: half of a core's second
-/// level, as Linux reports it; 512 KiB where it does not.
+/// Gradients up to this size are expected to be in the cache when the update follows their norm: half of a core's
+/// second-level cache, as Linux reports it; 512 KiB if it does not.
 #[must_use]
 pub fn cached_bytes() -> usize {
     static BYTES: LazyLock<usize> = LazyLock::new(|| {

@@ -11,20 +11,20 @@ use benches::record::{Key, Record};
 #[derive(Debug)]
 pub(crate) struct Baseline(HashMap<Key, Record>);
 
-/// How a record differs from that of another run.
+/// The difference between a record and that of another run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Change {
     /// The new time over the old one.
     pub(crate) time: f64,
-    /// The new fraction of the bare loop's bandwidth over the old one. It says more than the time if the machine was
-    /// not the same, or not as busy.
+    /// The new fraction of the bare loop's bandwidth over the old one. It is more reliable than the time if the
+    /// machine was another one, or not as busy.
     pub(crate) fraction: f64,
     /// Whether the ranges of fractions, over rounds, do not overlap.
     pub(crate) is_clear: bool,
 }
 
 impl Baseline {
-    /// Reads what `--json` wrote.
+    /// Reads a file that `--json` wrote.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let records = serde_json::from_str(&text).with_context(|| format!("{} holds no results", path.display()))?;
@@ -35,7 +35,7 @@ impl Baseline {
         Self(records.into_iter().map(|record| (record.key(), record)).collect())
     }
 
-    /// How this record differs from the same one then; nothing if there was none.
+    /// The difference between this record and the same one of the other run; none if there was none.
     pub(crate) fn change(&self, new: &Record) -> Option<Change> {
         let old = self.0.get(&new.key())?;
         let ([new_low, new_high], [old_low, old_high]) = (new.fraction_range, old.fraction_range);

@@ -1,4 +1,4 @@
-//! What a step costs before it moves any memory: forks and joins, and the engine's bookkeeping.
+//! The cost of a step before it moves any memory: forks and joins, and the engine's bookkeeping.
 
 use std::hint::black_box;
 use std::thread;
@@ -18,13 +18,13 @@ pub(crate) struct Overheads {
     pub(crate) threads: usize,
     /// A fork and join by a thread of the pool.
     pub(crate) fork_inside: f64,
-    /// By another thread, again and again.
+    /// By another thread, repeatedly.
     pub(crate) fork_outside: f64,
     /// By another thread, after a pause in which the pool has gone to sleep.
     pub(crate) fork_asleep: f64,
     /// A step of momentum over one number.
     pub(crate) step: f64,
-    /// For each further number that is a variable of its own.
+    /// For each further variable of one number.
     pub(crate) step_by_variable: f64,
 }
 
@@ -44,10 +44,10 @@ pub(crate) fn measure(plan: &Plan) -> anyhow::Result<Overheads> {
     })
 }
 
-/// Enough to divide by.
+/// A number of variables that is large enough for the cost of one.
 const VARIABLES: usize = 1_001;
 
-/// How long a pool is left alone.
+/// The length of the pause.
 const PAUSE: Duration = Duration::from_millis(3);
 
 fn fork() {
@@ -73,7 +73,7 @@ fn asleep(pool: &ThreadPool) -> f64 {
     quantile((0..101).map(time).collect(), 0.5)
 }
 
-/// A step over so many variables of one number each.
+/// A step over this many variables of one number each.
 fn step(plan: &Plan, variables: usize) -> anyhow::Result<f64> {
     let contestants = contestants::<f32>();
     let momentum = contestants.iter().find(|contestant| contestant.name == "momentum");

@@ -1,4 +1,4 @@
-//! Other people's optimizers, each in a process of its own.
+//! Optimizers of other libraries, each in a process of its own.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader};
@@ -28,7 +28,7 @@ pub(crate) struct Peers(Vec<Rc<RefCell<Peer>>>);
 struct Peer {
     hello: Hello,
     child: Child,
-    /// Closed to end the process.
+    /// Closing it ends the process.
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
 }
@@ -36,17 +36,17 @@ struct Peer {
 /// One optimizer in such a process, with its own weights.
 #[derive(Debug)]
 pub(crate) struct Guest {
-    /// What results call it.
+    /// Its name in results.
     pub(crate) name: String,
     subject: usize,
     peer: Rc<RefCell<Peer>>,
 }
 
-/// What the names of libraries' settings for the number of threads are.
+/// The environment variables in which libraries read their number of threads.
 const THREAD_COUNTS: [&str; 4] = ["RAYON_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NPROC"];
 
 impl Peers {
-    /// Starts the processes that were asked for, on so many threads each.
+    /// Starts the requested processes, with this many threads each.
     pub(crate) fn start(args: &Args, threads: usize) -> anyhow::Result<Self> {
         Self::of(commands(args).into_iter().map(|mut command| {
             command.envs(THREAD_COUNTS.map(|name| (name, threads.to_string())));
@@ -63,7 +63,8 @@ impl Peers {
         Ok(Self(peers.collect::<anyhow::Result<_>>()?))
     }
 
-    /// Opens every optimizer that does what our contestant does. One that cannot be opened is left out with a message.
+    /// Opens every optimizer that corresponds to our contestant. One that cannot be opened is left out with a
+    /// message.
     pub(crate) fn open(&self, setting: &Setting<'_>) -> anyhow::Result<Vec<Guest>> {
         let mut guests = Vec::new();
         for peer in &self.0 {
@@ -139,7 +140,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // The end of its input is what ends a peer.
+        // A peer ends when its input ends.
         self.input = None;
         if let Err(error) = self.child.wait() {
             eprintln!("{}: {error}", self.hello.name);

@@ -1,4 +1,4 @@
-//! What is measured, in which order.
+//! The measurements, in their order.
 
 use benches::sampling::Effort;
 use benches::shapes::Shape;
@@ -6,13 +6,13 @@ use regex::Regex;
 
 use crate::args::Args;
 
-/// The contestants that are timed at sizes between the others, to see how time scales.
+/// The contestants that are also timed at intermediate sizes, to show how time scales.
 const SCALED: [&str; 4] = ["sgd", "momentum", "nadam", "clip-lookahead-radam-ema"];
 
-/// Sizes between the others.
+/// Intermediate sizes.
 const SCALING: [usize; 7] = [1_000, 16_000, 64_000, 256_000, 3_000_000, 25_000_000, 100_000_000];
 
-/// Everything that will be measured.
+/// All measurements.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) cases: Vec<Case>,
@@ -20,7 +20,7 @@ pub(crate) struct Plan {
     /// Whether the times of a fork and join and of an empty step are measured.
     pub(crate) with_overheads: bool,
     pub(crate) filter: Option<Regex>,
-    /// The number of threads at which peers take part.
+    /// The number of threads at which peers are timed.
     pub(crate) most_threads: usize,
 }
 
@@ -30,7 +30,7 @@ pub(crate) struct Case {
     pub(crate) shape: Shape,
     pub(crate) dtypes: &'static [&'static str],
     pub(crate) threads: &'static [usize],
-    /// Whether only the contestants in [`SCALED`] take part.
+    /// Whether only the contestants in [`SCALED`] run.
     pub(crate) scaling: bool,
 }
 
@@ -43,14 +43,14 @@ impl Plan {
         Self { cases, effort, with_overheads, filter: args.filter.clone(), most_threads }
     }
 
-    /// Whether the filter lets it pass.
+    /// Whether the filter matches it.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.filter.as_ref().is_none_or(|filter| filter.is_match(id))
     }
 }
 
 impl Case {
-    /// Whether a contestant takes part.
+    /// Whether a contestant runs.
     pub(crate) fn has(&self, rule: &str) -> bool {
         !self.scaling || SCALED.contains(&rule)
     }

@@ -1,4 +1,4 @@
-//! The results as pictures.
+//! Plots of the results.
 
 mod fractions;
 mod scaling;
@@ -7,7 +7,7 @@ mod times;
 
 use benches::record::Record;
 
-/// All pictures that these records are enough for: names of files, and SVG.
+/// All plots for which there are enough records: names of files, and SVG.
 pub(crate) fn all(records: &[Record]) -> anyhow::Result<Vec<(String, String)>> {
     let mut pictures = Vec::new();
     let mut groups: Vec<(&str, usize)> = records.iter().map(group).collect();

@@ -1,4 +1,4 @@
-//! Everything in the plan, one list of tensors after the other.
+//! Runs the plan, one list of tensors after the other.
 
 use anyhow::{Context, ensure};
 use benches::Element;
@@ -26,7 +26,7 @@ pub(crate) fn all(plan: &Plan, peers: &Peers) -> anyhow::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// What is measured on one list of tensors in one type.
+/// The measurements on one list of tensors in one type.
 fn settings_of<'a, T: Element>(plan: &'a Plan, case: &'a Case) -> impl Iterator<Item = (Contestant<T>, Setting<'a>)> {
     let threads = case.threads.iter().filter(|_| case.dtypes.contains(&T::NAME));
     let all = threads.flat_map(|&threads| contestants::<T>().into_iter().map(move |contestant| (contestant, threads)));
@@ -58,7 +58,7 @@ fn of_type<T: Element>(
     Ok(())
 }
 
-/// Ours, the bare loop, and peers, in turns.
+/// Our contestant, the bare loop, and peers, in turns.
 fn one<T: Element>(
     plan: &Plan,
     contestant: &Contestant<T>,

@@ -115,7 +115,7 @@ A step over one number: {} us; each further variable: {} us.
     )
 }
 
-/// The processor and the kernel's policy for huge pages, where Linux tells.
+/// The processor and the kernel's policy for huge pages, if Linux reports them.
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));

@@ -1,4 +1,4 @@
-//! Writes the checkpoints that the corpus begins with: `cargo run --example seeds -- corpus/checkpoint`.
+//! Writes the first checkpoints of the corpus: `cargo run --example seeds -- corpus/checkpoint`.
 
 use std::error::Error;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Any sequence of calls on any optimizer: the numbers are those of the textbook, what is refused changes nothing.
+//! Any sequence of calls on any optimizer: the numbers equal the textbook's, and refused calls change nothing.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any bytes as a checkpoint: it is loaded whole, or refused and nothing has changed; what is asked of memory is
-//! warranted by its length.
+//! Any bytes as a checkpoint: it is loaded as a whole, or refused without any change; memory is allocated in
+//! proportion to its length.
 
 #![no_main]
 
@@ -69,7 +69,7 @@ fn load_all_ways<R: UpdateRule<T> + Clone, T: Element>(checkpoint: &Checkpoint, 
             Ok(_) if number == 0 => again(&trained, start),
             Ok(_) => {}
         }
-        // Restored counters may be at their end.
+        // A restored counter may be at its maximum.
         let _step = trained.step();
     }
     let mut variables = start.variables.clone();
@@ -78,7 +78,7 @@ fn load_all_ways<R: UpdateRule<T> + Clone, T: Element>(checkpoint: &Checkpoint, 
     }
 }
 
-/// What was loaded, saved again and loaded again, is the same.
+/// The loaded state, saved and loaded again, is the same.
 fn again<R: UpdateRule<T> + Clone, T: Element>(trained: &Trained<R, T>, start: &Trained<R, T>) {
     let (mut file, saved, mut twin) = (Cursor::new(Vec::new()), trained.clone(), start.clone());
     SaveOptions::new().write(&mut file, &saved.optimizer, &saved.variables).expect("it can be saved");

@@ -1,4 +1,4 @@
-//! Any JSON as the configuration of an optimizer: what is accepted comes back key for key, and takes steps.
+//! Any JSON as the configuration of an optimizer: an accepted one is written back key for key, and takes steps.
 
 #![no_main]
 
@@ -31,7 +31,7 @@ fn check<T: Scalar>(config: &Value, registry: &Registry<T>) {
     assert_eq!(steps(&mut twin), (values, state), "{config} and {written} do not do the same");
 }
 
-/// Four steps, and what they come to; a step that is refused says so in both.
+/// Four steps and their results; a step that is refused must be refused in both.
 fn steps<T: Scalar>(optimizer: &mut Boxed<T>) -> (Vec<String>, Vec<u64>) {
     let (w, v) = (arr2(&[[1.0, -0.5], [0.25, 3.0], [0.0, 1e-3]]), arr2(&[[0.5]]));
     let gradient = arr2(&[[0.5, -0.25], [0.0, 2.0], [1e-5, -1.0]]);

@@ -1,5 +1,4 @@
-//! Any JSON as a file of recorded runs: it is read and replayed, whatever it says, and asks for no more memory than its
-//! length warrants.
+//! Any JSON as a file of recorded runs: it is read and replayed, and allocates memory in proportion to its length.
 
 #![no_main]
 
@@ -22,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     let asked = before.change().bytes_allocated;
     assert!(asked <= 65_536 + 512 * data.len(), "{asked} bytes to read {}", data.len());
     for case in file.iter().flat_map(|file| &file.cases) {
-        // It may well fail: numbers were changed.
+        // The replay may fail, because numbers were changed.
         let _verdict = replay(case, &REGISTRIES);
     }
 });

@@ -1,4 +1,5 @@
-//! Any JSON as a schedule: what is accepted has a finite value of at least 0 at every step, and comes back key for key.
+//! Any JSON as a schedule: an accepted one has a finite value of at least 0 at every step, and is written back key
+//! for key.
 
 #![no_main]
 
@@ -20,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     for step in json::whole_numbers(&config) {
         let value = schedule.at(step);
         assert_eq!(value.to_bits(), twin.at(step).to_bits(), "{config} and {written} differ at {step}");
-        // A plain number is checked by the rule that has it.
+        // A plain number is checked by the rule that contains it.
         let valid = !schedule.is_scheduled() || (0.0..=f64::MAX).contains(&value);
         assert!(valid, "{config} is {value} at {step}");
     }

@@ -1,4 +1,4 @@
-//! Checkpoints that are wrong and have the right checksums, so that more than these is tried.
+//! Wrong checkpoints with valid checksums, so that more code than the checksums is tested.
 
 use libfuzzer_sys::fuzzer_mutate;
 use opt_conformance::problem::Rng;
@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::json;
 
-/// How every header begins, up to the digits of its checksum.
+/// The beginning of every header, up to the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
 
 /// The bytes of the length before the header.
@@ -16,15 +16,15 @@ const LENGTH: usize = 8;
 /// The digits of a checksum.
 const DIGITS: usize = 16;
 
-/// What a file consists of, besides checksums.
+/// The parts of a file, besides checksums.
 struct Parts {
     manifest: Value,
     tensors: Map<String, Value>,
     numbers: Vec<u8>,
 }
 
-/// Changes a checkpoint as what it is: manifest, list of tensors, numbers. Now and then, and where it is none, byte by
-/// byte. Returns the new length.
+/// Mutates a checkpoint by its structure: manifest, list of tensors, numbers. Sometimes, and if it is not a
+/// checkpoint, it mutates single bytes. Returns the new length.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut rng = Rng(seed.into());
     let parts = Parts::read(&data[..size]).filter(|_| rng.below(12) > 0);
@@ -82,7 +82,7 @@ impl Parts {
         }
     }
 
-    /// Gives a tensor the name or the place of another one, everywhere.
+    /// Gives a tensor the name or the position of another one, everywhere.
     fn rename(&mut self, rng: &mut Rng) {
         let names: Vec<String> = self.tensors.keys().cloned().collect();
         let Some(old) = names.get(rng.below(names.len().max(1))) else { return };
@@ -106,7 +106,7 @@ impl Parts {
         }
     }
 
-    /// Gives every tensor its checksum, and nothing else one.
+    /// Gives every tensor its valid checksum, and removes all other checksums.
     fn sum(&mut self) {
         let sum = |tensor: &Value| {
             let [start, end] =
@@ -138,7 +138,7 @@ impl Parts {
     }
 }
 
-/// Puts the checksum of the header into its place, if there is one.
+/// Writes the checksum of the header to its position, if there is a header.
 fn seal(file: &mut [u8]) {
     let digits = LENGTH + START.len()..LENGTH + START.len() + DIGITS;
     let Some(length) = file.first_chunk::<LENGTH>().map(|length| u64::from_le_bytes(*length)) else { return };

@@ -1,4 +1,4 @@
-//! Changes of JSON that leave it JSON: most changes of single bytes do not, and would go no further than the parser.
+//! Mutations of JSON that are JSON again: most mutations of single bytes are not, and would only test the parser.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
@@ -10,7 +10,7 @@ use serde_json::{Number, Value};
 
 use crate::REGISTRIES;
 
-/// Numbers at the edges of something.
+/// Numbers at the limits of ranges.
 const NUMBERS: [f64; 18] = [
     0.0,
     -0.0,
@@ -32,7 +32,7 @@ const NUMBERS: [f64; 18] = [
     -1e300,
 ];
 
-/// Whole numbers at the edges of something.
+/// Whole numbers at the limits of ranges.
 const WHOLE: [u64; 8] = [0, 1, 2, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
 /// Keys and texts of the engine; those of rules and schedules come from the registry.
@@ -85,7 +85,7 @@ static VOCABULARY: LazyLock<Vec<String>> = LazyLock::new(|| {
     words.into_iter().map(str::to_owned).collect()
 });
 
-/// Changes JSON as JSON; now and then, and where it is none, byte by byte. Returns the new length.
+/// Mutates JSON as JSON. Sometimes, and if it is not JSON, it mutates single bytes. Returns the new length.
 pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize {
     let mut rng = Rng(seed.into());
     let parsed = serde_json::from_slice::<Value>(&data[..size]).ok().filter(|_| rng.below(8) > 0);
@@ -102,7 +102,7 @@ pub fn mutate(data: &mut [u8], size: usize, max_size: usize, seed: u32) -> usize
     }
 }
 
-/// Changes one place.
+/// Mutates one node.
 pub fn change(value: &mut Value, rng: &mut Rng) {
     let nodes = count(value);
     let graft = node(value, rng.below(nodes)).clone();
@@ -166,7 +166,7 @@ fn count(value: &Value) -> usize {
     1 + children(value).into_iter().map(count).sum::<usize>()
 }
 
-/// The node at a place in the order of the text, 0 being the whole.
+/// The node with this index in the order of the text; 0 is the whole.
 fn node(value: &Value, mut place: usize) -> &Value {
     if place == 0 {
         return value;
@@ -201,7 +201,7 @@ fn node_mut(value: &mut Value, mut place: usize) -> &mut Value {
     node_mut(child.expect("places are below the count"), place)
 }
 
-/// All whole numbers, each with its neighbours: schedules change there.
+/// All whole numbers, each with its neighbours: schedules change at these steps.
 pub fn whole_numbers(value: &Value) -> Vec<u64> {
     let mut found = vec![0, 1, 2, 1_000, 1 << 53, u64::MAX - 1, u64::MAX];
     for place in 0..count(value) {

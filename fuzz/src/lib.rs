@@ -1,4 +1,4 @@
-//! What the fuzz targets share.
+//! The common code of the fuzz targets.
 
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,6 @@ use std::sync::LazyLock;
 
 use opt_conformance::replay::Registries;
 
-/// Everything that a configuration may name.
+/// Every class that a configuration may name.
 pub static REGISTRIES: LazyLock<Registries> =
     LazyLock::new(|| Registries { float32: optimizers::registry(), float64: optimizers::registry() });

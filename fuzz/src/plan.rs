@@ -1,4 +1,4 @@
-//! A rule with options, as the engine has it and as the textbook has it; and what is called on it.
+//! A plan: a rule with options, for the engine and for the textbook, and the calls on it.
 
 use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
@@ -8,7 +8,7 @@ use optimizers::{
     Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
 };
 
-/// What is done in one run.
+/// The content of one run.
 #[derive(Debug, Clone, Arbitrary)]
 pub struct Plan {
     /// The rule.
@@ -32,7 +32,7 @@ impl Choice {
     }
 }
 
-/// A rule. Its numbers are such that no step loses digits: what differs then is wrong.
+/// A rule. Its numbers are chosen so that no step loses digits: any difference is an error.
 #[derive(Debug, Clone, Arbitrary)]
 #[expect(missing_docs, reason = "they are the rules' own names")]
 pub enum Rule {
@@ -79,7 +79,7 @@ pub struct Options {
 /// A call.
 #[derive(Debug, Clone, Arbitrary)]
 pub enum Call {
-    /// A step with something for each variable.
+    /// A step with an input for each variable.
     Step([Given; 5]),
     /// The same with its variables in the opposite order.
     Backwards([Given; 5]),
@@ -89,36 +89,36 @@ pub enum Call {
     NonFinite(Choice, [Given; 5]),
     /// Another learning rate.
     LearningRate(Choice),
-    /// All weights out, and in again.
+    /// All weights read, and set again.
     Weights,
     /// Weights that do not fit.
     WrongWeights(Choice),
-    /// Another optimizer from configuration and weights.
+    /// Another optimizer, made from configuration and weights.
     Rebuild,
-    /// Averages in the place of variables, and back.
+    /// Averages swapped in, and swapped back.
     Averages,
     /// Variables that come without gradients.
     Add(Choice),
-    /// Something to go back to.
+    /// Saves a state to go back to.
     Remember,
-    /// Back to it; to the start, if there is nothing.
+    /// Goes back to that state, or to the start if there is none.
     Return,
 }
 
-/// What a variable is given in a step.
+/// The input of a variable in a step.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Given {
     /// It is not in the list.
     Missing,
     /// It is in the list, without a gradient.
     Absent,
-    /// A gradient of numbers that follow from this.
+    /// A gradient of numbers that are computed from this one.
     Dense(u8),
-    /// Some rows of such a gradient, some of them twice.
+    /// Some rows of such a gradient, some of them repeated.
     Sparse(u8, [u8; 3]),
 }
 
-/// What is wrong about a step.
+/// The error in a step.
 #[derive(Debug, Clone, Copy, Arbitrary)]
 pub enum Wrong {
     /// A gradient of another shape.
@@ -127,7 +127,7 @@ pub enum Wrong {
     Length,
     /// A variable twice.
     Duplicate,
-    /// A row that is not there.
+    /// A row that does not exist.
     Row,
     /// A row before the first.
     NegativeRow,
@@ -140,7 +140,7 @@ pub enum Wrong {
 /// The learning rates of a run.
 pub const RATES: [f64; 5] = [0.125, 0.0, 0.5, 0.01, 1.0];
 
-/// Numbers that are no learning rates.
+/// Numbers that are not learning rates.
 pub const NO_RATES: [f64; 4] = [-1.0, f64::NAN, f64::INFINITY, -f64::MIN_POSITIVE];
 
 const BETAS: [f64; 4] = [0.9, 0.0, 0.5, 0.99];
@@ -152,7 +152,7 @@ const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
 pub type Subjects<T> = (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>);
 
 impl Plan {
-    /// The engine's builder and the textbook's formula for a problem that begins like this one.
+    /// The engine's builder and the textbook's formula for a problem with these initial values.
     pub fn subjects<T: Scalar>(&self, problem: &Problem) -> Subjects<T> {
         let eta = RATES[0];
         let (rule, formula) = match self.rule.clone() {
@@ -218,7 +218,7 @@ impl Plan {
         (self.options.set(Optimizer::new(rule)), formula)
     }
 
-    /// Puts Lookahead around both, if it is asked for.
+    /// Puts Lookahead around both, if the plan has it.
     fn around<T: Scalar, R: UpdateRule<T> + 'static, F: Formula + 'static>(
         &self,
         rule: R,
@@ -248,12 +248,12 @@ impl Options {
         if self.has_narrow_moments::<T>() { builder.moments(MomentStorage::Bf16 { seed: 3 }) } else { builder }
     }
 
-    /// Whether the numbers are those of the textbook.
+    /// Whether moments are rounded to 16 bits, so that the numbers are not those of the textbook.
     pub fn has_narrow_moments<T: Scalar>(&self) -> bool {
         self.bf16 && size_of::<T>() == 4
     }
 
-    /// What happens to gradients that are not finite.
+    /// The policy for non-finite gradients.
     pub fn policy(&self) -> NonFinite {
         self.non_finite.of(&[NonFinite::Propagate, NonFinite::SkipStep, NonFinite::Error])
     }

@@ -1,4 +1,4 @@
-//! A run of calls on an optimizer, next to what has to come of it.
+//! A run of calls on an optimizer, compared with the expected results.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +10,20 @@ use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
 use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};
 
-/// Steps of one run: few enough for rounding errors to stay small.
+/// The most steps of one run: few enough for rounding errors to stay small.
 pub const MOST_STEPS: usize = 12;
 
-/// Calls of one run.
+/// The most calls of one run.
 const MOST_CALLS: usize = 32;
 
 /// Names and shapes of the variables.
 const VARIABLES: [(&str, &[usize]); 5] =
     [("list", &[3]), ("matrix", &[4, 2]), ("scalar", &[]), ("column", &[3, 1]), ("empty", &[0, 2])];
 
-/// A gradient in the element type, without one where a variable is only named.
+/// A gradient in the element type; none if a variable is only named.
 type Gradients<T> = Vec<(usize, Option<(Option<Vec<i64>>, ArrayD<T>)>)>;
 
-/// An optimizer at work, and what it has been given so far.
+/// An optimizer, and its inputs so far.
 struct Run<'p, T: 'static> {
     plan: &'p Plan,
     optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
@@ -33,7 +33,7 @@ struct Run<'p, T: 'static> {
     remembered: Remembered<T>,
 }
 
-/// A run as it was.
+/// A saved state of a run.
 #[derive(Clone)]
 struct Remembered<T: 'static> {
     values: Vec<ArrayD<T>>,
@@ -51,7 +51,7 @@ struct State {
     rate: u64,
 }
 
-/// The steps that were taken, with their learning rates and what they came to.
+/// The steps that were taken, with their learning rates and results.
 #[derive(Clone)]
 struct Done {
     problem: Problem,
@@ -64,7 +64,7 @@ struct Done {
 ///
 /// # Panics
 ///
-/// When something does not come to what it has to.
+/// If a result is not the expected one.
 pub fn run<T: Scalar>(plan: &Plan) {
     let mut run = Run::<T>::new(plan);
     plan.calls.iter().take(MOST_CALLS).for_each(|call| run.call(call));
@@ -344,7 +344,7 @@ impl<'p, T: Scalar> Run<'p, T> {
         let Done { problem, rates, trace, .. } = self.done;
         let naive = self.plan.options.naive();
         let expected = naive.run(&problem, |t| rates[t as usize], &mut *self.formula);
-        // What some hundred roundings of the largest numbers come to.
+        // The rounding errors of some hundred operations on the largest numbers.
         let (epsilon, mut largest) = (if size_of::<T>() == 4 { 2e-3 } else { 1e-11 }, 1.0_f64);
         for (number, (got, want)) in trace.iter().zip(&expected).enumerate() {
             largest = want.values().flatten().fold(largest, |largest, number| largest.max(number.abs()));

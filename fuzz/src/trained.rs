@@ -1,4 +1,4 @@
-//! Small trainings with every kind of state, for checkpoints to be loaded into.
+//! Small trainings with every kind of state, into which checkpoints are loaded.
 
 use std::sync::LazyLock;
 
@@ -6,12 +6,12 @@ use opt_conformance::problem::{Problem, Variables, bits};
 use optimizers::core::{Scalar, StateValue, UpdateRule};
 use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
 
-/// An optimizer at work, and its variables.
+/// An optimizer after some steps, and its variables.
 #[derive(Debug, Clone)]
 pub struct Trained<R, T> {
-    /// It.
+    /// The optimizer.
     pub optimizer: Optimizer<R, T>,
-    /// They.
+    /// The variables.
     pub variables: Variables<T>,
 }
 
@@ -39,7 +39,7 @@ impl<R: UpdateRule<T>, T: Scalar> Trained<R, T> {
     ///
     /// # Errors
     ///
-    /// What the optimizer says.
+    /// The error of the optimizer.
     pub fn step(&mut self) -> Result<(), optimizers::Error> {
         problem().step(1, &mut self.optimizer, &mut self.variables).map(drop)
     }

@@ -18,7 +18,7 @@ const STEPS: u64 = 4;
 /// One process, or a mesh.
 type Where = Option<&'static [(&'static str, usize)]>;
 
-/// What is trained, and whether state is in parts wherever it can be.
+/// The trained model, and whether state is sharded wherever it can be.
 #[derive(Debug, Clone, Copy)]
 struct What {
     rule: usize,
@@ -32,7 +32,7 @@ impl What {
         Problem { state_over, steps: STEPS, ..problem(place.unwrap_or(MESHES[0]), self.rule, self.option) }
     }
 
-    /// Every rule and every option, in turns, with state in parts and without.
+    /// Every rule and every option, in turns, with sharded state and without.
     fn all() -> impl Iterator<Item = Self> {
         (0..RULES + 1).map(|turn| Self { rule: turn % RULES, option: (turn + 5) % OPTIONS, parts: turn % 2 == 1 })
     }

@@ -53,7 +53,7 @@ fn every_rule_and_option_on_every_mesh() {
     }
 }
 
-/// In 32 bits everything that needs no norm is the same to the bit, too.
+/// In 32 bits, too, everything that needs no norm is the same bit for bit.
 #[test]
 fn every_rule_in_32_bits() {
     for mesh in MESHES {

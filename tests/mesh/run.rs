@@ -13,7 +13,7 @@ type Opt<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcome<T> {
     pub(crate) variables: Vec<ArrayD<T>>,
-    /// Names, and array slots; left out where slots are in parts.
+    /// Names, and array slots; left out where slots are sharded.
     pub(crate) slots: Vec<(String, ArrayD<T>)>,
     pub(crate) scalars: Vec<(String, f64)>,
     /// The averages in the place of the variables, if there are any.
@@ -183,8 +183,8 @@ fn outcome<T: Scalar>(
     }
 }
 
-/// Every rank has what one process has: to the bit if no sum over ranks is involved, else up to the rounding of sums
-/// in another order.
+/// Every rank has the numbers of one process: bit for bit if no sum over ranks is involved, else up to the rounding of
+/// sums in another order.
 pub(crate) fn same<T: Scalar>(problem: &Problem) {
     let want = alone::<T>(problem);
     let outcomes = Mesh::threads(&problem.mesh, |mesh| on::<T>(mesh, problem)).unwrap();

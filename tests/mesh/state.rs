@@ -1,4 +1,4 @@
-//! State in parts: how much each rank keeps, and that it is whole where it has to be.
+//! Sharded state: how much each rank keeps, and that it is complete where it has to be.
 
 use ndarray::{Array2, ArrayD};
 use optimizers::core::StateValue;
@@ -89,7 +89,7 @@ fn one_rank_may_look_at_averages_where_all_have_them() {
     assert_eq!(ends.unwrap(), [(Some(0.75), 0.0), (None, 0.0)]);
 }
 
-/// A run that is saved rank by rank and restored goes on to the bit.
+/// A run that is saved rank by rank and restored resumes bit for bit.
 #[test]
 fn restoring_continues() {
     let gradients = values();

@@ -7,29 +7,29 @@ use clap::Args;
 use crate::cargo::Call;
 use crate::workspace::Workspace;
 
-/// What is measured, and where the results go.
+/// Which benchmarks run, and where the results go.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
     /// Fewer sizes, types and samples: less than two minutes.
     #[arg(long)]
     quick: bool,
-    /// Measures only what matches, as `rule/shape/dtype/threads`: `^nadam/10M/f32/2$`.
+    /// Measures only matching benchmarks, named `rule/shape/dtype/threads`: `^nadam/10M/f32/2$`.
     #[arg(long, value_name = "REGEX")]
     filter: Option<String>,
     /// Compares with the results of another run.
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
-    /// Writes the results here, too.
+    /// Writes the results to this file, too.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where table, JSON and plots go; `target/bench` by default.
+    /// The folder for table, JSON and plots; `target/bench` by default.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Optimizers of other Rust frameworks take part: burn, and candle with candle-optimisers. They are built first,
-    /// which takes minutes.
+    /// Includes the optimizers of other Rust frameworks: burn, and candle with candle-optimisers. They are built
+    /// first, which takes minutes.
     #[arg(long)]
     peers: bool,
-    /// Optimizers in Python take part: PyTorch, pytorch-optimizer and optax, from a virtual environment with
+    /// Includes optimizers in Python: PyTorch, pytorch-optimizer and optax, from a virtual environment with
     /// `benches/peers/requirements.txt`.
     #[arg(long, value_name = "VENV")]
     python: Option<PathBuf>,
@@ -52,7 +52,7 @@ const BUILD: &str = "build --release -p benches --bin bench-suite";
 const CHECKPOINTS: &str = "run --quiet --release -p benches --bin bench-checkpoint";
 const SUITE: &str = "run --release --quiet -p benches --bin bench-suite --";
 
-/// They are no part of the workspace, but what is built goes to a folder beside.
+/// The peers are not part of the workspace, but their build goes to a folder beside it.
 fn build_peers(workspace: &Workspace) -> Call {
     let text = |path: PathBuf| path.display().to_string();
     Call::new("build --release --locked")

@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// One call of cargo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
-    /// Whether the nightly toolchain is asked for.
+    /// Whether the nightly toolchain is used.
     nightly: bool,
     args: Vec<String>,
     env: Vec<(&'static str, String)>,
@@ -45,7 +45,7 @@ impl Call {
         self.run_to(&[0])
     }
 
-    /// Prints the call and runs it; fails if it ends with another code than these.
+    /// Prints the call and runs it; fails if it ends with an exit code that is not listed.
     pub(crate) fn run_to(&self, codes: &[i32]) -> anyhow::Result<()> {
         eprintln!("$ {self}");
         let status = self.command().status().with_context(|| format!("cannot start `{self}`"))?;
@@ -55,12 +55,12 @@ impl Call {
         Ok(())
     }
 
-    /// Runs it without output, and says whether it succeeded.
+    /// Runs it without output; returns whether it succeeded.
     pub(crate) fn succeeds(&self) -> bool {
         self.command().stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
     }
 
-    /// Runs it and returns what it prints.
+    /// Runs it and returns its output.
     pub(crate) fn output(&self) -> anyhow::Result<Vec<u8>> {
         let output = self.command().stderr(Stdio::inherit()).output();
         let output = output.with_context(|| format!("cannot start `{self}`"))?;
@@ -70,7 +70,7 @@ impl Call {
         Ok(output.stdout)
     }
 
-    /// Runs it and gives each line that it prints for people to `see`, as it comes; says whether it succeeded.
+    /// Runs it and gives each line of its messages to `see`, as it comes; returns whether it succeeded.
     pub(crate) fn watch(&self, mut see: impl FnMut(&str)) -> anyhow::Result<bool> {
         let cannot_start = || format!("cannot start `{self}`");
         let mut child = self.command().stderr(Stdio::piped()).spawn().with_context(cannot_start)?;
@@ -83,7 +83,7 @@ impl Call {
         Ok(child.wait()?.success())
     }
 
-    /// Runs a build of one program and returns where that is.
+    /// Runs a build of one program and returns the path of the program.
     pub(crate) fn build_program(&self) -> anyhow::Result<PathBuf> {
         self.run()?;
         let messages = self.clone().arg("--quiet").arg("--message-format=json").output()?;
@@ -92,20 +92,20 @@ impl Call {
 
     fn command(&self) -> Command {
         if self.nightly {
-            // `+nightly` is understood by rustup's cargo alone, and CARGO is the one of this toolchain.
+            // Only rustup's cargo understands `+nightly`, and CARGO is the cargo of this toolchain.
             let mut command = Command::new("rustup");
             command.args(["run", "nightly", "cargo"]).args(&self.args).env_remove("CARGO");
             command.envs(self.env.iter().map(|(key, value)| (key, value)));
             return command;
         }
-        // Cargo sets CARGO to its own path, so that the toolchain stays the one that was asked for.
+        // Cargo sets CARGO to its own path, so that the chosen toolchain stays the same.
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(&self.args).envs(self.env.iter().map(|(key, value)| (key, value)));
         command
     }
 }
 
-/// The program that cargo says it has built.
+/// The path of the built program, in cargo's messages.
 fn program(messages: &[u8]) -> Option<PathBuf> {
     #[derive(Deserialize)]
     struct Message {

@@ -21,7 +21,7 @@ impl Step {
     }
 }
 
-/// Prints the steps and what they run.
+/// Prints the steps and their commands.
 pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<()> {
     for step in steps(workspace) {
         println!("{}", step.name);
@@ -32,7 +32,7 @@ pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs all steps but some, up to the first failure.
+/// Runs all steps except some, up to the first failure.
 pub(crate) fn run(workspace: &Workspace, skip: &[String]) -> anyhow::Result<()> {
     let mut steps = steps(workspace);
     for name in skip {
@@ -48,7 +48,7 @@ pub(crate) fn run_one(workspace: &Workspace, name: &str) -> anyhow::Result<()> {
     take(&mut steps(workspace), name)?.run()
 }
 
-/// Takes a step out of the list.
+/// Removes a step from the list and returns it.
 fn take(steps: &mut Vec<Step>, name: &str) -> anyhow::Result<Step> {
     match steps.iter().position(|step| step.name == name) {
         Some(place) => Ok(steps.remove(place)),
@@ -81,7 +81,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
     ]
 }
 
-/// What needs an installed MPI, all of it in a package outside the workspace.
+/// Everything that needs an installed MPI, all in a package outside the workspace.
 fn mpi() -> Vec<Call> {
     let there = |call: Call| call.arg("--manifest-path").arg("crates/opt-mesh-mpi/Cargo.toml");
     vec![
@@ -101,7 +101,8 @@ fn fuzz() -> Vec<Call> {
     ]
 }
 
-/// Every package by itself, without features and with each alone: built together, one hides what another lacks.
+/// Every package by itself, without features and with each feature alone: a build of all packages together hides
+/// missing features.
 fn feature_checks(package: &Package) -> Vec<Call> {
     let bare = Call::new("check --no-default-features -p").arg(&package.name);
     let features = package.features.keys().filter(|feature| *feature != "default");
@@ -118,7 +119,7 @@ fn parity(workspace: &Workspace) -> Call {
     files.iter().fold(Call::new("xtask parity"), |call, file| call.arg(format!("tests/golden/{file}")))
 }
 
-/// Nextest where it is installed.
+/// Uses nextest if it is installed.
 fn test() -> Call {
     if Call::new("nextest --version").succeeds() {
         Call::new("nextest run --workspace --all-features")

@@ -1,4 +1,4 @@
-//! `cargo xtask codegen`: text that is made from the code, written or compared by the same function.
+//! `cargo xtask codegen`: text generated from the code. One function writes it or compares it.
 
 mod classes;
 mod diff;
@@ -22,11 +22,11 @@ use crate::workspace::Workspace;
 struct Generated {
     /// Below the root.
     path: String,
-    /// What it should hold.
+    /// The text that it should have.
     text: anyhow::Result<String>,
 }
 
-/// Writes everything that is generated, or compares it with what is there.
+/// Writes everything that is generated, or compares it with the existing files.
 pub(crate) fn run(workspace: &Workspace, check: bool) -> anyhow::Result<()> {
     let files = plan(workspace, &Classes::registered(workspace)?);
     let total = files.len();
@@ -45,7 +45,7 @@ fn plan(workspace: &Workspace, classes: &Classes) -> Vec<Generated> {
     files
 }
 
-/// Settles each file, says what went wrong, and counts it.
+/// Updates each file, reports errors, and counts them.
 fn settle_all(root: &Path, files: Vec<Generated>, check: bool) -> usize {
     let problems = files.into_iter().filter_map(|file| {
         let path = file.path.clone();
@@ -55,7 +55,7 @@ fn settle_all(root: &Path, files: Vec<Generated>, check: bool) -> usize {
 }
 
 impl Generated {
-    /// Makes the file what it should be, or fails with the difference if nothing may change.
+    /// Updates the file, or fails with the difference if nothing may change.
     fn settle(self, root: &Path, check: bool) -> anyhow::Result<()> {
         let expected = self.text?;
         let path = root.join(&self.path);

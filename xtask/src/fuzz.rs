@@ -10,36 +10,36 @@ use clap::Args;
 use crate::cargo::Call;
 use crate::workspace::Workspace;
 
-/// What is fuzzed, and for how long.
+/// Which targets run, and for how long.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How long each target runs.
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// Runs this target alone.
+    /// Runs only this target.
     #[arg(long, value_name = "NAME")]
     target: Option<String>,
 }
 
-/// There is no `unsafe` in our code, so that a sanitizer would watch our dependencies only, at half the speed.
+/// There is no `unsafe` in our code, so a sanitizer would only watch our dependencies, at half the speed.
 const BUILD: &str = "fuzz build --sanitizer none --target-dir";
 
-/// How often progress is shown.
+/// The interval between lines of progress.
 const PULSE: Duration = Duration::from_secs(10);
 
-/// Lines that are shown when a target fails.
+/// The number of lines that are shown when a target fails.
 const LAST_LINES: usize = 40;
 
-/// What a target came to.
+/// The result of a target.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     runs: u64,
-    /// Places of the code that were reached.
+    /// The number of covered places of the code.
     coverage: u64,
     finds: u64,
 }
 
-/// Runs the targets one after the other; fails if one does.
+/// Runs the targets one after the other; fails if one fails.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     let targets = chosen(targets(&workspace.root)?, options.target.as_deref())?;
     is_installed()?;
@@ -77,7 +77,7 @@ fn chosen(targets: Vec<String>, target: Option<&str>) -> anyhow::Result<Vec<Stri
     }
 }
 
-/// Fails with what to do if something is missing.
+/// Fails with instructions if a tool is missing.
 fn is_installed() -> anyhow::Result<()> {
     if !Call::nightly("--version").succeeds() {
         bail!("the nightly toolchain is missing: rustup toolchain install nightly --profile minimal");
@@ -88,7 +88,7 @@ fn is_installed() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the repository has goes to where new inputs may be added: the tree stays as it is.
+/// Copies the committed corpus to a folder where libFuzzer may add inputs, so that the working tree stays unchanged.
 fn copy_corpus(root: &Path, folder: &Path, target: &str) -> anyhow::Result<PathBuf> {
     let (from, to) = (root.join("fuzz/corpus").join(target), folder.join("corpus").join(target));
     fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
@@ -132,7 +132,7 @@ fn fuzz(workspace: &Workspace, target: &str, corpus: &Path, seconds: u64) -> any
 }
 
 impl Outcome {
-    /// Takes the numbers out of a line of libFuzzer: `#123 NEW cov: 45 ft: ...`, `stat::number_of_executed_units: 123`.
+    /// Reads the numbers in a line of libFuzzer: `#123 NEW cov: 45 ft: ...`, `stat::number_of_executed_units: 123`.
     fn see(&mut self, line: &str) {
         let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse().ok());
         let after = |mark: &str| line.split_once(mark).and_then(|(_, rest)| number(rest));

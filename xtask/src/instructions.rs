@@ -1,8 +1,8 @@
-//! `cargo xtask instructions`: how many instructions a step takes, compared with what is recorded.
+//! `cargo xtask instructions`: compares the instructions of a step with the record.
 //!
-//! Times of a shared machine say little, and gate nothing. Instructions, counted by valgrind's callgrind, repeat to
-//! within a thousandth. They depend on the compiler, and on the instruction set, which is AVX2 under valgrind wherever
-//! the processor has it: the record names both.
+//! Times of a shared machine say little, so no check depends on them. Instructions, counted by valgrind's callgrind,
+//! repeat to within a thousandth. They depend on the compiler and on the instruction set, which is AVX2 under
+//! valgrind on any processor that has it. The record names both.
 
 mod counts;
 mod record;
@@ -31,7 +31,7 @@ pub(crate) fn run(workspace: &Workspace, write: bool) -> anyhow::Result<()> {
 fn compare(path: &Path, counts: &Counts) -> anyhow::Result<()> {
     let record = Record::read(path)?;
     if record.instruction_set != counts.instruction_set {
-        // Nothing can be said on this machine; CI's has it.
+        // This machine cannot be compared. CI's can.
         println!("instructions: recorded for {}, not {}: not compared", record.instruction_set, counts.instruction_set);
         return Ok(());
     }

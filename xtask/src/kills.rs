@@ -2,7 +2,7 @@
 
 use crate::cargo::Call;
 
-/// Builds the training and what kills it, and lets it do so.
+/// Builds the training and the program that kills it, and runs that program.
 pub(crate) fn run(times: usize, ranks: usize, seed: u64) -> anyhow::Result<()> {
     calls(times, ranks, seed).iter().try_for_each(Call::run)
 }
@@ -11,7 +11,7 @@ fn calls(times: usize, ranks: usize, seed: u64) -> [Call; 2] {
     let kill = Call::new("run --quiet --release -p tests --bin kills --");
     let options = [("--times", times.to_string()), ("--ranks", ranks.to_string()), ("--seed", seed.to_string())];
     let kill = options.into_iter().fold(kill, |call, (option, value)| call.arg(option).arg(value));
-    // The training is another program than the one that is run.
+    // The killing program starts the training, which is another program.
     [Call::new("build --release -p tests --bins"), kill]
 }
 

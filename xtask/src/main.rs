@@ -45,7 +45,7 @@ enum Task {
         /// Prints the steps instead.
         #[arg(long)]
         list: bool,
-        /// Runs this step alone.
+        /// Runs only this step.
         #[arg(long, value_name = "NAME", conflicts_with = "list")]
         step: Option<String>,
         /// Leaves this step out; may be given several times.
@@ -66,13 +66,13 @@ enum Task {
     },
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
-    /// Counts the instructions of steps with valgrind; fails if there are more than recorded.
+    /// Counts the instructions of steps with valgrind; fails if there are more than in the record.
     Instructions {
-        /// Records them instead.
+        /// Updates the record instead.
         #[arg(long)]
         write: bool,
     },
-    /// Kills a training at random moments, resumes it, and compares its end with that of one that was left alone.
+    /// Kills a training at random moments, resumes it, and compares the end with that of an uninterrupted one.
     Kills {
         /// How often to kill.
         #[arg(long, value_name = "N", default_value_t = 200)]
@@ -80,15 +80,15 @@ enum Task {
         /// How many ranks train: more than one write sharded checkpoints.
         #[arg(long, value_name = "N", default_value_t = 1)]
         ranks: usize,
-        /// Decides the moments.
+        /// Seed of the random moments.
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
-    /// Feeds changed inputs to everything that reads files or is called, with cargo-fuzz; fails on any crash.
+    /// Fuzzes everything that reads files, and sequences of calls, with cargo-fuzz; fails on any crash.
     Fuzz(fuzz::Options),
     /// Interprets the engine's tests with Miri, which checks memory and threads.
     Miri,
-    /// Changes the code in one place after another, and looks for changes that no test notices; takes hours.
+    /// Runs mutation tests, which change the code in one place at a time; fails on unlisted survivors. Takes hours.
     Mutants(mutants::Options),
     /// Prepares a release; never publishes.
     Release {

@@ -1,21 +1,21 @@
-//! `cargo xtask miri`: the engine's tests, interpreted, with every rule about memory and threads checked.
+//! `cargo xtask miri`: interprets the engine's tests, and checks every rule about memory and threads.
 
 use anyhow::bail;
 
 use crate::cargo::Call;
 
-/// Why each flag is needed.
+/// The flags, and the reason for each:
 ///
-/// * Tree borrows: crossbeam, under rayon's queues of work, breaks the stricter stacked borrows.
+/// * Tree borrows: crossbeam, in rayon's work queues, breaks the stricter stacked borrows.
 /// * Ignored leaks: threads of rayon's pools wait for work until the process ends.
-/// * Permissive provenance: crossbeam keeps tags in pointers, by way of integers.
-/// * No isolation: tests that print, and the clock of the pool.
+/// * Permissive provenance: crossbeam stores tags in pointers by way of integers.
+/// * No isolation: tests print, and the pool reads the clock.
 const FLAGS: &str = "-Zmiri-tree-borrows -Zmiri-ignore-leaks -Zmiri-permissive-provenance -Zmiri-disable-isolation";
 
-/// Different orders of threads: Miri has a scheduler of its own, which follows a seed.
+/// Seeds for Miri's scheduler: each gives another order of threads.
 const SEEDS: [&str; 2] = ["0", "1"];
 
-/// Runs the tests; fails if one does, or Miri objects.
+/// Runs the tests; fails if a test fails or Miri reports an error.
 pub(crate) fn run() -> anyhow::Result<()> {
     if !Call::nightly("miri --version").succeeds() {
         bail!("Miri is missing: rustup toolchain install nightly --component miri,rust-src");
@@ -25,7 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 fn calls() -> Vec<Call> {
     let call = |args: &str, flags: String| Call::nightly(args).env("MIRIFLAGS", flags);
-    // Roundings are arithmetic alone, and there are many of them.
+    // Roundings are pure arithmetic, and there are many of them.
     let units = call("miri test -p opt-core --lib -- --skip moments", FLAGS.into());
     let calls = call(
         "miri test -p opt-core --test suite -- contract:: halves:: kernels:: lists:: models:: refusals:: restore:: views::",

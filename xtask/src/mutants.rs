@@ -1,8 +1,8 @@
-//! `cargo xtask mutants`: changes the code in one place after another, and looks for changes that no test notices.
+//! `cargo xtask mutants`: mutation tests. The code is changed in one place at a time; each mutant should fail a test.
 //!
-//! Each change is tried on the tests of its own package first, which takes seconds, and code for ranks on those of the mesh.
-//! Only what these let pass is tried on packages that take longer to build and to run. What is left has to be listed in
-//! docs/testing.md, with a reason.
+//! A mutant runs against the tests of its own package first, which takes seconds. A mutant of the code for ranks runs
+//! against the tests of the mesh. Only mutants that survive these tests run against packages that take longer to
+//! build and to run. Mutants that survive both must be listed in `.cargo/mutants-survivors.txt`, with a reason.
 
 mod outcomes;
 mod survivors;
@@ -18,27 +18,27 @@ use survivors::Survivors;
 use crate::cargo::Call;
 use crate::workspace::Workspace;
 
-/// Which changes are tried.
+/// Which mutants are run.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Options {
-    /// Changes this package alone; may be given several times.
+    /// Mutates this package only; may be given several times.
     #[arg(long, value_name = "NAME", value_parser = PACKAGES)]
     package: Vec<String>,
-    /// Changes files like this one alone, as a path from the root; may be given several times.
+    /// Mutates only files that match this path from the root; may be given several times.
     #[arg(long, value_name = "GLOB")]
     file: Vec<String>,
-    /// Tries one in `n` changes, from the `k`th on: `0/5`.
+    /// Runs every `n`th mutant, starting with number `k`: `0/5`.
     #[arg(long, value_name = "K/N")]
     shard: Option<String>,
 }
 
-/// The packages whose code is changed.
+/// The packages whose code is mutated.
 const PACKAGES: [&str; 6] = ["opt-core", "opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
 
-/// Where survivors are listed, below the root.
-const LIST: &str = "docs/testing.md";
+/// The list of accepted survivors, below the root.
+const LIST: &str = ".cargo/mutants-survivors.txt";
 
-/// Tries the changes; fails if one survives that is not listed.
+/// Runs the mutants; fails if one survives that is not listed.
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()> {
     for (tool, package) in [("mutants", "cargo-mutants"), ("nextest", "cargo-nextest")] {
         if !Call::new(tool).arg("--version").succeeds() {
@@ -47,13 +47,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     }
     let list = workspace.root.join(LIST);
     let list = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+    let listed = Survivors::listed(&list)?;
     let mut found = Vec::new();
     for package in PACKAGES.iter().filter(|package| options.takes(package)) {
         let outcomes = options.try_package(workspace, package)?;
         println!("{package}: {outcomes}");
         found.extend(outcomes.missed);
     }
-    Survivors::listed(&list).compare(&found)
+    listed.compare(&found)
 }
 
 impl Options {
@@ -66,7 +67,7 @@ impl Options {
         let stage = |call: Call, name: &str| {
             let out = out.join(name);
             fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-            // Says by other codes that changes survived or ran for too long.
+            // The codes 2 and 3 mean that mutants survived or timed out.
             call.arg("--output").arg(out.display().to_string()).run_to(&[0, 2, 3])?;
             Outcomes::read(&out.join("mutants.out"))
         };
@@ -81,7 +82,7 @@ impl Options {
         Ok(outcomes)
     }
 
-    /// Every change, with the tests of its own package.
+    /// Every mutant, with the tests of its own package.
     fn first(&self, package: &str) -> Call {
         let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={QUICK}"));
         let call = self.file.iter().fold(call, |call, file| call.arg("--file").arg(file));
@@ -107,29 +108,29 @@ const RANKS: [&str; 4] = [
     "crates/opt-core/src/optimizer/ranks/**",
 ];
 
-/// The tests of the mesh, which have to pass without a change, too: cargo-mutants would look for them in `opt-core`.
+/// The tests of the mesh, run once on unchanged code: cargo-mutants would look for them in `opt-core`.
 const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=mesh";
 
-/// Every change of the code for ranks, with the tests of the mesh.
+/// Every mutant of the code for ranks, with the tests of the mesh.
 fn on_ranks() -> Call {
     let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=mesh");
     let call = call.arg("--baseline=skip").arg("--timeout=180");
     RANKS.iter().fold(call, |call, file| call.arg("--file").arg(*file))
 }
 
-/// What the first stage leaves out: laws that take seconds.
+/// The first stage leaves out laws that take seconds.
 const QUICK: &str = "not test(threads_do_not_matter)";
 
-/// What the second stage leaves out: trainings that are killed, the cost of steps, and vectors, which builds for tests
-/// do not have.
+/// The second stage leaves out the tests that kill trainings, those that measure the cost of steps, and those of
+/// vectorised loops, which these builds do not contain.
 const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals|simd)$/)";
 
-/// Some changes, with every package that has tests of the engine.
+/// Some mutants, with every package that tests the engine.
 fn second(package: &str, names: &[String]) -> Call {
     let call = mutants(package).arg("--cargo-test-arg=-E").arg(format!("--cargo-test-arg={BROAD}"));
     let wide: &[&str] = if package == CORE { &["opt-core", "tests", "opt-lookahead", "opt-mesh"] } else { &["tests"] };
     let call = wide.iter().fold(call, |call, wide| call.arg(format!("--test-package={wide}")));
-    // Fields that are left out cannot be chosen by their names.
+    // A mutant that leaves out a field cannot be chosen by its name: the files narrow the choice.
     let files: BTreeSet<_> = names.iter().filter_map(|name| name.split(':').next()).collect();
     let call = files.into_iter().fold(call, |call, file| call.arg("--file").arg(file));
     names.iter().fold(call, |call, name| call.arg("--re").arg(format!("^{}$", regex::escape(name))))

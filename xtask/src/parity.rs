@@ -9,7 +9,7 @@ use opt_conformance::golden::File;
 use opt_conformance::replay::Registries;
 use opt_conformance::{Verdict, replay};
 
-/// How many cases ended in which way.
+/// The number of cases for each outcome.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counts {
     passed: usize,
@@ -17,7 +17,7 @@ struct Counts {
     skipped: usize,
 }
 
-/// Replays every case of the files; fails if one differs, or a file cannot be read.
+/// Replays every case of the files; fails if a case differs or a file cannot be read.
 pub(crate) fn run(files: &[PathBuf], verbose: bool) -> ExitCode {
     let registries = Registries { float32: optimizers::registry(), float64: optimizers::registry() };
     let mut counts = Counts::default();

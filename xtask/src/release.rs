@@ -1,4 +1,4 @@
-//! `cargo xtask release`: whether everything could be published, and in which order.
+//! `cargo xtask release`: checks that everything could be published, and prints the order.
 
 use std::fs;
 
@@ -13,6 +13,9 @@ pub(crate) fn check(workspace: &Workspace) -> anyhow::Result<()> {
     let version = &order.first().context("nothing is published")?.version;
     check_changelog(workspace, version)?;
     dry_run(workspace).run()?;
+    if order.iter().all(|package| package.repository.is_none()) {
+        println!("no `repository` is named in Cargo.toml: readers of a registry will look for one");
+    }
     println!("release {version}: everything packs; the order of publishing is");
     for (index, package) in order.iter().enumerate() {
         println!("{:>3}. {}", index + 1, package.name);
@@ -43,7 +46,7 @@ fn has_section(changelog: &str, version: &str) -> bool {
     versions.any(|found| found.trim_matches(['[', ']']) == version)
 }
 
-/// The published packages, each after those it needs.
+/// The published packages, each after its dependencies.
 fn order(workspace: &Workspace) -> anyhow::Result<Vec<&Package>> {
     let mut waiting: Vec<_> = workspace.published().collect();
     let mut order = Vec::new();

@@ -28,7 +28,7 @@ impl Sample {
         Self { folder, paths, packages: Vec::new() }
     }
 
-    /// Adds packages to what cargo would say.
+    /// Adds packages to cargo's metadata.
     pub(crate) fn packages<const N: usize>(mut self, packages: [Package; N]) -> Self {
         self.packages = packages.into();
         self
@@ -43,7 +43,7 @@ impl Sample {
         Workspace { target_directory: root.join("target"), root, packages }
     }
 
-    /// What was written.
+    /// The paths of the files.
     pub(crate) fn paths(&self) -> &[String] {
         &self.paths
     }

@@ -1,8 +1,9 @@
-//! `cargo xtask tidy`: the laws of the repository, each a function from the repository to what breaks it.
+//! `cargo xtask tidy`: the laws of the repository. Each is a function that finds the violations.
 
 mod architecture;
 mod dependencies;
 mod documents;
+mod lines;
 mod machine;
 mod markdown;
 mod modules;
@@ -19,7 +20,7 @@ use repository::Repository;
 
 use crate::workspace::Workspace;
 
-/// A law, as the function that finds what breaks it.
+/// A law, as the function that finds its violations.
 type Law = fn(&Repository) -> Vec<Violation>;
 
 const LAWS: &[Law] = &[
@@ -30,6 +31,8 @@ const LAWS: &[Law] = &[
     documents::are_there,
     documents::links_lead_somewhere,
     documents::set_up_is_two_commands,
+    lines::prose_is_narrow,
+    lines::comments_are_narrow,
     machine::no_paths,
     machine::no_mirrors,
     machine::locked_to_the_registry,
@@ -39,11 +42,12 @@ const LAWS: &[Law] = &[
     packages::share_their_data,
     packages::have_a_readme,
     words::no_forbidden_words,
+    words::terms_are_the_fields,
     words::unsafe_in_core_alone,
     words::allow_has_a_reason,
 ];
 
-/// One place where a law is broken.
+/// One violation of a law.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Violation {
     law: &'static str,

@@ -1,4 +1,4 @@
-//! What cargo knows about the workspace.
+//! Cargo's metadata of the workspace.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::cargo::Call;
 pub(crate) struct Workspace {
     #[serde(rename = "workspace_root")]
     pub(crate) root: PathBuf,
-    /// Where cargo puts what it builds.
+    /// Cargo's target folder.
     pub(crate) target_directory: PathBuf,
     pub(crate) packages: Vec<Package>,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Package {
     pub(crate) version: String,
     pub(crate) description: Option<String>,
     pub(crate) repository: Option<String>,
-    /// The registries it may go to: `None` for any.
+    /// The registries to which it may be published: `None` for any.
     pub(crate) publish: Option<Vec<String>>,
     pub(crate) manifest_path: PathBuf,
     pub(crate) features: BTreeMap<String, Vec<String>>,
@@ -36,12 +36,12 @@ pub(crate) struct Package {
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// The version asked for, `*` for any.
+    /// The required version, `*` for any.
     pub(crate) req: String,
     pub(crate) kind: Option<SpecialKind>,
 }
 
-/// What a dependency is for, if not for the package itself.
+/// The special kinds of dependencies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum SpecialKind {
@@ -62,7 +62,7 @@ impl Workspace {
         self.packages.iter().find(|package| package.name == name)
     }
 
-    /// The packages that users can get.
+    /// The published packages.
     pub(crate) fn published(&self) -> impl Iterator<Item = &Package> {
         self.packages.iter().filter(|package| package.is_published())
     }
@@ -95,7 +95,7 @@ impl Dependency {
         self.kind == Some(SpecialKind::Dev)
     }
 
-    /// Whether it is part of a published manifest: cargo leaves out what tests need by path alone.
+    /// Whether a published manifest contains it: cargo leaves out dev-dependencies by path alone.
     pub(crate) fn is_published(&self) -> bool {
         !self.is_dev() || self.req != "*"
     }

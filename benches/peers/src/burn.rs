@@ -1,8 +1,8 @@
-//! burn on flex, the CPU backend that it recommends. (`ndarray` is deprecated in its favour; `cpu` downloads a build of
-//! LLVM while it is compiled.)
+//! burn on flex, the CPU backend that burn recommends. (`ndarray` is deprecated in its favour; `cpu` downloads a
+//! build of LLVM while it is compiled.)
 //!
-//! It has neither Nadam nor RAdam: AdamW, which moves as many bytes, stands in for both. Tensors are handed over and
-//! taken back, so that burn may work in place; gradients are lent, as ours are.
+//! burn has neither Nadam nor RAdam: AdamW, which moves as many bytes, replaces both. Tensors are passed by value and
+//! returned, so that burn may work in place. Gradients are borrowed, as ours are.
 
 use std::array;
 
@@ -15,7 +15,7 @@ use crate::offers;
 use crate::protocol::{Hello, StepFn};
 use crate::random::Random;
 
-/// As small as ours.
+/// As small as that of our contestants.
 const LEARNING_RATE: f64 = 1e-5;
 
 pub(crate) fn hello() -> Hello {
@@ -41,7 +41,7 @@ pub(crate) fn open(contestant: &str, tensors: &[Vec<usize>], _threads: usize) ->
     })
 }
 
-/// A tensor, its gradient, and the state of its optimizer. Only the tensor is absent, while a step runs.
+/// A tensor, its gradient, and the state of its optimizer. The tensor is absent only while a step runs.
 struct Parameter<O: Optimizer> {
     value: Option<Tensor<1>>,
     gradient: Tensor<1>,

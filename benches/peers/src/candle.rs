@@ -1,6 +1,6 @@
 //! candle with candle-optimisers.
 //!
-//! Gradients are those of the sum of `w * g`, computed once: they are g, and every step uses them again.
+//! The gradients are those of the sum of `w * g`, computed once: they are g, and every step uses them again.
 
 use anyhow::bail;
 use candle_core::backprop::GradStore;
@@ -15,7 +15,7 @@ use crate::offers;
 use crate::protocol::{Hello, StepFn};
 use crate::random::Random;
 
-/// As small as ours.
+/// As small as that of our contestants.
 const LEARNING_RATE: f64 = 1e-5;
 
 pub(crate) fn hello() -> Hello {

@@ -2,7 +2,8 @@
 
 mod burn;
 mod candle;
-// Shared as files: a dependency on the package of the suite would put all of ours into the lock of the peers.
+// The files are shared by path: a dependency on the suite's package would add all our dependencies to the lock file
+// of the peers.
 #[path = "../../src/protocol.rs"]
 #[expect(dead_code, reason = "the side of the suite is not used")]
 mod protocol;

@@ -6,7 +6,8 @@ use crate::random::Random;
 use crate::shapes::Shape;
 use crate::traffic::Traffic;
 
-/// Arrays of the sizes of a shape, each tensor by itself, as an optimizer has them. Kept from loop to loop.
+/// Arrays with the sizes of a shape, one allocation for each tensor, as an optimizer has them. They are kept from
+/// loop to loop.
 #[derive(Debug)]
 pub struct Arrays<T> {
     gradients: Vec<Vec<T>>,
@@ -16,7 +17,7 @@ pub struct Arrays<T> {
 }
 
 impl<T: Element> Arrays<T> {
-    /// Only gradients as yet.
+    /// Makes only the gradients.
     #[must_use]
     pub fn new(shape: &Shape) -> Self {
         let mut random = Random::new(0xba5e);
@@ -24,12 +25,12 @@ impl<T: Element> Arrays<T> {
         Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new() }
     }
 
-    /// Elements in all.
+    /// The number of elements of all tensors.
     pub(super) fn elements(&self) -> usize {
         self.gradients.iter().map(Vec::len).sum()
     }
 
-    /// The arrays that the traffic needs, cut into pieces.
+    /// The arrays for this traffic, cut into pieces.
     pub(super) fn pieces(&mut self, traffic: Traffic) -> Vec<Piece<'_, T>> {
         let (wide, narrow) = (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow);
         grow(&mut self.wide, wide, &self.gradients, T::literal(1.0));
@@ -53,8 +54,9 @@ impl<T: Element> Arrays<T> {
     }
 }
 
-/// Makes arrays of ones until there are so many. They are written, so that the pages are there: nothing that comes zeroed
-/// from the operating system. No array is dropped before the end: each loop gets the same memory as the one before.
+/// Makes arrays of ones until there are this many. They are written, so that their pages exist: zeroed memory of the
+/// operating system would not have pages yet. No array is dropped before the end, so that each loop gets the same
+/// memory as the previous one.
 fn grow<E: Copy, T>(arrays: &mut Vec<Vec<Vec<E>>>, count: usize, sizes: &[Vec<T>], one: E) {
     while arrays.len() < count {
         arrays.push(sizes.iter().map(|tensor| vec![one; tensor.len()]).collect());
@@ -67,7 +69,7 @@ fn chunks<E>(tensor: Option<&mut Vec<E>>) -> impl Iterator<Item = &mut [E]> {
 
 #[cfg(test)]
 impl Arrays<f64> {
-    /// For each array, how often the gradient was added to each element, over all tensors.
+    /// For each array, the number of additions to each element, over all tensors.
     pub(super) fn additions(&self) -> Vec<Vec<f64>> {
         let of = |tensors: &Vec<Vec<f64>>| {
             let pairs = tensors.iter().flatten().zip(self.gradients.iter().flatten());

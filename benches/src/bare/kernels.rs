@@ -4,7 +4,7 @@ use std::mem;
 
 use multiversion::multiversion;
 
-/// What can be added.
+/// A number that can be added.
 pub trait Add: Copy + Send + Sync + std::ops::Add<Output = Self> + Default {}
 
 impl Add for f32 {}
@@ -14,7 +14,7 @@ impl Add for f64 {}
 ///
 /// # Panics
 ///
-/// With more arrays than any contestant has.
+/// If there are more arrays than any contestant has.
 pub(super) fn add_to_all<T: Add>(gradient: &[T], wide: &mut [&mut [T]], narrow: &mut [&mut [u16]]) {
     macro_rules! dispatch {
         ($(($wide:literal, $narrow:literal)),*) => {
@@ -75,7 +75,7 @@ fn add<T: Add, const WIDE: usize, const NARROW: usize>(
     }
 }
 
-/// Independent sums, enough to keep vector units busy.
+/// The number of independent sums, enough to keep vector units busy.
 const LANES: usize = 128;
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]

@@ -1,4 +1,4 @@
-//! How close each contestant comes to its bare loop: a line for each contestant, a dot for each shape.
+//! The fraction of the bare loop that each contestant reaches: a line for each contestant, a dot for each shape.
 
 use benches::record::Record;
 use plotters::prelude::*;
@@ -43,7 +43,7 @@ fn chart(area: &Area<'_>, records: &[&Record], rules: &[&str], shapes: &[&str], 
     chart.draw_series(LineSeries::new(edges, TEXT.stroke_width(1)))?;
     for record in records {
         let (Some(line), Some(place)) = (place(rules, &record.rule), place(shapes, &record.shape)) else { continue };
-        // Dots of the same value stay visible one below the other.
+        // Dots of equal value stay visible one below the other.
         let spread = 0.6 * (place as f64 / shapes.len() as f64 - 0.5);
         let dot = Circle::new((record.fraction_of_bare_loop, line as f64 + spread), 4, color(place).filled());
         chart.draw_series([dot])?;

@@ -6,13 +6,13 @@ use plotters::prelude::*;
 use super::distinct;
 use super::style::{Area, Drawn, color, font, legend, picture};
 
-/// A curve needs as many sizes.
+/// The smallest number of sizes for a curve.
 const SIZES: usize = 5;
 
 /// A contestant with its sizes, ascending.
 type Curve<'a> = (&'a str, Vec<&'a Record>);
 
-/// Nothing if no contestant was timed at enough sizes.
+/// None if no contestant was timed at enough sizes.
 pub(super) fn svg(records: &[&Record], title: &str) -> Drawn<Option<String>> {
     let curves = curves(records);
     if curves.is_empty() {

@@ -1,4 +1,4 @@
-//! What the pictures have in common.
+//! The common style of the plots.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Ours beside peers: time per parameter, one line each.
+//! Our contestants beside peers: time per parameter, one line each.
 
 use benches::record::Record;
 use plotters::prelude::*;
@@ -8,7 +8,7 @@ use super::style::{Area, Drawn, color, font, picture};
 
 const LINE_HEIGHT: usize = 22;
 
-/// A picture for each shape on which peers took part.
+/// A plot for each shape on which peers were timed.
 pub(super) fn by_shape<'a>(records: &[&'a Record], title: &str) -> Drawn<Vec<(&'a str, String)>> {
     let with_peers = records.iter().filter(|record| record.peer.is_some());
     let shapes = distinct(with_peers.map(|record| record.shape.as_str()));

@@ -1,4 +1,4 @@
-//! Files that appear whole or not at all.
+//! Atomic writes: files that appear as a whole or not at all.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -9,10 +9,10 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Action, Error};
 
-/// The end of the names of files that are being written; they begin with a dot.
+/// The end of the names of temporary files; they begin with a dot.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
-/// A file under another name in the same folder, until it is complete. Dropped before, it is removed.
+/// A temporary file in the folder of its final name. It is removed if it is dropped before it is complete.
 #[derive(Debug)]
 pub(crate) struct AtomicFile {
     temporary: NamedTempFile,
@@ -29,14 +29,14 @@ impl AtomicFile {
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;
-            // What any new file has: the process's mask is taken off.
+            // The permissions of any new file: the process's umask applies.
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         let temporary = builder.tempfile_in(folder(path)).map_err(Error::io(Action::Create, path))?;
         Ok(Self { temporary, path: path.to_owned() })
     }
 
-    /// Chooses another name for the file once it is complete, in the same folder.
+    /// Chooses another final name in the same folder, once the file is complete.
     pub(crate) fn rename(&mut self, path: PathBuf) {
         self.path = path;
     }
@@ -45,9 +45,9 @@ impl AtomicFile {
         self.temporary.as_file_mut()
     }
 
-    /// Waits until the bytes are on the disk, gives the file its name, and waits for the folder.
+    /// Flushes the bytes to the disk, gives the file its name, and flushes the folder.
     ///
-    /// If only the last wait fails, the file is there and whole, but its name may not survive a loss of power.
+    /// If only the last flush fails, the file is complete, but its name may not survive a loss of power.
     pub(crate) fn commit(mut self) -> Result<(), Error> {
         self.file().flush().map_err(Error::io(Action::Write, &self.path))?;
         self.file().sync_all().map_err(Error::io(Action::Write, &self.path))?;
@@ -65,7 +65,7 @@ pub(crate) fn folder(path: &Path) -> &Path {
     }
 }
 
-/// Makes new names in a folder durable. Windows does this by itself, and cannot open folders as files.
+/// Makes new names in a folder durable. Windows does so by itself, and cannot open folders as files.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! A checkpoint that was written.
+//! An existing checkpoint.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::progress::{Meter, Observer, Progress};
 use crate::source::{Reader, Source};
 use crate::tensors::{self, Piece, Tensors, WholeTensor};
 
-/// A file whose header has been read and checked, or a folder of [shards](crate::SaveOptions::save). Its numbers are
-/// read, and checked, by [`verify`](Self::verify) and [`load`](Self::load).
+/// A file whose header has been read and checked, or a folder of [shards](crate::SaveOptions::save).
+/// [`verify`](Self::verify) and [`load`](Self::load) read and check the numbers.
 ///
 /// # Examples
 ///
@@ -44,13 +44,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a file, and checks its header and its length; of a folder of shards, those of all its files.
+    /// Opens a file, and checks its header and its length. In a folder of shards, it does so for all files.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, is no checkpoint, is cut short, or its header is damaged; [`Error::Shards`] with
-    /// all shards that are missing, damaged or of another checkpoint. What is asked of memory is never more than the
-    /// sizes of the files warrant, whatever their headers say.
+    /// When the file cannot be read, is not a checkpoint, is truncated, or its header is damaged; [`Error::Shards`]
+    /// with all shards that are missing, damaged or of another checkpoint. Whatever the headers say, memory is
+    /// allocated only in proportion to the sizes of the files.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         if path.is_dir() {
@@ -85,25 +85,25 @@ impl Checkpoint {
         &self.path
     }
 
-    /// How many ranks saved it, each its shards; none if all is in one file.
+    /// The number of ranks that saved it, each with its shard; none if all is in one file.
     #[must_use]
     pub fn ranks(&self) -> Option<usize> {
         self.manifest.sharded.as_ref().map(|sharded| sharded.ranks)
     }
 
-    /// Which weights it holds.
+    /// The kind of weights that it holds.
     #[must_use]
     pub fn contents(&self) -> Contents {
         self.manifest.contents
     }
 
-    /// The optimizer's configuration, Keras's JSON. There is none if a schedule held code.
+    /// The optimizer's configuration, as Keras's JSON. There is none if a schedule held code.
     #[must_use]
     pub fn config(&self) -> Option<&Value> {
         self.manifest.config.as_ref()
     }
 
-    /// What the training kept: see [`SaveOptions::extra`](crate::SaveOptions::extra).
+    /// Further data of the training: see [`SaveOptions::extra`](crate::SaveOptions::extra).
     #[must_use]
     pub fn extra(&self) -> &Value {
         &self.manifest.extra
@@ -128,7 +128,7 @@ impl Checkpoint {
         })
     }
 
-    /// How many steps had been applied.
+    /// The number of steps that had been applied.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ impl Checkpoint {
         }
     }
 
-    /// A new optimizer of the file's configuration, without state: [`load`](Self::load) fills it.
+    /// A new optimizer of the file's configuration, without state; [`load`](Self::load) loads the state.
     ///
     /// # Errors
     ///
@@ -162,12 +162,12 @@ impl Checkpoint {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read; [`Error::Mismatch`] with all tensors that are damaged.
+    /// When the file cannot be read; [`Error::Mismatch`] with all damaged tensors.
     pub fn verify(&self) -> Result<(), Error> {
         self.verify_with(|_| true, None)
     }
 
-    /// As [`verify`](Self::verify), and tells how far it is.
+    /// As [`verify`](Self::verify), and reports its progress.
     ///
     /// # Errors
     ///
@@ -176,7 +176,7 @@ impl Checkpoint {
         self.verify_with(|_| true, Some(&mut observer))
     }
 
-    /// As [`verify`](Self::verify), some files only, by their places.
+    /// As [`verify`](Self::verify), for some of the files, by their indices.
     pub(crate) fn verify_with(
         &self,
         file: impl Fn(usize) -> bool,
@@ -192,7 +192,7 @@ impl Checkpoint {
         if damaged.is_empty() { Ok(()) } else { Err(self.mismatch(damaged)) }
     }
 
-    /// Calls `read` for each piece, by its place in the list, with its file open. Each file is opened once.
+    /// Calls `read` for each piece, with its index in the list and its file open. Each file is opened once.
     pub(crate) fn read_pieces(
         &self,
         pieces: &[&Piece],
@@ -217,7 +217,7 @@ impl Checkpoint {
         })
     }
 
-    /// Tells it from others: whatever is in it enters the checksum of its header.
+    /// Identifies the checkpoint: the checksum of its header depends on everything in it.
     pub(crate) fn identity(&self) -> String {
         format!("checksum {} in {}", self.manifest.checksum, self.path.display())
     }

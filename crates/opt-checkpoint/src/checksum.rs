@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3Default;
 
 /// A checksum of 64 bits (XXH3), written as 16 hexadecimal digits.
 ///
-/// It finds accidents, not forgeries: a change that was not made on purpose goes unseen once in 2^64.
+/// It detects accidents, not forgeries: an accidental change goes undetected once in 2^64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Checksum(pub(crate) u64);
 
@@ -33,7 +33,7 @@ impl fmt::Display for Checksum {
     }
 }
 
-/// Text that is not 16 hexadecimal digits in lower case.
+/// The text is not 16 hexadecimal digits in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a checksum is 16 hexadecimal digits in lower case")]
 pub struct NotAChecksum;
@@ -62,7 +62,7 @@ impl<'de> Deserialize<'de> for Checksum {
     }
 }
 
-/// A checksum of bytes that come in pieces.
+/// A checksum of bytes that arrive in pieces.
 pub(crate) struct Summer(Xxh3Default);
 
 impl Summer {

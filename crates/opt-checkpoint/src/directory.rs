@@ -1,4 +1,4 @@
-//! A folder of checkpoints: the newest few, and always one that is whole.
+//! A folder of checkpoints: the newest few, of which one is always valid.
 
 use std::cmp::Reverse;
 use std::fs::{self, File};
@@ -27,8 +27,8 @@ const KEEP: usize = 3;
 /// of several ranks are folders, `00000012-step-3400.sharded`; they are made and read with
 /// [`create_on`](Self::create_on) and [`open_latest_valid_on`](Self::open_latest_valid_on).
 ///
-/// The newest is the one that was written last, whatever its step: who goes back to an earlier step and trains on from
-/// there goes on from *that* run the next time.
+/// The newest checkpoint is the one written last, whatever its step. If a run goes back to an earlier step and trains
+/// on, the next run resumes from *that* run's latest checkpoint.
 ///
 /// # Examples
 ///
@@ -56,14 +56,14 @@ pub struct CheckpointDir {
     role: Role,
 }
 
-/// Who may do what.
+/// The access that a value has to its folder.
 #[derive(Debug)]
 enum Role {
-    /// May write. The lock is held as long as this value is there.
+    /// May write. The lock is held as long as this value exists.
     Writer {
         _lock: File,
     },
-    /// Writes together with rank 0, which has the lock.
+    /// Writes together with rank 0, which holds the lock.
     Member,
     Reader,
 }
@@ -72,23 +72,23 @@ enum Role {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
-    /// Counts the checkpoints of the folder, from 1.
+    /// The number of the checkpoint in the folder, counted from 1.
     pub number: u64,
-    /// How many steps had been applied.
+    /// The number of steps that had been applied.
     pub step: u64,
     /// The file, or the folder of shards.
     pub path: PathBuf,
 }
 
-/// The newest checkpoint that is whole.
+/// The newest valid checkpoint.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Latest {
-    /// It, verified.
+    /// The checkpoint, verified.
     pub checkpoint: Checkpoint,
-    /// Which it is.
+    /// Its entry in the folder.
     pub stored: Stored,
-    /// Newer ones that are damaged, the newest first, and why.
+    /// Newer checkpoints that are damaged, the newest first, and the reasons.
     pub rejected: Vec<Rejected>,
 }
 
@@ -105,12 +105,12 @@ pub struct Resumed {
 }
 
 impl CheckpointDir {
-    /// Opens a folder to write checkpoints, and makes it if it is not there. What a writer that died has left half
-    /// written is removed.
+    /// Opens a folder to write checkpoints, and makes it if necessary. Half-written files of a writer that died are
+    /// removed.
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] while another value or process writes there; when the folder cannot be made or written.
+    /// [`Error::InUse`] while another value or process writes there; when the folder cannot be made or written to.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         fs::create_dir_all(&path).map_err(Error::io(Action::Create, &path))?;
@@ -132,7 +132,7 @@ impl CheckpointDir {
     ///
     /// # Errors
     ///
-    /// As [`create`](Self::create): on all ranks; when ranks are lost.
+    /// As [`create`](Self::create), on all ranks; when ranks are lost.
     pub fn create_on(world: &dyn Collective, path: impl Into<PathBuf>) -> Result<Self, Error> {
         let path = path.into();
         let created =
@@ -140,13 +140,13 @@ impl CheckpointDir {
         ranks::same(world, "the folder", created, |directory| directory.path.display().to_string())
     }
 
-    /// Opens a folder to read checkpoints: nothing is changed, and others may write meanwhile. A folder that is not
-    /// there has no checkpoints.
+    /// Opens a folder to read checkpoints. Nothing is changed, and others may write meanwhile. A folder that does not
+    /// exist has no checkpoints.
     pub fn open(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), keep: KEEP, role: Role::Reader }
     }
 
-    /// How many checkpoints to keep: the newest `count`, at least 1. The default is 3.
+    /// The number of checkpoints to keep: the newest `count`, at least 1. The default is 3.
     #[must_use]
     pub fn keep(mut self, count: usize) -> Self {
         self.keep = count.max(1);
@@ -159,7 +159,7 @@ impl CheckpointDir {
         &self.path
     }
 
-    /// All checkpoints, the newest first, by their names alone.
+    /// All checkpoints, the newest first. Only their names are read.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl CheckpointDir {
         Ok(stored)
     }
 
-    /// Saves with all options as they are by default: see [`save_with`](Self::save_with).
+    /// Saves with the default options: see [`save_with`](Self::save_with).
     ///
     /// # Errors
     ///
@@ -183,13 +183,13 @@ impl CheckpointDir {
         self.save_with(SaveOptions::new(), optimizer, model)
     }
 
-    /// Saves the next checkpoint, then removes those that are too many. One that is damaged does not count as one that
-    /// is kept, and is left for whoever wants to know why.
+    /// Saves the next checkpoint, then removes the oldest ones beyond the number to keep. A damaged checkpoint does
+    /// not count and is not removed, so that it can be examined.
     ///
     /// # Errors
     ///
-    /// [`Error::InUse`] if the folder was opened to be read; as [`SaveOptions::save`]. With [`Action::Remove`] the new
-    /// checkpoint is there, and an old one, too.
+    /// [`Error::InUse`] if the folder was opened for reading; as [`SaveOptions::save`]. With [`Action::Remove`] the
+    /// new checkpoint exists, and an old one, too.
     pub fn save_with<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &mut self,
         options: SaveOptions<'_>,
@@ -213,7 +213,7 @@ impl CheckpointDir {
         Ok(saved)
     }
 
-    /// That of the next checkpoint; nobody asks for it but rank 0.
+    /// The number of the next checkpoint; only rank 0 asks for it.
     fn next_number(&self) -> Result<u64, Error> {
         match self.role {
             Role::Reader => Err(Error::InUse { path: self.path.clone() }),
@@ -222,12 +222,12 @@ impl CheckpointDir {
         }
     }
 
-    /// The newest checkpoint that is whole, with what was wrong with newer ones. `None` if there is none at all.
+    /// The newest valid checkpoint, with the damage of newer ones. `None` if there is no checkpoint at all.
     ///
     /// # Errors
     ///
-    /// When the folder cannot be read; [`Error::NoneValid`] if there are checkpoints and all are damaged: starting
-    /// anew would bury them.
+    /// When the folder cannot be read; [`Error::NoneValid`] if there are checkpoints and all are damaged, because a
+    /// new run would overwrite them in time.
     pub fn open_latest_valid(&self) -> Result<Option<Latest>, Error> {
         let mut rejected = Vec::new();
         for stored in self.list()? {
@@ -242,9 +242,9 @@ impl CheckpointDir {
         if rejected.is_empty() { Ok(None) } else { Err(Error::NoneValid { path: self.path.clone(), rejected }) }
     }
 
-    /// As [`open_latest_valid`](Self::open_latest_valid), on several ranks, which share the work: each verifies some of
-    /// the files of a sharded checkpoint. All ranks call this at the same time, and find the same. (Ranks that did not
-    /// find damage themselves have the words of the one that did.)
+    /// As [`open_latest_valid`](Self::open_latest_valid), on several ranks that share the work: each verifies some of
+    /// the files of a sharded checkpoint. All ranks call this at the same time, and get the same result. (A rank that
+    /// did not find a damage itself gets the message of the rank that did.)
     ///
     /// # Errors
     ///
@@ -304,7 +304,7 @@ impl CheckpointDir {
         Ok(())
     }
 
-    /// Only with the lock: nobody else is writing.
+    /// Only with the lock: no other writer exists.
     fn remove_half_written(&self) -> Result<(), Error> {
         let is_temporary = |path: &PathBuf| {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -327,7 +327,7 @@ impl CheckpointDir {
     }
 }
 
-/// What a checkpoint is.
+/// The kinds of checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
     File,
@@ -346,12 +346,12 @@ impl Stored {
         format!("{number:08}-step-{step}{suffix}")
     }
 
-    /// A checkpoint that is there: a folder without a manifest is none.
+    /// Whether a checkpoint exists: a folder without a manifest is not one.
     fn of(path: PathBuf) -> Option<Self> {
         Self::named(path).filter(Self::is_there)
     }
 
-    /// A file or folder that this module has named.
+    /// A file or folder with a name that this module gives.
     fn named(path: PathBuf) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let form = if name.ends_with(Self::SHARDS) { Form::Shards } else { Form::File };
@@ -367,7 +367,7 @@ impl Stored {
     }
 }
 
-/// Removes a file, or a folder of shards: first its manifest, so that half of it passes for nothing.
+/// Removes a file, or a folder of shards: first the manifest, so that a half-removed folder is not a checkpoint.
 fn remove(path: &Path) -> Result<(), Error> {
     if !path.is_dir() {
         return fs::remove_file(path).map_err(Error::io(Action::Remove, path));

@@ -21,14 +21,14 @@ pub(crate) fn file_dtype<T: Element>(dtype: DType) -> Dtype {
     }
 }
 
-/// What arrays in a file can be made of, one line each at the end of this module.
+/// An element type of arrays in a file, one line each at the end of this module.
 pub trait Number: Copy {
     /// The type in the file.
     const FILE_DTYPE: Dtype;
     /// Zero.
     const NOTHING: Self;
 
-    /// Writes numbers as bytes: `bytes` has room for exactly these.
+    /// Writes numbers as bytes: `bytes` has exactly the room for them.
     fn write_bytes(numbers: &[Self], bytes: &mut [u8]);
 
     /// Reads as many numbers as there are bytes for.

@@ -1,4 +1,4 @@
-//! What can go wrong, with the numbers.
+//! Errors, with their numbers.
 
 use std::fmt;
 use std::io;
@@ -10,41 +10,41 @@ use serde_json::Value;
 use crate::checksum::Checksum;
 use crate::format::Contents;
 
-/// Why a checkpoint could not be saved or loaded. Optimizer and variables are as they were; so is a file that was to be
-/// replaced.
+/// The reason why a checkpoint could not be saved or loaded. Optimizer and variables are unchanged; so is a file that
+/// was to be replaced.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused something.
+    /// The operating system refused an operation.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         action: Action,
-        /// With which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 
-    /// The file is damaged, or no checkpoint of this library.
+    /// The file is damaged, or not a checkpoint of this library.
     #[error("{path}: {damage}", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The damage.
         damage: Damage,
     },
 
-    /// The file does not fit what it is loaded into, or its numbers are damaged: everything that was found.
+    /// The file does not fit the model and optimizer, or its numbers are damaged. All differences are listed.
     #[error("{path}: {list}", path = path.display(), list = List(mismatches))]
     Mismatch {
         /// The file.
         path: PathBuf,
-        /// All of it.
+        /// All differences.
         mismatches: Vec<Mismatch>,
     },
 
-    /// Files of a sharded checkpoint cannot be used: all of them, and why.
+    /// Files of a sharded checkpoint cannot be used. All of them are listed, with the reasons.
     #[error("{path}: {count} shards cannot be used: {list}", path = path.display(), count = rejected.len(), list = List(rejected))]
     Shards {
         /// The folder of the shards.
@@ -53,25 +53,25 @@ pub enum Error {
         rejected: Vec<Rejected>,
     },
 
-    /// The variables lie on several ranks, which save into a folder together: there is no one file.
+    /// The variables are distributed over several ranks, which save into a folder together: there is no single file.
     #[error("the variables lie on several ranks: save into a folder")]
     OnRanks,
 
-    /// Ranks do not hold what makes up the whole of a variable or a slot, each element once.
+    /// The ranks together do not hold each element of a variable or slot exactly once.
     #[error("{problem}")]
     Placement {
-        /// What is wrong with which tensor.
+        /// The tensor, and the problem.
         problem: String,
     },
 
-    /// The file does not hold what was asked for.
+    /// The file does not hold the requested contents.
     #[error("{path} holds {found} weights, not {expected} ones", path = path.display())]
     Contents {
         /// The file.
         path: PathBuf,
-        /// What it holds.
+        /// The contents of the file.
         found: Contents,
-        /// What is needed.
+        /// The contents that are needed.
         expected: Contents,
     },
 
@@ -85,32 +85,32 @@ pub enum Error {
     /// A variable that the optimizer has slots for was not given.
     #[error("the optimizer knows variables that were not given: {names:?}")]
     VariablesMissing {
-        /// Their names.
+        /// The names of the variables.
         names: Vec<String>,
     },
 
-    /// Two things would have the same name in the file, or a name that the format keeps for itself.
+    /// Two entries would have the same name in the file, or a name is reserved by the format.
     #[error("the name {name:?} is taken in the file: rename the variable")]
     NameTaken {
         /// The name.
         name: String,
     },
 
-    /// A pattern that is no regular expression.
+    /// A pattern is not a regular expression.
     #[error("pattern {pattern:?}: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The message of the parser.
         reason: String,
     },
 
-    /// Checkpoints are there, but none of them is whole.
+    /// There are checkpoints, but none of them is valid.
     #[error("{path}: none of {count} checkpoints is valid: {list}", path = path.display(), count = rejected.len(), list = List(rejected))]
     NoneValid {
         /// The folder.
         path: PathBuf,
-        /// All of them, the newest first.
+        /// All checkpoints, the newest first.
         rejected: Vec<Rejected>,
     },
 
@@ -121,16 +121,16 @@ pub enum Error {
         path: PathBuf,
     },
 
-    /// A file of another system that cannot be imported.
+    /// A file of another system cannot be imported.
     #[error("{path}: {problem}", path = path.display())]
     Import {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         problem: String,
     },
 
-    /// The optimizer refused.
+    /// The optimizer refused the state.
     #[error(transparent)]
     Optimizer(#[from] opt_core::Error),
 
@@ -140,7 +140,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Makes an error of one of the operating system.
+    /// Makes an error from one of the operating system.
     pub(crate) fn io(action: Action, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
@@ -150,7 +150,7 @@ impl Error {
         Self::Damaged { path: path.to_owned(), damage }
     }
 
-    /// Whether the file itself is broken, whatever it is loaded into.
+    /// Whether the file itself is damaged, independent of the model.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -164,7 +164,7 @@ impl Error {
     }
 }
 
-/// What was tried with a file.
+/// An operation on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action {
@@ -172,11 +172,11 @@ pub enum Action {
     Create,
     /// Opening or reading.
     Read,
-    /// Writing, up to the disk itself.
+    /// Writing and flushing to the disk.
     Write,
-    /// Giving a complete file its name.
+    /// Renaming a complete file.
     Rename,
-    /// Making a new name durable: the file is there and whole.
+    /// Making a new name durable. The file exists and is complete.
     Sync,
     /// Locking a folder.
     Lock,
@@ -198,45 +198,45 @@ impl fmt::Display for Action {
     }
 }
 
-/// What is wrong with a file as a whole, before any number is looked at.
+/// Damage that is found before any number is read.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Damage {
-    /// The file does not begin as our checkpoints do.
+    /// The file does not begin like a checkpoint of this library.
     #[error("not a checkpoint of this library, or its first bytes are damaged")]
     NotACheckpoint,
 
-    /// The header would be longer than the file, or than headers may be.
+    /// The header would be longer than the file, or than the limit of the format.
     #[error("the header has {header} bytes, the file {file}: cut short, or damaged at the start")]
     HeaderLength {
-        /// What the file says.
+        /// The length in the file.
         header: u64,
-        /// What there is.
+        /// The length of the file.
         file: u64,
     },
 
     /// The header has changed since it was written.
     #[error("the header is damaged: checksum {found}, written was {expected}")]
     HeaderChecksum {
-        /// What the file says.
+        /// The checksum in the file.
         expected: Checksum,
-        /// What its bytes give.
+        /// The checksum of the bytes.
         found: Checksum,
     },
 
-    /// The header contradicts itself, though it is as it was written.
+    /// The header contradicts itself, although its checksum is right.
     #[error("the header is invalid: {problem}")]
     Header {
-        /// What is wrong.
+        /// The contradiction.
         problem: String,
     },
 
-    /// The file has another length than its header says: usually it was cut short.
+    /// The length of the file is not the one in its header: usually it was truncated.
     #[error("the file has {found} bytes instead of {expected}")]
     Length {
-        /// What the header says.
+        /// The length by the header.
         expected: u64,
-        /// What there is.
+        /// The length of the file.
         found: u64,
     },
 
@@ -245,43 +245,43 @@ pub enum Damage {
     Version {
         /// The format of the file.
         found: u64,
-        /// The latest that can be read.
+        /// The latest format that can be read.
         supported: u64,
     },
 
     /// The file is one part of a sharded checkpoint.
     #[error("tensors are sharded, such as {name:?}: load the checkpoint as a whole")]
     Sharded {
-        /// One of them.
+        /// One of the sharded tensors.
         name: String,
     },
 
-    /// A shard that the manifest names is not there.
+    /// A shard that the manifest names is missing.
     #[error("the shard is missing")]
     ShardMissing,
 
-    /// A shard is whole, but not the one that the manifest names.
+    /// A shard is intact, but is not the one that the manifest names.
     #[error("a shard of another checkpoint: its header has checksum {found}, the manifest names {expected}")]
     ForeignShard {
-        /// What the manifest says.
+        /// The checksum in the manifest.
         expected: Checksum,
-        /// That of the shard's header.
+        /// The checksum of the shard's header.
         found: Checksum,
     },
 }
 
-/// Where a file and what it is loaded into differ.
+/// A difference between a file and the model or optimizer.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Mismatch {
-    /// The model or the optimizer has it, the file does not.
+    /// The model or the optimizer has the entry, the file does not.
     #[error("{name:?} is missing")]
     Missing {
         /// The variable, or the entry of the state.
         name: String,
     },
 
-    /// The file has it, the model and the optimizer do not.
+    /// The file has the entry, the model and the optimizer do not.
     #[error("{name:?} is unexpected")]
     Unexpected {
         /// The variable, or the entry of the state.
@@ -315,9 +315,9 @@ pub enum Mismatch {
     Checksum {
         /// The name in the file.
         name: String,
-        /// What the file says.
+        /// The checksum in the file.
         expected: Checksum,
-        /// What its bytes give.
+        /// The checksum of the bytes.
         found: Checksum,
     },
 
@@ -328,9 +328,9 @@ pub enum Mismatch {
         name: String,
         /// The shard.
         path: PathBuf,
-        /// What the file says.
+        /// The checksum in the file.
         expected: Checksum,
-        /// What its bytes give.
+        /// The checksum of the bytes.
         found: Checksum,
     },
 
@@ -358,7 +358,7 @@ pub enum Mismatch {
 pub struct Rejected {
     /// The file.
     pub path: PathBuf,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
@@ -368,7 +368,7 @@ impl fmt::Display for Rejected {
     }
 }
 
-/// Several findings in one line.
+/// Several differences on one line.
 struct List<'l, T>(&'l [T]);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {

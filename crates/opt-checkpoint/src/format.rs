@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! 8 bytes     length of the header, little-endian
-//! header      JSON: {"__metadata__": {"opt-checkpoint": MANIFEST}, NAME: {dtype, shape, data_offsets}, ...}, then blanks
+//! header      JSON: {"__metadata__": {"opt-checkpoint": MANIFEST}, NAME: {dtype, shape, data_offsets}, ...}, blanks
 //! data        the tensors one after the other, those with the widest elements first, then by name
 //! ```
 //!
-//! MANIFEST is JSON as a string. Its first field is the checksum of everything before the data, length included, with
-//! these sixteen digits as zeros; it stands at the same place in every file, so that it can be checked before anything
-//! is parsed. The manifest has a checksum of each tensor. No byte of the file is without one.
+//! MANIFEST is JSON as a string. Its first field is the checksum of everything before the data, including the length,
+//! with these sixteen digits as zeros. It is at the same position in every file, so that it can be checked before
+//! anything is parsed. The manifest has a checksum of each tensor. So every byte of the file has a checksum.
 
 mod header;
 mod manifest;
@@ -26,21 +26,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::checksum::Checksum;
 
-/// The version of the format that is written; earlier ones can be read.
+/// The version of the format that is written. Earlier versions can be read.
 pub const FORMAT: u64 = 1;
 
-/// The file of a folder of shards that commits them.
+/// The file that commits a folder of shards.
 pub(crate) const MANIFEST: &str = "manifest.safetensors";
 
 /// The step counter's name.
 pub(crate) const ITERATIONS: &str = "iterations";
 
-/// Which weights a checkpoint holds under the names of the variables.
+/// The kind of weights that a checkpoint holds under the names of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Contents {
-    /// The variables themselves, with all state: a training can go on from here.
+    /// The variables themselves, with all state: a training can resume from here.
     #[default]
     Raw,
     /// The exponential moving averages, without state: for evaluation. In the element type of the optimizer: those of
@@ -51,7 +51,7 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// The slot that has the weights.
+    /// The slot with these weights.
     pub(crate) fn slot(self) -> Option<&'static str> {
         match self {
             Self::Raw => None,
@@ -77,12 +77,12 @@ pub(crate) struct Tensor {
     pub(crate) name: String,
     pub(crate) dtype: Dtype,
     pub(crate) shape: Vec<usize>,
-    /// Where in the file.
+    /// The position in the file.
     pub(crate) bytes: Range<u64>,
     pub(crate) checksum: Checksum,
 }
 
-/// What a checkpoint says about one of its tensors.
+/// The entry of a tensor in a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TensorSummary {
@@ -96,17 +96,17 @@ pub struct TensorSummary {
     pub pieces: Vec<PieceSummary>,
 }
 
-/// Where a part of a tensor is.
+/// The position of a part of a tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PieceSummary {
     /// The file.
     pub path: PathBuf,
-    /// Where in the file its numbers are.
+    /// The position of its numbers in the file.
     pub bytes: Range<u64>,
     /// The checksum of these bytes.
     pub checksum: Checksum,
-    /// Where it starts in the tensor.
+    /// Its position in the tensor.
     pub offset: Vec<usize>,
     /// Its shape.
     pub shape: Vec<usize>,

@@ -1,10 +1,11 @@
-//! State that other systems have saved.
+//! Imports of state that other systems have saved.
 //!
 //! * [`KerasWeights`]: the lists of `get_weights()` of Keras and TensorFlow Addons, as `numpy.savez` writes them.
 //! * [`TorchState`]: `state_dict`s of PyTorch and timm, as safetensors.
 //!
-//! Both go into an optimizer of the same rule and dialect, and are checked as a whole before anything is assigned. A
-//! run that was recorded from those systems goes on here with the same numbers.
+//! Both are loaded into an optimizer of the same rule and dialect, and are checked as a whole before anything is
+//! assigned. Runs recorded from those systems resume here with the same numbers, within the tolerance of the recorded
+//! runs.
 
 mod foreign;
 #[cfg(feature = "npz")]

@@ -1,4 +1,4 @@
-//! Reading checkpoints: everything is compared first, then all is assigned or nothing.
+//! Loading checkpoints: first everything is compared, then everything is assigned, or nothing.
 
 mod assign;
 mod compare;
@@ -19,30 +19,30 @@ use crate::format::Contents;
 use crate::progress::Progress;
 use crate::ranks;
 
-/// What was loaded.
+/// The result of loading.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Loaded {
-    /// How many steps the optimizer has applied now.
+    /// The number of steps that the optimizer has now applied.
     pub iterations: u64,
-    /// The entries of model and optimizer that have their numbers from the file.
+    /// The entries of model and optimizer that were loaded.
     pub loaded: Vec<String>,
-    /// The entries of model and optimizer that [`LoadOptions::only`] and [`LoadOptions::except`] left as they were.
+    /// The entries of model and optimizer that [`LoadOptions::only`] and [`LoadOptions::except`] left unchanged.
     pub kept: Vec<String>,
-    /// Whether the configurations were compared: both were there, and nothing said to leave it.
+    /// Whether the configurations were compared: both exist, and no option prevented it.
     pub configuration_compared: bool,
-    /// What the training had kept.
+    /// Further data of the training.
     pub extra: Value,
 }
 
-/// What to load, and how.
+/// Options of loading.
 ///
 /// | option | default |
 /// |---|---|
 /// | [`only`](Self::only), [`except`](Self::except) | everything |
 /// | [`rename`](Self::rename) | names as they are |
 /// | [`any_configuration`](Self::any_configuration) | the configurations must agree |
-/// | [`observer`](Self::observer) | nobody |
+/// | [`observer`](Self::observer) | none |
 ///
 /// # Examples
 ///
@@ -56,7 +56,8 @@ pub struct Loaded {
 /// let (mut body, mut head) = ([1.0, 2.0], [3.0]);
 /// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build()?;
 /// let mut file = std::io::Cursor::new(Vec::new());
-/// SaveOptions::new().write(&mut file, &opt, &[Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)])?;
+/// let variables = [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)];
+/// SaveOptions::new().write(&mut file, &opt, variables)?;
 ///
 /// let (mut body, mut head) = ([0.0; 2], [0.0; 5]);
 /// let options = LoadOptions::new().rename("^a/", "b/")?.only("^b/body")?;
@@ -80,9 +81,9 @@ impl<'o> LoadOptions<'o> {
         Self::default()
     }
 
-    /// Loads only entries in whose names the pattern, a regular expression, is found: `variable`, `variable/slot`, the
-    /// names of shared slots, `iterations`. The others stay as they are, and what else the file has is not looked at,
-    /// but for damage. The configurations may then differ.
+    /// Loads only entries in whose names the pattern, a regular expression, is found: `variable`, `variable/slot`,
+    /// the names of shared slots, `iterations`. The other entries of the model stay unchanged, and other entries of
+    /// the file are only checked for damage. The configurations may then differ.
     ///
     /// # Errors
     ///
@@ -92,7 +93,7 @@ impl<'o> LoadOptions<'o> {
         Ok(self)
     }
 
-    /// Does not load entries in whose names the pattern is found: the opposite of [`only`](Self::only).
+    /// Skips entries in whose names the pattern is found: the opposite of [`only`](Self::only).
     ///
     /// # Errors
     ///
@@ -102,8 +103,8 @@ impl<'o> LoadOptions<'o> {
         Ok(self)
     }
 
-    /// Replaces all that a pattern matches in the names of the file, before anything else looks at them; `$1` stands
-    /// for the first group. Several are applied one after the other.
+    /// Replaces all matches of a pattern in the names of the file, before any other option applies; `$1` stands for
+    /// the first group. Several replacements are applied one after the other.
     ///
     /// # Errors
     ///
@@ -113,8 +114,8 @@ impl<'o> LoadOptions<'o> {
         Ok(self)
     }
 
-    /// Lets the optimizer go on with another configuration than the file's: another learning rate, say. Slots have to
-    /// be the same.
+    /// Lets the optimizer resume with another configuration than the file's, for example with another learning rate.
+    /// The slots must be the same.
     #[must_use]
     pub fn any_configuration(mut self) -> Self {
         self.any_configuration = true;
@@ -128,18 +129,18 @@ impl<'o> LoadOptions<'o> {
         self
     }
 
-    /// Loads variables and all state. The optimizer need not have seen the variables; what it knew before is forgotten,
+    /// Loads variables and all state. The optimizer need not have seen the variables. It forgets its previous state,
     /// unless only some entries are loaded.
     ///
-    /// The numbers are read once, next to what is there, and moved in when all of them are right.
+    /// The numbers are read once, into separate memory, and moved in when all of them are verified.
     ///
-    /// On several ranks all of them call it, and each loads what it has of variables and slots, wherever it lay before:
-    /// on as many ranks, on others, or on one process. A rank reads the shards that have some of it.
+    /// On several ranks all of them call it. Each loads its part of variables and slots, whichever mesh or process
+    /// saved them. A rank reads only the shards that contain some of its data.
     ///
     /// # Errors
     ///
-    /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing, unexpected,
-    /// of another shape, type or configuration, or damaged. Optimizer and variables are then as they were.
+    /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing,
+    /// unexpected, of another shape, type or configuration, or damaged. Optimizer and variables are then unchanged.
     pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         checkpoint: &Checkpoint,
@@ -162,7 +163,7 @@ impl<'o> LoadOptions<'o> {
         Ok(Loaded { iterations: optimizer.iterations(), ..loaded })
     }
 
-    /// Everything that can be wrong is found here, and nothing is written.
+    /// All errors occur here; nothing is written.
     fn prepare<R: UpdateRule<T>, T: Element>(
         self,
         checkpoint: &Checkpoint,
@@ -189,7 +190,7 @@ impl<'o> LoadOptions<'o> {
         Ok(Prepared { tracked, values, partial, loaded })
     }
 
-    /// Loads variables alone, of whichever [`Contents`].
+    /// Loads only variables, of any [`Contents`].
     ///
     /// # Errors
     ///
@@ -205,7 +206,7 @@ impl<'o> LoadOptions<'o> {
         Ok(loaded)
     }
 
-    /// As [`load_variables`](Self::load_variables), for variables that lie on several ranks. All ranks call it.
+    /// As [`load_variables`](Self::load_variables), for variables on several ranks. All ranks call it.
     ///
     /// # Errors
     ///
@@ -241,7 +242,7 @@ impl<'o> LoadOptions<'o> {
     }
 }
 
-/// What is to be assigned.
+/// The numbers to assign.
 struct Prepared<T> {
     tracked: Vec<Tracked>,
     /// The variables, and the state behind them.
@@ -252,7 +253,7 @@ struct Prepared<T> {
 }
 
 impl Checkpoint {
-    /// Loads variables and all state, with all options as they are by default: see [`LoadOptions::load`].
+    /// Loads variables and all state, with the default options: see [`LoadOptions::load`].
     ///
     /// # Errors
     ///
@@ -265,7 +266,7 @@ impl Checkpoint {
         LoadOptions::new().load(self, optimizer, model)
     }
 
-    /// Loads variables alone, of whichever [`Contents`]: see [`LoadOptions::load_variables`].
+    /// Loads only variables, of any [`Contents`]: see [`LoadOptions::load_variables`].
     ///
     /// # Errors
     ///

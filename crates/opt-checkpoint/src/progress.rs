@@ -1,4 +1,4 @@
-//! How far a file has been written or read.
+//! The progress of writing or reading a file.
 
 /// Bytes of tensors that are done, and of all tensors together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,7 +9,7 @@ pub struct Progress {
     pub total: u64,
 }
 
-/// Who wants to know.
+/// The observer of the progress.
 pub(crate) type Observer<'o> = &'o mut dyn FnMut(Progress);
 
 /// Counts bytes and tells an observer.

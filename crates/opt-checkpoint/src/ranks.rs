@@ -1,4 +1,4 @@
-//! Ranks that save and load together: how arrays lie on them, and how they agree.
+//! Ranks that save and load together: the layouts of arrays, and the agreement.
 
 use std::ops::Range;
 use std::rc::Rc;
@@ -10,25 +10,25 @@ use crate::element::Element;
 use crate::error::Error;
 use crate::region::Region;
 
-/// How a variable lies on the ranks.
+/// The layout of a variable over the ranks.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
     /// The shape of the whole variable.
     pub(crate) whole: Rc<[usize]>,
-    /// This rank's array.
+    /// The region of this rank's array.
     pub(crate) local: Rc<Region>,
-    /// What this rank keeps slots of.
+    /// The region for which this rank keeps slots.
     pub(crate) part: Rc<Region>,
-    /// The part as a range of an axis of the array, if it is not all of it.
+    /// That region as a range of an axis of the array, unless it is the whole array.
     cut: Option<(usize, Range<usize>)>,
-    /// Whether this rank writes the part, of all ranks that have the same.
+    /// Whether this rank writes the region, among all ranks that have the same.
     pub(crate) owned: bool,
     /// The layout in words.
     pub(crate) layout: String,
 }
 
 impl Place {
-    /// How a variable lies whose array on this rank has a shape; whole, if there are no ranks.
+    /// The layout of a variable whose array on this rank has a shape; the whole variable, if there are no ranks.
     pub(crate) fn of(ranks: Option<&dyn Distribution>, variable: &str, shape: &[usize]) -> Result<Self, Error> {
         let Some(ranks) = ranks else {
             let local = Rc::new(Region::whole(shape));
@@ -47,7 +47,7 @@ impl Place {
         Ok(Self { whole, local: Rc::new(local), part: Rc::new(part), cut, owned: placement.counts, layout })
     }
 
-    /// How a variable lies.
+    /// The layout of a variable.
     pub(crate) fn of_variable<T: Element>(
         ranks: Option<&dyn Distribution>,
         variable: &Variable<'_, T>,
@@ -77,7 +77,7 @@ impl Place {
     }
 }
 
-/// Goes on only if all ranks can, and returns what each of them says. One gather.
+/// Continues only if all ranks can, and returns the message of each rank. One gather.
 pub(crate) fn all<S>(
     world: &dyn Collective,
     own: Result<S, Error>,
@@ -103,7 +103,7 @@ pub(crate) fn all<S>(
     Ok((own, said))
 }
 
-/// Goes on only if all ranks can, and say the same, line by line. One gather.
+/// Continues only if all ranks can, and say the same, line by line. One gather.
 pub(crate) fn same<S>(
     world: &dyn Collective,
     what: &'static str,
@@ -120,7 +120,7 @@ pub(crate) fn same<S>(
     Err(opt_core::Error::from(CollectiveError::Disagreement { what, expected, rank, found }).into())
 }
 
-/// Whether ranks refused, so that all of them know it and can go on with something else.
+/// Whether ranks refused, so that all of them know it and can continue with something else.
 pub(crate) fn is_refusal(error: &Error) -> bool {
     match error {
         Error::Optimizer(opt_core::Error::Collective(error)) => matches!(error, CollectiveError::Refused { .. }),

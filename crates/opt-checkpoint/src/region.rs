@@ -1,8 +1,8 @@
-//! Parts of arrays, and how numbers get from one to another.
+//! Regions of arrays, and copies of numbers from one region to another.
 
 use serde::{Deserialize, Serialize};
 
-/// A part of an array: where it starts, and its shape.
+/// A region of an array: its start and its shape.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Region {
@@ -16,12 +16,12 @@ impl Region {
         Self { offset: vec![0; shape.len()], shape: shape.to_vec() }
     }
 
-    /// Its elements; `None` where there are too many to be counted.
+    /// The number of elements; `None` if it overflows.
     pub(crate) fn len(&self) -> Option<usize> {
         self.shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis))
     }
 
-    /// Whether two parts of the same array share an element.
+    /// Whether two regions of the same array share an element.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         let axes = self.offset.iter().zip(&self.shape).zip(other.offset.iter().zip(&other.shape));
         let mut axes = axes.map(|((&a, &a_len), (&b, &b_len))| a.max(b) < (a + a_len).min(b + b_len));
@@ -36,7 +36,7 @@ impl Region {
     }
 }
 
-/// Whether parts make up an array, each element once; else what is wrong.
+/// Checks that regions make up an array, each element once; else returns the problem.
 pub(crate) fn check_partition(whole: &[usize], mut parts: Vec<&Region>) -> Result<(), String> {
     let elements = Region::whole(whole).len().ok_or("it has more elements than can be counted")?;
     if let Some(part) = parts.iter().find(|part| !part.is_within(whole)) {
@@ -51,12 +51,12 @@ pub(crate) fn check_partition(whole: &[usize], mut parts: Vec<&Region>) -> Resul
             return Err(format!("the parts at {:?} and {:?} overlap", part.offset, other.offset));
         }
     }
-    // Each is within the array, and none overlap: this cannot overflow.
+    // Each region is within the array, and none overlap, so this cannot overflow.
     let found: usize = parts.iter().filter_map(|part| part.len()).sum();
     if found == elements { Ok(()) } else { Err(format!("its parts have {found} of {elements} elements")) }
 }
 
-/// The way from one part of an array to another one.
+/// A copy from one region of an array to another one.
 #[derive(Debug)]
 pub(crate) struct Way {
     from: Region,
@@ -66,7 +66,7 @@ pub(crate) struct Way {
 impl Way {
     pub(crate) fn new(from: &Region, to: &Region) -> Self {
         let (mut from, mut to) = (from.clone(), to.clone());
-        // Rows that both have whole lie one after the other in both.
+        // Rows that both regions contain completely are contiguous in both.
         while let [.., _, last] = from.shape[..]
             && (from.offset.last(), last) == (to.offset.last(), *to.shape.last().unwrap_or(&0))
         {
@@ -83,7 +83,8 @@ impl Way {
         Self { from, to }
     }
 
-    /// Copies what both have. `numbers` are those of the first part from `start` on, `to` are all of the second one.
+    /// Copies the common elements. `numbers` are those of the first region from `start` on, `to` are all of the
+    /// second region.
     pub(crate) fn copy<N: Copy>(&self, mut start: usize, mut numbers: &[N], to: &mut [N]) {
         let last = self.from.shape.len() - 1;
         let (row_len, to_len) = (self.from.shape[last], self.to.shape[last]);
@@ -105,7 +106,7 @@ impl Way {
         }
     }
 
-    /// The row of the second part that is a row of the first one.
+    /// The row of the second region that corresponds to a row of the first one.
     fn row(&self, mut row: usize) -> Option<usize> {
         let (mut found, mut rows) = (0, 1);
         for axis in (0..self.from.shape.len() - 1).rev() {
@@ -138,7 +139,7 @@ mod tests {
         view.as_standard_layout().into_owned()
     }
 
-    /// A shape, and two parts of it.
+    /// A shape, and two regions of it.
     fn parts() -> impl Strategy<Value = (Vec<usize>, Region, Region)> {
         let axis = (1_usize..6).prop_flat_map(|len| {
             let part = move || (0..=len, 0..=len).prop_map(|(a, b)| (a.min(b), a.abs_diff(b)));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     proptest! {
-        /// Numbers that are copied in pieces of any length are those that slices of an array have in common.
+        /// Copying in pieces of any length gives the elements that slices of an array have in common.
         #[test]
         fn what_both_have_is_copied((shape, from, to) in parts(), piece in 1_usize..9) {
             let whole = ArrayD::from_shape_fn(IxDyn(&shape), |index| {

@@ -18,19 +18,19 @@ use crate::error::{Action, Error};
 use crate::format::{Contents, FORMAT, Manifest};
 use crate::progress::{Meter, Progress};
 
-/// What was written.
+/// The result of saving.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Saved {
     /// The file, or the folder of shards.
     pub path: PathBuf,
-    /// Its length; that of all shards and their manifest.
+    /// The length of the file, or of all shards and their manifest together.
     pub bytes: u64,
-    /// Whether it has the configuration: not if a schedule holds code.
+    /// Whether the configuration was saved. It is not if a schedule holds code.
     pub has_configuration: bool,
 }
 
-/// Saves a training with all options as they are by default: see [`SaveOptions::save`].
+/// Saves a training with the default options: see [`SaveOptions::save`].
 ///
 /// # Errors
 ///
@@ -43,13 +43,13 @@ pub fn save<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
     SaveOptions::new().save(path, optimizer, model)
 }
 
-/// What to save, and how.
+/// Options of saving.
 ///
 /// | option | default |
 /// |---|---|
 /// | [`contents`](Self::contents) | [`Contents::Raw`]: variables and all state |
 /// | [`extra`](Self::extra) | `null` |
-/// | [`observer`](Self::observer) | nobody |
+/// | [`observer`](Self::observer) | none |
 #[derive(Default)]
 pub struct SaveOptions<'o> {
     contents: Contents,
@@ -64,14 +64,14 @@ impl<'o> SaveOptions<'o> {
         Self::default()
     }
 
-    /// Which weights to save.
+    /// The kind of weights to save.
     #[must_use]
     pub fn contents(mut self, contents: Contents) -> Self {
         self.contents = contents;
         self
     }
 
-    /// Anything else that the training needs to go on: its epoch, the state of its random numbers.
+    /// Further data that the training needs to resume: its epoch, the state of its random numbers.
     #[must_use]
     pub fn extra(mut self, extra: Value) -> Self {
         self.extra = extra;
@@ -85,26 +85,26 @@ impl<'o> SaveOptions<'o> {
         self
     }
 
-    /// Writes a file, or replaces it: at any moment, also if the process or the machine dies, there is either the file
-    /// as it was or the new one, whole. It is on the disk when this returns. The numbers are written from where they
-    /// are; there is no second copy of them in memory.
+    /// Writes a file, or replaces it. At any moment, even if the process or the machine dies, there is either the old
+    /// file or the complete new one. When this returns, the file has been flushed to the disk. The numbers are
+    /// written from where they are, without a second copy in memory.
     ///
     /// `model` gives all variables, those without gradients included: a model, or a list of variables.
     ///
-    /// If they lie on several ranks (the optimizer has a [`Distribution`](opt_core::Distribution)), all ranks call this
-    /// at the same time with the same path: that of a folder, which is made. Each rank writes a file with what it owns
-    /// of variables and slots; what several ranks have is written by one of them. Then rank 0 writes
-    /// `manifest.safetensors`, which names these files with their checksums. Without it there is no checkpoint; with it
-    /// it is whole. All ranks need the same file system, and wait for the slowest one for as long as they wait in any
-    /// call.
+    /// If the variables are on several ranks (the optimizer has a [`Distribution`](opt_core::Distribution)), all
+    /// ranks call this at the same time with the same path. The path is that of a folder, which is made. Each rank
+    /// writes a file with the variables and slots that it owns; of replicated data, one rank writes it. Then rank 0
+    /// writes `manifest.safetensors`, which names these files with their checksums. Without this file there is no
+    /// checkpoint; with it the checkpoint is complete. All ranks need the same file system, and wait for the slowest
+    /// one within the time limit of any call.
     ///
     /// # Errors
     ///
-    /// On several ranks, an error of one of them is an error of all; what was there is as it was.
+    /// On several ranks, an error of one of them is an error on all; an existing checkpoint is unchanged.
     ///
-    /// When the folder is not there or not writable, or the disk is full; when the optimizer knows a variable that is
-    /// not given, or names are taken; when a slot is [swapped in](opt_core::Error::SwappedIn) or the state is
-    /// [half applied](opt_core::Error::Poisoned). A file that was there is then as it was.
+    /// When the folder does not exist or is not writable, or the disk is full; when the optimizer knows a variable
+    /// that is not given, or names are taken; when a slot is [swapped in](opt_core::Error::SwappedIn) or the state is
+    /// [half applied](opt_core::Error::Poisoned). An existing file is then unchanged.
     pub fn save<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         path: impl AsRef<Path>,
@@ -119,11 +119,11 @@ impl<'o> SaveOptions<'o> {
         }
     }
 
-    /// Writes to anything else, from where it stands; returns how many bytes.
+    /// Writes to any writer, from its current position; returns the number of bytes.
     ///
     /// # Errors
     ///
-    /// As [`save`](Self::save), and whatever the writer says: half a checkpoint may then have been written.
+    /// As [`save`](Self::save), and the errors of the writer: half a checkpoint may then have been written.
     pub fn write<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         writer: &mut (impl Write + Seek),
@@ -136,7 +136,7 @@ impl<'o> SaveOptions<'o> {
         Ok(self.plan(optimizer, model)?.write(writer, Path::new("(writer)"))?.bytes)
     }
 
-    /// Everything that can be wrong is found here.
+    /// All errors that do not come from writing occur here.
     fn plan<'s, R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         optimizer: &'s Optimizer<R, T>,

@@ -1,4 +1,4 @@
-//! Where the bytes of a checkpoint come from.
+//! Sources of the bytes of a checkpoint.
 
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Seek, SeekFrom};
@@ -10,10 +10,10 @@ use crate::checksum::{Checksum, Summer};
 use crate::error::{Action, Error};
 use crate::progress::Meter;
 
-/// Bytes that are handled at a time: they stay in the cache between being read, summed and converted.
+/// The number of bytes that are processed at a time: they stay in the cache between reading, summing and converting.
 pub(crate) const PIECE: usize = 256 * 1024;
 
-/// Bytes that are read at a time where tensors are small.
+/// The number of bytes that are read at a time where tensors are small.
 const AHEAD: usize = 64 * 1024;
 
 /// A file, or bytes in memory.
@@ -23,13 +23,13 @@ pub(crate) enum Source {
     Memory(Arc<[u8]>),
 }
 
-/// What can be read anywhere.
+/// A reader that can seek.
 pub(crate) trait Bytes: Read + Seek {}
 
 impl<R: Read + Seek> Bytes for R {}
 
 impl Source {
-    /// What errors call it.
+    /// The name of the source in errors.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -57,7 +57,7 @@ pub(crate) struct Reader<'s> {
     pub(crate) bytes: Box<dyn Bytes + 's>,
     /// All bytes.
     pub(crate) length: u64,
-    /// Where the next bytes are read, once it is known: going there again would empty what was read ahead.
+    /// The position of the next read, once it is known: another seek would discard the read-ahead buffer.
     place: Option<u64>,
     buffer: Vec<u8>,
 }

@@ -1,4 +1,4 @@
-//! The tensors of a checkpoint, and the files that have their numbers.
+//! The tensors of a checkpoint, and the files with their numbers.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -21,15 +21,15 @@ pub(crate) struct WholeTensor {
     pub(crate) shape: Vec<usize>,
 }
 
-/// A part of a tensor, all of it in a file that is no shard.
+/// A part of a tensor; the whole tensor, in a file that is not a shard.
 #[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    /// The place of its tensor.
+    /// The index of its tensor.
     pub(crate) tensor: usize,
-    /// The place of its file.
+    /// The index of its file.
     pub(crate) file: usize,
     pub(crate) region: Region,
-    /// Where in the file.
+    /// The position in the file.
     pub(crate) bytes: Range<u64>,
     pub(crate) checksum: Checksum,
 }
@@ -51,7 +51,7 @@ pub(crate) struct Tensors {
 }
 
 impl Tensors {
-    /// Those of one file, and of its shards if it has any.
+    /// The tensors of one file, and of its shards if it has any.
     pub(crate) fn open(file: Source, of_file: Vec<Tensor>, sharded: Option<&Sharded>) -> Result<Self, Error> {
         let mut tensors = Self { files: vec![file], whole: Vec::new(), pieces: Vec::new() };
         for Tensor { name, dtype, shape, bytes, checksum } in of_file {
@@ -93,7 +93,7 @@ impl Tensors {
         if rejected.is_empty() {
             return Ok(());
         }
-        // Who removes a checkpoint begins with its manifest.
+        // Removing a checkpoint begins with its manifest.
         std::fs::metadata(path).map_err(Error::io(Action::Read, path))?;
         Err(Error::Shards { path: folder.to_owned(), rejected })
     }
@@ -142,7 +142,7 @@ impl Tensors {
     }
 }
 
-/// What a manifest says about shards has to be possible: every element is in one of them.
+/// Checks that a manifest describes possible shards: every element is in exactly one of them.
 pub(crate) fn check(sharded: &Sharded) -> Result<(), String> {
     for (place, shard) in sharded.shards.iter().enumerate() {
         if shard.rank >= sharded.ranks || sharded.shards[..place].iter().any(|other| other.rank == shard.rank) {
@@ -159,7 +159,7 @@ pub(crate) fn check(sharded: &Sharded) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens a file and reads what is before its data.
+/// Opens a file and reads the part before its data.
 pub(crate) fn read_header(source: &Source) -> Result<Header, Error> {
     let mut reader = source.open()?;
     let length = reader.length;

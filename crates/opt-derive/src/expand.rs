@@ -1,23 +1,23 @@
-//! From a structure to its implementations.
+//! Code generation: from a structure to its trait implementations.
 
 use proc_macro_crate::{FoundCrate, crate_name};
 use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote};
 use syn::{Data, DeriveInput, Error, Field, Ident, LitStr, Member, Result, Type};
 
-/// Both traits.
+/// Implements both traits.
 pub(crate) fn parameters(input: &DeriveInput) -> Result<TokenStream> {
     let gradients = implementation(input, &Trait::gradients())?;
     let parameters = implementation(input, &Trait::parameters())?;
     Ok(quote!(#gradients #parameters))
 }
 
-/// The trait to read alone.
+/// Implements only the trait for reading.
 pub(crate) fn gradients(input: &DeriveInput) -> Result<TokenStream> {
     implementation(input, &Trait::gradients())
 }
 
-/// What differs between the two traits.
+/// The names and types in which the two traits differ.
 struct Trait {
     name: Ident,
     method: Ident,
@@ -84,7 +84,7 @@ fn implementation(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
 struct Part<'a> {
     member: Member,
     kind: &'a Type,
-    /// An expression for its path.
+    /// An expression for the path of the field.
     path: TokenStream,
 }
 
@@ -120,13 +120,13 @@ fn parts(input: &DeriveInput) -> Result<Vec<Part<'_>>> {
     Ok(parts)
 }
 
-/// `r#type` is called `type`.
+/// The name of a field: `type` for `r#type`.
 fn unraw(name: &Ident) -> String {
     let name = name.to_string();
     name.strip_prefix("r#").map_or(name.clone(), str::to_owned)
 }
 
-/// What `#[parameters(...)]` says on a field.
+/// The options in `#[parameters(...)]` on a field.
 #[derive(Default)]
 struct Options {
     skip: bool,
@@ -158,7 +158,7 @@ impl Options {
     }
 }
 
-/// The path of `opt-core`, by itself or inside the umbrella crate.
+/// The path of `opt-core` in the user's crate: direct, or inside the umbrella crate.
 fn core_path() -> Result<TokenStream> {
     let path = |found: FoundCrate, itself: &str| match found {
         FoundCrate::Itself => Ident::new(itself, Span::call_site()),

@@ -1,8 +1,7 @@
-//! `#[derive(Parameters)]` and `#[derive(Gradients)]`: a structure as a source of named arrays.
+//! `#[derive(Parameters)]` and `#[derive(Gradients)]`: they make a struct a source of named arrays.
 //!
-//! Each field is a part, named after the field (or its place, in a tuple structure); parts of parts have paths:
-//! `layers.0.kernel`. On a field, `#[parameters(skip)]` leaves it out and `#[parameters(rename = "name")]` calls it
-//! something else.
+//! Each field is a part, named after the field (in a tuple struct, after its position). Parts of parts have paths:
+//! `layers.0.kernel`. On a field, `#[parameters(skip)]` skips it, and `#[parameters(rename = "name")]` renames it.
 //!
 //! ```
 //! use ndarray::{Array1, Array2, array};
@@ -45,14 +44,15 @@ mod expand;
 use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
-/// Derives `Parameters` and `Gradients` of `opt-core`: a model.
+/// Derives `Parameters` and `Gradients` of `opt-core`, for a model.
 #[proc_macro_derive(Parameters, attributes(parameters))]
 pub fn derive_parameters(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     expand::parameters(&input).unwrap_or_else(|error| error.to_compile_error()).into()
 }
 
-/// Derives `Gradients` of `opt-core` alone: a structure of gradients that are no variables, such as sparse ones.
+/// Derives only `Gradients` of `opt-core`, for a struct of gradients that are not variables, such as sparse
+/// gradients.
 #[proc_macro_derive(Gradients, attributes(parameters))]
 pub fn derive_gradients(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

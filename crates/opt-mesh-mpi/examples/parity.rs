@@ -1,6 +1,6 @@
-//! Replays recorded runs of a device mesh, one process a rank: what `cargo xtask parity --mpi` starts.
+//! Replays recorded runs of a device mesh, one process a rank. `cargo xtask parity --mpi` starts it.
 //!
-//! Prints a line of JSON for each case of the files that was recorded on as many ranks as there are.
+//! Prints a line of JSON for each case that was recorded on as many ranks as there are here.
 
 use std::env;
 use std::error::Error;
@@ -33,7 +33,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if all_passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Replays a case on this rank; rank 0 tells how it ended on all of them.
+/// Replays a case on this rank. Rank 0 reports the outcome on all ranks.
 fn replay(mesh: &Mesh, path: &str, case: &Case, registries: &Registries) -> Result<bool, Box<dyn Error>> {
     let reason = match replay_on(mesh, case, registries) {
         Verdict::Passed => String::new(),

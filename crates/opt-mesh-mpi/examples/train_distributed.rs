@@ -50,6 +50,6 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     }
     let mesh = Mesh::new(mpi, &[("batch", ranks)])?;
     let runs = training::train_all(&mesh, args, &digits)?;
-    // The others have nothing to say; all of them have the same model.
+    // Only rank 0 prints: all ranks have the same model.
     Ok(if mesh.rank() == 0 { report::print(ranks, &runs, args, &digits)? } else { true })
 }

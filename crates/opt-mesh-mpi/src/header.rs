@@ -1,15 +1,15 @@
-//! What every rank says first in each call, so that no rank makes another call than the others.
+//! Headers: the first message of each call, which detects ranks that make another call than the others.
 
 use opt_core::{CollectiveError, Numbers};
 
 /// The size of the first message: small calls fit into it.
 pub(crate) const SIZE: usize = 512;
-/// Kind, detail and length.
+/// The bytes of kind, detail and length.
 const FIELDS: usize = 24;
-/// What fits behind them.
+/// The bytes of content that fit behind the header.
 pub(crate) const INLINE: usize = SIZE - FIELDS;
 
-/// What a call is, and how long this rank's contribution.
+/// The kind of a call, and the length of this rank's contribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     kind: Kind,
@@ -46,7 +46,7 @@ impl Header {
         Self { kind: Kind::Split, detail: 0, len: 0 }
     }
 
-    /// The first message, with what fits of the content.
+    /// The first message: the header and as much of the content as fits.
     pub(crate) fn to_bytes(self, content: &[u8]) -> [u8; SIZE] {
         let mut bytes = [0; SIZE];
         for (place, field) in [self.kind as u64, self.detail, self.len].into_iter().enumerate() {
@@ -70,7 +70,7 @@ impl Header {
         Some(Self { kind, detail: field(1)?, len: field(2)? })
     }
 
-    /// What has to be the same on all ranks, in words.
+    /// The parts that must be the same on all ranks, in words.
     fn call(self) -> String {
         match self.kind {
             Kind::SumF32 => format!("the sum of {} numbers of 32 bits", self.len),
@@ -82,7 +82,7 @@ impl Header {
     }
 }
 
-/// The headers of all ranks, if all make the same call, and what came with them.
+/// The headers of all ranks, if all make the same call, and the beginning of their contents.
 pub(crate) fn agreed(messages: &[u8]) -> Result<Vec<(Header, &[u8])>, CollectiveError> {
     let mut headers = Vec::with_capacity(messages.len() / SIZE);
     for (rank, bytes) in messages.as_chunks::<SIZE>().0.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The way from any thread to the one that talks to MPI.
+//! The connection from any thread to the one that talks to MPI.
 
 use std::panic;
 use std::process;
@@ -13,14 +13,14 @@ use opt_mesh::{DEFAULT_LIMIT, Engine};
 use crate::MpiError;
 use crate::worker::{self, Worker};
 
-/// The exit code of a job that a panic has ended.
+/// The exit code of a job that a panic has aborted.
 pub(crate) const PANICKED: i32 = 101;
 
-/// What the thread of MPI is asked to do.
+/// A command to the thread of MPI.
 #[derive(Debug)]
 pub(crate) enum Command {
     Call {
-        /// Which communicator, from 0, the world.
+        /// The communicator; 0 is the world.
         group: usize,
         work: Work,
         reply: Sender<Result<Work, CollectiveError>>,
@@ -30,12 +30,12 @@ pub(crate) enum Command {
         members: Vec<usize>,
         reply: Sender<Result<usize, CollectiveError>>,
     },
-    /// Ends the whole job.
+    /// Aborts the whole job.
     Abort(i32),
     Finish,
 }
 
-/// What goes into a call, and what comes out of it.
+/// The input and the output of a call.
 #[derive(Debug)]
 pub(crate) enum Work {
     Sum(Numbers),
@@ -64,8 +64,8 @@ impl Options {
         self
     }
 
-    /// The size of the pieces in which long messages go, at least 8 bytes and at most 1 GiB by the number of ranks. All
-    /// ranks have to use the same.
+    /// The size of the pieces of long messages: at least 8 bytes, at most 1 GiB divided by the number of ranks. All
+    /// ranks must use the same size.
     pub fn piece_bytes(mut self, bytes: usize) -> Self {
         self.piece_bytes = bytes;
         self
@@ -90,7 +90,7 @@ impl Options {
     }
 }
 
-/// A rank that unwinds would finalize MPI, or leave, while the others wait for it.
+/// A rank that unwinds would finalize MPI, or exit, while the others wait for it.
 fn abort_on_panic(commands: Sender<Command>, worker: thread::ThreadId) {
     let previous = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -98,7 +98,7 @@ fn abort_on_panic(commands: Sender<Command>, worker: thread::ThreadId) {
         if thread::current().id() == worker {
             worker::abort(PANICKED);
         }
-        // When MPI is finished there is nobody left who could wait.
+        // If MPI is finished, no rank can be waiting.
         if commands.send(Command::Abort(PANICKED)).is_ok() {
             thread::sleep(Duration::from_secs(30));
             process::abort();
@@ -106,7 +106,7 @@ fn abort_on_panic(commands: Sender<Command>, worker: thread::ThreadId) {
     }));
 }
 
-/// The thread of MPI, as long as somebody holds it.
+/// The thread of MPI; it runs as long as a handle exists.
 #[derive(Debug)]
 struct Link {
     commands: Sender<Command>,
@@ -115,7 +115,7 @@ struct Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        // If it is gone, it has nothing to finish.
+        // If the thread is gone, there is nothing to finish.
         let _ = self.commands.send(Command::Finish);
         if let Some(worker) = self.worker.take() {
             let _ = worker.join();
@@ -129,7 +129,7 @@ fn gone<E>(_: E) -> CollectiveError {
 
 /// All processes of an MPI job, one rank each.
 ///
-/// MPI ends when the last handle is dropped: the mesh, its groups, and this.
+/// MPI ends when the last handle is dropped: those of the mesh, its groups, and this value.
 #[derive(Debug)]
 pub struct Mpi {
     link: Arc<Link>,
@@ -148,7 +148,7 @@ impl Mpi {
         Self::options().start()
     }
 
-    /// Options, to start with others than the default.
+    /// Options that differ from the default.
     pub fn options() -> Options {
         Options { limit: DEFAULT_LIMIT, piece_bytes: 1 << 20 }
     }
@@ -170,7 +170,7 @@ impl Engine for Mpi {
     }
 }
 
-/// Some of the processes.
+/// A group of some processes.
 #[derive(Debug)]
 struct Group {
     link: Arc<Link>,
@@ -187,7 +187,7 @@ impl Group {
     }
 }
 
-/// A call under way. (The thread of MPI keeps the time.)
+/// A call in progress. (The thread of MPI watches the time limit.)
 struct Reply(Receiver<Result<Work, CollectiveError>>);
 
 impl Reply {

@@ -19,31 +19,31 @@ use crate::header::Header;
 use crate::link::{Command, Work};
 use patience::Answer;
 
-/// The exit code of a job whose ranks have lost each other.
+/// The exit code of a job whose ranks are out of step.
 const BROKEN: i32 = 102;
-/// Other ranks have an error to report, too.
+/// How long a job that is about to abort waits, so that other ranks can report their errors, too.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Ends the job; only for the thread of MPI.
+/// Aborts the job; only for the thread of MPI.
 pub(crate) fn abort(code: i32) -> ! {
     SimpleCommunicator::world().abort(code)
 }
 
-/// What the thread has.
+/// The state of the thread.
 pub(crate) struct Worker {
-    /// The world, then other groups.
+    /// The communicators: the world, then other groups.
     groups: Vec<Rc<SimpleCommunicator>>,
     commands: Receiver<Command>,
-    /// Commands that came during a call.
+    /// Commands that arrived during a call.
     waiting: VecDeque<Command>,
     limit: Duration,
     piece_bytes: usize,
-    /// Why the ranks are out of step, once they are.
+    /// The reason why the ranks are out of step, once they are.
     broken: Option<CollectiveError>,
 }
 
 impl Worker {
-    /// From the start of MPI to its end. Says which rank this is.
+    /// Runs from the start of MPI to its end. Reports first which rank this is.
     pub(crate) fn run(
         commands: Receiver<Command>,
         started: &Sender<Result<(usize, usize), MpiError>>,
@@ -54,12 +54,12 @@ impl Worker {
             Some((universe, threading)) if threading != Threading::Single => universe,
             other => {
                 let error = if other.is_some() { MpiError::NoThreads } else { MpiError::StartedBefore };
-                // Whoever started it does not wait for an answer only if it is gone.
+                // Sending fails only if the thread that started this one is gone.
                 let _ = started.send(Err(error));
                 return;
             }
         };
-        // A copy, so that our calls never meet those of somebody else.
+        // A duplicate communicator, so that our messages never mix with those of other code.
         let world = universe.world().duplicate();
         let (rank, ranks) = (world.rank().unsigned_abs() as usize, world.size().unsigned_abs() as usize);
         let piece_bytes = piece_bytes.clamp(8, (1 << 30) / ranks.max(1)) / 8 * 8;
@@ -88,7 +88,7 @@ impl Worker {
         }
     }
 
-    /// Other ranks may be waiting for what will never come: then the job ends here.
+    /// Aborts the job if the ranks are out of step, because other ranks may be waiting forever.
     fn finish(&self) {
         if self.broken.is_some() {
             thread::sleep(GRACE);
@@ -105,7 +105,7 @@ impl Worker {
         }
     }
 
-    /// Splitting blocks; so all ranks say first that they are there.
+    /// Splitting a communicator blocks, so all ranks first announce that they have arrived.
     fn split(&mut self, members: &[usize], answer: &Answer<usize>) -> Result<usize, CollectiveError> {
         self.announce(0, Header::split(), &[], answer)?;
         let world = &self.groups[0];

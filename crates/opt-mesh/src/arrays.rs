@@ -1,4 +1,4 @@
-//! Arrays from one rank to all, and back together.
+//! Scattering arrays over the ranks, and gathering them.
 
 use std::iter::once;
 
@@ -24,7 +24,7 @@ impl Mesh {
     ///
     /// # Errors
     ///
-    /// As [`shard`](Self::shard), and when `root` has no array or one of another shape: on all ranks.
+    /// As [`shard`](Self::shard); on all ranks, if `root` has no array or one of another shape.
     pub fn scatter_from<T: Scalar>(
         &self,
         root: usize,
@@ -39,12 +39,12 @@ impl Mesh {
         self.scatter(layout, &whole.view())
     }
 
-    /// The whole array, on every rank, from the shards of all ranks. Of replicas, that of the lowest rank is taken.
-    /// All ranks call this at the same time, with the same layout and shape.
+    /// The whole array, on every rank, from the shards of all ranks. Of replicas, the lowest rank's is taken. All
+    /// ranks call this at the same time, with the same layout and shape.
     ///
     /// # Errors
     ///
-    /// As [`shard`](Self::shard), and when a rank's array is not its shard: on all ranks.
+    /// As [`shard`](Self::shard); on all ranks, if the array of one rank is not its shard.
     pub fn gather<T: Scalar>(
         &self,
         layout: &Layout,
@@ -86,7 +86,7 @@ fn sliced<S: RawData>(mut array: ArrayBase<S, IxDyn>, shard: &Shard) -> ArrayBas
     array
 }
 
-/// Elements, or why there are none.
+/// Elements, or the reason why there are none.
 fn encoded(own: &Result<Vec<f64>, MeshError>) -> Vec<u8> {
     match own {
         Ok(elements) => once(0).chain(elements.iter().flat_map(|element| element.to_le_bytes())).collect(),

@@ -1,4 +1,4 @@
-//! How the variables of an optimizer lie on a mesh.
+//! The distribution of an optimizer's variables over a mesh.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,9 +9,9 @@ use crate::error::MeshError;
 use crate::layout::{Layout, piece};
 use crate::mesh::{Mesh, same_everywhere};
 
-/// Variables, their gradients and their slots on a mesh: what [`OptimizerBuilder::distributed`] takes.
+/// Distributes variables, their gradients and their slots over a mesh: [`OptimizerBuilder::distributed`] takes it.
 ///
-/// Slots have the layout of their variable. Variables that are given no layout are replicated.
+/// Slots have the layout of their variable. Variables without a layout are replicated.
 ///
 /// | option | default |
 /// |---|---|
@@ -29,14 +29,14 @@ pub struct Distributed {
     reduction: Option<(Vec<usize>, Reduction)>,
     /// The dimension over which state is sharded, and the ranks along it.
     state: Option<(usize, Arc<dyn Collective>)>,
-    /// Ranks that reduce together, by the places of their dimensions.
+    /// Groups of ranks that reduce together, by the indices of their mesh dimensions.
     groups: HashMap<Vec<usize>, Arc<dyn Collective>>,
     bucket_bytes: usize,
     overlap: bool,
     placements: RwLock<HashMap<String, Known>>,
 }
 
-/// What has been worked out for a variable, and the shape it is for.
+/// The computed distribution of a variable, and the shape that it is for.
 type Known = (Vec<usize>, Arc<Placement>);
 
 /// Options of [`Distributed`] before they are checked.
@@ -51,7 +51,7 @@ pub struct DistributedBuilder {
 }
 
 impl Distributed {
-    /// Starts with replicated variables and gradients that are used as they are.
+    /// Starts with replicated variables and unchanged gradients.
     #[expect(clippy::new_ret_no_self, reason = "the builder is how a distribution is made")]
     #[must_use]
     pub fn new(mesh: &Mesh) -> DistributedBuilder {
@@ -104,11 +104,12 @@ impl Distributed {
         })
     }
 
-    /// The parts of a variable that ranks along the dimension of sharded state update.
+    /// The parts of a variable that the ranks along the dimension of sharded state update.
     fn part(&self, shape: &[usize], found: &[usize], layout: &Layout, sharded: &[usize]) -> Option<Part> {
         let (place, group) = self.state.as_ref().filter(|(place, _)| !sharded.contains(place))?;
         let pieces = self.mesh.dimensions()[*place].1;
-        // Of the whole shape, so that all ranks cut the same axis; its pieces are those of the local one.
+        // The axis is chosen by the whole shape, so that all ranks cut the same one; the pieces are those of the
+        // local shape.
         let axis = cut_axis(shape, layout, pieces)?;
         let ranges = (0..pieces).map(|index| piece(found[axis], pieces, index)).collect();
         Some(Part { group: Arc::clone(group), axis, ranges })
@@ -134,8 +135,8 @@ impl Distributed {
     }
 }
 
-/// The axis along which `pieces` ranks share an array: the first one that gives nearly equal pieces, else the longest.
-/// Rows that lie together in memory come first because they are updated faster.
+/// The axis along which an array is cut into `pieces`: the first axis that gives nearly equal pieces, else the
+/// longest axis. The first axis is best, because its pieces are contiguous in memory and update faster.
 fn cut_axis(shape: &[usize], layout: &Layout, pieces: usize) -> Option<usize> {
     let is_cut = |axis: usize| layout.axes().get(axis).is_some_and(Option::is_some);
     let nearly_equal = |&axis: &usize| {
@@ -180,33 +181,33 @@ impl Distribution for Distributed {
 }
 
 impl DistributedBuilder {
-    /// The layout of a variable of this shape (that of the whole variable).
+    /// Sets the layout of a variable. `shape` is that of the whole variable.
     #[must_use]
     pub fn layout(mut self, variable: impl Into<String>, shape: &[usize], layout: Layout) -> Self {
         self.layouts.push((variable.into(), shape.to_vec(), layout));
         self
     }
 
-    /// Replaces gradients by their sums over these mesh dimensions, before they are clipped. (Not over dimensions
-    /// that shard the variable itself.) The last call of this and [`mean_gradients_over`](Self::mean_gradients_over)
-    /// counts.
+    /// Replaces gradients by their sums over these mesh dimensions, before they are clipped. (Dimensions that shard
+    /// the variable itself are left out.) The last call of this method or
+    /// [`mean_gradients_over`](Self::mean_gradients_over) counts.
     #[must_use]
     pub fn sum_gradients_over<S: Into<String>>(mut self, dimensions: impl IntoIterator<Item = S>) -> Self {
         self.reduction = Some((dimensions.into_iter().map(Into::into).collect(), Reduction::Sum));
         self
     }
 
-    /// Replaces gradients by their means over these mesh dimensions, before they are clipped. (Not over dimensions
-    /// that shard the variable itself.)
+    /// Replaces gradients by their means over these mesh dimensions, before they are clipped. (Dimensions that shard
+    /// the variable itself are left out.)
     #[must_use]
     pub fn mean_gradients_over<S: Into<String>>(mut self, dimensions: impl IntoIterator<Item = S>) -> Self {
         self.reduction = Some((dimensions.into_iter().map(Into::into).collect(), Reduction::Mean));
         self
     }
 
-    /// Lets the ranks along a mesh dimension keep a part of each slot only: each updates its part of a variable, then
-    /// they exchange the parts (ZeRO, stage 1). Results do not change. Variables without axes, and those that the
-    /// dimension shards already, are not cut.
+    /// Shards the state along a mesh dimension (ZeRO, stage 1): each rank keeps only its part of each slot, updates
+    /// its part of a variable, and then the ranks exchange the parts. Results do not change. Variables without axes,
+    /// and variables that the dimension already shards, are not cut.
     ///
     /// S. Rajbhandari, J. Rasley, O. Ruwase, Y. He, "ZeRO: Memory optimizations toward training trillion parameter
     /// models", 2020, arXiv:1910.02054.
@@ -223,10 +224,10 @@ impl DistributedBuilder {
         self
     }
 
-    /// Reduces a bucket of gradients while the one before it is being applied. Without effect on steps that look at
-    /// all gradients first (clips by norm, NovoGrad, checks for numbers that are not finite), on sparse gradients, and
-    /// with sharded state. A rank that is lost in the middle then leaves the step half applied: later steps are
-    /// refused until a checkpoint is restored.
+    /// Reduces a bucket of gradients while the previous bucket is applied. This has no effect on steps that look at
+    /// all gradients first (clips by norm, NovoGrad, checks for non-finite numbers), on sparse gradients, and with
+    /// sharded state. If a rank is lost in the middle, the step is half applied: later steps are refused until a
+    /// checkpoint is restored.
     #[must_use]
     pub fn overlap(mut self, overlap: bool) -> Self {
         self.overlap = overlap;
@@ -238,7 +239,7 @@ impl DistributedBuilder {
     /// # Errors
     ///
     /// When a layout or an option names a dimension that the mesh does not have, or one twice; when a layout does not
-    /// fit its shape, or a variable has two. On all ranks, also if only one of them is wrong.
+    /// fit its shape, or a variable has two layouts. All ranks get the error, even if only one of them is wrong.
     pub fn build(self) -> Result<Distributed, MeshError> {
         let checked = self.check();
         let text = match &checked {

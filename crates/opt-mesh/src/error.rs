@@ -1,8 +1,8 @@
-//! What can be wrong about meshes and layouts.
+//! Errors of meshes and layouts.
 
 use opt_core::CollectiveError;
 
-/// Why a mesh, a layout or a shard was refused.
+/// The reason why a mesh, a layout or a shard was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MeshError {
@@ -11,7 +11,7 @@ pub enum MeshError {
     Sizes {
         /// The sizes of the dimensions.
         sizes: Vec<usize>,
-        /// How many ranks there are.
+        /// The number of ranks.
         ranks: usize,
     },
 
@@ -25,7 +25,7 @@ pub enum MeshError {
     /// The mesh has no dimension of that name.
     #[error("the mesh has no dimension {dimension:?}, there are {known:?}")]
     UnknownDimension {
-        /// The name asked for.
+        /// The requested name.
         dimension: String,
         /// The dimensions that exist.
         known: Vec<String>,
@@ -38,21 +38,21 @@ pub enum MeshError {
         dimension: String,
     },
 
-    /// A layout of another number of axes than the array.
+    /// A layout has another number of axes than its array.
     #[error("a layout of {layout} axes for an array of shape {shape:?}")]
     Axes {
-        /// How many axes the layout has.
+        /// The number of axes of the layout.
         layout: usize,
         /// The shape of the whole array.
         shape: Vec<usize>,
     },
 
-    /// An array that is not the shard, or not the whole array, that it should be.
+    /// An array is not the shard, or not the whole array, that it should be.
     #[error("rank {rank}: expected an array of shape {expected:?}, got {found:?}")]
     Shape {
         /// The rank.
         rank: usize,
-        /// The shape that it should have.
+        /// The expected shape.
         expected: Vec<usize>,
         /// The shape that it has.
         found: Vec<usize>,
@@ -68,9 +68,9 @@ pub enum MeshError {
     /// A rank panicked.
     #[error("rank {rank} panicked: {message}")]
     RankPanicked {
-        /// The first rank that did.
+        /// The first rank that panicked.
         rank: usize,
-        /// What it said.
+        /// The message of the panic.
         message: String,
     },
 

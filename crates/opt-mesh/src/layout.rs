@@ -1,12 +1,12 @@
-//! Which axis of an array is cut along which dimension of a mesh.
+//! Layouts: which axis of an array is cut along which dimension of a mesh.
 
 use std::ops::Range;
 
 /// For each axis of an array, the mesh dimension along which it is cut, if any.
 ///
-/// Along dimensions that no axis names, the array is replicated. An axis of `n` entries is cut into consecutive pieces
-/// as equal as possible: the first `n % size` ranks get one entry more, so that a piece may be empty. (DTensor refuses
-/// uneven cuts.)
+/// Along dimensions that no axis names, the array is replicated. An axis of `n` entries is cut into consecutive
+/// pieces that are as equal as possible: the first `n % size` ranks get one entry more, and a piece may be empty.
+/// (DTensor refuses uneven cuts.)
 ///
 /// # Examples
 ///
@@ -23,7 +23,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// A layout with an entry for each axis.
+    /// A layout with one entry for each axis.
     pub fn new<S: Into<String>>(axes: impl IntoIterator<Item = Option<S>>) -> Self {
         Self { axes: axes.into_iter().map(|axis| axis.map(Into::into)).collect() }
     }
@@ -34,7 +34,7 @@ impl Layout {
         Self::default()
     }
 
-    /// The entries; none at all for [`replicated`](Self::replicated).
+    /// The entries; empty for [`replicated`](Self::replicated).
     #[must_use]
     pub fn axes(&self) -> &[Option<String>] {
         &self.axes
@@ -51,19 +51,19 @@ impl Layout {
 pub struct Shard {
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Where it starts in the whole array.
+    /// Its position in the whole array.
     pub offset: Vec<usize>,
 }
 
 impl Shard {
-    /// The entries of an axis.
+    /// The length of an axis.
     #[must_use]
     pub fn range(&self, axis: usize) -> Range<usize> {
         self.offset[axis]..self.offset[axis] + self.shape[axis]
     }
 }
 
-/// Piece `index` of `len` entries cut into `pieces`.
+/// Piece number `index` of `len` entries that are cut into `pieces`.
 pub(crate) fn piece(len: usize, pieces: usize, index: usize) -> Range<usize> {
     let (each, more) = (len / pieces, len % pieces);
     let start = index * each + index.min(more);

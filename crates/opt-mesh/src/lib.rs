@@ -1,15 +1,15 @@
 //! Sharded variables and optimizer state over a device mesh, as in DTensor.
 //!
-//! * A [`Mesh`] has named dimensions over ranks, which are threads of one process ([`Mesh::threads`]) or processes
-//!   (MPI: the crate `opt-mesh-mpi`).
+//! * A [`Mesh`] arranges ranks along named dimensions. Ranks are threads of one process ([`Mesh::threads`]) or
+//!   processes (MPI: the crate `opt-mesh-mpi`).
 //! * A [`Layout`] says for each axis of a variable which mesh dimension cuts it, or none. Each rank holds its
-//!   [`Shard`]; slots lie like their variable.
-//! * [`Distributed`] tells an optimizer all that, whether gradients of replicas are to be summed or averaged, and
-//!   whether replicas share the slots among them.
+//!   [`Shard`]; slots have the layout of their variable.
+//! * [`Distributed`] tells an optimizer these layouts, whether gradients of replicas are summed or averaged, and
+//!   whether the state is sharded over replicas.
 //!
-//! Results equal those of one process: bit for bit where nothing is summed over ranks, else up to the rounding of sums
-//! in another order. Before a step changes anything, all ranks agree on what it is; an error of one of them is an error
-//! on all, within a time limit.
+//! Results equal those of one process: bit for bit where nothing is summed over ranks, else up to the rounding of
+//! sums in another order. Before a step changes anything, all ranks agree on it. An error of one rank is an error on
+//! all ranks, within a time limit.
 //!
 //! # Examples
 //!
@@ -27,7 +27,8 @@
 //!     let mut w = mesh.scatter(&layout, &whole.view().into_dyn())?;
 //!     let g = mesh.scatter(&layout, &gradient.view().into_dyn())?;
 //!     let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).build()?;
-//!     let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.9)).global_clipnorm(1.0).distributed(distributed).build()?;
+//!     let rule = Sgd::new(0.5).momentum(0.9);
+//!     let mut opt = Optimizer::new(rule).global_clipnorm(1.0).distributed(distributed).build()?;
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)])?;
 //!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(w)
 //! })?;

@@ -1,4 +1,4 @@
-//! Named dimensions over ranks.
+//! Meshes: ranks along named dimensions.
 
 use std::collections::HashMap;
 use std::fmt::{self, Debug};
@@ -10,13 +10,13 @@ use crate::error::MeshError;
 use crate::layout::{Layout, Shard, piece};
 use crate::traffic::{Counted, Counters, Traffic};
 
-/// What connects the ranks of a mesh: threads of one process, or MPI.
+/// The connection between the ranks of a mesh: threads of one process, or MPI.
 pub trait Engine: Debug + Send + Sync {
     /// All ranks.
     fn world(&self) -> Arc<dyn Collective>;
 
-    /// The ranks `members`, in this order, of which this one is one. All ranks of the world call this at the same
-    /// time, each with its own list; the lists of two ranks are either equal or have no rank in common.
+    /// The group of the ranks `members`, in this order; this rank is one of them. All ranks of the world call this at
+    /// the same time, each with its own list. The lists of two ranks are either equal or have no rank in common.
     ///
     /// # Errors
     ///
@@ -27,7 +27,7 @@ pub trait Engine: Debug + Send + Sync {
 /// Ranks in a grid of named dimensions, row-major: the rank after the first one is its neighbour along the last
 /// dimension.
 ///
-/// A mesh is this rank's view. Clones share everything.
+/// A mesh value is one rank's view of the mesh. Clones share everything.
 ///
 /// # Examples
 ///
@@ -61,12 +61,12 @@ impl Debug for Mesh {
 }
 
 impl Mesh {
-    /// A mesh over all ranks of an engine. All of them call this with the same dimensions.
+    /// Makes a mesh over all ranks of an engine. All ranks call this with the same dimensions.
     ///
     /// # Errors
     ///
     /// When two dimensions have the same name, their sizes do not multiply to the number of ranks, or the ranks do
-    /// not ask for the same mesh: on all ranks.
+    /// not ask for the same mesh. All ranks get the error.
     pub fn new(engine: Arc<dyn Engine>, dimensions: &[(&str, usize)]) -> Result<Self, MeshError> {
         let counters = Arc::new(Counters::default());
         let world: Arc<dyn Collective> = Arc::new(Counted::new(engine.world(), Arc::clone(&counters)));
@@ -84,7 +84,7 @@ impl Mesh {
         self.inner.world.rank()
     }
 
-    /// How many ranks there are.
+    /// The number of ranks.
     #[must_use]
     pub fn ranks(&self) -> usize {
         self.inner.world.ranks()
@@ -96,7 +96,7 @@ impl Mesh {
         &self.inner.dimensions
     }
 
-    /// Where this rank is along each dimension.
+    /// The position of this rank along each dimension.
     #[must_use]
     pub fn coordinates(&self) -> &[usize] {
         &self.inner.coordinates
@@ -117,12 +117,13 @@ impl Mesh {
         &*self.inner.world
     }
 
-    /// The ranks that differ from this one along some dimensions only. All ranks call this at the same time, with the
-    /// same dimensions.
+    /// The group of ranks that differ from this rank only along some dimensions. All ranks call this at the same
+    /// time, with the same dimensions.
     ///
     /// # Errors
     ///
-    /// When there is no such dimension, one is named twice, or the ranks do not ask for the same: on all ranks.
+    /// When there is no such dimension, one is named twice, or the ranks do not ask for the same. All ranks get the
+    /// error.
     pub fn group(&self, dimensions: &[&str]) -> Result<Arc<dyn Collective>, MeshError> {
         let places = self.distinct(dimensions)?;
         let known = |groups: &HashMap<_, _>| groups.get(&places).cloned();
@@ -174,7 +175,7 @@ impl Mesh {
         Ok(shard)
     }
 
-    /// What this rank has sent and received so far, over this mesh.
+    /// The traffic that this rank has sent and received so far over this mesh.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.inner.counters.read()
@@ -188,7 +189,7 @@ impl Mesh {
         })
     }
 
-    /// The places of dimensions, ascending; none may be named twice.
+    /// The indices of dimensions, ascending. None may be named twice.
     pub(crate) fn distinct(&self, dimensions: &[&str]) -> Result<Vec<usize>, MeshError> {
         let mut places = Vec::with_capacity(dimensions.len());
         for dimension in dimensions {
@@ -214,7 +215,7 @@ fn check(dimensions: &[(&str, usize)], ranks: usize) -> Result<(), MeshError> {
     if covered == Some(ranks) { Ok(()) } else { Err(MeshError::Sizes { sizes, ranks }) }
 }
 
-/// Row-major.
+/// Ranks are numbered row-major.
 fn coordinates(dimensions: &[(String, usize)], rank: usize) -> Vec<usize> {
     let mut rest = rank;
     let mut coordinates: Vec<usize> = dimensions
@@ -230,7 +231,7 @@ fn coordinates(dimensions: &[(String, usize)], rank: usize) -> Vec<usize> {
     coordinates
 }
 
-/// Every rank has to say the same.
+/// Checks that every rank says the same.
 pub(crate) fn same_everywhere(world: &dyn Collective, what: &'static str, text: &str) -> Result<(), CollectiveError> {
     let answers = world.gather(text.as_bytes().to_vec())?;
     match answers.iter().position(|answer| *answer != answers[0]) {

@@ -15,17 +15,17 @@ use opt_core::{Collective, CollectiveError};
 use crate::error::MeshError;
 use crate::mesh::{Engine, Mesh};
 
-/// How long a rank waits for the others, unless it is told otherwise.
+/// The default time for which a rank waits for the others.
 pub const DEFAULT_LIMIT: Duration = Duration::from_secs(60);
 
 impl Mesh {
-    /// Runs `rank` once for each rank of a mesh, each on a thread of its own, and returns what they return, in the
-    /// order of the ranks. Ranks wait for each other for up to a minute.
+    /// Runs `rank` once for each rank of a mesh, each on a thread of its own, and returns the results in the order of
+    /// the ranks. Ranks wait for each other for up to a minute.
     ///
     /// # Errors
     ///
-    /// When two dimensions have the same name or one is empty; [`MeshError::RankPanicked`], when the other ranks have
-    /// ended, too. Their calls end with [`CollectiveError::RankLost`].
+    /// When two dimensions have the same name or one is empty. [`MeshError::RankPanicked`], after the other ranks
+    /// have ended, too: their calls end with [`CollectiveError::RankLost`].
     ///
     /// # Examples
     ///
@@ -63,7 +63,7 @@ impl Mesh {
         dimensions: &[(&str, usize)],
         rank: impl Fn(&Self) -> R + Sync,
     ) -> Result<Vec<R>, MeshError> {
-        // More ranks than can be counted are as wrong as none.
+        // A number of ranks that overflows is as wrong as none.
         let ranks = dimensions.iter().try_fold(1_usize, |ranks, (_, size)| ranks.checked_mul(*size)).unwrap_or(0);
         if ranks == 0 {
             return Err(MeshError::Sizes { sizes: dimensions.iter().map(|(_, size)| *size).collect(), ranks });
@@ -90,7 +90,7 @@ impl Mesh {
     }
 }
 
-/// The text of a panic.
+/// The message of a panic.
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
@@ -101,7 +101,7 @@ fn message(panic: &(dyn Any + Send)) -> String {
 struct Team {
     limit: Duration,
     world: Arc<Hub>,
-    /// By their members.
+    /// The groups by their members.
     groups: Mutex<HashMap<Vec<usize>, Arc<Hub>>>,
 }
 
@@ -120,7 +120,7 @@ impl Team {
         Arc::clone(group)
     }
 
-    /// Whoever waits for this rank need not wait any longer.
+    /// Tells ranks that wait for this one that it has ended.
     fn leave(&self, rank: usize, reason: &str) {
         self.world.leave(rank, reason);
         let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,7 +128,7 @@ impl Team {
     }
 }
 
-/// One rank's way to the others.
+/// One rank's connection to the others.
 #[derive(Debug)]
 struct Threads {
     team: Arc<Team>,

@@ -1,4 +1,4 @@
-//! What goes over a mesh, counted.
+//! Counts of the traffic over a mesh.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use opt_core::{Collective, CollectiveError, Numbers, Pending};
 
-/// What one rank has given to collective calls.
+/// The data that one rank has contributed to collective calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Traffic {
-    /// Sums.
+    /// The number of sums.
     pub sums: u64,
-    /// Bytes of numbers to be summed, as this rank gave them.
+    /// Bytes that this rank contributed to sums.
     pub sum_bytes: u64,
-    /// Gathers and broadcasts.
+    /// The number of gathers and broadcasts.
     pub gathers: u64,
-    /// Bytes that this rank gave to them.
+    /// Bytes that this rank contributed to gathers and broadcasts.
     pub gather_bytes: u64,
-    /// Time spent in these calls, waiting included.
+    /// Time spent in these calls, including waiting.
     pub time: Duration,
 }
 

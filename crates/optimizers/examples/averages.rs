@@ -6,7 +6,7 @@
 
 use optimizers::{Ema, Error, Optimizer, Sgd};
 
-/// Points `(x, y)`, each 0.5 above or below the line y = 2 x + 1, which fits best: its mean squared error is 0.25.
+/// Points `(x, y)`, each 0.5 above or below the best line, y = 2 x + 1: its mean squared error is 0.25.
 const POINTS: [(f64, f64); 4] = [(-1.0, -0.5), (0.5, 1.5), (-0.5, -0.5), (1.0, 3.5)];
 
 /// A line: slope and offset.

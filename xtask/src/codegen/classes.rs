@@ -1,4 +1,4 @@
-//! The classes that configurations may name, and the crates they live in.
+//! The classes that configurations may name, and the crates that define them.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use opt_core::HyperparameterSpec;
 
 use crate::workspace::{Package, Workspace};
 
-/// What is registered.
+/// The registered classes.
 #[derive(Debug)]
 pub(super) struct Classes {
     pub(super) rules: Vec<Class>,
@@ -19,7 +19,7 @@ pub(super) struct Classes {
 #[derive(Debug)]
 pub(super) struct Class {
     pub(super) name: String,
-    /// The package that has it.
+    /// The package that defines it.
     pub(super) package: String,
     pub(super) specs: &'static [HyperparameterSpec],
 }
@@ -39,7 +39,7 @@ impl Classes {
         })
     }
 
-    /// All of them.
+    /// All classes.
     pub(super) fn all(&self) -> impl Iterator<Item = &Class> {
         self.rules.iter().chain(&self.schedules)
     }

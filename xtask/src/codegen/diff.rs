@@ -1,9 +1,9 @@
 //! The difference of two texts in a few lines.
 
-/// Lines shown of either side.
+/// The number of lines shown of either side.
 const MOST: usize = 8;
 
-/// What stands between the common beginning and the common end, with the number of the first line that differs.
+/// The lines between the common beginning and the common end, with the number of the first line that differs.
 pub(super) fn short(found: &str, expected: &str) -> String {
     let (found, expected): (Vec<_>, Vec<_>) = (found.lines().collect(), expected.lines().collect());
     let start = common(found.iter(), expected.iter());

@@ -1,4 +1,4 @@
-//! The features of the umbrella, as its manifest explains them.
+//! The features of the umbrella, with the descriptions in its manifest.
 
 use anyhow::Context;
 

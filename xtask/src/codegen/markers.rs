@@ -9,12 +9,12 @@ pub(super) fn start(name: &str) -> String {
     format!("<!-- generated: {name}, by cargo xtask codegen -->")
 }
 
-/// A block with nothing in it.
+/// An empty block.
 pub(super) fn empty(name: &str) -> String {
     format!("{}\n{END}\n", start(name))
 }
 
-/// Puts text between the marks of a block, in place of what is there.
+/// Replaces the text between the marks of a block.
 pub(super) fn replace(document: &str, name: &str, body: &str) -> anyhow::Result<String> {
     let start = start(name);
     let (before, rest) = document.split_once(&start).with_context(|| format!("lacks the marker `{start}`"))?;

@@ -54,7 +54,7 @@ fn feature_table(workspace: &Workspace) -> anyhow::Result<String> {
     Ok(tables::features(&features::read(&manifest)?, is_default))
 }
 
-/// The README of a package with classes; it is made if it is missing.
+/// The README of a package with classes. It is created if it does not exist.
 fn of_package(workspace: &Workspace, classes: &Classes, package: &Package) -> Generated {
     let path = workspace.folder(package) + "/README.md";
     let text = read(&workspace.root.join(&path)).and_then(|document| {

@@ -1,4 +1,4 @@
-//! The JSON Schema of configurations: the same keys and ranges that the code reads.
+//! The JSON Schema of configurations, with the keys and ranges that the code reads.
 
 mod engine;
 mod values;
@@ -14,14 +14,14 @@ pub(super) const PATH: &str = "schema/optimizer.schema.json";
 
 type Object = Map<String, Value>;
 
-/// What a class stands for.
+/// The role of a class in a configuration.
 #[derive(Debug, Clone, Copy)]
 enum Role {
     Optimizer,
     Schedule,
 }
 
-/// The text of the schema: sorted keys, two blanks of indentation.
+/// The text of the schema: sorted keys, two spaces of indentation.
 pub(super) fn text(workspace: &Workspace, classes: &Classes) -> anyhow::Result<String> {
     let mut schema = schema(classes)?;
     let repository = workspace.packages.iter().find_map(|package| package.repository.as_ref());
@@ -63,7 +63,7 @@ impl Role {
         format!("{}.{}", self.name(), class.name)
     }
 
-    /// Chooses the definition by the class name, so that a validator's message is about that class alone.
+    /// Chooses the definition by the class name, so that a validator reports errors of that class only.
     fn any_of(self, classes: &[Class]) -> Value {
         let names: Vec<_> = classes.iter().flat_map(|class| spellings(&class.name)).collect();
         let choice = |class: &Class| {
@@ -99,7 +99,7 @@ impl Role {
         }))
     }
 
-    /// The fields: the class's own take the place of the engine's of the same name.
+    /// The fields. A field of the class replaces the engine's field of the same name.
     fn config(self, specs: &[HyperparameterSpec]) -> anyhow::Result<Value> {
         if specs.is_empty() {
             return Ok(json!({"type": "object"}));

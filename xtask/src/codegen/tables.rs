@@ -8,7 +8,7 @@ use opt_core::{HyperparameterKind, HyperparameterSpec, Interval};
 use super::features::Feature;
 use crate::workspace::Package;
 
-/// Packages with their links, and what they are for.
+/// Packages with their links and descriptions.
 pub(super) fn crates<'a>(packages: impl Iterator<Item = (&'a Package, String)>) -> String {
     let rows = packages.map(|(package, link)| {
         let description = package.description.clone().unwrap_or_default();
@@ -17,7 +17,7 @@ pub(super) fn crates<'a>(packages: impl Iterator<Item = (&'a Package, String)>) 
     table(["crate", "what it is for"], rows)
 }
 
-/// Features, and whether one gets them without asking.
+/// Features, and whether they are on by default.
 pub(super) fn features(features: &[Feature], is_default: impl Fn(&Feature) -> bool) -> String {
     let rows = features.iter().map(|feature| {
         let default = if is_default(feature) { "yes" } else { "no" };

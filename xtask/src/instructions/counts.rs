@@ -19,7 +19,7 @@ pub(crate) struct Counts {
 
 const BUILD: &str = "build --release -p benches --bin bench-instructions";
 
-/// The function that counts, in whatever module and for whatever type.
+/// The function that starts the count, in any module and for any type.
 const COUNTED: &str = "--toggle-collect=*measured_steps*";
 
 impl Counts {
@@ -52,7 +52,7 @@ fn count(program: &Path, name: &str) -> anyhow::Result<u64> {
     }
 }
 
-/// What callgrind says at the end: `==123== Collected : 456`.
+/// The last line of callgrind's output: `==123== Collected : 456`.
 fn collected(messages: &str) -> Option<u64> {
     let line = messages.lines().find_map(|line| line.split_once("Collected :"))?;
     line.1.split_whitespace().next()?.parse().ok()

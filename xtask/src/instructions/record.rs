@@ -1,4 +1,4 @@
-//! The recorded counts, and how new ones compare.
+//! The recorded counts, and the comparison of new counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,14 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use super::counts::Counts;
 
-/// By how much a count of the same compiler may be above the record. Repeated counts differ by less than a thousandth.
+/// How far a count of the same compiler may be above the record. Repeated counts differ by less than a thousandth.
 const MARGIN: f64 = 0.03;
 
-/// The same for another compiler, which vectorises and schedules otherwise. Still, what is no longer vectorised, or done
-/// twice, is found.
+/// The same for another compiler, which vectorises and schedules differently. This margin still finds loops that are
+/// no longer vectorised, and work that is done twice.
 const MARGIN_OF_OTHER_COMPILERS: f64 = 0.3;
 
-/// What is committed.
+/// The content of the committed file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     about: String,
@@ -26,7 +26,7 @@ pub(super) struct Record {
     instructions_per_param: BTreeMap<String, f64>,
 }
 
-/// How one count compares.
+/// The comparison of one count.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Verdict {
     Same { count: f64 },
@@ -81,7 +81,7 @@ impl Record {
 }
 
 impl Verdict {
-    /// Whether the record does not allow it. Fewer instructions are welcome.
+    /// Whether the count is above the margin. Fewer instructions are welcome.
     pub(super) fn is_failure(&self) -> bool {
         !matches!(self, Self::Same { .. } | Self::Fewer { .. })
     }

@@ -1,4 +1,4 @@
-//! What cargo-mutants says about changes.
+//! The outcomes that cargo-mutants reports.
 
 use std::fmt;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Deserialize;
 
-/// How many changes there were, and the names of those that a test noticed, and of those that none did.
+/// The counts of mutants, and the names of those that a test caught and of those that survived.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Outcomes {
     tried: usize,
@@ -48,7 +48,7 @@ impl Outcomes {
     /// Reads a folder of results.
     pub(super) fn read(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("outcomes.json");
-        // Without any change to try there is no file.
+        // Without any mutant there is no file.
         if !path.exists() {
             return Ok(Self::default());
         }
@@ -72,7 +72,7 @@ impl Outcomes {
         Ok(all)
     }
 
-    /// Takes over what was found of other changes.
+    /// Adds the outcomes of other mutants.
     pub(super) fn add(&mut self, others: Self) {
         let Self { tried, unviable, timeouts, noticed, missed } = others;
         (self.tried, self.unviable) = (self.tried + tried, self.unviable + unviable);
@@ -81,8 +81,7 @@ impl Outcomes {
         self.missed.extend(missed);
     }
 
-    /// Takes over which of the changes that had been missed have been noticed elsewhere. What could not be built there
-    /// has not.
+    /// Removes the mutants that the second stage caught. One that did not build there was not caught.
     pub(super) fn continue_with(&mut self, second: &Self) {
         self.missed.retain(|name| !second.noticed.contains(name));
     }
@@ -98,7 +97,7 @@ impl fmt::Display for Outcomes {
         let share = 100.0 * missed as f64 / viable.max(1) as f64;
         let Self { tried, unviable, timeouts, .. } = self;
         let caught = viable - missed - timeouts;
-        write!(f, "{tried} changes, {unviable} do not compile, {caught} caught, {timeouts} ran for too long, ")?;
+        write!(f, "{tried} mutants, {unviable} do not compile, {caught} caught, {timeouts} timed out, ")?;
         write!(f, "{missed} survived: {share:.1} %")
     }
 }
@@ -119,15 +118,15 @@ mod tests {
     #[test]
     fn outcomes_are_counted() {
         let mut outcomes = Outcomes::parse(TEXT.as_bytes()).unwrap();
-        let text = "5 changes, 1 do not compile, 1 caught, 1 ran for too long, 2 survived: 50.0 %";
+        let text = "5 mutants, 1 do not compile, 1 caught, 1 timed out, 2 survived: 50.0 %";
         assert_eq!(outcomes.to_string(), text);
-        // One was noticed elsewhere, the other could not be built there.
+        // One was caught elsewhere, the other could not be built there.
         outcomes.continue_with(&Outcomes { unviable: 1, noticed: vec!["b".into()], ..Outcomes::default() });
         assert_eq!(outcomes.missed, ["e"]);
-        let text = "5 changes, 1 do not compile, 2 caught, 1 ran for too long, 1 survived: 25.0 %";
+        let text = "5 mutants, 1 do not compile, 2 caught, 1 timed out, 1 survived: 25.0 %";
         assert_eq!(outcomes.to_string(), text);
         outcomes.add(Outcomes::parse(TEXT.as_bytes()).unwrap());
-        let text = "10 changes, 2 do not compile, 3 caught, 2 ran for too long, 3 survived: 37.5 %";
+        let text = "10 mutants, 2 do not compile, 3 caught, 2 timed out, 3 survived: 37.5 %";
         assert_eq!(outcomes.to_string(), text);
     }
 

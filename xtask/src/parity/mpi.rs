@@ -13,7 +13,7 @@ use crate::cargo::Call;
 const MANIFEST: &str = "crates/opt-mesh-mpi/Cargo.toml";
 const PROGRAM: &str = "parity";
 
-/// Every case of a file, and how it ended.
+/// Every case of a file, and its outcome.
 pub(super) fn replay_file(program: &Path, path: &Path) -> anyhow::Result<Vec<(String, Verdict)>> {
     let cases = File::read(path)?.cases;
     let mut verdicts: Vec<(String, Verdict)> = cases
@@ -35,7 +35,7 @@ pub(super) fn replay_file(program: &Path, path: &Path) -> anyhow::Result<Vec<(St
     Ok(verdicts)
 }
 
-/// Builds the program that a rank runs.
+/// Builds the program that each rank runs.
 pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
     let manifest = root.join(MANIFEST);
     let call = Call::new("build --quiet --message-format json --example").arg(PROGRAM);
@@ -44,7 +44,7 @@ pub(super) fn build(root: &Path) -> anyhow::Result<PathBuf> {
     executable(&String::from_utf8_lossy(&output)).context("cargo has built no program")
 }
 
-/// The program in cargo's messages.
+/// The path of the program, in cargo's messages.
 fn executable(messages: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let mut programs = messages.filter(|message| message["target"]["name"] == PROGRAM);
@@ -54,14 +54,14 @@ fn executable(messages: &str) -> Option<PathBuf> {
 fn run(program: &Path, path: &Path, ranks: usize) -> anyhow::Result<Vec<(String, Verdict)>> {
     let mut command = Command::new("mpirun");
     command.args(["-n", &ranks.to_string()]).arg(program).arg(path);
-    // Containers run as root, and have fewer cores than we have ranks. (Other libraries do not look at these.)
+    // Containers run as root, and have fewer cores than we have ranks. (Other MPI libraries ignore these variables.)
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").stderr(Stdio::inherit());
     let output = command.output().context("cannot start mpirun")?;
     Ok(verdicts(&String::from_utf8_lossy(&output.stdout)))
 }
 
-/// What rank 0 has told.
+/// The report of rank 0.
 fn verdicts(lines: &str) -> Vec<(String, Verdict)> {
     let verdict = |line: &str| {
         let line: Value = serde_json::from_str(line).ok()?;

@@ -4,7 +4,7 @@ use super::Violation;
 use super::repository::Repository;
 use crate::workspace::{Dependency, Package, Workspace};
 
-/// The crates of one update rule each.
+/// The crates with one update rule each.
 pub(crate) const RULE_CRATES: [&str; 5] = ["opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
 
 /// Every dependency is one that the design allows.
@@ -24,7 +24,7 @@ fn forbidden(workspace: &Workspace, package: &Package) -> Vec<Violation> {
     edges.map(|edge| Violation::new(LAW, &path, 0, format!("must not depend on `{}`", edge.name))).collect()
 }
 
-/// What a package may depend on, outside of its tests.
+/// The packages that a package may depend on, outside its tests.
 fn allowed(package: &str) -> Option<fn(&str) -> bool> {
     match package {
         "opt-core" | "opt-derive" => Some(|_| false),
@@ -37,9 +37,9 @@ fn allowed(package: &str) -> Option<fn(&str) -> bool> {
     }
 }
 
-/// What tests need is published only if it can be published first.
+/// A dependency of tests is published only if it can be published first.
 ///
-/// A manifest keeps a dependency of its tests if it has a version; one by path alone is left out.
+/// A published manifest keeps a dev-dependency that has a version, and leaves out one by path alone.
 pub(crate) fn tests_make_no_cycle(repository: &Repository) -> Vec<Violation> {
     let workspace = &repository.workspace;
     workspace.published().flat_map(|package| impossible(workspace, package)).collect()
@@ -66,7 +66,7 @@ fn why_impossible(workspace: &Workspace, package: &Package, edge: &Dependency) -
     Some(format!("`{}` {why}: give the dev-dependency a path and no version", target.name))
 }
 
-/// Whether a package needs another one in what is published, directly or not.
+/// Whether the published form of a package needs another one, directly or not.
 fn reaches(workspace: &Workspace, from: &Package, to: &str) -> bool {
     let mut seen = vec![from.name.as_str()];
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! Documents are there, lead somewhere, and say how to start.
+//! The documents exist, their links work, and README.md says how to start.
 
 use std::sync::LazyLock;
 
@@ -42,12 +42,12 @@ fn targets(line: &str) -> Vec<String> {
     found.map(|target| target.as_str()).filter(|target| is_relative(target)).map(str::to_owned).collect()
 }
 
-/// Whether it is neither an address, nor a place in the same document, nor the path of an item of Rust.
+/// Whether it is not an address, an anchor in the same document, or the path of a Rust item.
 fn is_relative(target: &str) -> bool {
     !target.starts_with('#') && !target.contains(':')
 }
 
-/// The path below the root that a link leads to, if it stays there.
+/// The path below the root to which a link leads, if it stays there.
 fn resolve(document: &str, target: &str) -> Option<String> {
     let target = target.split(['#', '?']).next().unwrap_or(target);
     let mut parts: Vec<&str> = document.split('/').collect();

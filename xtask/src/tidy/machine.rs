@@ -7,9 +7,9 @@ use regex::Regex;
 use super::Violation;
 use super::repository::{File, Repository};
 
-/// No path of somebody's home or workplace.
+/// No path of a home directory or workplace.
 pub(crate) fn no_paths(repository: &Repository) -> Vec<Violation> {
-    // What comes before must not be part of an address or of a relative path.
+    // The text before must not be part of an address or of a relative path.
     static PATH: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?:^|[^\w.~-])(/(?:home|root|work|Users)/)").expect("valid"));
     repository.files.iter().flat_map(|file| matches("machine-paths", &PATH, file)).collect()

@@ -1,4 +1,4 @@
-//! The little of Markdown that the laws need: text, fenced blocks, headings.
+//! The parts of Markdown that the laws need: text, fenced blocks, headings.
 
 /// One line of a document; the marks of fences are left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -6,20 +6,20 @@ pub(crate) struct Line<'a> {
     /// From 1.
     pub(crate) number: usize,
     pub(crate) text: &'a str,
-    /// The fenced block it stands in.
+    /// The fenced block that contains it.
     pub(crate) block: Option<Block<'a>>,
 }
 
 /// A fenced block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Block<'a> {
-    /// What stands behind the opening fence.
+    /// The text behind the opening fence.
     pub(crate) info: &'a str,
     /// The number of the line of the opening fence.
     pub(crate) start: usize,
 }
 
-/// Takes a document apart.
+/// Splits a document into lines.
 pub(crate) fn lines(text: &str) -> Vec<Line<'_>> {
     let mut open: Option<(&str, Block<'_>)> = None;
     let mut lines = Vec::new();
@@ -35,7 +35,7 @@ pub(crate) fn lines(text: &str) -> Vec<Line<'_>> {
     lines
 }
 
-/// The marks of a fence, if the line is one, and what follows.
+/// The marks of a fence, if the line is one, and the text behind them.
 fn split_fence(line: &str) -> (&str, &str) {
     let line = line.trim();
     let mark = if line.starts_with("~~~") { '~' } else { '`' };

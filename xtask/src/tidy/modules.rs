@@ -1,4 +1,4 @@
-//! Files are where a reader looks for them, and say what they are.
+//! Files are in their usual places, and begin with their documentation.
 
 use super::Violation;
 use super::dependencies::RULE_CRATES;

@@ -1,13 +1,14 @@
-//! Words that do not stay in the code.
+//! Words that must not be in code, comments or documents.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 
 use super::Violation;
+use super::lines::comment;
 use super::repository::{File, Repository};
 
-/// What is not written, and why; each in two pieces, so that this file does not hold it.
+/// Forbidden words, and the reasons; each is in two pieces, so that this file does not contain it.
 const FORBIDDEN: [([&str; 2], &str); 6] = [
     (["#[", "ignore"], "a test runs or does not exist"),
     (["#[", "should_panic"], "check the error instead"),
@@ -16,6 +17,39 @@ const FORBIDDEN: [([&str; 2], &str); 6] = [
     (["dbg", "!("], "take it out"),
     (["mul_", "add("], "results must not depend on the instruction set"),
 ];
+
+/// Terms that were coined here, and the field's terms for the same; each is in two pieces, as above.
+const COINED: [([&str; 2], &str); 9] = [
+    (["to the ", "bit"], "bit for bit"),
+    (["state in ", "parts"], "sharded state"),
+    (["state is in ", "parts"], "sharded state"),
+    (["slots are in ", "parts"], "sharded slots"),
+    (["no test ", "notices"], "surviving mutants"),
+    (["came to ", "light"], "was found"),
+    (["what it ", "came to"], "the result"),
+    (["who has ", "what"], "each rank's value"),
+    (["made to ", "do harm"], "hostile"),
+];
+
+/// Documents and comments use the field's terms.
+pub(crate) fn terms_are_the_fields(repository: &Repository) -> Vec<Violation> {
+    let documents = repository.with_extension("md").map(|file| coined_in(file, |line| Some(line)));
+    let code = repository.with_extension("rs").map(|file| coined_in(file, comment));
+    documents.chain(code).flatten().collect()
+}
+
+/// The coined terms of a file, in the part of each line that `prose` returns.
+fn coined_in(file: &File, prose: fn(&str) -> Option<&str>) -> Vec<Violation> {
+    let words = COINED.map(|(pieces, better)| (pieces.concat(), better));
+    let lines = file.lines().filter_map(|(number, line)| Some((number, prose(line)?.to_lowercase())));
+    let found = lines.flat_map(|(number, line)| {
+        let words = words.iter().filter(move |(word, _)| line.contains(word));
+        words.map(move |(word, better)| {
+            Violation::new("terms", &file.path, number, format!("`{word}`: the field's term is `{better}`"))
+        })
+    });
+    found.collect()
+}
 
 /// None of the forbidden words, in code or comments.
 pub(crate) fn no_forbidden_words(repository: &Repository) -> Vec<Violation> {
@@ -31,7 +65,7 @@ fn forbidden_in(file: &File) -> Vec<Violation> {
     found.collect()
 }
 
-/// Unsafe code, if any, is in `opt-core`.
+/// Only `opt-core` may have unsafe code.
 pub(crate) fn unsafe_in_core_alone(repository: &Repository) -> Vec<Violation> {
     static UNSAFE: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\bunsafe\s*(?:[{(]|(?:fn|impl|trait|extern)\b)").expect("valid"));
@@ -40,7 +74,7 @@ pub(crate) fn unsafe_in_core_alone(repository: &Repository) -> Vec<Violation> {
     found.map(|(file, start)| Violation::new("unsafe", &file.path, file.line_of(start), "unsafe code")).collect()
 }
 
-/// A lint is switched off for a reason that is written down.
+/// A lint is switched off only with a written reason.
 pub(crate) fn allow_has_a_reason(repository: &Repository) -> Vec<Violation> {
     static ALLOW: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"(?s)#!?\[(?:cfg_attr\([^\]]*?)?allow\(([^\]]*)\)\]").expect("valid"));
@@ -51,7 +85,7 @@ pub(crate) fn allow_has_a_reason(repository: &Repository) -> Vec<Violation> {
 }
 
 impl File {
-    /// Where a pattern matches, and its first group.
+    /// The positions where a pattern matches, and its first group there.
     fn captures<'a>(&'a self, pattern: &Regex) -> Vec<(usize, &'a str)> {
         let found = pattern.captures_iter(&self.text).filter_map(|found| Some((found.get(0)?, found.get(1)?)));
         found.map(|(whole, group)| (whole.start(), group.as_str())).collect()
@@ -74,6 +108,19 @@ mod tests {
             assert_eq!(rust(&text).broken(no_forbidden_words), ["crates/opt-a/src/a.rs:3"]);
         }
         assert_eq!(rust("// Fused by the compiler, never ours: ignore it.").broken(no_forbidden_words), [""; 0]);
+    }
+
+    #[test]
+    fn every_coined_word_is_found_in_prose() {
+        for (pieces, better) in COINED {
+            let text = format!("# A\n\nIt is {}.\n", pieces.concat());
+            assert_eq!(Sample::new([("a.md", &text)]).broken(terms_are_the_fields), ["a.md:3"]);
+            let code = format!("//! A.\n    /// {}\n", pieces.concat().to_uppercase());
+            assert_eq!(Sample::new([("a.rs", &code)]).broken(terms_are_the_fields), ["a.rs:2"]);
+            let name = format!("const A: &str = \"{}\"; // {better}\n", pieces.concat());
+            assert_eq!(rust(&name.replace(&pieces.concat(), better)).broken(terms_are_the_fields), [""; 0]);
+            assert_eq!(Sample::new([("a.rs", &name)]).broken(terms_are_the_fields), [""; 0]);
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Everything before the data: composed with room for checksums, and read without trust.
+//! The part of a file before the data: composed with space for checksums, and read without trust.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read};
@@ -15,19 +15,19 @@ const KEY: &str = "opt-checkpoint";
 /// The bytes of the length before the header.
 const LENGTH: usize = 8;
 
-/// How every header begins, up to the digits of its checksum.
+/// The beginning of every header, up to the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
 
 /// The bytes before the manifest.
 const VALUE: usize = r#"{"__metadata__":{"opt-checkpoint":""#.len();
 
-/// How the list of checksums begins in the manifest.
+/// The beginning of the list of checksums in the manifest.
 const TENSORS: &str = r#","tensors":{"#;
 
-/// The longest header that safetensors reads.
+/// The longest header that the library of safetensors reads.
 const LONGEST: u64 = 100_000_000;
 
-/// Where the digits of the header's checksum are.
+/// The position of the digits of the header's checksum.
 const DIGITS: std::ops::Range<usize> = LENGTH + START.len()..LENGTH + START.len() + Checksum::DIGITS;
 
 /// A tensor that will be written, without its numbers.
@@ -38,16 +38,16 @@ pub(crate) struct Layout {
     pub(crate) shape: Vec<usize>,
 }
 
-/// A header as it is composed: as long as the one that is written.
+/// A composed header, with the final length.
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub(crate) bytes: Vec<u8>,
-    /// Where the digits of the tensors' checksums are, in the order of the file.
+    /// The positions of the digits of the tensors' checksums, in the order of the file.
     places: Vec<usize>,
 }
 
 impl Draft {
-    /// Puts all checksums in: those of the tensors, in the order of the file, and that of the rest.
+    /// Fills in all checksums: those of the tensors, in the order of the file, and that of the rest.
     pub(crate) fn seal(self, checksums: &[Checksum]) -> Sealed {
         let Self { mut bytes, places } = self;
         for (place, checksum) in places.into_iter().zip(checksums) {
@@ -98,7 +98,7 @@ impl Header {
 
     /// Reads and checks everything before the data of a file of `file` bytes.
     ///
-    /// Never more than `file` bytes are asked for, and nothing is parsed before its checksum is right.
+    /// Never allocates more than `file` bytes, and parses nothing before its checksum is verified.
     pub(crate) fn read(reader: &mut impl Read, file: u64) -> io::Result<Result<Self, Damage>> {
         let mut length = [0; LENGTH];
         if file < DIGITS.end as u64 {
@@ -136,10 +136,10 @@ impl Header {
     }
 }
 
-/// Where the digits of each tensor's checksum will be. The manifest's text becomes a string of the header's JSON.
+/// The positions of the digits of each tensor's checksum. The manifest's text becomes a string in the header's JSON.
 fn places<'m>(manifest: &'m Manifest, text: &str) -> serde_json::Result<HashMap<&'m str, usize>> {
     let escaped = |text: &str| serde_json::to_string(text).map(|text| text.len() - 2);
-    // Nothing that comes later can have it: there are only names, in which quotes are escaped.
+    // Nothing after it can match: only names follow, in which quotes are escaped.
     let list = text.rfind(TENSORS).map_or(text.len(), |start| start + TENSORS.len());
     let mut place = LENGTH + VALUE + escaped(&text[..list])?;
     let mut places = HashMap::with_capacity(manifest.tensors.len());
@@ -163,7 +163,7 @@ fn infos(layouts: &[Layout]) -> Vec<(String, TensorInfo)> {
     layouts.iter().map(info).collect()
 }
 
-/// Puts the checksum into its place.
+/// Writes the checksum to its position.
 fn seal(bytes: &mut [u8]) -> Checksum {
     bytes[DIGITS].fill(b'0');
     let checksum = Checksum::of(bytes);
@@ -180,7 +180,7 @@ fn check_seal(bytes: &mut [u8]) -> Result<Checksum, Damage> {
     if found == expected { Ok(found) } else { Err(Damage::HeaderChecksum { expected, found }) }
 }
 
-/// The tensors in the order of the file; manifest and header have to name the same ones.
+/// The tensors in the order of the file. Manifest and header must name the same ones.
 fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Tensor>, Damage> {
     let invalid = |problem: String| Damage::Header { problem };
     let mut infos: Vec<(String, &TensorInfo)> = metadata.tensors().into_iter().collect();
@@ -209,7 +209,7 @@ fn tensors(metadata: &Metadata, manifest: &Manifest, data: u64) -> Result<Vec<Te
         Tensor { name, dtype: info.dtype, shape: info.shape.clone(), bytes, checksum: *checksum }
     };
     let mut tensors: Vec<Tensor> = infos.into_iter().zip(manifest.tensors.values()).map(tensor).collect();
-    // Tensors without elements begin where another one does.
+    // Tensors without elements begin at the same position as another tensor.
     tensors.sort_by(|a, b| (a.bytes.start, a.bytes.end, &a.name).cmp(&(b.bytes.start, b.bytes.end, &b.name)));
     Ok(tensors)
 }

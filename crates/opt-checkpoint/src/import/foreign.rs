@@ -1,4 +1,4 @@
-//! Numbers of another system, and what they are here.
+//! Numbers of another system, and their conversion.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use safetensors::Dtype;
 use crate::element::{Element, Number};
 use crate::error::{Error, Mismatch};
 
-/// An array, its numbers little-endian and row by row.
+/// An array, little-endian and row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Foreign {
     pub(super) dtype: Dtype,
@@ -17,7 +17,7 @@ pub(super) struct Foreign {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Entries of the state by name, one after the other, with all that does not fit.
+/// Entries of the state by name, one after the other, with all entries that do not fit.
 #[derive(Debug)]
 pub(super) struct Weights<T: 'static> {
     pub(super) values: Vec<StateValue<'static, T>>,
@@ -29,7 +29,7 @@ impl<T: Element> Weights<T> {
         Self { values: Vec::new(), mismatches: Vec::new() }
     }
 
-    /// The next entry; one that does not fit is remembered.
+    /// The next entry. One that does not fit is recorded.
     pub(super) fn push(&mut self, value: Result<StateValue<'static, T>, Mismatch>) {
         match value {
             Ok(value) => self.values.push(value),
@@ -45,7 +45,7 @@ impl<T: Element> Weights<T> {
 }
 
 impl Foreign {
-    /// As an entry of the state.
+    /// Converts to an entry of the state.
     pub(super) fn weight<T: Element>(&self, name: &str, kind: &StateKind) -> Result<StateValue<'static, T>, Mismatch> {
         match kind {
             // Rounded to nearest where the optimizer keeps 16 bits.
@@ -55,7 +55,7 @@ impl Foreign {
         }
     }
 
-    /// As an array of this shape.
+    /// Converts to an array of this shape.
     pub(super) fn array<T: Element>(&self, name: &str, shape: &[usize]) -> Result<ArrayD<T>, Mismatch> {
         if self.dtype != T::FILE_DTYPE {
             return Err(self.other_type(name, T::FILE_DTYPE));
@@ -68,7 +68,7 @@ impl Foreign {
         ArrayD::from_shape_vec(IxDyn(shape), numbers).map_err(|_| self.other_shape(name, shape))
     }
 
-    /// As one number. Addons keeps some as arrays of the variable's shape with the same number everywhere.
+    /// Converts to one number. Addons keeps some numbers as arrays of the variable's shape, with equal entries.
     pub(super) fn number(&self, name: &str) -> Result<f64, Mismatch> {
         let numbers = self.floats().ok_or_else(|| self.other_type(name, Dtype::F64))?;
         match &numbers[..] {
@@ -77,7 +77,7 @@ impl Foreign {
         }
     }
 
-    /// As a step counter: a whole number, of whichever type.
+    /// Converts to a step counter: a whole number of any type.
     pub(super) fn count(&self, name: &str) -> Result<u64, Mismatch> {
         let wrong = || self.other_type(name, Dtype::U64);
         if self.shape.iter().any(|&axis| axis != 1) {

@@ -1,4 +1,4 @@
-//! Lists of weights that Keras has saved.
+//! Lists of weights saved by Keras.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,15 @@ use super::npz;
 use crate::element::Element;
 use crate::error::{Error, Mismatch};
 
-/// A list of arrays that `numpy.savez(path, *weights)` or `savez_compressed` has written, where `weights` is
+/// A list of arrays, written by `numpy.savez(path, *weights)` or `savez_compressed`, where `weights` is
 ///
 /// * `optimizer.get_weights()` of an optimizer of the legacy generation or of TensorFlow Addons,
 /// * `[v.numpy() for v in optimizer.variables]` of one of the new generation (Keras 2.11 to 2.15),
 /// * `model.get_weights()` of a model.
 ///
-/// The new SGD saves its last steps even if its momentum is 0; they are left out. The new Nadam does not save the product of its momenta; it is computed again from the configuration. NovoGrad's
-/// `vhat` is an array of equal numbers there, one number here.
+/// The new SGD saves its last steps even if its momentum is 0; they are skipped. The new Nadam does not save the
+/// product of its momenta; it is computed from the configuration. NovoGrad's `vhat` is an array of equal numbers
+/// there, and one number here.
 ///
 /// # Examples
 ///
@@ -43,31 +44,31 @@ impl KerasWeights {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, is no archive, or has other things than arrays of numbers `arr_0`, `arr_1`, ...
+    /// When it cannot be read, is not an archive, or has contents other than arrays of numbers `arr_0`, `arr_1`, ...
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         Ok(Self { path: path.to_owned(), arrays: npz::read(path)? })
     }
 
-    /// How many arrays there are.
+    /// The number of arrays.
     #[must_use]
     pub fn len(&self) -> usize {
         self.arrays.len()
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.arrays.is_empty()
     }
 
-    /// Replaces all state of an optimizer. `variables` are those that the optimizer had slots for there, in the order in
-    /// which it got them; their values stay as they are.
+    /// Replaces all state of an optimizer. `variables` are those for which the optimizer had slots there, in the
+    /// order in which it made them. Their values stay unchanged.
     ///
     /// # Errors
     ///
     /// [`Error::Import`] for a list of another length, [`Error::Mismatch`] with all entries of another type or shape.
-    /// The optimizer is then as it was.
+    /// The optimizer is then unchanged.
     pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &self,
         optimizer: &mut Optimizer<R, T>,
@@ -91,7 +92,7 @@ impl KerasWeights {
     ///
     /// # Errors
     ///
-    /// As [`load`](Self::load). The variables are then as they were.
+    /// As [`load`](Self::load). The variables are then unchanged.
     pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(&self, model: &mut P) -> Result<(), Error> {
         let mut variables = model.variables();
         if variables.len() != self.len() {
@@ -110,7 +111,7 @@ impl KerasWeights {
         Ok(())
     }
 
-    /// Shared slots that are not in the list, with their values at its step.
+    /// The shared slots that are not in the list, with their values at this step.
     fn unsaved<R: UpdateRule<T>, T: Element>(
         &self,
         optimizer: &Optimizer<R, T>,
@@ -135,7 +136,8 @@ impl KerasWeights {
         }
     }
 
-    /// Whether the arrays from here on are the momentum of an SGD that has none: its last steps, times 0 in the next.
+    /// Whether the arrays from here on are the momentum of an SGD without momentum: its last steps, which the next
+    /// step multiplies by 0.
     fn has_idle_momentum<R: UpdateRule<T>, T: Element>(
         &self,
         optimizer: &Optimizer<R, T>,
@@ -163,7 +165,7 @@ fn initial(slot: &opt_core::SlotSpec) -> Option<(String, f64)> {
     }
 }
 
-/// Shared slots after some steps, as the rule computes them. A product that has become 0 stays so.
+/// Shared slots after some steps, as the rule computes them. A product that has become 0 stays 0.
 fn advanced<R: UpdateRule<T>, T: Element>(rule: &R, shared: Vec<(String, f64)>, steps: u64) -> Vec<(String, f64)> {
     let (names, mut numbers): (Vec<String>, Vec<f64>) = shared.into_iter().unzip();
     for step in 0..steps {

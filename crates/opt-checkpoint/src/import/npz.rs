@@ -1,4 +1,4 @@
-//! NumPy's `.npz`: a ZIP archive of arrays, each a line of text and its numbers.
+//! NumPy's `.npz`: a ZIP archive of arrays, each with a line of text and its numbers.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -13,7 +13,7 @@ use zip::ZipArchive;
 use super::foreign::Foreign;
 use crate::error::{Action, Error};
 
-/// The arrays that were given to `numpy.savez` without a name, in their order.
+/// The arrays that were passed to `numpy.savez` without a name, in their order.
 pub(super) fn read(path: &Path) -> Result<Vec<Foreign>, Error> {
     let file = File::open(path).map_err(Error::io(Action::Read, path))?;
     arrays(file).map_err(|problem| Error::Import { path: path.to_owned(), problem })
@@ -26,14 +26,14 @@ fn arrays(file: impl Read + Seek) -> Result<Vec<Foreign>, String> {
         let name = format!("arr_{number}.npy");
         let entry = archive.by_name(&name).map_err(|error| format!("{name}: {error}"))?;
         let (size, mut bytes) = (entry.size(), Vec::new());
-        // One byte more would be seen.
+        // Reads one byte more, to detect longer data.
         entry.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
         arrays.push(array(&bytes).ok_or_else(|| format!("{name} is no array of floating-point or whole numbers"))?);
     }
     Ok(arrays)
 }
 
-/// Reads what `numpy.save` has written.
+/// Reads an array written by `numpy.save`.
 fn array(bytes: &[u8]) -> Option<Foreign> {
     static HEADER: LazyLock<Regex> = LazyLock::new(|| {
         let header =
@@ -41,7 +41,7 @@ fn array(bytes: &[u8]) -> Option<Foreign> {
         Regex::new(header).expect("valid")
     });
     let bytes = bytes.strip_prefix(b"\x93NUMPY")?;
-    // Version 1 has a length of two bytes, later ones of four.
+    // In version 1 the length has two bytes, in later versions four.
     let (start, length) = match bytes.first()? {
         1 => (4, usize::from(u16::from_le_bytes(bytes.get(2..4)?.try_into().ok()?))),
         2 | 3 => (6, u32::from_le_bytes(bytes.get(2..6)?.try_into().ok()?) as usize),

@@ -10,7 +10,7 @@ use super::foreign::{Foreign, Weights, expected};
 use crate::element::Element;
 use crate::error::{Action, Error, Mismatch};
 
-/// What PyTorch and timm call the slots of our rules: class, slot, key.
+/// The names that PyTorch and timm give to the slots of our rules: class, slot, key.
 const KEYS: [(&str, &str, &str); 8] = [
     ("SGD", "momentum", "momentum_buffer"),
     ("Nadam", "m", "exp_avg"),
@@ -22,7 +22,7 @@ const KEYS: [(&str, &str, &str); 8] = [
     ("NovoGrad", "vhat", "max_exp_avg_sq"),
 ];
 
-/// Numbers that we have once for all variables: class, slot, key.
+/// Numbers that exist here once for all variables: class, slot, key.
 const SHARED: [(&str, &str, &str); 1] = [("Nadam", "momentum_cache", "mu_product")];
 
 /// The state of a PyTorch optimizer as safetensors, with the names `state.INDEX.KEY` or `state.NAME.KEY`:
@@ -42,9 +42,9 @@ const SHARED: [(&str, &str, &str); 1] = [("Nadam", "momentum_cache", "mu_product
 /// | `RAdam` | `RectifiedAdam::pytorch` |
 /// | `NvNovoGrad` (timm) | `NovoGrad::nvidia` |
 ///
-/// PyTorch counts the steps of each parameter, we those of the optimizer: all counters have to agree. SGD has none;
-/// [`iterations`](Self::iterations) says it. PyTorch keeps counters and products in 32 bits unless its default type is
-/// 64 bits wide; what was rounded there stays rounded here.
+/// PyTorch counts the steps of each parameter, this library those of the optimizer: all counters must agree. SGD has
+/// no counter; [`iterations`](Self::iterations) sets it. PyTorch keeps counters and products in 32 bits unless its
+/// default type is 64 bits wide; numbers that were rounded there stay rounded here.
 #[derive(Debug, Clone)]
 pub struct TorchState {
     path: PathBuf,
@@ -57,7 +57,7 @@ impl TorchState {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is no safetensors file.
+    /// When it cannot be read, or is not a safetensors file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(Error::io(Action::Read, path))?;
@@ -71,20 +71,20 @@ impl TorchState {
         Ok(Self { path: path.to_owned(), tensors: read.iter().map(foreign).collect(), iterations: None })
     }
 
-    /// How many steps had been taken, where the file does not say so.
+    /// The number of steps that had been taken, if the file does not have it.
     #[must_use]
     pub fn iterations(mut self, iterations: u64) -> Self {
         self.iterations = Some(iterations);
         self
     }
 
-    /// Replaces all state of an optimizer. `variables` are the parameters in the order in which PyTorch's optimizer has
-    /// them; their values stay as they are.
+    /// Replaces all state of an optimizer. `variables` are the parameters, in the order of PyTorch's optimizer. Their
+    /// values stay unchanged.
     ///
     /// # Errors
     ///
     /// [`Error::Import`] for a rule that has no counterpart, or counters that disagree; [`Error::Mismatch`] with
-    /// everything that is missing, or of another type or shape. The optimizer is then as it was.
+    /// everything that is missing, or of another type or shape. The optimizer is then unchanged.
     pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         &self,
         optimizer: &mut Optimizer<R, T>,
@@ -110,8 +110,8 @@ impl TorchState {
     ///
     /// # Errors
     ///
-    /// [`Error::Mismatch`] with everything that is missing, or of another type or shape. The variables are then as they
-    /// were.
+    /// [`Error::Mismatch`] with everything that is missing, or of another type or shape. The variables are then
+    /// unchanged.
     pub fn load_variables<T: Element, P: Parameters<T> + ?Sized>(&self, model: &mut P) -> Result<(), Error> {
         let mut variables = model.variables();
         let mut weights = Weights::new();
@@ -148,20 +148,20 @@ impl TorchState {
         let index = of_variable.and_then(|(variable, _)| names.iter().position(|name| *name == variable));
         let (Some((_, slot)), Some(index)) = (of_variable, index) else { return Ok(Err(missing())) };
         if (class, slot) == ("SGD", "started") {
-            // Whether a gradient has come: then there is a buffer.
+            // There is a buffer only if a gradient has come.
             let started = self.find(names, index, "momentum_buffer").is_some();
             return Ok(Ok(StateValue::Scalar(f64::from(u8::from(started)))));
         }
         let tensor = key(&KEYS, slot).and_then(|key| self.find(names, index, key));
         match (tensor, kind) {
             (Some(tensor), _) => Ok(tensor.weight(name, kind)),
-            // Its first gradient has not come.
+            // No gradient has come yet.
             (None, StateKind::Array(shape)) if class == "SGD" => Ok(Ok(StateValue::from(zeros(shape)))),
             _ => Ok(Err(missing())),
         }
     }
 
-    /// The step counter: what the caller says, or what all parameters say.
+    /// The step counter: the one set by the caller, or that of all parameters.
     fn counter(&self, names: &[&str]) -> Result<u64, Error> {
         let count = |tensor: &Foreign| tensor.count("step").ok().map(|count| (count, count));
         match (self.common(names, "step", count)?, self.iterations) {
@@ -173,7 +173,7 @@ impl TorchState {
         }
     }
 
-    /// A number that all parameters have, and agree about; none if none of them has it.
+    /// A number that all parameters have in common; none if no parameter has it.
     fn common<N: Copy, B: PartialEq>(
         &self,
         names: &[&str],

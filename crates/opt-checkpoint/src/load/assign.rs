@@ -1,4 +1,4 @@
-//! The part of loading that writes. All of it was checked before.
+//! The part of loading that writes. Everything was checked before.
 
 use std::collections::HashMap;
 
@@ -10,7 +10,7 @@ use super::stage::{Staged, Value};
 use crate::element::Element;
 use crate::error::Error;
 
-/// Replaces all that the optimizer knows. It refuses before it changes anything, if at all.
+/// Replaces all state of the optimizer. If the optimizer refuses, it does so before any change.
 pub(super) fn all_state<R: UpdateRule<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut [Variable<'_, T>],
@@ -30,14 +30,14 @@ fn in_order<'v, T: Element>(variables: &'v mut [Variable<'_, T>], tracked: &[Tra
     placed.into_iter().map(|(_, variable)| variable).collect()
 }
 
-/// Replaces some entries; the others, also those of new variables, stay as they are.
+/// Replaces some entries. The others, also those of new variables, stay unchanged.
 pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut [Variable<'_, T>],
     tracked: &[Tracked],
     staged: Staged<T>,
 ) -> Result<(), Error> {
-    // What cannot be read must not be filled up.
+    // State that cannot be read must not be completed.
     drop(optimizer.state()?);
     // Known variables come first in the list.
     let new = &tracked[optimizer.variables().count()..];

@@ -1,4 +1,4 @@
-//! What the model and the optimizer have, to be compared with a file.
+//! The entries of the model and the optimizer, to compare with a file.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -55,12 +55,12 @@ pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, t
     optimizer.state_of(parts(tracked)).into_iter().map(wanted).collect()
 }
 
-/// What this rank has slots for.
+/// The part for which this rank has slots.
 pub(super) fn parts(tracked: &[Tracked]) -> impl Iterator<Item = (&str, &[usize], DType)> {
     tracked.iter().map(|tracked| (tracked.name.as_str(), tracked.place.part.shape.as_slice(), tracked.dtype))
 }
 
-/// Compares the configurations field by field; false if one of them is not there.
+/// Compares the configurations field by field; false if one of them does not exist.
 pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
     checkpoint: &Checkpoint,
     optimizer: &Optimizer<R, T>,
@@ -82,7 +82,7 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
     Ok(true)
 }
 
-/// A field that is not there is `null`.
+/// A missing field is `null`.
 fn difference(field: &str, expected: &Value, found: &Value) -> Option<Mismatch> {
     (expected != found).then(|| Mismatch::Configuration {
         field: field.to_owned(),

@@ -1,4 +1,4 @@
-//! Names of the file and names of the model.
+//! Names in the file and names in the model.
 
 use std::borrow::Cow;
 
@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::error::Error;
 
-/// Which entries are loaded, and under which names.
+/// The choice of entries to load, and their names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     only: Option<Regex>,
@@ -30,7 +30,7 @@ impl Names {
         Ok(())
     }
 
-    /// Whether some entries may be left as they are.
+    /// Whether some entries may stay unchanged.
     pub(super) fn are_partial(&self) -> bool {
         self.only.is_some() || self.except.is_some()
     }

@@ -1,4 +1,4 @@
-//! Which tensors of the file go where.
+//! The selection: which tensors of the file go to which entries.
 
 use std::borrow::Cow;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ use crate::ranks::Place;
 use crate::region::Region;
 use crate::tensors::WholeTensor;
 
-/// What an entry is made of.
+/// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A step counter.
@@ -37,25 +37,25 @@ impl Kind {
     }
 }
 
-/// What the model or the optimizer has under a name.
+/// An entry of the model or the optimizer.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) name: String,
     pub(super) kind: Kind,
     /// The shape of the whole array.
     pub(super) whole: Rc<[usize]>,
-    /// What of it is here.
+    /// The region of it that is here.
     pub(super) region: Rc<Region>,
 }
 
-/// Where the numbers of a tensor go.
+/// The target of a tensor's numbers.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
-    /// The place in the list of what the model has.
+    /// The index in the list of the model's entries.
     pub(super) wanted: usize,
     pub(super) name: String,
     pub(super) kind: Kind,
-    /// What of the tensor is here.
+    /// The region of the tensor that is here.
     pub(super) region: Rc<Region>,
 }
 
@@ -67,16 +67,16 @@ pub(super) struct Tracked {
     pub(super) place: Place,
 }
 
-/// The tensors of a file under their names in the model, and all that does not fit.
+/// The tensors of a file under their names in the model, and all differences.
 pub(super) struct Selection<'n> {
     names: &'n Names,
-    /// Places in the file's list, by the name in the model; only what may be loaded.
+    /// Indices in the file's list, by the name in the model; only entries that may be loaded.
     tensors: HashMap<Cow<'n, str>, usize>,
-    /// For each tensor of the file, where it goes.
+    /// For each tensor of the file, its target.
     pub(super) targets: Vec<Option<Target>>,
-    /// How much the model has.
+    /// The number of the model's entries.
     pub(super) wanted: usize,
-    /// What the model has and is not asked for.
+    /// The model's entries that are not to be loaded.
     kept: Vec<String>,
     pub(super) mismatches: Vec<Mismatch>,
     found: &'n [WholeTensor],
@@ -110,7 +110,7 @@ impl<'n> Selection<'n> {
         selection
     }
 
-    /// Leaves everything but the variables out.
+    /// Selects only the variables.
     pub(super) fn variables_only(&mut self, checkpoint: &Checkpoint) {
         let names: HashSet<Cow<'_, str>> = checkpoint.variables().iter().map(|name| self.names.renamed(name)).collect();
         self.tensors.retain(|name, _| names.contains(name));
@@ -145,11 +145,11 @@ impl<'n> Selection<'n> {
         Ok(tracked)
     }
 
-    /// A variable that the optimizer knows, whether it is given or not. Ranks know their parts only.
+    /// A variable that the optimizer knows, whether it was given or not. Ranks know only their parts.
     fn known<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, name: &str) -> Result<Option<Tracked>, Error> {
         let known = optimizer.variables().find(|(known, _)| *known == name && optimizer.distribution().is_none());
         let Some((_, shape)) = known else { return Ok(None) };
-        // Which of the types of 16 bits it has makes no difference to its slots.
+        // The type of 16 bits makes no difference to the slots.
         let dtype = if optimizer.slot(name, "master").is_ok() { DType::Bf16 } else { T::DTYPE };
         Ok(Some(Tracked { name: name.to_owned(), dtype, place: Place::of(None, name, shape)? }))
     }
@@ -183,17 +183,17 @@ impl<'n> Selection<'n> {
         self.mismatches.extend(unexpected.into_iter().map(|name| Mismatch::Unexpected { name }));
     }
 
-    /// Whether everything that can be seen without the numbers fits.
+    /// Whether everything fits that can be compared without the numbers.
     pub(super) fn fits(&self) -> bool {
         self.mismatches.is_empty()
     }
 
-    /// The names that will be loaded, in the order of the file, and those of what is kept.
+    /// The names that will be loaded, in the order of the file, and the names of the entries that stay.
     pub(super) fn into_names(self) -> (Vec<String>, Vec<String>) {
         (self.targets.into_iter().flatten().map(|target| target.name).collect(), self.kept)
     }
 
-    /// All that was found.
+    /// All differences.
     pub(super) fn finish(&mut self, checkpoint: &Checkpoint) -> Result<(), Error> {
         let mismatches = std::mem::take(&mut self.mismatches);
         if mismatches.is_empty() { Ok(()) } else { Err(checkpoint.mismatch(mismatches)) }

@@ -1,4 +1,4 @@
-//! The numbers of a file, next to what will be replaced by them.
+//! Staging: the numbers of a file in memory, beside the state that they will replace.
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
@@ -15,7 +15,7 @@ use crate::region::{Region, Way};
 use crate::source::Reader;
 use crate::tensors::Piece;
 
-/// Numbers for what the model has, in its order; none for what stays as it is.
+/// Numbers for the model's entries, in their order; none for entries that stay unchanged.
 pub(super) type Staged<T> = Vec<Option<Value<T>>>;
 
 /// An entry of the state, or a variable.
@@ -27,7 +27,7 @@ pub(super) enum Value<T> {
 }
 
 impl<T: Element> Value<T> {
-    /// As an entry of the state.
+    /// Converts to an entry of the state. Numbers that are rounded to 16 bits again stay the same.
     pub(super) fn into_weight(self) -> StateValue<'static, T> {
         match self {
             Self::Count(count) => StateValue::Iterations(count),
@@ -39,8 +39,8 @@ impl<T: Element> Value<T> {
     }
 }
 
-/// Reads the file, or what of the shards is needed here, once: every checksum is compared, and what has a target is
-/// kept, unless it is known already that nothing will be loaded.
+/// Reads the file, or the shards that are needed here, once. Every checksum is compared. Numbers with a target are
+/// kept, unless it is already known that nothing will be loaded.
 pub(super) fn read<T: Element>(
     checkpoint: &Checkpoint,
     selection: &mut Selection<'_>,
@@ -53,7 +53,7 @@ pub(super) fn read<T: Element>(
     let is_needed = |(number, piece): (usize, &Piece)| match (ranks, target(piece)) {
         (None, _) => true,
         (Some(_), Some(target)) => target.region.overlaps(&piece.region),
-        // What nobody loads is looked at by one of the ranks.
+        // One of the ranks checks the tensors that no rank loads.
         (Some(ranks), None) => number % ranks.world().ranks() == ranks.world().rank(),
     };
     let all = checkpoint.tensors.pieces.iter().enumerate();
@@ -99,7 +99,7 @@ impl<T: Element> Raw<T> {
         }
     }
 
-    /// Reads what a piece of the file has of a target that it fits.
+    /// Reads the region of a target that is in a piece of the file.
     fn read(
         &mut self,
         reader: &mut Reader<'_>,

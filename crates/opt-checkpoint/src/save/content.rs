@@ -1,4 +1,4 @@
-//! What goes into a file: names and borrowed numbers.
+//! The content of a file: names and borrowed numbers.
 
 use std::collections::{HashMap, HashSet};
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::format::{Contents, ITERATIONS};
 use crate::ranks::Place;
 
-/// The metadata of safetensors has this name in the header.
+/// The name of the metadata in the header of safetensors.
 const RESERVED: &str = "__metadata__";
 
 /// All tensors.
@@ -30,13 +30,13 @@ pub(super) struct Content<'s, T> {
 #[derive(Debug)]
 pub(super) struct Entry<'s, T> {
     pub(super) name: String,
-    /// Of an array that lies on ranks, those of this rank's part.
+    /// The numbers of this rank's region, if the array is on several ranks.
     pub(super) numbers: Numbers<'s, T>,
-    /// How an array lies.
+    /// The layout of the array.
     pub(super) place: Option<Place>,
 }
 
-/// Numbers where they are.
+/// Borrowed numbers.
 #[derive(Debug)]
 pub(super) enum Numbers<'s, T> {
     Whole(u64),
@@ -98,7 +98,7 @@ impl<'s, T: Element> Content<'s, T> {
             };
             Entry { name, numbers, place }
         }));
-        // As the library of safetensors does, so that numbers are aligned.
+        // The order of the safetensors library, so that numbers are aligned.
         tensors.sort_by(|a, b| {
             let width = |entry: &Entry<'_, T>| entry.numbers.dtype().bitsize();
             width(b).cmp(&width(a)).then_with(|| a.name.cmp(&b.name))
@@ -120,7 +120,7 @@ fn shape_of<'a, T>(array: &'a AnyArray<'_, T>) -> &'a [usize] {
     }
 }
 
-/// How each variable lies. All variables of the optimizer are given, in the shapes of their slots.
+/// The layout of each variable. All variables of the optimizer are given, in the shapes of their slots.
 fn places<R: UpdateRule<T>, T: Element>(
     optimizer: &Optimizer<R, T>,
     arrays: &[(String, AnyArray<'_, T>)],

@@ -19,8 +19,9 @@ use crate::tensors;
 
 type Planned<'s, 'o, T> = Plan<'s, 'o, T>;
 
-/// Calls between ranks: they agree on what is to be saved; rank 0 has made the folder; all have written their shards;
-/// rank 0 has written the manifest. After a call that fails because a rank refuses, one more, to clean up.
+/// The calls between ranks: they agree on the content; rank 0 has made the folder; all ranks have written their
+/// shards; rank 0 has written the manifest. If a call fails because a rank refuses, one more call follows, to clean
+/// up.
 pub(super) fn save<T: Element>(
     world: &dyn Collective,
     plan: Result<Planned<'_, '_, T>, Error>,
@@ -58,7 +59,7 @@ pub(super) fn save<T: Element>(
     }
 }
 
-/// Everything that has to be the same on all ranks, line by line.
+/// Everything that must be the same on all ranks, line by line.
 fn described<T: Element>(plan: &Plan<'_, '_, T>, path: &Path) -> String {
     let Manifest { config, contents, extra, tracked, variables, .. } = &plan.manifest;
     let config = config.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
@@ -85,10 +86,10 @@ fn create(path: &Path) -> Result<(), Error> {
     atomic::sync_folder(atomic::folder(path)).map_err(Error::io(Action::Sync, path))
 }
 
-/// The parts that a shard has.
+/// The parts in a shard.
 type Parts = BTreeMap<String, crate::region::Region>;
 
-/// What rank 0 writes to commit, and this rank's shard, if it owns anything.
+/// The manifest that rank 0 writes to commit, and this rank's shard, if it owns any data.
 type Divided<'s, 'o, T> = (Plan<'s, 'o, T>, Option<(Plan<'s, 'o, T>, Parts)>);
 
 fn divided<'s, 'o, T: Element>(plan: Plan<'s, 'o, T>) -> Divided<'s, 'o, T> {
@@ -133,7 +134,7 @@ fn write_shard<T: Element>(plan: Plan<'_, '_, T>, parts: Parts, rank: usize, pat
     Ok(shard)
 }
 
-/// Commits what all ranks have written; returns how many bytes all of it has.
+/// Commits the shards of all ranks; returns the number of bytes of all files together.
 fn write_manifest<T: Element>(mut plan: Plan<'_, '_, T>, shards: &[Vec<u8>], path: &Path) -> Result<u64, Error> {
     let mut written: Vec<Shard> = Vec::new();
     for (rank, text) in shards.iter().enumerate() {
@@ -150,7 +151,7 @@ fn write_manifest<T: Element>(mut plan: Plan<'_, '_, T>, shards: &[Vec<u8>], pat
     Ok(bytes + saved.bytes)
 }
 
-/// Removes all shards that the manifest does not name, and halves of shards. Nobody else is writing.
+/// Removes all shards that the manifest does not name, and temporary files. No other writer exists.
 fn remove_unnamed(path: &Path) -> Result<(), Error> {
     let named: HashSet<String> = match tensors::read_header(&Source::File(path.join(MANIFEST))) {
         Ok(header) => header.manifest.sharded.into_iter().flat_map(|sharded| sharded.shards).collect::<Vec<_>>(),
@@ -165,7 +166,7 @@ fn remove_unnamed(path: &Path) -> Result<(), Error> {
         let file = file.map_err(Error::io(Action::Read, path))?;
         let name = file.file_name().to_string_lossy().into_owned();
         if Shard::is_file_name(&name) && !named.contains(&name) {
-            // The others are removed also if this one cannot be.
+            // Continues even if one of them cannot be removed.
             let this = fs::remove_file(file.path()).map_err(Error::io(Action::Remove, &file.path()));
             removed = removed.and(this);
         }
@@ -173,13 +174,13 @@ fn remove_unnamed(path: &Path) -> Result<(), Error> {
     removed
 }
 
-/// Rank 0 removes what was written in vain, as far as it can; a later checkpoint removes the rest.
+/// Rank 0 removes the useless files, as far as it can. A later checkpoint removes the rest.
 fn abandon(world: &dyn Collective, path: &Path) {
-    // Nobody is writing any more when all have come here.
+    // When all ranks have arrived here, no rank is writing any more.
     let here = world.gather(Vec::new());
     if here.is_ok() && world.rank() == 0 {
         let _ = remove_unnamed(path);
-        // Only a folder that is empty now.
+        // Removes the folder only if it is empty now.
         let _ = fs::remove_dir(path);
     }
 }

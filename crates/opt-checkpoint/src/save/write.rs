@@ -21,23 +21,23 @@ pub(super) struct Plan<'s, 'o, T> {
     pub(super) observer: Option<Box<dyn FnMut(Progress) + 'o>>,
 }
 
-/// What was written.
+/// The result of writing.
 #[derive(Debug)]
 pub(super) struct Written {
     pub(super) bytes: u64,
-    /// Of everything before the data.
+    /// The checksum of everything before the data.
     pub(super) checksum: Checksum,
 }
 
 impl<T: Element> Plan<'_, '_, T> {
-    /// Writes the header with zeros for checksums, the tensors, and the header once more with what they summed up to.
+    /// Writes the header with zeroed checksums, then the tensors, then the header again with the checksums.
     pub(super) fn write(mut self, writer: &mut (impl Write + Seek), path: &Path) -> Result<Written, Error> {
         let invalid = |damage| Error::damaged(path, damage);
         let layouts: Vec<Layout> = self.tensors.iter().map(layout).collect();
         let header = Header::compose(&self.manifest, &layouts).map_err(invalid)?;
         let total = layouts.iter().map(bytes).sum();
         let observer = self.observer.as_mut().map(|observer| &mut **observer as &mut dyn FnMut(Progress));
-        // What is small is put together; what is large goes past the buffer.
+        // Small tensors are collected in a buffer; large ones bypass it.
         let writer = BufWriter::with_capacity(PIECE, writer);
         let mut output =
             Output { writer, summer: Summer::new(), meter: Meter::new(total, observer), buffer: Vec::new() };
@@ -53,7 +53,7 @@ impl<T: Element> Plan<'_, '_, T> {
         let length = sealed.bytes.len() as u64;
         output.writer.seek(SeekFrom::Start(start)).map_err(Error::io(write, path))?;
         output.writer.write_all(&sealed.bytes).map_err(Error::io(write, path))?;
-        // This also writes what is left in the buffer.
+        // This also writes the rest of the buffer.
         output.writer.seek(SeekFrom::Start(start + length + total)).map_err(Error::io(write, path))?;
         Ok(Written { bytes: length + total, checksum: sealed.checksum })
     }
@@ -68,7 +68,7 @@ fn bytes(layout: &Layout) -> u64 {
     (layout.shape.iter().product::<usize>() * layout.dtype.bitsize() / 8) as u64
 }
 
-/// Where bytes go, past a checksum.
+/// A writer that computes checksums.
 struct Output<'o, W: Write> {
     writer: BufWriter<W>,
     /// Of the tensor that is being written.
@@ -94,7 +94,7 @@ impl<W: Write> Output<'_, W> {
         if let Some(numbers) = array.as_slice() {
             return numbers.chunks(count).try_for_each(|piece| self.numbers(piece));
         }
-        // Row by row, whatever the memory order is.
+        // Row by row, in any memory order.
         let (mut rest, mut piece) = (array.iter().copied(), Vec::with_capacity(count));
         loop {
             piece.extend(rest.by_ref().take(count));

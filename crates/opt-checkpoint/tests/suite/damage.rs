@@ -1,4 +1,4 @@
-//! Every bit of a file counts, and its length.
+//! Damage in every bit of a file, and in its length, is detected.
 
 use opt_checkpoint::{Checkpoint, Damage, Error, LoadOptions, Mismatch};
 use opt_conformance::problem::Rng;
@@ -57,7 +57,7 @@ fn every_longer_file_is_found() {
     }
 }
 
-/// What a disk or a copy does: pages of zeros, pages of another file, bytes that moved.
+/// Damage by disks and copies: pages of zeros, pages of another file, moved bytes.
 #[test]
 fn larger_damage_is_found() {
     let (file, mut rng) = (saved(), Rng(3));
@@ -85,7 +85,7 @@ fn larger_damage_is_found() {
     }
 }
 
-/// State of two variables of the same shape, exchanged: what other systems load without a word.
+/// State of two variables of the same shape, exchanged. Other systems load it without an error.
 #[test]
 fn exchanged_tensors_are_found() {
     let file = saved();
@@ -117,7 +117,7 @@ fn damage_outside_of_what_is_loaded_is_found() {
     assert!(error.is_damage(), "{error}");
     assert_eq!(variables, problem().start());
     assert_eq!(optimizer.variables().count(), 0);
-    // The step counter is another tensor, and is whole.
+    // The step counter is another tensor, and is intact.
     assert_eq!(damaged.iterations().unwrap(), 5);
 }
 

@@ -39,7 +39,7 @@ fn steps(directory: &CheckpointDir) -> Vec<u64> {
     directory.list().unwrap().iter().map(|stored| stored.step).collect()
 }
 
-/// A folder with checkpoints of so many steps, one each.
+/// A folder with one checkpoint for each of these steps.
 fn folder(count: usize, keep: usize) -> (TempDir, CheckpointDir, Training) {
     let folder = tempfile::tempdir().unwrap();
     let mut directory = CheckpointDir::create(folder.path()).unwrap().keep(keep);
@@ -85,7 +85,7 @@ fn damaged_ones_are_passed_over_and_named() {
 #[test]
 fn damaged_ones_do_not_push_out_whole_ones() {
     let (_folder, mut directory, mut training) = folder(3, 2);
-    // Cut short: seen without reading all of it.
+    // Truncation is detected without reading the whole file.
     let newest = directory.list().unwrap()[0].path.clone();
     fs::write(&newest, &fs::read(&newest).unwrap()[..100]).unwrap();
     for _ in 0..2 {

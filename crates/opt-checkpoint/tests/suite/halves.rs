@@ -1,4 +1,4 @@
-//! Variables in 16 bits: they and their masters come back to the bit.
+//! Variables in 16 bits and their masters are restored bit for bit.
 
 use std::io::Cursor;
 
@@ -154,7 +154,7 @@ fn parts_and_variables_alone() {
     assert_eq!((model.a, model.b, model.c), (saved.a, saved.b, saved.c));
 }
 
-/// Averages keep their digits: they go into variables of 32 bits.
+/// Averages keep their digits: they are loaded into variables of 32 bits.
 #[test]
 fn averages_are_saved_in_32_bits() {
     let mut training = Training::new(MomentStorage::Full);

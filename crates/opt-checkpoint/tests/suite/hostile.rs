@@ -1,4 +1,4 @@
-//! Headers that were made to do harm: with valid checksums, and not by this library.
+//! Hostile headers with valid checksums, not written by this library.
 
 use std::process::Command;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Set in the process whose memory is limited.
 const LIMITED: &str = "OPT_CHECKPOINT_LIMITED";
 
-/// A header that begins as ours do and has the right checksum, whatever follows.
+/// A header that begins like ours and has a valid checksum, whatever follows.
 fn sealed(rest: &str, data: usize) -> Vec<u8> {
     let start = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
     let json = [start, "0000000000000000", rest].concat();
@@ -21,7 +21,7 @@ fn sealed(rest: &str, data: usize) -> Vec<u8> {
     file
 }
 
-/// A file whose manifest and tensors are these. `manifest` has no checksum of the header.
+/// A file with this manifest and these tensors. `manifest` has no checksum of the header.
 pub(crate) fn file(manifest: &Value, tensors: &Value, data: usize) -> Vec<u8> {
     let manifest = manifest.to_string();
     let escaped = Value::from(manifest.strip_prefix('{').unwrap()).to_string();
@@ -130,7 +130,7 @@ fn hostile() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-/// Computes the checksum of a header that was changed.
+/// Computes the checksum of a changed header.
 fn sealed_again(mut file: Vec<u8>) -> Vec<u8> {
     let place = 8 + r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#.len();
     file[place..place + 16].fill(b'0');
@@ -139,7 +139,7 @@ fn sealed_again(mut file: Vec<u8>) -> Vec<u8> {
     file
 }
 
-/// Opens, verifies and loads, as far as it goes.
+/// Opens, verifies and loads, up to the first error.
 fn read(file: Vec<u8>) -> Result<u64, Error> {
     let checkpoint = Checkpoint::from_bytes(file)?;
     checkpoint.verify()?;
@@ -148,7 +148,7 @@ fn read(file: Vec<u8>) -> Result<u64, Error> {
     Ok(checkpoint.load(&mut opt, &mut [opt_core::Variable::new("w", &mut w)])?.iterations)
 }
 
-/// Runs a test again, in a process that may have 256 MB; true in that process.
+/// Runs a test again, in a process that is limited to 256 MB; true in that process.
 pub(crate) fn with_little_memory(name: &str) -> bool {
     if std::env::var_os(LIMITED).is_some() {
         return true;
@@ -167,7 +167,7 @@ fn the_file_that_they_are_made_from_is_good() {
     assert_eq!(read(file(&manifest, &tensors, data)).unwrap(), 0);
 }
 
-/// Nothing is allocated because a header says so.
+/// Headers alone cause no allocation.
 #[test]
 fn hostile_headers_are_refused_with_little_memory() {
     if !with_little_memory("hostile::hostile_headers_are_refused_with_little_memory") {

@@ -1,4 +1,4 @@
-//! Manifests of shards that were made to do harm: with valid checksums, beside shards that are whole.
+//! Hostile manifests of shards: with valid checksums, beside intact shards.
 
 use std::fs;
 use std::path::Path;
@@ -23,13 +23,13 @@ fn read(path: &Path) -> (Value, Value, Vec<u8>) {
     (manifest, tensors, numbers.to_vec())
 }
 
-/// Opens, verifies and loads on one process, as far as it goes.
+/// Opens, verifies and loads on one process, up to the first error.
 fn load(folder: &Path) -> Result<u64, Error> {
     Checkpoint::open(folder)?.verify()?;
     Ok(Training::new(None).load(folder)?.iterations)
 }
 
-/// Places in a manifest, and what is put there instead.
+/// Positions in a manifest, and the values put there.
 fn changes() -> Vec<(&'static str, Value)> {
     let (most, huge) = (u64::MAX, 1_u64 << 40);
     vec![
@@ -75,7 +75,7 @@ fn changes() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Puts a value where a pointer says, in an object also where nothing was.
+/// Sets a value at a JSON pointer; in an object the key may be new.
 fn put(manifest: &mut Value, pointer: &str, value: Value) {
     if let Some(place) = manifest.pointer_mut(pointer) {
         *place = value;
@@ -111,7 +111,7 @@ fn hostile_manifests_are_refused_with_little_memory() {
     }
 }
 
-/// A shard is as long as the manifest says.
+/// A shard has the length in the manifest.
 #[test]
 fn lengths_of_shards_are_compared() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! Runs of other systems go on here, from the state that they saved, with the same numbers.
+//! Runs of other systems resume here from the state that they saved, with the same numbers.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ struct Case {
     optimizer: Value,
     /// The file with the state after some steps.
     saved: String,
-    /// How many these were.
+    /// The number of these steps.
     iterations: u64,
     shapes: BTreeMap<String, Vec<usize>>,
     /// At that moment.
@@ -42,7 +42,7 @@ struct File {
     cases: Vec<Case>,
 }
 
-/// The order in which the recorded optimizers got their variables.
+/// The order in which the recorded optimizers first saw their variables.
 const ORDER: [&str; 2] = ["kernel", "bias"];
 
 type AnyOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
@@ -76,7 +76,7 @@ impl Case {
         ArrayD::from_shape_vec(IxDyn(&self.shapes[name]), numbers).unwrap()
     }
 
-    /// Takes the recorded steps; the first number that is not the recorded one.
+    /// Takes the recorded steps; returns the first number that differs from the recorded one.
     fn differs<T: Element>(&self, optimizer: &mut AnyOptimizer<T>, variables: &mut Variables<T>) -> Option<String> {
         for (number, step) in self.steps.iter().enumerate() {
             let gradients: BTreeMap<&str, ArrayD<T>> =
@@ -156,7 +156,7 @@ fn weights_of_models_come_in() {
     }
 }
 
-/// Checks that optimizer and variables are as they were.
+/// Checks that optimizer and variables are unchanged.
 fn refused<T: Element>(
     case: &Case,
     change: impl Fn(&mut AnyOptimizer<T>, &mut Variables<T>),

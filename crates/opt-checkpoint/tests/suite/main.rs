@@ -1,4 +1,4 @@
-//! Checkpoints: what comes back, what is refused, what is found, and what survives.
+//! Checkpoints: round trips, refusals, detected damage, and faults while writing.
 
 mod damage;
 mod directory;

@@ -1,4 +1,4 @@
-//! What does not fit is refused as a whole, and all of it is said at once.
+//! A checkpoint that does not fit is refused as a whole, and one error lists all differences.
 
 use ndarray::{Array1, ArrayD, IxDyn};
 use opt_checkpoint::{Checkpoint, Contents, Element, Error, Mismatch, SaveOptions, save};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::run::{builder, bytes, checkpoint, novograd, problem, saved, trained};
 
-/// Tries to load into a training that has gone another way, and checks that it is as it was.
+/// Tries to load into a training with another history, and checks that it is unchanged.
 fn refused<R: UpdateRule<T>, T: Element>(
     checkpoint: &Checkpoint,
     (mut optimizer, mut variables): (Optimizer<R, T>, Variables<T>),
@@ -171,7 +171,7 @@ fn what_is_no_state_is_not_saved() {
     let mut model = Array1::<f32>::zeros(3);
     optimizer.add_variables(&mut [Variable::new("value", &mut model)]).unwrap();
     let guard = optimizer.swap_in(Ema::SLOT, &mut model).unwrap();
-    // A guard that is never dropped: the averages stay where they are.
+    // A guard that is never dropped: the averages stay in the variables.
     std::mem::forget(guard);
     let error = SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &optimizer, {
         variables.0.push(("value".to_owned(), model.into_dyn()));

@@ -1,4 +1,4 @@
-//! A training that broke off in the middle of a step is not saved as if it were one.
+//! A training that was interrupted in the middle of a step cannot be saved.
 
 use std::panic::{self, AssertUnwindSafe};
 
@@ -8,7 +8,7 @@ use opt_core::{
     config,
 };
 
-/// A rule that gives up in its third step, when the step has begun.
+/// A rule that panics in its third step, after the step has begun.
 #[derive(Debug)]
 struct GivesUp(LearningRate);
 
@@ -55,7 +55,7 @@ fn half_a_step_is_not_saved() {
     let refused = directory.save(&opt, &[Variable::new("w", &mut w)]).unwrap_err();
     assert!(matches!(refused, Error::Optimizer(opt_core::Error::Poisoned)), "{refused}");
     assert_eq!(directory.list().unwrap().len(), 1);
-    // The one before it is the way back.
+    // The previous checkpoint is the way back.
     Checkpoint::open(&saved.path).unwrap().load(&mut opt, &mut [Variable::new("w", &mut w)]).unwrap();
     assert_eq!((w, opt.iterations()), ([-2.0], 2));
     directory.save(&opt, &[Variable::new("w", &mut w)]).unwrap();

@@ -1,4 +1,4 @@
-//! What is saved comes back: in new optimizers, in other memory orders, and for other readers.
+//! Round trips: saved state is restored in new optimizers, in other memory orders, and by other readers.
 
 use ndarray::{Array2, ArrayViewD, array};
 use opt_checkpoint::{Checkpoint, Contents, Element, Progress, SaveOptions, save};
@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::run::{builder, bytes, checkpoint, novograd, problem, saved, trained};
 
-/// Whether a training that is stopped at each step goes on to the bit.
+/// Whether a training that is stopped at each step resumes bit for bit.
 fn continues<R: UpdateRule<T>, T: Element>(make: impl Fn() -> OptimizerBuilder<R, T>) {
     let problem = problem();
     let last = problem.steps.len();
@@ -60,7 +60,7 @@ fn every_bit_of_a_number_comes_back() {
     assert_eq!(w.map(f32::to_bits), odd);
 }
 
-/// A tenth of all numbers would come back in other bits without `float_roundtrip`; this is one of them.
+/// Without `float_roundtrip` a tenth of all numbers would be read with different bits; this is one of them.
 #[test]
 fn the_configuration_comes_back_to_the_bit() {
     let learning_rate = 0.052_087_441_512_012_604;
@@ -93,7 +93,7 @@ fn memory_order_is_no_part_of_the_file() {
     assert_eq!(opt.weights()[1].value, StateValue::from((-0.5 * &gradient).into_dyn()));
 }
 
-/// More elements than are handled at a time, and not a multiple of them.
+/// More elements than are processed at a time, and not a multiple of that number.
 #[test]
 fn large_arrays_come_back() {
     let start = Array2::from_shape_fn((300, 1_001), |(i, j)| (i * 1_001 + j) as f32);
@@ -160,7 +160,7 @@ fn a_file_says_what_it_is() {
     );
 }
 
-/// As the README has it for those who read the file without this library.
+/// As the README shows for readers without this library.
 #[test]
 fn the_checksum_of_the_header_is_where_the_documents_say() {
     let mut file = saved();

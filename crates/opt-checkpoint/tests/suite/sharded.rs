@@ -15,7 +15,7 @@ pub(crate) const RANKS: usize = 4;
 
 type Opt = Optimizer<NovoGrad, f32>;
 
-/// Names, shapes, and whether rows are cut: evenly, unevenly, down to nothing, not at all.
+/// Names, shapes, and how rows are cut: evenly, unevenly, down to nothing, not at all.
 const VARIABLES: [(&str, &[usize], bool); 5] = [
     ("bias", &[5], false),
     ("kernel", &[8, 3], true),
@@ -24,7 +24,7 @@ const VARIABLES: [(&str, &[usize], bool); 5] = [
     ("table", &[6, 2], true),
 ];
 
-/// One rank of a training, or all of it on one process.
+/// One rank of a training, or the whole training on one process.
 pub(crate) struct Training {
     pub(crate) opt: Opt,
     pub(crate) values: Vec<ArrayD<f32>>,
@@ -88,7 +88,7 @@ impl Training {
         Checkpoint::open(path)?.load(opt, &mut variables)
     }
 
-    /// Everything there is on this rank.
+    /// All state on this rank.
     pub(crate) fn state(&self) -> (Vec<ArrayD<f32>>, Vec<StateValue<'static, f32>>) {
         (self.values.clone(), self.opt.weights().into_iter().map(|weight| weight.value).collect())
     }
@@ -293,7 +293,7 @@ fn ranks_have_to_save_and_load_the_same() {
     assert!(errors.iter().all(|error| matches!(error, Error::OnRanks)), "one rank alone has no file to write");
 }
 
-/// Ranks of which none writes what all have, or all do.
+/// Ranks of which none, or all, write the replicated data.
 #[derive(Debug)]
 struct Wrong(Distributed, bool);
 
@@ -341,7 +341,7 @@ fn a_folder_of_them_is_kept_by_all_ranks() {
     let mut bytes = fs::read(&newest).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&newest, bytes).unwrap();
-    // What a dead writer has left: a folder without a manifest.
+    // The remains of a dead writer: a folder without a manifest.
     let half = folder.path().join("00000005-step-5.sharded");
     fs::create_dir(&half).unwrap();
     fs::copy(&newest, half.join(newest.file_name().unwrap())).unwrap();
@@ -357,7 +357,7 @@ fn a_folder_of_them_is_kept_by_all_ranks() {
     });
     let name = newest.file_name().unwrap().to_str().unwrap();
     assert!(resumed.iter().all(|(found, error)| *found == path && error.contains(name)), "{resumed:?}");
-    // One process finds the same, and goes on with a file of its own.
+    // One process finds the same, and continues with a file of its own.
     let mut alone = Training::new(None);
     let mut directory = CheckpointDir::create(folder.path()).unwrap();
     let latest = directory.open_latest_valid().unwrap().unwrap();

@@ -10,7 +10,7 @@ use optimizers::mesh::{Mesh, MeshError};
 use crate::sharded::{RANKS, Training, after, files, saved, shards};
 use crate::writing::{CHILD, limited};
 
-/// What opening says about the only shard that cannot be used.
+/// The reason that opening gives for the only shard that cannot be used.
 fn rejected(folder: &Path, shard: &Path) -> Damage {
     let error = Checkpoint::open(folder).unwrap_err();
     assert!(error.is_damage() && error.to_string().contains(shard.to_str().unwrap()), "{error}");
@@ -31,7 +31,7 @@ fn is_refused(folder: &Path) {
     assert_eq!(alone.state(), before);
     after(1, |_, training| {
         let before = training.state();
-        // Opening finds most of it, on each rank; loading the rest.
+        // Opening finds most damage, on each rank; loading finds the rest.
         assert!(training.load(folder).is_err());
         assert_eq!(training.state(), before);
     });
@@ -62,7 +62,7 @@ fn shards_that_are_missing_cut_short_or_of_another_checkpoint_are_named() {
     fs::write(&all[3], "").unwrap();
     let Error::Shards { rejected, .. } = Checkpoint::open(&path).unwrap_err() else { panic!() };
     assert_eq!(rejected.iter().map(|shard| &shard.path).collect::<Vec<_>>(), [&all[1], &all[3]], "all are named");
-    // Without the manifest there is nothing.
+    // Without the manifest there is no checkpoint.
     fs::remove_file(path.join("manifest.safetensors")).unwrap();
     assert!(matches!(Checkpoint::open(&path), Err(Error::Io { action: Action::Read, .. })));
 }
@@ -110,13 +110,13 @@ fn damage_that_one_rank_sees_stops_all() {
     is_refused(folder.path());
 }
 
-/// Nothing is committed, what was there is as it was, and all ranks know.
+/// Nothing is committed, the previous checkpoint is unchanged, and all ranks get the error.
 fn fails(path: &Path, work: impl Fn(&Mesh, &mut Training) -> Error + Sync) -> Vec<Error> {
     let before = files(path);
     let errors = after(2, work);
     assert!(files(path) == before, "other files than before");
     Checkpoint::open(path).unwrap().verify().unwrap();
-    // The next one is fine.
+    // The next checkpoint succeeds.
     saved(path, 2);
     Checkpoint::open(path).unwrap().verify().unwrap();
     errors
@@ -128,7 +128,7 @@ fn a_rank_that_cannot_write_stops_all() {
     let [path, other] = ["run", "other"].map(|name| folder.path().join(name));
     saved(&path, 1);
     saved(&other, 2);
-    // Where the shard of rank 2 will be there is a folder.
+    // A folder is in the place of rank 2's shard.
     let taken = path.join(shards(&other)[2].file_name().unwrap());
     fs::create_dir(&taken).unwrap();
     let before = files(&path);
@@ -162,7 +162,7 @@ fn a_rank_that_has_slots_for_more_stops_all() {
     assert!(errors[3].to_string().starts_with("rank 1 refuses: "), "{}", errors[3]);
 }
 
-/// A rank that is gone while it writes: the others are told, and what they wrote is no checkpoint.
+/// A rank is lost while it writes: the others get an error, and their files are not a checkpoint.
 #[test]
 fn a_rank_that_dies_stops_all() {
     let folder = tempfile::tempdir().unwrap();
@@ -195,7 +195,7 @@ fn a_rank_that_dies_stops_all() {
     assert_eq!((Checkpoint::open(&path).unwrap().iterations().unwrap(), files(&path).len()), (3, RANKS + 1));
 }
 
-/// Room for the shards of some ranks only: rank 0 writes what all have, too.
+/// Room for the shards of some ranks only: rank 0 also writes the replicated data.
 #[cfg(unix)]
 #[test]
 fn a_disk_that_is_full_for_one_rank_stops_all() {

@@ -1,4 +1,4 @@
-//! Files that cannot be written: a clear error, nothing lost, nothing left behind.
+//! Files that cannot be written: a clear error, nothing is lost, and nothing is left behind.
 
 use std::fs;
 use std::io::{self, Cursor, ErrorKind, Seek, SeekFrom, Write};
@@ -11,14 +11,14 @@ use opt_sgd::Sgd;
 
 use crate::run::{builder, bytes, problem, trained};
 
-/// The file to write, in a process with less rights or room.
+/// The file to write, in a process with fewer permissions or less space.
 pub(crate) const CHILD: &str = "OPT_CHECKPOINT_CHILD";
 
 fn files(folder: &Path) -> Vec<PathBuf> {
     fs::read_dir(folder).unwrap().map(|file| file.unwrap().path()).collect()
 }
 
-/// Saves over a file, which fails; the training goes on as if nothing had happened, and the file is as it was.
+/// Saving over a file fails; the training continues unaffected, and the file is unchanged.
 fn fails_to_save(path: &Path) -> Error {
     let (problem, mut optimizer) = (problem(), builder::<f32>().build().unwrap());
     let mut variables = problem.start();
@@ -119,7 +119,7 @@ fn a_read_only_folder_is_an_error_and_loses_nothing() {
     fs::copy(std::env::current_exe().unwrap(), &test).unwrap();
     mode(folder.path(), 0o555);
     let mut command = Command::new(&test);
-    // Rights do not bind the superuser: then it is another user who tries.
+    // Permissions do not bind the superuser: another user tries then.
     if fs::File::create(folder.path().join("probe")).is_ok() {
         fs::remove_file(folder.path().join("probe")).unwrap();
         command.uid(65_534).gid(65_534);
@@ -153,7 +153,7 @@ fn saving_replaces_the_file() {
     assert_eq!(files(folder.path()), [path], "nothing else is left");
 }
 
-/// Fails after some bytes, as a pipe or a network does.
+/// Fails after some bytes, like a pipe or a network.
 struct Limited {
     file: Cursor<Vec<u8>>,
     left: usize,

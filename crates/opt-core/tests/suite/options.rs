@@ -158,7 +158,10 @@ fn every_option_is_written_and_read() {
     assert_eq!(again.to_config().unwrap(), written);
 
     let only = |key: &str, value: Value| {
-        let config = json!({"class_name": "SGD", "config": {"learning_rate": 0.5, key: value}});
+        let mut config = json!({"class_name": "SGD", "config": {"learning_rate": 0.5, key: value}});
+        if key == "exclude_from_weight_decay" {
+            config["config"]["weight_decay"] = json!(0.25);
+        }
         let read: Result<OptimizerBuilder<Sgd, f32>, _> = OptimizerBuilder::from_config_of(&config, &registry());
         read.map(|builder| (builder.build().unwrap().to_config().unwrap(), config))
     };

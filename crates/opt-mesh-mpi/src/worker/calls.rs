@@ -1,4 +1,4 @@
-//! Sums, gathers and broadcasts: an announcement, then what did not fit into it, in pieces.
+//! Sums, gathers and broadcasts: an announcement, then the rest of the content, in pieces.
 
 use std::rc::Rc;
 
@@ -13,8 +13,8 @@ use crate::header::{Header, INLINE, agreed};
 use crate::link::Work;
 
 impl Worker {
-    /// Says what this rank is about to do, with the beginning of its content. The headers and contents of all ranks, if
-    /// they are about to do the same.
+    /// Announces this rank's call, with the beginning of its content. Returns the headers and contents of all ranks,
+    /// if all make the same call.
     pub(super) fn announce<R>(
         &mut self,
         group: usize,
@@ -28,7 +28,7 @@ impl Worker {
         Ok(headers.into_iter().map(|(header, content)| (header, content.to_vec())).collect())
     }
 
-    /// As many bytes of each rank.
+    /// Gathers the same number of bytes from each rank.
     fn gather_equal<R>(
         &mut self,
         group: usize,
@@ -62,7 +62,7 @@ impl Worker {
         }
     }
 
-    /// A short sum is made here, in the order of the ranks; a long one by MPI, in pieces.
+    /// Sums. Short contents are added here, in the order of the ranks; long ones by MPI, in pieces.
     fn sum_of<E: Element>(
         &mut self,
         group: usize,
@@ -88,7 +88,7 @@ impl Worker {
         let communicator = Rc::clone(&self.groups[group]);
         let piece = self.piece_bytes / size_of::<E>();
         for (own, sums) in numbers.chunks(piece).zip(sums.chunks_mut(piece)) {
-            // MPI looks at the first length only, and would write as much into the second.
+            // MPI looks only at the first length, and would write that many bytes into the second buffer.
             assert_eq!(own.len(), sums.len(), "pieces of equal length");
             scope(|scope| {
                 let request = communicator.immediate_all_reduce_into(scope, own, sums, SystemOperation::sum());
@@ -108,7 +108,7 @@ impl Worker {
         let lengths: Vec<usize> = announced.iter().map(|(header, _)| header.len as usize).collect();
         let mut answers: Vec<Vec<u8>> = announced.into_iter().map(|(_, content)| content).collect();
         let longest = lengths.iter().copied().max().unwrap_or_default();
-        // All ranks send pieces of the same length, whatever they have left.
+        // All ranks send pieces of the same length, even if they have less left.
         for start in (INLINE..longest).step_by(self.piece_bytes) {
             let piece = self.piece_bytes.min(longest - start);
             let mut own = vec![0; piece];

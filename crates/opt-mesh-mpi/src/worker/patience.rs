@@ -1,4 +1,4 @@
-//! Waiting for MPI, but not forever.
+//! Waiting for MPI with a time limit.
 
 use std::cell::Cell;
 use std::sync::mpsc::{Sender, TryRecvError};
@@ -11,7 +11,7 @@ use opt_core::CollectiveError;
 use super::{Worker, abort};
 use crate::link::Command;
 
-/// Where the answer of a call goes; the first one counts.
+/// The channel for the answer of a call; only the first answer counts.
 pub(super) struct Answer<R> {
     reply: Sender<Result<R, CollectiveError>>,
     given: Cell<bool>,
@@ -24,20 +24,20 @@ impl<R> Answer<R> {
 
     pub(super) fn give(&self, result: Result<R, CollectiveError>) {
         if !self.given.replace(true) {
-            // Nobody has to wait for it.
+            // The caller may be gone.
             let _ = self.reply.send(result);
         }
     }
 }
 
-/// MPI moves long messages only while it is asked: a wait up to this long is a message, a longer one is for a rank.
+/// MPI moves long messages only while it is polled. A wait up to this long is for a message, a longer one for a rank.
 const SOON: Duration = Duration::from_millis(50);
-/// How often a rank that waits for another one asks.
+/// The interval at which a rank polls while it waits for another rank.
 const PAUSE: Duration = Duration::from_micros(100);
 
 impl Worker {
-    /// Waits for a request. If it takes too long, the caller gets its error at once; but the request and its buffers
-    /// belong to MPI until it ends, or the job does.
+    /// Waits for a request. After the time limit the caller gets its error at once; but the request and its buffers
+    /// belong to MPI until the request or the job ends.
     pub(super) fn wait<'a, D: ?Sized, S: Scope<'a>, R>(
         &mut self,
         mut request: Request<'a, D, S>,
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Takes commands in the middle of a call.
+    /// Receives commands during a call.
     fn listen(&mut self) {
         loop {
             let command = match self.commands.try_recv() {

@@ -1,4 +1,4 @@
-//! Ranks as processes. Each scenario is run by `mpirun` with this program again, and its end is judged from outside.
+//! Ranks as processes. `mpirun` runs this program again for each scenario, and the result is judged from outside.
 
 use std::env;
 use std::process::{Command, ExitCode, Output};
@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 mod scenarios;
 
-/// Far longer than anything here takes; a job that hangs is a failure, and is killed.
+/// Far longer than any scenario takes. A job that hangs is killed, and counts as a failure.
 const PATIENCE: &str = "60";
 
 fn main() -> ExitCode {
@@ -75,7 +75,7 @@ const TESTS: &[(&str, Test)] = &[
     }),
 ];
 
-/// All ranks end well.
+/// All ranks succeed.
 fn succeeds(scenario: &str, ranks: usize) -> Result<(), String> {
     let output = mpirun(scenario, ranks)?;
     let told = told(&output);
@@ -86,7 +86,7 @@ fn succeeds(scenario: &str, ranks: usize) -> Result<(), String> {
     Err(format!("{}, {done} of {ranks} ranks are done\n{told}", output.status))
 }
 
-/// The job ends with this code, in time, and tells all of this.
+/// The job ends with this code, in time, and prints all of these texts.
 fn ends(scenario: &str, ranks: usize, code: i32, texts: &[&str]) -> Result<(), String> {
     let start = Instant::now();
     let output = mpirun(scenario, ranks)?;
@@ -108,7 +108,7 @@ fn mpirun(scenario: &str, ranks: usize) -> Result<Output, String> {
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let mut command = Command::new("timeout");
     command.args([PATIENCE, "mpirun", "-n", &ranks.to_string()]).arg(program).args(["--rank", scenario]);
-    // Containers run as root, and have fewer cores than we have ranks. (Other libraries do not look at these.)
+    // Containers run as root, and have fewer cores than we have ranks. (Other MPI libraries ignore these variables.)
     command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
     command.env("OMPI_MCA_rmaps_base_oversubscribe", "1").env("RUST_BACKTRACE", "0");
     command.output().map_err(|error| format!("mpirun: {error}"))

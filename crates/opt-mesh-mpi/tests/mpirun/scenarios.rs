@@ -1,4 +1,4 @@
-//! What one rank does in each scenario.
+//! The code of one rank in each scenario.
 
 mod calls;
 mod checkpoints;
@@ -7,7 +7,7 @@ mod steps;
 
 use std::process::ExitCode;
 
-/// Runs a scenario on this rank, and says so at its end.
+/// Runs a scenario on this rank, and reports its end.
 pub(crate) fn run(name: &str) -> ExitCode {
     match name {
         "calls" | "calls_of_one_rank" | "alone" => calls::calls(),

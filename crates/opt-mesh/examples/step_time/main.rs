@@ -1,4 +1,4 @@
-//! How long a step takes on 1, 2 and 4 ranks, and how much of it is communication. Here ranks are threads.
+//! Measures a step on 1, 2 and 4 ranks, and the share of communication in it. Here ranks are threads.
 //!
 //! ```text
 //! cargo run --release --package opt-mesh --example step_time

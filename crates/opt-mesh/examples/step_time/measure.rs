@@ -1,4 +1,4 @@
-//! One line of the table: a way to lay out the same model.
+//! One line of the table: one layout of the same model.
 
 use std::time::{Duration, Instant};
 
@@ -7,20 +7,20 @@ use opt_core::{Optimizer, OptimizerBuilder, Variable};
 use opt_mesh::{Distributed, DistributedBuilder, Layout, Mesh, MeshError};
 use opt_sgd::Sgd;
 
-/// Eight variables of a million elements in all.
+/// Eight variables with a million elements together.
 const VARIABLES: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
 const SHAPE: [usize; 2] = [512, 256];
 const WARMUP: usize = 5;
 const STEPS: usize = 40;
 
-/// How the model lies on the ranks.
+/// The layout of the model over the ranks.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Way {
-    /// Every rank has all of it, and gradients of its own data.
+    /// Every rank has the whole model, and gradients of its own data.
     Replicated,
     /// The same, in buckets that are reduced while others are applied.
     Overlapped,
-    /// The same, and each rank keeps a part of the state.
+    /// The same, with sharded state.
     ShardedState,
     /// Every rank has some rows of each variable; the global norm is clipped.
     Sharded,
@@ -59,7 +59,7 @@ impl Way {
     }
 }
 
-/// Measures on this rank; every rank calls this. The median step, and the traffic of one step.
+/// Measures on this rank; all ranks call this. Returns the median time of a step, and the traffic of one step.
 pub(crate) fn row(mesh: &Mesh, way: Way) -> Result<String, MeshError> {
     let mut builder = Distributed::new(mesh);
     for name in VARIABLES {

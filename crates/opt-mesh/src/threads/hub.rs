@@ -1,4 +1,4 @@
-//! Where threads meet: round by round, everyone brings something, and takes the result.
+//! Rounds of threads: each rank brings a contribution to the round, and takes the outcome.
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use opt_core::{Collective, CollectiveError, Numbers, Pending};
 
-/// What a rank brings to a round.
+/// The contribution of a rank to a round.
 #[derive(Debug, Clone, PartialEq)]
 enum Deposit {
     Sum(Numbers),
@@ -17,7 +17,7 @@ enum Deposit {
 }
 
 impl Deposit {
-    /// What has to be the same on all ranks.
+    /// The parts of a contribution that must be the same on all ranks.
     fn call(&self) -> String {
         match self {
             Self::Sum(Numbers::F32(numbers)) => format!("the sum of {} numbers of 32 bits", numbers.len()),
@@ -36,7 +36,7 @@ impl Deposit {
     }
 }
 
-/// What came out of a round.
+/// The outcome of a round.
 #[derive(Debug, Clone)]
 enum Outcome {
     Sum(Numbers),
@@ -47,9 +47,9 @@ enum Outcome {
 #[derive(Debug)]
 struct Round {
     deposits: Vec<Option<Deposit>>,
-    /// Set once, for all ranks: a round that has failed for one fails for all.
+    /// Set once, for all ranks: if a round fails for one rank, it fails for all.
     outcome: Option<Result<Arc<Outcome>, CollectiveError>>,
-    /// How many ranks have taken it.
+    /// The number of ranks that have taken the outcome.
     taken: usize,
 }
 
@@ -58,7 +58,7 @@ struct State {
     /// The next round of each rank.
     next: Vec<u64>,
     rounds: HashMap<u64, Round>,
-    /// Ranks of the world that have ended, and how.
+    /// The ranks of the world that have ended, and how.
     gone: BTreeMap<usize, String>,
 }
 
@@ -86,7 +86,7 @@ impl Hub {
         self.lock().gone.iter().map(|(&rank, reason)| (rank, reason.clone())).collect()
     }
 
-    /// A rank of the world brings nothing any more.
+    /// Records that a rank of the world has ended.
     pub(super) fn leave(&self, rank: usize, reason: &str) {
         if self.members.contains(&rank) {
             self.lock().gone.entry(rank).or_insert_with(|| reason.to_owned());
@@ -94,7 +94,7 @@ impl Hub {
         }
     }
 
-    /// Brings something to this rank's next round. The last one to come computes the outcome.
+    /// Adds a contribution to this rank's next round. The last rank to arrive computes the outcome.
     fn bring(&self, seat: usize, deposit: Deposit) -> u64 {
         let mut state = self.lock();
         let number = state.next[seat];
@@ -145,7 +145,7 @@ impl Hub {
         }
     }
 
-    /// Why a round that has no outcome yet will not have one.
+    /// The reason why a round without an outcome will never have one.
     fn failure(
         &self,
         round: &Round,
@@ -167,7 +167,7 @@ impl Hub {
     }
 }
 
-/// The outcome of what all ranks have brought, in the order of the ranks.
+/// The outcome from the contributions of all ranks, in the order of the ranks.
 fn combine(deposits: Vec<Deposit>) -> Result<Outcome, CollectiveError> {
     let expected = deposits[0].call();
     if let Some(rank) = deposits.iter().position(|deposit| deposit.call() != expected) {

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(value_parser = value_parser!(u32).range(1..))]
     pub(crate) epochs: u32,
 
-    /// Decides the first weights and the order of the images
+    /// Seed of the first weights and the order of the images
     #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true)]
     pub(crate) seed: u64,
 
@@ -29,11 +29,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR", default_value = "out")]
     pub(crate) out: PathBuf,
 
-    /// Saves a checkpoint after each epoch, in a folder here for each optimizer
+    /// Saves a checkpoint after each epoch, in a subfolder of this folder for each optimizer
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint: Option<PathBuf>,
 
-    /// Goes on from the checkpoints that are there
+    /// Resumes from existing checkpoints
     #[arg(long, requires = "checkpoint")]
     pub(crate) resume: bool,
 }

@@ -9,18 +9,18 @@ use crate::failure::Failure;
 use crate::random::Random;
 use crate::training::{Epoch, Session};
 
-/// Where the checkpoints of one training go, if anywhere.
+/// The folder for the checkpoints of one training, if any.
 #[derive(Debug)]
 pub(crate) struct Checkpoints(Option<CheckpointDir>);
 
-/// What a training goes on from.
+/// The point from which a training resumes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Resumed {
     pub(crate) path: PathBuf,
-    /// How many epochs it has behind it.
+    /// The number of finished epochs.
     pub(crate) epochs: usize,
     pub(crate) iterations: u64,
-    /// Newer checkpoints that are damaged, and why.
+    /// Newer checkpoints that are damaged, and the reasons.
     pub(crate) rejected: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Checkpoints {
         Self(None)
     }
 
-    /// Checkpoints in a folder. One that has some already is taken only to go on from there.
+    /// Checkpoints in a folder. A folder that already has some is accepted only to resume from them.
     pub(crate) fn open(folder: &Path, resume: bool) -> Result<Self, Failure> {
         let directory = CheckpointDir::create(folder).map_err(Failure::Checkpoint)?;
         let is_empty = directory.list().map_err(Failure::Checkpoint)?.is_empty();
@@ -41,7 +41,7 @@ impl Checkpoints {
         }
     }
 
-    /// Brings a training to where its newest checkpoint is that is whole; `None` if there is no checkpoint.
+    /// Resumes a training from its newest valid checkpoint; `None` if there is no checkpoint.
     pub(crate) fn resume(&self, session: &mut Session, seed: u64) -> Result<Option<Resumed>, Failure> {
         let Some(directory) = &self.0 else { return Ok(None) };
         let Some(latest) = directory.open_latest_valid().map_err(Failure::Checkpoint)? else { return Ok(None) };
@@ -57,7 +57,7 @@ impl Checkpoints {
         Ok(Some(Resumed { path, epochs, iterations, rejected }))
     }
 
-    /// Saves all that the rest of a training depends on.
+    /// Saves everything on which the rest of the training depends.
     pub(crate) fn save(&mut self, session: &mut Session, seed: u64) -> Result<(), Failure> {
         let Some(directory) = &mut self.0 else { return Ok(()) };
         let options = SaveOptions::new().extra(Kept::write(session, seed));
@@ -70,7 +70,7 @@ fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<(), Error> {
     checkpoint.load(&mut session.optimizer, &mut session.model).map(|_| ())
 }
 
-/// What the optimizer does not know.
+/// The state of the training that the optimizer does not have.
 struct Kept {
     seed: u64,
     random: u64,
@@ -79,7 +79,7 @@ struct Kept {
 }
 
 impl Kept {
-    /// Losses as their bits: JSON has no NaN.
+    /// Losses are stored as their bits, because JSON has no NaN.
     fn write(session: &Session, seed: u64) -> Value {
         let bits = |epoch: &Epoch| [epoch.training_loss.to_bits(), epoch.test_accuracy.to_bits()];
         let epochs: Vec<_> = session.epochs.iter().map(bits).collect();
@@ -121,7 +121,7 @@ mod tests {
         Entry { name: name.to_owned(), optimizer: contestant.build(PLAN.steps(digits)).unwrap() }
     }
 
-    /// Trains for some epochs; those of the schedules are always the plan's.
+    /// Trains for some epochs. The schedules are always those of the whole plan.
     fn run(name: &str, epochs: u32, seed: u64, checkpoints: Checkpoints) -> Result<(Run, Option<Resumed>), Failure> {
         let (digits, mut resumed) = (Digits::load(), None);
         let plan = Plan { epochs, seed };
@@ -164,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         run("sgd-plain", 1, 1, Checkpoints::open(folder.path(), false).unwrap()).unwrap();
         let again = Checkpoints::open(folder.path(), false).unwrap_err();
-        assert!(again.to_string().ends_with("has checkpoints: go on from them with --resume, or take another folder"));
+        assert!(again.to_string().ends_with("has checkpoints: use --resume, or choose another folder"));
         let open = || Checkpoints::open(folder.path(), true).unwrap();
         let seed = run("sgd-plain", 1, 2, open()).unwrap_err();
         assert!(seed.to_string().ends_with("is of a training with seed 1, not 2"), "{seed}");

@@ -1,4 +1,4 @@
-//! The optimizers that take part, one line each.
+//! The optimizers in the comparison, one line each.
 
 use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
@@ -12,7 +12,7 @@ use optimizers::{
 pub(crate) type AnyOptimizer = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 
-/// A name, and how to make the optimizer for a training of so many steps.
+/// A name, and a constructor of the optimizer for a training with this many steps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
@@ -25,7 +25,7 @@ impl Contestant {
     }
 }
 
-/// Add a line to add an optimizer. `n` is the number of steps of the training, which schedules want to know.
+/// Add a line to add an optimizer. `n` is the number of steps of the training, for schedules.
 pub(crate) fn contestants() -> Vec<Contestant> {
     let contestant = |name, builder| Contestant { name, builder };
     vec![
@@ -56,7 +56,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
     ]
 }
 
-/// Forgets the type of the rule, so that all of them fit into one list.
+/// Boxes the rule, so that all rules fit into one list.
 fn of(rule: impl UpdateRule<f32> + 'static) -> Builder {
     Optimizer::new(rule).boxed()
 }
@@ -70,7 +70,7 @@ fn momentum() -> Sgd {
     sgd(0.1)
 }
 
-/// Each beside the contestant of the same name in full.
+/// Each stands beside the contestant of the same name with moments in 32 bits.
 fn in_16_bits() -> MomentStorage {
     MomentStorage::Bf16 { seed: 1 }
 }

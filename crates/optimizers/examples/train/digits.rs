@@ -9,19 +9,19 @@ const CSV: &str = include_str!("../data/digits.csv");
 /// Pixels of an image.
 pub(crate) const PIXELS: usize = 64;
 
-/// How many digits there are.
+/// The number of digits.
 pub(crate) const CLASSES: usize = 10;
 
-/// The darkest pixel of the file.
+/// The largest pixel value in the file.
 const DARKEST: f32 = 16.0;
 
-/// Images for the test: about a fifth of all.
+/// The number of test images: about a fifth of all.
 const TEST_IMAGES: usize = 360;
 
-/// Not the seed of the command line: runs of different seeds are tested with the same images.
+/// This is not the seed of the command line: runs with different seeds use the same test images.
 const SPLIT_SEED: u64 = 2026;
 
-/// Images, one a row, and what they show.
+/// Images, one a row, and their labels.
 #[derive(Debug)]
 pub(crate) struct Images {
     /// From 0 to 1.
@@ -29,7 +29,7 @@ pub(crate) struct Images {
     pub(crate) labels: Vec<usize>,
 }
 
-/// The images to train with, and others to test with.
+/// The training images and the test images.
 #[derive(Debug)]
 pub(crate) struct Digits {
     pub(crate) training: Images,
@@ -57,7 +57,7 @@ impl Images {
 }
 
 impl Digits {
-    /// Reads the images that are part of this program, and splits them.
+    /// Reads the images, which are compiled into this program, and splits them.
     pub(crate) fn load() -> Self {
         let images = Images::parse(CSV);
         let mut order: Vec<usize> = (0..images.len()).collect();

@@ -1,10 +1,10 @@
-//! What can go wrong, in one line each.
+//! Errors of the program, in one line each.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Why the program ends early.
+/// The reason why the program ends early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("unknown optimizer {name:?}, known are {known}")]
@@ -28,7 +28,7 @@ pub(crate) enum Failure {
     #[error("{0}")]
     Checkpoint(optimizers::checkpoint::Error),
 
-    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    #[error("{path} has checkpoints: use --resume, or choose another folder", path = path.display())]
     NotResumed { path: PathBuf },
 
     #[error("{path} is of another program", path = path.display())]
@@ -45,9 +45,9 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Says what went wrong; the exit code is 2 if the command line or a file that it names is to blame.
+    /// Prints the error. The exit code is 2 if the error is in the command line or in a file that it names.
     ///
-    /// A reader that has seen enough and closed the pipe is no failure.
+    /// A reader that closes the pipe early is no failure.
     pub(crate) fn report(&self) -> ExitCode {
         let code = match self {
             Self::Print(error) if error.kind() == ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
@@ -55,7 +55,7 @@ impl Failure {
             Self::NotResumed { .. } | Self::OtherProgram { .. } | Self::OtherSeed { .. } => 2,
             Self::Training { .. } | Self::Write { .. } | Self::Checkpoint(_) | Self::Plot(_) | Self::Print(_) => 1,
         };
-        // Where standard error is closed, nobody can be told.
+        // If standard error is closed, there is nobody to tell.
         let _ = writeln!(io::stderr(), "error: {}", self.line());
         ExitCode::from(code)
     }

@@ -1,4 +1,4 @@
-//! The files that are written.
+//! The output files.
 
 use std::fmt::Write;
 use std::fs::{self, OpenOptions};
@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::plot;
 use crate::training::{Epoch, Run};
 
-/// Where the loss curves go.
+/// The paths of the loss curves.
 #[derive(Debug)]
 pub(crate) struct Files {
     svg: PathBuf,
@@ -17,7 +17,7 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Makes the folder, and sees whether both files can be written. Files from earlier stay as they are.
+    /// Makes the folder, and checks that both files can be written. Existing files stay unchanged.
     pub(crate) fn create(folder: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(folder).map_err(|error| Failure::Write { path: folder.to_owned(), error })?;
         let files = Self { svg: folder.join("losses.svg"), csv: folder.join("losses.csv") };

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     result.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS)
 }
 
-/// Everything that may be wrong with the input is found before the training starts.
+/// All errors in the input are found before the training starts.
 fn run(args: &Args) -> Result<(), Failure> {
     let digits = Digits::load();
     let plan = Plan { epochs: args.epochs, seed: args.seed };

@@ -65,7 +65,7 @@ impl Mlp {
         Self { hidden: Dense::gradients(&batch.pixels, &dh), output: Dense::gradients(&h, &dz) }
     }
 
-    /// The loss over images, and the part of them that is recognised: the label's score is above all others.
+    /// The loss over images, and the fraction of them that is recognised: the label's score is above all others.
     pub(crate) fn evaluate(&self, images: &Images) -> Evaluation {
         let scores = log_softmax(&self.forward(images).1);
         let (mut loss, mut right) = (0.0, 0.0);
@@ -86,7 +86,7 @@ impl Mlp {
     }
 }
 
-/// How good a model is.
+/// The quality of a model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Evaluation {
     pub(crate) loss: f64,

@@ -13,10 +13,10 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), DrawingAreaErrorKind<io::Error>>;
 
 const SIZE: (u32, u32) = (1000, 600);
-/// Where the chart ends and the legend begins.
+/// The boundary between the chart and the legend.
 const LEGEND_LEFT: i32 = 790;
 const LEGEND_TOP: i32 = 62;
-/// Between lines of the legend, unless there are too many of them.
+/// The distance between lines of the legend, unless there are too many of them.
 const LEGEND_SPACING: i32 = 26;
 const FONT: &str = "sans-serif";
 const TEXT: RGBColor = RGBColor(60, 60, 60);
@@ -36,7 +36,7 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(51, 187, 238),
 ];
 
-/// Lengths of dash and gap, once the colors are used up; the first lines are solid.
+/// Lengths of dash and gap, used when all colors are taken; the first lines are solid.
 const DASHES: [Option<(u32, u32)>; 3] = [None, Some((10, 4)), Some((3, 3))];
 
 /// Draws the curves of all runs, and a legend in the order in which they end.
@@ -81,7 +81,7 @@ fn draw_chart(area: &Area<'_>, runs: &[Run]) -> Drawn {
     Ok(())
 }
 
-/// Curves that left the picture come first, then the others by where they end, from above.
+/// The order of the legend: curves that leave the plot first, then the others by their last value, from above.
 fn draw_legend(area: &Area<'_>, runs: &[Run]) -> Drawn {
     let mut order: Vec<usize> = (0..runs.len()).collect();
     order.sort_by(|&a, &b| end(&runs[b]).total_cmp(&end(&runs[a])));
@@ -98,7 +98,7 @@ fn draw_legend(area: &Area<'_>, runs: &[Run]) -> Drawn {
     Ok(())
 }
 
-/// Where a curve ends; infinity if that is not visible.
+/// The last value of a curve; infinity if it is not visible.
 fn end(run: &Run) -> f64 {
     let loss = run.last().training_loss;
     if VISIBLE.contains(&loss) { loss } else { f64::INFINITY }

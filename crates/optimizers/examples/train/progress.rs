@@ -10,7 +10,7 @@ use crate::training::{Epoch, Run};
 
 const TEMPLATE: &str = "{prefix:16} [{wide_bar}] {pos}/{len} epochs, {eta} left, {msg:12}";
 
-/// A bar that counts the epochs of all optimizers; where there is no terminal, a line for each optimizer.
+/// A bar that counts the epochs of all optimizers; without a terminal, a line for each optimizer.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
@@ -24,7 +24,7 @@ impl Progress {
         self.0.set_prefix(name.to_owned());
     }
 
-    /// Says what a training goes on from.
+    /// Prints the point from which a training resumes.
     pub(crate) fn resumed(&self, name: &str, resumed: &Resumed) {
         let Resumed { path, epochs, iterations, rejected } = resumed;
         self.0.inc(*epochs as u64);

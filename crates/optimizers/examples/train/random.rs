@@ -1,4 +1,4 @@
-//! Random numbers that are the same everywhere: the whole generator is here.
+//! Random numbers that are the same on every machine: the whole generator is here.
 
 /// SplitMix64: a counter, and a function that mixes its bits.
 ///
@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// From which [`new`](Self::new) makes a generator that goes on as this one.
+    /// The state, from which [`new`](Self::new) makes a generator that continues the sequence.
     pub(crate) fn state(&self) -> u64 {
         self.0
     }

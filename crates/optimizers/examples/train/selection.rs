@@ -1,4 +1,4 @@
-//! Which optimizers are trained.
+//! The selection of the optimizers to train.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ pub(crate) struct Entry {
     pub(crate) optimizer: AnyOptimizer,
 }
 
-/// What the command line asks for, ready for a training of so many steps.
+/// The optimizers that the command line selects, for a training with this many steps.
 pub(crate) fn entries(args: &Args, steps: u64) -> Result<Vec<Entry>, Failure> {
     match &args.config {
         Some(path) => Ok(vec![from_file(path)?]),

@@ -1,4 +1,4 @@
-//! An optimizer's settings in a few words: what its configuration says beyond the defaults.
+//! An optimizer's settings in a few words: the fields of its configuration that differ from the defaults.
 
 use serde_json::Value;
 
@@ -24,7 +24,7 @@ pub(crate) fn in_short(optimizer: &AnyOptimizer) -> String {
     own.into_iter().chain(options).collect::<Vec<_>>().join(", ")
 }
 
-/// A key with its value; nothing for what is off.
+/// A key with its value; empty for an option that is off.
 fn words(key: &str, value: &Value) -> Option<String> {
     match value {
         Value::Null | Value::Bool(false) => None,
@@ -33,7 +33,7 @@ fn words(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// A number or a text as it is, an object by its class name or element type, anything else not at all.
+/// A number or a text as it is, an object by its class name or element type; other values are left out.
 fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

@@ -13,10 +13,10 @@ use crate::random::Random;
 use crate::selection::Entry;
 use crate::settings;
 
-/// Images of one step.
+/// The number of images in a step.
 const BATCH: usize = 32;
 
-/// What is the same for all optimizers.
+/// The settings that all optimizers share.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan {
     pub(crate) epochs: u32,
@@ -24,22 +24,22 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// How many steps the training takes.
+    /// The number of steps of the training.
     pub(crate) fn steps(&self, digits: &Digits) -> u64 {
         u64::from(self.epochs) * digits.training.len().div_ceil(BATCH) as u64
     }
 }
 
-/// A model after some epochs.
+/// The quality of a model after some epochs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Epoch {
-    /// Over all training images.
+    /// The loss over all training images.
     pub(crate) training_loss: f64,
-    /// From 0 to 1, over the test images.
+    /// The accuracy over the test images, from 0 to 1.
     pub(crate) test_accuracy: f64,
 }
 
-/// What came out for one optimizer.
+/// The result of one optimizer.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) name: String,
@@ -63,7 +63,7 @@ pub(crate) struct Session {
     pub(crate) optimizer: AnyOptimizer,
     pub(crate) model: Mlp,
     pub(crate) random: Random,
-    /// In which order the images were seen.
+    /// The order of the images.
     pub(crate) order: Vec<usize>,
     /// The model before training, then after each epoch.
     pub(crate) epochs: Vec<Epoch>,
@@ -79,7 +79,7 @@ impl Session {
     }
 }
 
-/// Trains a model, a new one or that of the checkpoints, and calls `on_epoch` after each epoch.
+/// Trains a new model or that of the checkpoints, and calls `on_epoch` after each epoch.
 pub(crate) fn train(
     entry: Entry,
     digits: &Digits,
@@ -124,7 +124,7 @@ fn train_epoch(
     Ok(())
 }
 
-/// Evaluates the averages of the model where the optimizer keeps some; training goes on with the model itself.
+/// Evaluates the averages of the model if the optimizer keeps some; training continues with the model itself.
 fn evaluate(optimizer: &mut AnyOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
     if optimizer.has_averages() {
         Ok(Epoch::of(&*optimizer.swap_in_averages(model)?, digits))

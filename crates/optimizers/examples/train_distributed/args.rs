@@ -18,28 +18,28 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = value_parser!(u32).range(1..))]
     pub(crate) epochs: u32,
 
-    /// Decides the first weights and the order of the images
+    /// Seed of the first weights and the order of the images
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// Each rank keeps a part of the optimizer's state only
+    /// Shards the optimizer's state over the ranks
     #[arg(long)]
     pub(crate) shard_state: bool,
 
-    /// Reduces gradients in small buckets, each while the one before it is applied
+    /// Reduces gradients in small buckets, each while the previous one is applied
     #[arg(long)]
     pub(crate) overlap: bool,
 
-    /// Saves a checkpoint after each epoch, in a folder here for each optimizer
+    /// Saves a checkpoint after each epoch, in a subfolder of this folder for each optimizer
     #[arg(long, value_name = "DIR")]
     pub(crate) checkpoint: Option<PathBuf>,
 
-    /// Goes on from the checkpoints that are there, on however many ranks they were written
+    /// Resumes from existing checkpoints, whatever the number of ranks that wrote them
     #[arg(long, requires = "checkpoint")]
     pub(crate) resume: bool,
 }
 
-/// Ranks share each batch evenly.
+/// Each batch must divide evenly among the ranks.
 fn ranks(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(ranks) if ranks > 0 && BATCH.is_multiple_of(ranks) => Ok(ranks),

@@ -12,16 +12,16 @@ use crate::model::Mlp;
 use crate::random::Random;
 use crate::training::Failure;
 
-/// Where the checkpoints of one training go.
+/// The folder for the checkpoints of one training.
 #[derive(Debug)]
 pub(crate) struct Checkpoints<'m> {
     mesh: &'m Mesh,
     directory: CheckpointDir,
-    /// Time in calls between ranks, for checkpoints alone.
+    /// The time in calls between ranks that checkpoints take.
     pub(crate) spent: Duration,
 }
 
-/// A training, besides its model and its optimizer.
+/// The state of a training besides its model and its optimizer.
 #[derive(Debug)]
 pub(crate) struct Position {
     pub(crate) epochs: u32,
@@ -33,7 +33,7 @@ pub(crate) struct Position {
 type Opt = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
 
 impl<'m> Checkpoints<'m> {
-    /// Checkpoints in a folder. One that has some already is taken only to go on from there.
+    /// Checkpoints in a folder. A folder that already has some is accepted only to resume from them.
     pub(crate) fn open(mesh: &'m Mesh, folder: &Path, resume: bool) -> Result<Self, Failure> {
         let directory = CheckpointDir::create_on(mesh.world(), folder)?;
         if resume || directory.list()?.is_empty() {
@@ -42,8 +42,8 @@ impl<'m> Checkpoints<'m> {
         Err(Failure::NotResumed { path: folder.to_owned() })
     }
 
-    /// Brings a training to where its newest checkpoint is that is whole, on however many ranks it was written; says
-    /// which it is.
+    /// Resumes a training from its newest valid checkpoint, whatever the number of ranks that wrote it; returns its
+    /// entry.
     pub(crate) fn resume(
         &mut self,
         optimizer: &mut Opt,
@@ -61,7 +61,7 @@ impl<'m> Checkpoints<'m> {
         Ok(Some(format!("{}, epoch {}, saved by {ranks} ranks", path.display(), position.epochs)))
     }
 
-    /// Saves all that the rest of a training depends on.
+    /// Saves everything on which the rest of the training depends.
     pub(crate) fn save(&mut self, optimizer: &Opt, model: &Mlp, position: &Position) -> Result<(), Error> {
         let options = SaveOptions::new().extra(position.write());
         let before = self.mesh.traffic().time;

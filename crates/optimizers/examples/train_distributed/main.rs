@@ -17,9 +17,9 @@
 //! ```
 //!
 //! * `training.rs`: the training loop of a rank
-//! * `checkpoints.rs`: how ranks save and resume it together
-//! * `report.rs`: the table, and what one rank makes of the same batches
-//! * digits, network and random numbers are those of the example `train`
+//! * `checkpoints.rs`: how ranks save and resume a training together
+//! * `report.rs`: the table, and the result of one rank on the same batches
+//! * the digits, the network and the random numbers are those of the example `train`
 
 mod args;
 mod checkpoints;

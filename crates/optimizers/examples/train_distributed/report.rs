@@ -1,4 +1,4 @@
-//! The table, and what one rank makes of the same batches.
+//! The table, and the result of one rank on the same batches.
 
 use std::io::{self, Write};
 
@@ -21,11 +21,11 @@ const TITLES: [&str; 8] = [
     "largest difference",
 ];
 
-/// How far the weights may be from those of one rank. Both add up the same images in another order, in 32 bits, at
-/// every step: differences of about 1e-7, of which hundreds of steps make about 1e-6.
+/// How far the weights may be from those of one rank. Both add the same images in another order, in 32 bits, at every
+/// step: differences of about 1e-7 become about 1e-6 after hundreds of steps.
 const TOLERANCE: f64 = 1e-5;
 
-/// Prints a line for the ranks and one for a single rank, for each optimizer. Whether all weights agree.
+/// Prints a line for the ranks and one for a single rank, for each optimizer. Returns whether all weights agree.
 pub(crate) fn print(ranks: usize, runs: &[Run], args: &Args, digits: &Digits) -> Result<bool, Failure> {
     let mut rows = vec![TITLES.map(str::to_owned)];
     let mut worst = 0.0_f64;
@@ -68,7 +68,7 @@ fn write(out: &mut impl Write, rows: &[[String; TITLES.len()]]) -> io::Result<()
     Ok(())
 }
 
-/// Between two weights of the same place.
+/// The largest difference between two corresponding weights.
 fn largest_difference(a: &Mlp, b: &Mlp) -> f64 {
     let pairs = weights(a).into_iter().zip(weights(b));
     pairs.map(|(a, b)| f64::from((a - b).abs())).fold(0.0, |most, next| if next <= most { most } else { next })

@@ -15,12 +15,12 @@ use crate::digits::Digits;
 use crate::model::Mlp;
 use crate::random::Random;
 
-/// Images of one step, over all ranks. What is left over at the end of an epoch is left out.
+/// The number of images in a step, over all ranks. The rest at the end of an epoch is left out.
 pub(crate) const BATCH: usize = 32;
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 
-/// The optimizers, and how they are built.
+/// The optimizers, and their constructors.
 pub(crate) fn contestants() -> [(&'static str, Builder); 4] {
     [
         ("sgd-momentum", Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()),
@@ -30,22 +30,22 @@ pub(crate) fn contestants() -> [(&'static str, Builder); 4] {
     ]
 }
 
-/// What came out for one optimizer.
+/// The result of one optimizer.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     pub(crate) name: &'static str,
     pub(crate) model: Mlp,
-    /// Since it was started.
+    /// The time since it was started.
     pub(crate) steps: u32,
-    /// Without the gradients of the network.
+    /// The time without the gradients of the network.
     pub(crate) step_time: Duration,
-    /// The part of it that is spent in calls between ranks, waiting included.
+    /// The part of it that is spent in calls between ranks, including waiting.
     pub(crate) communication: f64,
-    /// What this rank keeps.
+    /// The state that this rank keeps.
     pub(crate) state_bytes: usize,
 }
 
-/// Why a training ends early.
+/// The reason why a training ends early.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     #[error(transparent)]
@@ -54,7 +54,7 @@ pub(crate) enum Failure {
     Optimizer(#[from] Error),
     #[error(transparent)]
     Checkpoint(#[from] checkpoint::Error),
-    #[error("{path} has checkpoints: go on from them with --resume, or take another folder", path = path.display())]
+    #[error("{path} has checkpoints: use --resume, or choose another folder", path = path.display())]
     NotResumed { path: PathBuf },
     #[error("{path} is of another training", path = path.display())]
     OtherTraining { path: PathBuf },
@@ -99,8 +99,8 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
     runs
 }
 
-/// Trains a new model, or one from a checkpoint: one rank of `place.1` ranks, which share each batch. `on_epoch` is told
-/// what a training goes on from, and of each epoch.
+/// Trains a new model, or one from a checkpoint, as one of `place.1` ranks, which share each batch. `on_epoch` gets
+/// the point from which the training resumes, and then each epoch.
 pub(crate) fn train(
     name: &'static str,
     mut optimizer: Optimizer<Box<dyn UpdateRule<f32>>, f32>,
@@ -145,7 +145,7 @@ pub(crate) fn train(
     Ok(Run { name, model, steps, step_time, communication: 0.0, state_bytes: optimizer.state_bytes() })
 }
 
-/// A bar on rank 0, nothing on the others.
+/// A bar on rank 0, no output on the other ranks.
 fn progress(mesh: &Mesh, args: &Args) -> ProgressBar {
     if mesh.rank() != 0 {
         return ProgressBar::hidden();

@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
 
-    /// Everything that the engine can write, it has to be able to describe.
+    /// The schema describes everything that the engine can write.
     #[test]
     fn every_key_that_the_engine_writes_is_known() {
         let builder = Optimizer::new(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));

@@ -1,4 +1,4 @@
-//! What values a hyperparameter takes, as a schema.
+//! The values of a hyperparameter, as a schema.
 
 use anyhow::{Context, bail};
 use opt_core::{HyperparameterKind, HyperparameterSpec, Interval};
@@ -36,7 +36,7 @@ fn number_or_schedule(interval: Interval) -> Value {
     or_schedule(&number(interval))
 }
 
-/// What is no object is not taken for a schedule, so that a validator's message is about the one or the other.
+/// Only objects are checked as schedules, so that a validator reports errors of the number or of the schedule.
 pub(super) fn or_schedule(other: &Value) -> Value {
     json!({"if": {"type": "object"}, "then": {"$ref": "#/$defs/schedule"}, "else": other})
 }
@@ -49,7 +49,7 @@ fn number(interval: Interval) -> Value {
     limited(json!({"type": "number"}), interval)
 }
 
-/// Adds the ends of an interval; what is not a number, as `null`, is not compared with them.
+/// Adds the ends of an interval. Values that are not numbers, such as `null`, are not compared with them.
 fn limited(mut schema: Value, interval: Interval) -> Value {
     let low_key = if interval.low_open { "exclusiveMinimum" } else { "minimum" };
     let high_key = if interval.high_open { "exclusiveMaximum" } else { "maximum" };

@@ -8,7 +8,7 @@ use opt_core::{Collective, CollectiveError, Numbers};
 use opt_mesh::{Engine, Mesh};
 use opt_mesh_mpi::Mpi;
 
-/// Every call, with nothing, little, and more than fits into an announcement.
+/// Every call, with empty, short, and long contents that do not fit into an announcement.
 fn all_calls(world: &dyn Collective) {
     let (rank, ranks) = (world.rank(), world.ranks());
     for len in [0, 1, 7, 60, 61, 62, 121, 122, 123, 1000, 5000] {
@@ -18,7 +18,7 @@ fn all_calls(world: &dyn Collective) {
         let single = |numbers: &[f64]| Numbers::F32(numbers.iter().map(|&x| x as f32).collect());
         assert_eq!(world.sum(single(&numbers(rank).collect::<Vec<_>>())), Ok(single(&want)));
 
-        // Each rank another length.
+        // Each rank sends another length.
         let bytes = |rank: usize| vec![rank as u8 + 1; len * (rank + 1)];
         assert_eq!(world.gather(bytes(rank)), Ok((0..ranks).map(bytes).collect()));
 
@@ -34,13 +34,13 @@ pub(super) fn calls() {
     all_calls(&*Mpi::start().unwrap().world());
 }
 
-/// Messages in pieces that do not fit their lengths.
+/// Messages that are not a multiple of the piece size.
 pub(super) fn pieces() {
     all_calls(&*Mpi::options().piece_bytes(700).start().unwrap().world());
 }
 
-/// Sums have the same bits on every rank, and each time; a sum that a rank gets a part of only would not (a
-/// reduce-scatter adds in another order). Short ones are those of threads.
+/// Sums have the same bits on every rank, and each time. (A reduce-scatter would not: it adds in another order.)
+/// Short sums have the bits of threads.
 pub(super) fn same_bits() {
     let mpi = Mpi::start().unwrap();
     let world = mpi.world();
@@ -63,7 +63,7 @@ pub(super) fn same_bits() {
     }
 }
 
-/// MPI would write beyond buffers, or never end: so nothing of it happens. And ranks are in step afterwards.
+/// MPI would write beyond buffers, or never return. So ranks detect the difference first, and are in step afterwards.
 pub(super) fn other_lengths() {
     let mpi = Mpi::start().unwrap();
     let world = mpi.world();
@@ -92,12 +92,12 @@ pub(super) fn groups() {
     let both = mesh.group(&["model", "batch"]).unwrap();
     assert_eq!(both.gather(own()), Ok((0..4).map(|rank| vec![rank]).collect()));
     assert_eq!((batch.rank(), model.rank(), both.rank()), (row.into(), column.into(), mesh.rank()));
-    // Known groups are not made again, so one rank may ask alone.
+    // A group that exists is not made again, so a single rank may ask for it.
     assert!(mesh.rank() != 0 || Arc::ptr_eq(&batch, &mesh.group(&["batch"]).unwrap()));
     all_calls(&*model);
 }
 
-/// Whichever thread calls, one of its own talks to MPI.
+/// Any thread may call; one thread talks to MPI.
 pub(super) fn from_any_thread() {
     let world = Mpi::start().unwrap().world();
     for i in 0..20 {
@@ -108,7 +108,7 @@ pub(super) fn from_any_thread() {
     }
 }
 
-/// A sum goes on while its caller does something else, and so do the ones after it.
+/// A sum continues while its caller does something else, and so do the following sums.
 pub(super) fn meanwhile() {
     let mpi = Mpi::start().unwrap();
     let world = mpi.world();

@@ -16,7 +16,7 @@ fn array(key: f64) -> ArrayD<f64> {
     ArrayD::from_shape_fn(IxDyn(&SHAPE), |index| (key + (index[0] * 10 + index[1]) as f64).sin())
 }
 
-/// A variable that is cut and one that all have, with state in parts.
+/// A sharded and a replicated variable, with sharded state.
 struct Training {
     opt: Optimizer<Nadam, f64>,
     model: Model,
@@ -41,11 +41,12 @@ impl Training {
     }
 }
 
-/// A run that is saved, resumed on the same processes, on others and on one, ends with the bits of one that was not.
+/// A run that is saved and resumed on the same processes, on others, or on one, ends bit for bit like one that was
+/// not.
 pub(super) fn checkpoints() {
     let mpi = Mpi::start().unwrap();
     let mesh = Mesh::new(mpi.clone(), &[("batch", 2), ("model", 2)]).unwrap();
-    // Rank 0 says where.
+    // Rank 0 chooses the path.
     let own = tempfile::tempdir().unwrap();
     let place = mesh.world().broadcast(0, own.path().to_str().unwrap().as_bytes().to_vec()).unwrap();
     let folder = PathBuf::from(String::from_utf8(place).unwrap());
@@ -79,6 +80,6 @@ pub(super) fn checkpoints() {
         });
         assert_eq!(threads.unwrap(), [want.clone(), want.clone(), want]);
     }
-    // Nobody removes the folder before all are done.
+    // No rank removes the folder before all are done.
     mesh.world().gather(Vec::new()).unwrap();
 }

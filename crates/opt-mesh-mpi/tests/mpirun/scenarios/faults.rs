@@ -1,4 +1,4 @@
-//! Faults: each ends in an error on every rank that is left, in time.
+//! Faults: each becomes an error on every remaining rank, in time.
 
 use std::process;
 use std::thread;
@@ -33,7 +33,7 @@ fn begun(ranks: usize) -> (Mesh, Opt, Array1<f64>) {
     (mesh, opt, w)
 }
 
-/// A step that must fail, without a trace.
+/// A step that must fail without changing anything.
 fn fails(mesh: &Mesh, opt: &mut Opt, w: &mut Array1<f64>) {
     let error = step(opt, w).unwrap_err();
     let unchanged = *w == array![0.5, 1.5] && opt.iterations() == 1;
@@ -46,7 +46,7 @@ pub(super) fn twice() {
     assert_eq!(first.world().sum(Numbers::F64(vec![2.0])), Ok(Numbers::F64(vec![2.0])));
 }
 
-/// All ranks learn that one of them would do something else; the job goes on.
+/// If one rank would do something else, all ranks get an error; the job continues.
 pub(super) fn disagreement() {
     let (mesh, mut opt, mut w) = begun(4);
     if mesh.rank() == 3 {
@@ -60,7 +60,7 @@ pub(super) fn disagreement() {
     assert_eq!((&w, opt.iterations()), (&array![0.0, 1.0], 2));
 }
 
-/// All ranks learn that one of them cannot go on.
+/// If one rank cannot continue, all ranks get an error.
 pub(super) fn refusal() {
     let (mesh, mut opt, mut w) = begun(3);
     let mut wrong = array![1.0];
@@ -74,14 +74,14 @@ pub(super) fn refusal() {
     assert_eq!(w, array![0.0, 1.0]);
 }
 
-/// The others wait for a rank that unwinds: the hook ends the job.
+/// If a rank unwinds while the others wait, the hook aborts the job.
 pub(super) fn panic() {
     let (mesh, mut opt, mut w) = begun(3);
     assert!(mesh.rank() != 1, "out of luck");
     fails(&mesh, &mut opt, &mut w);
 }
 
-/// The others wait for a rank that is gone: mpirun ends the job.
+/// If a rank is gone while the others wait, mpirun ends the job.
 pub(super) fn exit() {
     let (mesh, mut opt, mut w) = begun(3);
     if mesh.rank() == 1 {
@@ -90,18 +90,18 @@ pub(super) fn exit() {
     fails(&mesh, &mut opt, &mut w);
 }
 
-/// The others give up, say so, and the job ends.
+/// The others time out and report it, and the job is aborted.
 pub(super) fn late() {
     let (mesh, mut opt, mut w) = begun(3);
     if mesh.rank() == 2 {
         thread::sleep(LIMIT * 15);
     }
     fails(&mesh, &mut opt, &mut w);
-    // From now on at once.
+    // From now on calls fail at once.
     println!("rank {}: {}", mesh.rank(), step(&mut opt, &mut w).unwrap_err());
 }
 
-/// A rank that ends in good order while the other goes on.
+/// A rank ends normally while the other one continues.
 pub(super) fn early() {
     let (mesh, mut opt, mut w) = begun(2);
     if mesh.rank() == 1 {

@@ -16,7 +16,7 @@ fn array(rows: usize, columns: usize, key: usize) -> Array2<f64> {
     Array2::from_shape_fn((rows, columns), |(i, j)| number(key + i * 100 + j))
 }
 
-/// Five steps with gradients that differ from rank to rank; the variables afterwards, as whole arrays.
+/// Five steps with gradients that differ from rank to rank; returns the variables afterwards, as whole arrays.
 fn train(
     mesh: &Mesh,
     rule: Box<dyn UpdateRule<f64>>,
@@ -51,13 +51,14 @@ fn rules() -> [Box<dyn UpdateRule<f64>>; 2] {
     [Box::new(Sgd::new(0.1).momentum(0.9)), Box::new(Lookahead::new(NovoGrad::new(0.05)).sync_period(2))]
 }
 
-/// Processes give the bits of threads: two replicas have one order of addition, and short sums are made alike.
+/// Processes give the bits of threads: two replicas have only one order of addition, and short sums use the same
+/// order.
 pub(super) fn step() {
     let mesh = Mesh::new(Mpi::start().unwrap(), &MESH).unwrap();
     for (rule, again) in rules().into_iter().zip(rules()) {
         let again = std::sync::Mutex::new(vec![again]);
         let values = train(&mesh, rule, |distributed| distributed);
-        // The same on threads of rank 0 alone.
+        // The same on threads, by rank 0 alone.
         if mesh.rank() == 0 {
             let number = again.lock().unwrap()[0].slots().len();
             let threads = Mesh::threads(&MESH, |mesh| {
@@ -71,7 +72,7 @@ pub(super) fn step() {
     }
 }
 
-/// Neither changes a bit.
+/// Neither option changes a bit.
 pub(super) fn overlap_and_parts() {
     let mesh = Mesh::new(Mpi::start().unwrap(), &MESH).unwrap();
     for number in 0..2 {
@@ -80,7 +81,7 @@ pub(super) fn overlap_and_parts() {
         assert_eq!(train(&mesh, rule(), |distributed| distributed.bucket_bytes(100).overlap(true)), plain);
         let parts = train(&mesh, rule(), |distributed| distributed.shard_state_over("batch"));
         for (part, plain) in parts.iter().flatten().zip(plain.iter().flatten()) {
-            // NovoGrad's norms are sums over parts, in another order.
+            // NovoGrad's norms are sums over parts, added in another order.
             let tolerance = if number == 1 { 64.0 * f64::EPSILON } else { 0.0 };
             let close = (part - plain).abs() <= tolerance;
             assert!(close, "{part:?} {plain:?}");
@@ -88,7 +89,7 @@ pub(super) fn overlap_and_parts() {
     }
 }
 
-/// Recorded runs of DTensor, shard for shard.
+/// Recorded runs of DTensor, compared shard by shard.
 pub(super) fn parity() {
     let mpi = Mpi::start().unwrap();
     let registries = Registries { float32: optimizers::registry(), float64: optimizers::registry() };
