@@ -1,6 +1,6 @@
 //! Steps of every contestant next to their bare loops, by Criterion: for a person at work on one of them.
 //!
-//! `cargo bench -p benches --bench step -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
+//! `cargo bench -p criterion-benches -- ^momentum/1M` runs those whose names match. Comparisons with the bare loop are better made
 //! by `cargo xtask bench`, which lets them take turns. `^denormals/` shows what denormal numbers in the state cost, `^by-hand/` what a loop
 //! takes that has Nadam's arithmetic and nothing else.
 

@@ -108,11 +108,11 @@ const RANKS: [&str; 4] = [
 ];
 
 /// The tests of the mesh, which have to pass without a change, too: cargo-mutants would look for them in `opt-core`.
-const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=mesh";
+const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=suite mesh::";
 
 /// Every change of the code for ranks, with the tests of the mesh.
 fn on_ranks() -> Call {
-    let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=mesh");
+    let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=suite").arg("--cargo-test-arg=mesh::");
     let call = call.arg("--baseline=skip").arg("--timeout=180");
     RANKS.iter().fold(call, |call, file| call.arg("--file").arg(*file))
 }
@@ -120,9 +120,8 @@ fn on_ranks() -> Call {
 /// What the first stage leaves out: laws that take seconds.
 const QUICK: &str = "not test(threads_do_not_matter)";
 
-/// What the second stage leaves out: trainings that are killed, the cost of steps, and vectors, which builds for tests
-/// do not have.
-const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals|simd)$/)";
+/// What the second stage leaves out: trainings that are killed, and the cost of steps.
+const BROAD: &str = "not (binary(allocations) | test(/^(checkpoints|sparse_cost)::/))";
 
 /// Some changes, with every package that has tests of the engine.
 fn second(package: &str, names: &[String]) -> Call {
