@@ -1,13 +1,11 @@
 //! After the first steps, a step allocates a few kilobytes whatever the size of its variables, and gradients are never
 //! written.
 
-mod tensors;
-
 use std::alloc::System;
 
+use opt_conformance::tensors::Tensors;
 use optimizers::{Ema, Lookahead, MomentStorage, NovoGrad, Optimizer, OptimizerBuilder, Sgd, UpdateRule};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
-use tensors::Tensors;
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use opt_conformance::laws::{Broken, restoring_continues, state_cannot_be_forgotten};
+use opt_conformance::laws::{Broken, Subject, restoring_continues, state_cannot_be_forgotten};
 use optimizers::core::{
     Config, ConfigError, Fields, FromConfig, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, Step,
     config, elementwise,
@@ -71,8 +71,8 @@ impl<T: Scalar> FromConfig<T> for Tiring {
 
 #[test]
 fn a_counter_in_a_slot_keeps_the_laws() {
-    assert_eq!(state_cannot_be_forgotten(&Tiring::new(true)), Ok(()));
-    assert_eq!(restoring_continues(&Tiring::new(true)), Ok(()));
+    assert_eq!(state_cannot_be_forgotten(&Subject::new(&Tiring::new(true))), Ok(()));
+    assert_eq!(restoring_continues(&Subject::new(&Tiring::new(true))), Ok(()));
 }
 
 #[test]
@@ -82,6 +82,6 @@ fn a_counter_of_its_own_breaks_them() {
         assert_eq!(broken, law);
         assert!(how.contains("variable \"embedding\" differs"), "{how}");
     };
-    is_broken(state_cannot_be_forgotten(&Tiring::new(false)), "state_cannot_be_forgotten");
-    is_broken(restoring_continues(&Tiring::new(false)), "restoring_continues");
+    is_broken(state_cannot_be_forgotten(&Subject::new(&Tiring::new(false))), "state_cannot_be_forgotten");
+    is_broken(restoring_continues(&Subject::new(&Tiring::new(false))), "restoring_continues");
 }

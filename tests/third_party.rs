@@ -89,24 +89,7 @@ conformance! {
     class: Lion,
     variants: { lion: Lion::new(0.0625) },
     golden: [],
-    laws: [
-        configurations_come_back,
-        duplicate_rows_are_summed,
-        f32_follows_f64,
-        finite_stays_finite,
-        full_sparse_gradients_are_dense,
-        missing_gradients_leave_alone,
-        order_does_not_matter,
-        rejected_steps_leave_no_trace,
-        restoring_continues,
-        scattered_memory_does_not_matter,
-        skipped_steps_leave_no_trace,
-        splitting_changes_nothing,
-        state_cannot_be_forgotten,
-        state_is_as_declared,
-        threads_do_not_matter,
-        transposed_memory_does_not_matter,
-    ],
+    laws: all,
 }
 
 fn registry<T: Scalar>() -> Registry<T> {

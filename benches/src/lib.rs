@@ -18,6 +18,9 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+use opt_conformance as _;
+
 pub mod bare;
 pub mod by_hand;
 pub mod contestants;

@@ -10,6 +10,9 @@ mod progress;
 mod run;
 mod table;
 
+#[cfg(test)]
+use opt_conformance as _;
+
 use std::fs;
 use std::process::ExitCode;
 

@@ -7,9 +7,9 @@ use optimizers::checkpoint::{Checkpoint, save};
 use optimizers::core::{StateEntry, StateValue};
 use optimizers::mesh::Mesh;
 
-use crate::equality::{MESHES, problem};
-use crate::problem::{OPTIONS, Problem, RULES};
-use crate::run::{Run, close, within_ulps};
+use super::equality::{MESHES, problem};
+use super::problem::{OPTIONS, Problem, RULES};
+use super::run::{Run, close, within_ulps};
 
 /// Steps before the checkpoint, and in all.
 const STOP: u64 = 2;

@@ -3,8 +3,8 @@
 use optimizers::core::Reduction;
 use optimizers::mesh::Layout;
 
-use crate::problem::{OPTIONS, Problem, RULES, Spec};
-use crate::run::same;
+use super::problem::{OPTIONS, Problem, RULES, Spec};
+use super::run::same;
 
 pub(crate) const MESHES: [&[(&str, usize)]; 5] =
     [&[("x", 1)], &[("x", 2)], &[("x", 4)], &[("x", 2), ("y", 2)], &[("x", 8)]];

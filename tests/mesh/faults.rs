@@ -13,7 +13,7 @@ use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
 use optimizers::{Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
-use crate::problem::whole;
+use super::problem::whole;
 
 type Opt = Optimizer<Box<dyn UpdateRule<f64>>, f64>;
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;

@@ -5,9 +5,9 @@ use optimizers::mesh::Layout;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use crate::equality::MESHES;
-use crate::problem::{OPTIONS, Problem, RULES, Spec};
-use crate::run::same;
+use super::equality::MESHES;
+use super::problem::{OPTIONS, Problem, RULES, Spec};
+use super::run::same;
 
 type Mesh = Vec<(&'static str, usize)>;
 

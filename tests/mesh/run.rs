@@ -5,7 +5,7 @@ use optimizers::core::{Scalar, StateValue};
 use optimizers::mesh::{Distributed, Mesh};
 use optimizers::{Error, Optimizer, UpdateRule, Variable};
 
-use crate::problem::{Given, Problem, optimizer, whole};
+use super::problem::{Given, Problem, optimizer, whole};
 
 type Opt<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 

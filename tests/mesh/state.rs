@@ -5,7 +5,7 @@ use optimizers::core::StateValue;
 use optimizers::mesh::{Distributed, Layout, Mesh};
 use optimizers::{Ema, Nadam, Optimizer, Sgd, Variable};
 
-use crate::problem::whole;
+use super::problem::whole;
 
 const SHAPES: [(&str, &[usize]); 4] = [("kernel", &[64, 48]), ("odd", &[7, 5]), ("bias", &[48]), ("wide", &[2, 101])];
 

@@ -76,28 +76,33 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         one("doctest", "test --workspace --doc --all-features"),
         Step { name: "parity", calls: vec![parity(workspace)] },
         one("instructions", "xtask instructions"),
-        Step { name: "mpi", calls: mpi() },
-        Step { name: "fuzz", calls: fuzz() },
+        Step { name: "mpi", calls: mpi(workspace) },
+        Step { name: "fuzz", calls: fuzz(workspace) },
     ]
 }
 
 /// Everything that needs an installed MPI, all in a package outside the workspace.
-fn mpi() -> Vec<Call> {
-    let there = |call: Call| call.arg("--manifest-path").arg("crates/opt-mesh-mpi/Cargo.toml");
+fn mpi(workspace: &Workspace) -> Vec<Call> {
+    let there = |args: &str| beside(workspace, &format!("{args} --manifest-path crates/opt-mesh-mpi/Cargo.toml"));
     vec![
-        there(Call::new("fmt --check")),
-        Call::new("clippy --all-targets --manifest-path crates/opt-mesh-mpi/Cargo.toml -- -D warnings"),
-        there(Call::new("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings")),
-        there(Call::new("test")),
-        Call::new("xtask parity --mpi tests/golden/dtensor_sgd.json"),
+        Call::new("fmt --check --manifest-path crates/opt-mesh-mpi/Cargo.toml"),
+        there("clippy --all-targets").arg("--").arg("-D").arg("warnings"),
+        there("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
+        there("test"),
+        beside(workspace, "xtask parity --mpi tests/golden/dtensor_sgd.json"),
     ]
 }
 
+/// A call for a package outside the workspace that uses what has been compiled for the workspace.
+fn beside(workspace: &Workspace, args: &str) -> Call {
+    Call::new(args).env("CARGO_TARGET_DIR", workspace.target_directory.display().to_string())
+}
+
 /// The fuzz targets still compile, outside the workspace and without the fuzzer's instrumentation.
-fn fuzz() -> Vec<Call> {
+fn fuzz(workspace: &Workspace) -> Vec<Call> {
     vec![
         Call::new("fmt --check --manifest-path fuzz/Cargo.toml"),
-        Call::new("clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings"),
+        beside(workspace, "clippy --locked --all-targets --manifest-path fuzz/Cargo.toml -- -D warnings"),
     ]
 }
 

@@ -109,11 +109,11 @@ const RANKS: [&str; 4] = [
 ];
 
 /// The tests of the mesh, run once on unchanged code: cargo-mutants would look for them in `opt-core`.
-const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=mesh";
+const MESH: &str = "nextest run --cargo-profile=mutants --package tests --test=suite mesh::";
 
 /// Every mutant of the code for ranks, with the tests of the mesh.
 fn on_ranks() -> Call {
-    let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=mesh");
+    let call = mutants(CORE).arg("--test-package=tests").arg("--cargo-arg=--test=suite").arg("--cargo-test-arg=mesh::");
     let call = call.arg("--baseline=skip").arg("--timeout=180");
     RANKS.iter().fold(call, |call, file| call.arg("--file").arg(*file))
 }
@@ -121,9 +121,8 @@ fn on_ranks() -> Call {
 /// The first stage leaves out laws that take seconds.
 const QUICK: &str = "not test(threads_do_not_matter)";
 
-/// The second stage leaves out the tests that kill trainings, those that measure the cost of steps, and those of
-/// vectorised loops, which these builds do not contain.
-const BROAD: &str = "not binary(/^(checkpoints|allocations|sparse_cost|denormals|simd)$/)";
+/// The second stage leaves out the tests that kill trainings, and those that measure the cost of steps.
+const BROAD: &str = "not (binary(allocations) | test(/^(checkpoints|sparse_cost)::/))";
 
 /// Some mutants, with every package that tests the engine.
 fn second(package: &str, names: &[String]) -> Call {

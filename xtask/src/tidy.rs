@@ -39,6 +39,7 @@ const LAWS: &[Law] = &[
     modules::start_with_documentation,
     modules::no_mod_rs,
     modules::rule_crates_are_alike,
+    modules::unit_tests_run,
     packages::share_their_data,
     packages::have_a_readme,
     words::no_forbidden_words,

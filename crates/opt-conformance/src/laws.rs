@@ -1,14 +1,16 @@
 //! Laws: what holds for every rule, for every stage of the engine around it, and for both element types.
 //!
-//! Each takes a rule and returns which law is broken, where and how.
+//! Each takes a [`Subject`], a rule without its type, so that a law is compiled once and not for each rule again. It
+//! returns which law is broken, where and how.
 
 mod checkpoints;
 mod engine;
 mod layout;
 mod numbers;
 mod state;
+mod subject;
 
-use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule};
+use opt_core::{Ema, Exclude, Optimizer, OptimizerBuilder, Scalar, UpdateRule};
 
 pub use checkpoints::state_cannot_be_forgotten;
 pub use engine::{
@@ -18,8 +20,40 @@ pub use engine::{
 pub use layout::{scattered_memory_does_not_matter, threads_do_not_matter, transposed_memory_does_not_matter};
 pub use numbers::{f32_follows_f64, finite_stays_finite};
 pub use state::{configurations_come_back, restoring_continues, state_is_as_declared};
+pub use subject::Subject;
 
 use crate::problem::{Problem, Variables};
+use subject::Erased;
+
+/// A law, as a function of the rule.
+pub type Law = fn(&Subject) -> Result<(), Broken>;
+
+/// Checks a law that a rule has to keep.
+///
+/// # Panics
+///
+/// When it does not hold.
+pub fn holds(law: Law, rule: &Subject) {
+    if let Err(broken) = law(rule) {
+        panic!("{broken}");
+    }
+}
+
+/// Checks that a law is excepted with good reason: one of the variants of a rule breaks it.
+///
+/// # Panics
+///
+/// When it holds for all of them.
+pub fn is_excepted(law: Law, reason: &str, mut variants: impl Iterator<Item = Subject>) {
+    let is_broken = variants.any(|rule| law(&rule).is_err());
+    assert!(is_broken, "the law holds for every variant, although it is excepted: {reason}");
+}
+
+/// An optimizer with any rule.
+type DynOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
+
+/// Its builder.
+type DynBuilder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
 /// A law that does not hold.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -34,11 +68,6 @@ pub struct Broken {
     /// What was seen.
     pub how: String,
 }
-
-/// A rule that the suite can handle.
-pub trait Subject: FromConfig<f32> + FromConfig<f64> + Clone {}
-
-impl<R: FromConfig<f32> + FromConfig<f64> + Clone> Subject for R {}
 
 /// Stages of the engine around a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,12 +104,11 @@ impl Stage {
     pub const ELEMENTWISE: [Self; 4] = [Self::Alone, Self::ClipValue, Self::WeightDecay, Self::Average];
 
     /// Sets the options. The limits are low enough to bind.
-    fn around<R: UpdateRule<T>, T: Scalar>(self, rule: R) -> OptimizerBuilder<R, T> {
+    fn around<T: Scalar>(self, rule: Box<dyn UpdateRule<T>>) -> DynBuilder<T> {
         let builder = Optimizer::new(rule);
-        let decay = |builder: OptimizerBuilder<R, T>| {
-            builder.weight_decay(0.0625).exclude_from_weight_decay(Exclude::names(["v3"]))
-        };
-        let average = |builder: OptimizerBuilder<R, T>| builder.ema(Ema::new(0.75).overwrite_every(3));
+        let decay =
+            |builder: DynBuilder<T>| builder.weight_decay(0.0625).exclude_from_weight_decay(Exclude::names(["v3"]));
+        let average = |builder: DynBuilder<T>| builder.ema(Ema::new(0.75).overwrite_every(3));
         match self {
             Self::Alone => builder,
             Self::ClipValue => builder.clipvalue(0.5),
@@ -93,68 +121,57 @@ impl Stage {
     }
 }
 
-/// One combination of rule, stage and element type.
-struct Setting<'r, R> {
+/// One combination of rule, element type and stage.
+struct Setting<'r, T> {
     law: &'static str,
-    rule: &'r R,
+    rule: &'r Erased<T>,
     stage: Stage,
 }
 
-impl<R: Subject> Setting<'_, R> {
-    fn optimizer<T: Scalar>(&self) -> Result<Optimizer<R, T>, Broken>
-    where
-        R: FromConfig<T>,
-    {
-        self.build(self.stage.around(self.rule.clone()))
+impl<T: Scalar> Setting<'_, T> {
+    fn builder(&self) -> DynBuilder<T> {
+        self.stage.around(self.rule.copy())
     }
 
-    fn build<T: Scalar>(&self, builder: OptimizerBuilder<R, T>) -> Result<Optimizer<R, T>, Broken>
-    where
-        R: FromConfig<T>,
-    {
-        builder.build().map_err(|error| self.broken::<T>(format!("not built: {error}")))
+    fn optimizer(&self) -> Result<DynOptimizer<T>, Broken> {
+        self.build(self.builder())
     }
 
-    fn registry<T: Scalar>(&self) -> Registry<T>
-    where
-        R: FromConfig<T>,
-    {
-        let mut registry = Registry::new();
-        registry.register::<R>();
-        opt_schedules::register(registry.schedules_mut());
-        registry
+    fn build(&self, builder: DynBuilder<T>) -> Result<DynOptimizer<T>, Broken> {
+        builder.build().map_err(|error| self.broken(format!("not built: {error}")))
     }
 
     /// Applies the steps of a problem from `first` on.
-    fn train<T: Scalar>(
+    fn train(
         &self,
         problem: &Problem,
         first: usize,
-        optimizer: &mut Optimizer<R, T>,
+        optimizer: &mut DynOptimizer<T>,
         variables: &mut Variables<T>,
-    ) -> Result<(), Broken>
-    where
-        R: FromConfig<T>,
-    {
-        for number in first..problem.steps.len() {
-            problem
-                .step(number, optimizer, variables)
-                .map_err(|error| self.broken::<T>(format!("step {number}: {error}")))?;
-        }
-        Ok(())
+    ) -> Result<(), Broken> {
+        (first..problem.steps.len()).try_for_each(|number| self.step(problem, number, optimizer, variables))
+    }
+
+    /// Applies one step of a problem.
+    fn step(
+        &self,
+        problem: &Problem,
+        number: usize,
+        optimizer: &mut DynOptimizer<T>,
+        variables: &mut Variables<T>,
+    ) -> Result<(), Broken> {
+        let stepped = problem.step(number, optimizer, variables);
+        stepped.map(drop).map_err(|error| self.broken(format!("step {number}: {error}")))
     }
 
     /// Trains from the beginning to the end.
-    fn trained<T: Scalar>(&self, problem: &Problem) -> Result<(Optimizer<R, T>, Variables<T>), Broken>
-    where
-        R: FromConfig<T>,
-    {
+    fn trained(&self, problem: &Problem) -> Result<(DynOptimizer<T>, Variables<T>), Broken> {
         let (mut optimizer, mut variables) = (self.optimizer()?, problem.start());
         self.train(problem, 0, &mut optimizer, &mut variables)?;
         Ok((optimizer, variables))
     }
 
-    fn broken<T: Scalar>(&self, how: impl Into<String>) -> Broken {
+    fn broken(&self, how: impl Into<String>) -> Broken {
         let dtype = match T::DTYPE {
             opt_core::DType::F32 => "f32",
             opt_core::DType::F64 => "f64",
@@ -164,29 +181,28 @@ impl<R: Subject> Setting<'_, R> {
     }
 
     /// Breaks the law unless two sets of variables are the same, bit for bit.
-    fn same<T: Scalar>(&self, what: &str, got: &Variables<T>, want: &Variables<T>) -> Result<(), Broken> {
+    fn same(&self, what: &str, got: &Variables<T>, want: &Variables<T>) -> Result<(), Broken> {
         let (got, want) = (got.bits(), want.bits());
         match want.iter().find(|(name, elements)| got.get(*name) != Some(elements)) {
             None => Ok(()),
-            Some((name, _)) => Err(self.broken::<T>(format!("{what}: variable {name:?} differs"))),
+            Some((name, _)) => Err(self.broken(format!("{what}: variable {name:?} differs"))),
         }
     }
 
     /// Breaks the law unless two optimizers have the same state, bit for bit and in the same order.
-    fn same_state<T: Scalar>(&self, what: &str, got: &Optimizer<R, T>, want: &Optimizer<R, T>) -> Result<(), Broken>
-    where
-        R: FromConfig<T>,
-    {
-        let bits = |optimizer: &Optimizer<R, T>| {
-            optimizer.weights().into_iter().map(|weight| (weight.name, state::bits(&weight.value))).collect::<Vec<_>>()
-        };
-        let (got, want) = (bits(got), bits(want));
+    fn same_state(&self, what: &str, got: &DynOptimizer<T>, want: &DynOptimizer<T>) -> Result<(), Broken> {
+        self.still_the_state(what, got, &state::of(want))
+    }
+
+    /// Breaks the law unless an optimizer has the state that was noted, bit for bit and in the same order.
+    fn still_the_state(&self, what: &str, got: &DynOptimizer<T>, want: &state::Bits) -> Result<(), Broken> {
+        let got = state::of(got);
         if got.len() != want.len() {
-            return Err(self.broken::<T>(format!("{what}: {} weights instead of {}", got.len(), want.len())));
+            return Err(self.broken(format!("{what}: {} weights instead of {}", got.len(), want.len())));
         }
-        match got.iter().zip(&want).find(|(got, want)| got != want) {
+        match got.iter().zip(want).find(|(got, want)| got != want) {
             None => Ok(()),
-            Some(((name, _), _)) => Err(self.broken::<T>(format!("{what}: weight {name:?} differs"))),
+            Some(((name, _), _)) => Err(self.broken(format!("{what}: weight {name:?} differs"))),
         }
     }
 }
@@ -195,9 +211,9 @@ impl<R: Subject> Setting<'_, R> {
 macro_rules! for_all {
     ($rule:expr, $stages:expr, $law:ident => $check:ident) => {
         for stage in $stages {
-            let setting = $crate::laws::Setting { law: stringify!($law), rule: $rule, stage };
-            $check::<_, f32>(&setting)?;
-            $check::<_, f64>(&setting)?;
+            let law = stringify!($law);
+            $check(&$crate::laws::Setting { law, rule: &$rule.in_32_bits, stage })?;
+            $check(&$crate::laws::Setting { law, rule: &$rule.in_64_bits, stage })?;
         }
     };
 }

@@ -4,6 +4,7 @@
 mod lookahead;
 mod nadam;
 mod novograd;
+mod options;
 mod radam;
 mod sgd;
 
@@ -14,6 +15,7 @@ use ndarray::ArrayD;
 pub use lookahead::Lookahead;
 pub use nadam::Nadam;
 pub use novograd::NovoGrad;
+pub use options::{all_close, options};
 pub use radam::RectifiedAdam;
 pub use sgd::Sgd;
 
@@ -74,7 +76,7 @@ pub trait Formula {
 }
 
 /// The engine, as naive as it can be.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Naive {
     /// Clip by value.
     pub clipvalue: Option<f64>,

@@ -2,8 +2,8 @@
 
 use opt_conformance::conformance;
 use opt_conformance::problem::Problem;
-use opt_conformance::textbook::{self, Naive};
-use opt_core::{Ema, Error, Exclude, Optimizer, Step, UpdateRule, Variable};
+use opt_conformance::textbook::{self, options};
+use opt_core::{Error, Optimizer, Step, UpdateRule, Variable};
 use opt_schedules::CosineDecay;
 use opt_sgd::Sgd;
 use proptest::prelude::*;
@@ -22,24 +22,7 @@ conformance! {
         legacy_nesterov: Sgd::new(0.125).momentum(0.875).nesterov(true).legacy(),
     },
     golden: ["sgd.json", "sgd_legacy.json", "dialects_sgd.json"],
-    laws: [
-        configurations_come_back,
-        duplicate_rows_are_summed,
-        f32_follows_f64,
-        finite_stays_finite,
-        full_sparse_gradients_are_dense,
-        missing_gradients_leave_alone,
-        order_does_not_matter,
-        rejected_steps_leave_no_trace,
-        restoring_continues,
-        scattered_memory_does_not_matter,
-        skipped_steps_leave_no_trace,
-        splitting_changes_nothing,
-        state_cannot_be_forgotten,
-        state_is_as_declared,
-        threads_do_not_matter,
-        transposed_memory_does_not_matter,
-    ],
+    laws: all,
 }
 
 /// The numbers of Keras's documentation: the loss is w^2 / 2, so that the gradient is w.
@@ -157,44 +140,16 @@ proptest! {
         mu in prop_oneof![Just(0.0), 0.0..=1.0_f64],
         nesterov in any::<bool>(),
         lazy in any::<bool>(),
-        clip in 0..4,
-        limit in 0.1..4.0_f64,
-        decay in proptest::option::of(0.0..0.5_f64),
-        ema in proptest::option::of((0.0..=1.0_f64, proptest::option::of(1..4_u64))),
+        naive in options(),
     ) {
         let problem = Problem::varied(seed, 6);
         let mut rule = Sgd::new(eta).momentum(mu).nesterov(nesterov);
         if lazy {
             rule = rule.legacy();
         }
-        let mut builder = Optimizer::new(rule);
-        let mut naive = Naive { weight_decay: decay, excluded: vec!["v3".to_owned()], ema, ..Naive::default() };
-        match clip {
-            1 => (builder, naive.clipvalue) = (builder.clipvalue(limit), Some(limit)),
-            2 => (builder, naive.clipnorm) = (builder.clipnorm(limit), Some(limit)),
-            3 => (builder, naive.global_clipnorm) = (builder.global_clipnorm(limit), Some(limit)),
-            _ => {}
-        }
-        if let Some(rate) = decay {
-            builder = builder.weight_decay(rate).exclude_from_weight_decay(Exclude::names(["v3"]));
-        }
-        if let Some((momentum, overwrite)) = ema {
-            let averages = Ema::new(momentum);
-            builder = builder.ema(overwrite.map_or(averages, |steps| averages.overwrite_every(steps)));
-        }
-        let mut opt = builder.build().unwrap();
-        let mut variables = problem.start::<f64>();
         let mut formula = textbook::Sgd { mu, nesterov, lazy, ..textbook::Sgd::default() };
-        for (number, want) in naive.run(&problem, |_| eta, &mut formula).iter().enumerate() {
-            problem.step(number, &mut opt, &mut variables).unwrap();
-            for (name, got) in &variables.0 {
-                let far = got.iter().zip(&want[name]).find(|(got, want)| {
-                    let close = (*got - *want).abs() <= 1e-13 * want.abs().max(1.0);
-                    !close
-                });
-                prop_assert!(far.is_none(), "step {number}: {name}: {far:?}");
-            }
-        }
+        let close = |got: f64, want: f64| (got - want).abs() <= 1e-13 * want.abs().max(1.0);
+        naive.agrees(&problem, Box::new(rule), &|_| eta, &mut formula, &close)?;
     }
 }
 

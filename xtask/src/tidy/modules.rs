@@ -36,10 +36,31 @@ pub(crate) fn rule_crates_are_alike(repository: &Repository) -> Vec<Violation> {
     let crates = RULE_CRATES.into_iter().filter_map(|name| repository.workspace.package(name));
     let paths = crates.flat_map(|package| {
         let folder = repository.workspace.folder(package);
-        ["src/lib.rs", "src/config.rs", "src/rule.rs", "tests/conformance.rs"].map(|file| format!("{folder}/{file}"))
+        // Where there are more tests, all of them are one program.
+        let suite = format!("{folder}/tests/suite/conformance.rs");
+        let laws = if repository.file(&suite).is_some() { suite } else { format!("{folder}/tests/conformance.rs") };
+        let sources = ["lib", "config", "rule"].map(|name| format!("{folder}/src/{name}.rs"));
+        sources.into_iter().chain([laws])
     });
     let missing = paths.filter(|path| repository.file(path).is_none());
     missing.map(|path| Violation::new("rule-crates", &path, 0, "is missing")).collect()
+}
+
+/// A library whose manifest says that it has no unit tests has none: they would never run.
+pub(crate) fn unit_tests_run(repository: &Repository) -> Vec<Violation> {
+    let packages = repository.workspace.packages.iter();
+    let untested = packages.filter(|package| {
+        let manifest = repository.manifest(package).map_or("", |file| &file.text);
+        let library = manifest.split("\n[").find(|section| section.starts_with("lib]"));
+        library.is_some_and(|section| section.lines().any(|line| line == "test = false"))
+    });
+    let sources = untested.flat_map(|package| {
+        let folder = format!("{}/src/", repository.workspace.folder(package));
+        repository.with_extension("rs").filter(move |file| file.path.starts_with(&folder))
+    });
+    let lost = sources.filter(|file| file.text.contains("#[cfg(test)]") || file.text.contains("#[test]"));
+    let text = "its tests never run: the manifest says `test = false`";
+    lost.map(|file| Violation::new("unit-tests", &file.path, 0, text)).collect()
 }
 
 #[cfg(test)]
@@ -86,5 +107,21 @@ mod tests {
         assert_eq!(sample([lib, config, rule, conformance]).broken(rule_crates_are_alike), [""; 0]);
         let without = sample([lib, config, rule, "crates/opt-sgd/tests/laws.rs"]);
         assert_eq!(without.broken(rule_crates_are_alike), ["crates/opt-sgd/tests/conformance.rs:0"]);
+        let suite = sample([lib, config, rule, "crates/opt-sgd/tests/suite/conformance.rs"]);
+        assert_eq!(suite.broken(rule_crates_are_alike), [""; 0]);
+    }
+
+    #[test]
+    fn unit_tests_that_never_run_are_found() {
+        let sample = |manifest: &str, code: &str| {
+            let files = [("crates/opt-a/Cargo.toml", manifest), ("crates/opt-a/src/b.rs", code)];
+            Sample::new(files).packages([package("opt-a", [])])
+        };
+        let untested = "[package]\nname = \"a\"\n\n[lib]\ntest = false\n\n[dependencies]\n";
+        let code = "//! B.\n\n#[cfg(test)]\nmod tests {}\n";
+        assert_eq!(sample(untested, code).broken(unit_tests_run), ["crates/opt-a/src/b.rs:0"]);
+        assert_eq!(sample(untested, "//! B.\n").broken(unit_tests_run), [""; 0]);
+        let other = "[package]\nname = \"a\"\n\n[[bin]]\ntest = false\n";
+        assert_eq!(sample(other, code).broken(unit_tests_run), [""; 0]);
     }
 }

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use opt_checkpoint::{Checkpoint, Element, SaveOptions};
-use opt_core::{FromConfig, Optimizer, OptimizerBuilder};
+use opt_core::OptimizerBuilder;
 
-use super::{Broken, Setting, Stage, Subject, for_all};
+use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
 use crate::problem::{Problem, Variables};
 
 /// A checkpoint is all there is of a run.
@@ -17,11 +17,11 @@ use crate::problem::{Problem, Variables};
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn state_cannot_be_forgotten<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Element>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn state_cannot_be_forgotten(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Element>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(16, 10);
-        let (control, want) = setting.trained::<T>(&problem)?;
-        let (mut optimizer, mut variables) = (setting.optimizer::<T>()?, problem.start::<T>());
+        let (control, want) = setting.trained(&problem)?;
+        let (mut optimizer, mut variables) = (setting.optimizer()?, problem.start::<T>());
         let start = save(setting, &optimizer, &mut variables)?;
         for number in 0..=problem.steps.len() {
             let what = format!("saved at step {number}");
@@ -32,8 +32,7 @@ pub fn state_cannot_be_forgotten<R: Subject>(rule: &R) -> Result<(), Broken> {
             setting.same(&what, &continued, &want)?;
             setting.same_state(&what, &resumed, &control)?;
             if number < problem.steps.len() {
-                let stepped = problem.step(number, &mut optimizer, &mut variables);
-                stepped.map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+                setting.step(&problem, number, &mut optimizer, &mut variables)?;
             }
         }
         load(setting, &start, &mut optimizer, &mut variables)?;
@@ -45,33 +44,30 @@ pub fn state_cannot_be_forgotten<R: Subject>(rule: &R) -> Result<(), Broken> {
     Ok(())
 }
 
-fn save<R: Subject + FromConfig<T>, T: Element>(
-    setting: &Setting<'_, R>,
-    optimizer: &Optimizer<R, T>,
+fn save<T: Element>(
+    setting: &Setting<'_, T>,
+    optimizer: &DynOptimizer<T>,
     variables: &Variables<T>,
 ) -> Result<Checkpoint, Broken> {
     let mut file = Cursor::new(Vec::new());
     let written = SaveOptions::new().write(&mut file, optimizer, variables);
     let read = written.and_then(|_| Checkpoint::from_bytes(file.into_inner()));
-    read.map_err(|error| setting.broken::<T>(format!("not saved: {error}")))
+    read.map_err(|error| setting.broken(format!("not saved: {error}")))
 }
 
 /// A new optimizer of the file's configuration.
-fn from_file<R: Subject + FromConfig<T>, T: Element>(
-    setting: &Setting<'_, R>,
-    file: &Checkpoint,
-) -> Result<Optimizer<R, T>, Broken> {
-    let config = file.config().ok_or_else(|| setting.broken::<T>("the file has no configuration"))?;
-    let builder = OptimizerBuilder::<R, T>::from_config_of(config, &setting.registry());
-    setting.build(builder.map_err(|error| setting.broken::<T>(format!("{config}: {error}")))?)
+fn from_file<T: Element>(setting: &Setting<'_, T>, file: &Checkpoint) -> Result<DynOptimizer<T>, Broken> {
+    let config = file.config().ok_or_else(|| setting.broken("the file has no configuration"))?;
+    let builder = OptimizerBuilder::from_config(config, &setting.rule.registry);
+    setting.build(builder.map_err(|error| setting.broken(format!("{config}: {error}")))?)
 }
 
-fn load<R: Subject + FromConfig<T>, T: Element>(
-    setting: &Setting<'_, R>,
+fn load<T: Element>(
+    setting: &Setting<'_, T>,
     file: &Checkpoint,
-    optimizer: &mut Optimizer<R, T>,
+    optimizer: &mut DynOptimizer<T>,
     variables: &mut Variables<T>,
 ) -> Result<(), Broken> {
     let loaded = file.load(optimizer, variables);
-    loaded.map(|_| ()).map_err(|error| setting.broken::<T>(format!("not loaded: {error}")))
+    loaded.map(|_| ()).map_err(|error| setting.broken(format!("not loaded: {error}")))
 }

@@ -1,9 +1,9 @@
 //! What the engine promises about single steps.
 
 use ndarray::{Array, ArrayD, Axis, Slice};
-use opt_core::{Error, FromConfig, NonFinite, Optimizer, Outcome, Parameters, Scalar, Variable};
+use opt_core::{Error, NonFinite, Outcome, Parameters, Scalar, Variable};
 
-use super::{Broken, Setting, Stage, Subject, for_all};
+use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all, state};
 use crate::problem::{Gradient, Problem, Rng, Variables};
 
 /// A step that is refused leaves variables, slots and counter as they were, and does not disturb later steps.
@@ -11,24 +11,22 @@ use crate::problem::{Gradient, Problem, Rng, Variables};
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn rejected_steps_leave_no_trace<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn rejected_steps_leave_no_trace(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(1, 6);
-        let (control, control_variables) = setting.trained::<T>(&problem)?;
-        let builder = setting.stage.around(setting.rule.clone()).non_finite(NonFinite::Error);
+        let (control, control_variables) = setting.trained(&problem)?;
+        let builder = setting.builder().non_finite(NonFinite::Error);
         let (mut optimizer, mut variables) = (setting.build(builder)?, problem.start::<T>());
         for number in 0..problem.steps.len() {
-            let before = (optimizer.clone(), variables.clone());
+            let before = (state::of(&optimizer), variables.clone());
             for (what, error) in bad_steps(&mut optimizer, &mut variables) {
                 if error.is_none() {
-                    return Err(setting.broken::<T>(format!("{what} was accepted")));
+                    return Err(setting.broken(format!("{what} was accepted")));
                 }
             }
             setting.same("refused", &variables, &before.1)?;
-            setting.same_state("refused", &optimizer, &before.0)?;
-            problem
-                .step(number, &mut optimizer, &mut variables)
-                .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+            setting.still_the_state("refused", &optimizer, &before.0)?;
+            setting.step(&problem, number, &mut optimizer, &mut variables)?;
         }
         setting.same("after refusals", &variables, &control_variables)?;
         setting.same_state("after refusals", &optimizer, &control)
@@ -38,8 +36,8 @@ pub fn rejected_steps_leave_no_trace<R: Subject>(rule: &R) -> Result<(), Broken>
 }
 
 /// Tries steps that are wrong in one place, after a right one in the same list.
-fn bad_steps<R: FromConfig<T>, T: Scalar>(
-    optimizer: &mut Optimizer<R, T>,
+fn bad_steps<T: Scalar>(
+    optimizer: &mut DynOptimizer<T>,
     variables: &mut Variables<T>,
 ) -> Vec<(&'static str, Option<Error>)> {
     const KNOWN: &str = "a known variable of another shape";
@@ -93,28 +91,26 @@ fn ones<T: Scalar>(shape: &[usize]) -> ArrayD<T> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn skipped_steps_leave_no_trace<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn skipped_steps_leave_no_trace(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(2, 5);
-        let (control, control_variables) = setting.trained::<T>(&problem)?;
-        let builder = setting.stage.around(setting.rule.clone()).non_finite(NonFinite::SkipStep);
+        let (control, control_variables) = setting.trained(&problem)?;
+        let builder = setting.builder().non_finite(NonFinite::SkipStep);
         let (mut optimizer, mut variables) = (setting.build(builder)?, problem.start::<T>());
         for (number, bad) in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, f64::INFINITY].iter().enumerate() {
             let mut spoilt = problem.clone();
             let Gradient::Dense(gradient) = &mut spoilt.steps[number][3] else { unreachable!("v3 is dense") };
             gradient[[6, 1]] = *bad;
-            let before = (optimizer.clone(), variables.clone());
+            let before = (state::of(&optimizer), variables.clone());
             let report = spoilt.step(number, &mut optimizer, &mut variables);
             let found = report.ok().filter(|report| report.outcome == Outcome::NonFinite);
             let place = found.and_then(|report| report.non_finite).map(|found| (found.variable, found.index));
             if place != Some(("v3".to_owned(), vec![6, 1])) {
-                return Err(setting.broken::<T>(format!("{bad} at v3[6, 1] was found at {place:?}")));
+                return Err(setting.broken(format!("{bad} at v3[6, 1] was found at {place:?}")));
             }
             setting.same("skipped", &variables, &before.1)?;
-            setting.same_state("skipped", &optimizer, &before.0)?;
-            problem
-                .step(number, &mut optimizer, &mut variables)
-                .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+            setting.still_the_state("skipped", &optimizer, &before.0)?;
+            setting.step(&problem, number, &mut optimizer, &mut variables)?;
         }
         setting.same("after skipped steps", &variables, &control_variables)?;
         setting.same_state("after skipped steps", &optimizer, &control)
@@ -129,8 +125,8 @@ pub fn skipped_steps_leave_no_trace<R: Subject>(rule: &R) -> Result<(), Broken> 
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn splitting_changes_nothing<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn splitting_changes_nothing(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let whole = Problem::dense(3, &[&[13, 3]], 7);
         let half = |values: &ArrayD<f64>, first: bool| {
             let part = if first { Slice::from(..5) } else { Slice::from(5..) };
@@ -148,8 +144,8 @@ pub fn splitting_changes_nothing<R: Subject>(rule: &R) -> Result<(), Broken> {
                 })
                 .collect(),
         };
-        let (_, whole) = setting.trained::<T>(&whole)?;
-        let (_, halves) = setting.trained::<T>(&halves)?;
+        let (_, whole) = setting.trained(&whole)?;
+        let (_, halves) = setting.trained(&halves)?;
         let joined = ndarray::concatenate![Axis(0), halves.0[0].1, halves.0[1].1];
         setting.same("joined", &Variables(vec![("v0".to_owned(), joined)]), &whole)
     }
@@ -162,19 +158,17 @@ pub fn splitting_changes_nothing<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn order_does_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn order_does_not_matter(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(4, 6);
-        let (_, want) = setting.trained::<T>(&problem)?;
+        let (_, want) = setting.trained(&problem)?;
         let (mut optimizer, mut variables) = (setting.optimizer()?, problem.start::<T>());
         let mut rng = Rng(5);
         for number in 0..problem.steps.len() {
             for last in (1..variables.0.len()).rev() {
                 variables.0.swap(last, rng.below(last + 1));
             }
-            problem
-                .step(number, &mut optimizer, &mut variables)
-                .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+            setting.step(&problem, number, &mut optimizer, &mut variables)?;
         }
         setting.same("shuffled", &variables, &want)
     }
@@ -187,8 +181,8 @@ pub fn order_does_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn full_sparse_gradients_are_dense<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn full_sparse_gradients_are_dense(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let dense = Problem::dense(6, &[&[9, 5]], 6);
         let rows = [8, 0, 3, 1, 2, 7, 4, 6, 5];
         let mut sparse = dense.clone();
@@ -197,8 +191,7 @@ pub fn full_sparse_gradients_are_dense<R: Subject>(rule: &R) -> Result<(), Broke
                 step[0] = Gradient::Sparse(rows.to_vec(), gradient.select(Axis(0), &rows));
             }
         }
-        let ((dense_optimizer, dense), (optimizer, sparse)) =
-            (setting.trained::<T>(&dense)?, setting.trained::<T>(&sparse)?);
+        let ((dense_optimizer, dense), (optimizer, sparse)) = (setting.trained(&dense)?, setting.trained(&sparse)?);
         setting.same("sparse", &sparse, &dense)?;
         setting.same_state("sparse", &optimizer, &dense_optimizer)
     }
@@ -211,8 +204,8 @@ pub fn full_sparse_gradients_are_dense<R: Subject>(rule: &R) -> Result<(), Broke
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn duplicate_rows_are_summed<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn duplicate_rows_are_summed(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let mut rng = Rng(7);
         let start = rng.array(&[6, 2]);
         let problem = |summed: bool| {
@@ -227,8 +220,8 @@ pub fn duplicate_rows_are_summed<R: Subject>(rule: &R) -> Result<(), Broken> {
             });
             Problem { variables: vec![("embedding".to_owned(), start.clone())], steps: steps.collect() }
         };
-        let (_, twice) = setting.trained::<T>(&problem(false))?;
-        let (_, once) = setting.trained::<T>(&problem(true))?;
+        let (_, twice) = setting.trained(&problem(false))?;
+        let (_, once) = setting.trained(&problem(true))?;
         setting.same("rows twice", &twice, &once)
     }
     // Clips see the rows before they are summed, so that the law is about the other stages.
@@ -242,18 +235,18 @@ pub fn duplicate_rows_are_summed<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn missing_gradients_leave_alone<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn missing_gradients_leave_alone(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let mut problem = Problem::dense(9, &[&[4, 2], &[3]], 5);
         problem.steps.iter_mut().for_each(|step| step[1] = Gradient::Absent);
-        let (optimizer, variables) = setting.trained::<T>(&problem)?;
+        let (optimizer, variables) = setting.trained(&problem)?;
         let start = problem.start::<T>();
         setting.same("frozen", &Variables(variables.0[1..].to_vec()), &Variables(start.0[1..].to_vec()))?;
         if variables.0[0] == start.0[0] {
-            return Err(setting.broken::<T>("the variable with gradients did not move"));
+            return Err(setting.broken("the variable with gradients did not move"));
         }
         for slot in optimizer.slot_names() {
-            let missing = |error| setting.broken::<T>(format!("slot {slot:?} of the frozen variable: {error}"));
+            let missing = |error| setting.broken(format!("slot {slot:?} of the frozen variable: {error}"));
             optimizer.slot("v1", slot).map_err(missing)?;
         }
         Ok(())

@@ -1,9 +1,9 @@
 //! What does not matter: memory order, threads.
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, ShapeBuilder, Slice};
-use opt_core::{FromConfig, Optimizer, Scalar, Variable};
+use opt_core::{Scalar, Variable};
 
-use super::{Broken, Setting, Stage, Subject, for_all};
+use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
 use crate::problem::{Gradient, Problem, Variables};
 
 /// Column-major variables and gradients give the same bits as row-major ones. Not for rules that look at a variable
@@ -12,9 +12,9 @@ use crate::problem::{Gradient, Problem, Variables};
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn transposed_memory_does_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
-        memory::<R, T, Transposed>(setting)
+pub fn transposed_memory_does_not_matter(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
+        memory::<T, Transposed>(setting)
     }
     for_all!(rule, Stage::ELEMENTWISE, transposed_memory_does_not_matter => check);
     Ok(())
@@ -25,9 +25,9 @@ pub fn transposed_memory_does_not_matter<R: Subject>(rule: &R) -> Result<(), Bro
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn scattered_memory_does_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
-        memory::<R, T, Scattered>(setting)
+pub fn scattered_memory_does_not_matter(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
+        memory::<T, Scattered>(setting)
     }
     for_all!(rule, Stage::ALL, scattered_memory_does_not_matter => check);
     Ok(())
@@ -83,14 +83,14 @@ fn every_second(axis: Axis) -> Slice {
     Slice::new(0, None, if axis.index() == 0 { -2 } else { 2 })
 }
 
-fn memory<R: Subject + FromConfig<T>, T: Scalar, M: Memory>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+fn memory<T: Scalar, M: Memory>(setting: &Setting<'_, T>) -> Result<(), Broken> {
     let problem = Problem::varied(10, 5);
-    let (control, want) = setting.trained::<T>(&problem)?;
-    let mut optimizer = setting.optimizer::<T>()?;
+    let (control, want) = setting.trained(&problem)?;
+    let mut optimizer = setting.optimizer()?;
     let mut rooms: Vec<ArrayD<T>> = problem.start().0.iter().map(|(_, value)| placed::<T, M>(value)).collect();
     for (number, step) in problem.steps.iter().enumerate() {
-        lay_out_step::<R, T, M>(&problem, step, &mut optimizer, &mut rooms)
-            .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+        lay_out_step::<T, M>(&problem, step, &mut optimizer, &mut rooms)
+            .map_err(|error| setting.broken(format!("step {number}: {error}")))?;
     }
     let names = problem.variables.iter().map(|(name, _)| name.clone());
     let got = names.zip(&rooms).map(|(name, room)| (name, M::view(room).to_owned())).collect();
@@ -108,10 +108,10 @@ fn placed<T: Scalar, M: Memory>(values: &ArrayD<T>) -> ArrayD<T> {
 /// Rows, for a sparse gradient, and values.
 type Laid<'a, T> = (Option<&'a [usize]>, ArrayD<T>);
 
-fn lay_out_step<R: FromConfig<T>, T: Scalar, M: Memory>(
+fn lay_out_step<T: Scalar, M: Memory>(
     problem: &Problem,
     step: &[Gradient],
-    optimizer: &mut Optimizer<R, T>,
+    optimizer: &mut DynOptimizer<T>,
     rooms: &mut [ArrayD<T>],
 ) -> Result<(), opt_core::Error> {
     let gradients: Vec<Option<Laid<'_, T>>> = step
@@ -138,8 +138,8 @@ fn lay_out_step<R: FromConfig<T>, T: Scalar, M: Memory>(
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn threads_do_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn threads_do_not_matter(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let mut problem = Problem::dense(11, &[&[3], &[300_001], &[70, 1_000], &[5, 7]], 3);
         let rows: Vec<usize> = (0..40).map(|row| row * 3 % 70).collect();
         let last = problem.steps.len() - 1;
@@ -147,8 +147,8 @@ pub fn threads_do_not_matter<R: Subject>(rule: &R) -> Result<(), Broken> {
             problem.steps[last][2] = Gradient::Sparse(rows.clone(), gradient.select(Axis(0), &rows));
         }
         let run = |threads| -> Result<_, Broken> {
-            let builder = setting.stage.around(setting.rule.clone()).threads(threads);
-            let (mut optimizer, mut variables) = (setting.build::<T>(builder)?, problem.start::<T>());
+            let builder = setting.builder().threads(threads);
+            let (mut optimizer, mut variables) = (setting.build(builder)?, problem.start::<T>());
             setting.train(&problem, 0, &mut optimizer, &mut variables)?;
             Ok((optimizer, variables))
         };

@@ -1,6 +1,6 @@
 //! What the numbers themselves must be like.
 
-use opt_core::{FromConfig, Scalar};
+use opt_core::Scalar;
 
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Gradient, Problem};
@@ -12,18 +12,19 @@ use crate::problem::{Gradient, Problem};
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn f32_follows_f64<R: Subject>(rule: &R) -> Result<(), Broken> {
+pub fn f32_follows_f64(rule: &Subject) -> Result<(), Broken> {
     /// Roundings of an element in a step, with room for all stages.
     const ROUNDINGS: f64 = 16.0;
     for stage in Stage::ALL {
-        let setting = Setting { law: "f32_follows_f64", rule, stage };
+        let law = "f32_follows_f64";
+        let in_32_bits = Setting { law, rule: &rule.in_32_bits, stage };
+        let in_64_bits = Setting { law, rule: &rule.in_64_bits, stage };
         let problem = Problem::varied(12, 12);
-        let (mut narrow, mut wide) = (setting.optimizer::<f32>()?, setting.optimizer::<f64>()?);
+        let (mut narrow, mut wide) = (in_32_bits.optimizer()?, in_64_bits.optimizer()?);
         let (mut got, mut want) = (problem.start::<f32>(), problem.start::<f64>());
         for number in 0..problem.steps.len() {
-            let error = |error| setting.broken::<f32>(format!("step {number}: {error}"));
-            problem.step(number, &mut narrow, &mut got).map_err(error)?;
-            problem.step(number, &mut wide, &mut want).map_err(error)?;
+            in_32_bits.step(&problem, number, &mut narrow, &mut got)?;
+            in_64_bits.step(&problem, number, &mut wide, &mut want)?;
             for ((name, got), (_, want)) in got.0.iter().zip(&want.0) {
                 let magnitude = want.iter().fold(1.0_f64, |largest, w| largest.max(w.abs()));
                 let tolerance = ROUNDINGS * (number + 1) as f64 * magnitude * f64::from(f32::EPSILON) / 2.0;
@@ -34,7 +35,7 @@ pub fn f32_follows_f64<R: Subject>(rule: &R) -> Result<(), Broken> {
                 if let Some((got, want)) = far {
                     let how =
                         format!("step {number}: variable {name:?}: {got} instead of {want}, not within {tolerance:e}");
-                    return Err(setting.broken::<f32>(how));
+                    return Err(in_32_bits.broken(how));
                 }
             }
         }
@@ -47,8 +48,8 @@ pub fn f32_follows_f64<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn finite_stays_finite<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn finite_stays_finite(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let mut problem = Problem::dense(13, &[&[4], &[3, 5], &[1]], 8);
         let scales = [1e-45, 1e25, 0.0, 1e-30, 1e18, 1.0, 1e25, 1e-38];
         for (step, scale) in problem.steps.iter_mut().zip(scales) {
@@ -58,13 +59,13 @@ pub fn finite_stays_finite<R: Subject>(rule: &R) -> Result<(), Broken> {
                 }
             }
         }
-        let (optimizer, variables) = setting.trained::<T>(&problem)?;
+        let (optimizer, variables) = setting.trained(&problem)?;
         if let Some((name, _)) = variables.0.iter().find(|(_, value)| value.iter().any(|w| !w.is_finite())) {
-            return Err(setting.broken::<T>(format!("variable {name:?} is not finite")));
+            return Err(setting.broken(format!("variable {name:?} is not finite")));
         }
         for weight in optimizer.weights() {
             if super::state::bits(&weight.value).into_iter().any(|bits| !f64::from_bits(bits).is_finite()) {
-                return Err(setting.broken::<T>(format!("weight {:?} is not finite", weight.name)));
+                return Err(setting.broken(format!("weight {:?} is not finite", weight.name)));
             }
         }
         Ok(())

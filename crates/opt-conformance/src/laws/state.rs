@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use opt_core::{FromConfig, OptimizerBuilder, Scalar, SlotInit, SlotSpec, StateValue, UpdateRule, WeightsOrder};
+use opt_core::{OptimizerBuilder, Scalar, SlotInit, SlotSpec, StateValue, UpdateRule, WeightsOrder};
 use serde_json::Value;
 
-use super::{Broken, Setting, Stage, Subject, for_all};
+use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
 use crate::problem::{self, Problem};
 
 /// Configuration, `weights` and variables are all that a run depends on: one that is restored from them at any step,
@@ -14,29 +14,27 @@ use crate::problem::{self, Problem};
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn restoring_continues<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn restoring_continues(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(14, 14);
-        let (control, want) = setting.trained::<T>(&problem)?;
-        let (mut optimizer, mut variables) = (setting.optimizer::<T>()?, problem.start::<T>());
+        let (control, want) = setting.trained(&problem)?;
+        let (mut optimizer, mut variables) = (setting.optimizer()?, problem.start::<T>());
         for number in 0..=problem.steps.len() {
-            let config = optimizer.to_config().map_err(|error| setting.broken::<T>(error.to_string()))?;
+            let config = optimizer.to_config().map_err(|error| setting.broken(error.to_string()))?;
             let text = config.to_string();
-            let read: Value = serde_json::from_str(&text).map_err(|error| setting.broken::<T>(error.to_string()))?;
-            let builder = OptimizerBuilder::<R, T>::from_config_of(&read, &setting.registry())
-                .map_err(|error| setting.broken::<T>(format!("{text}: {error}")))?;
+            let read: Value = serde_json::from_str(&text).map_err(|error| setting.broken(error.to_string()))?;
+            let builder = OptimizerBuilder::from_config(&read, &setting.rule.registry)
+                .map_err(|error| setting.broken(format!("{text}: {error}")))?;
             let (mut restored, mut continued) = (setting.build(builder)?, variables.clone());
             if optimizer.variables().next().is_some() {
-                restored.add_variables(&mut continued).map_err(|error| setting.broken::<T>(error.to_string()))?;
+                restored.add_variables(&mut continued).map_err(|error| setting.broken(error.to_string()))?;
             }
-            restored.set_weights(optimizer.weights()).map_err(|error| setting.broken::<T>(error.to_string()))?;
+            restored.set_weights(optimizer.weights()).map_err(|error| setting.broken(error.to_string()))?;
             setting.train(&problem, number, &mut restored, &mut continued)?;
             setting.same(&format!("restored at step {number}"), &continued, &want)?;
             setting.same_state(&format!("restored at step {number}"), &restored, &control)?;
             if number < problem.steps.len() {
-                problem
-                    .step(number, &mut optimizer, &mut variables)
-                    .map_err(|error| setting.broken::<T>(format!("step {number}: {error}")))?;
+                setting.step(&problem, number, &mut optimizer, &mut variables)?;
             }
         }
         Ok(())
@@ -50,21 +48,22 @@ pub fn restoring_continues<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn configurations_come_back<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
-        let broken = |error: opt_core::ConfigError| setting.broken::<T>(error.to_string());
-        let written = setting.optimizer::<T>()?.to_config().map_err(broken)?;
-        let builder = OptimizerBuilder::<R, T>::from_config_of(&written, &setting.registry()).map_err(broken)?;
+pub fn configurations_come_back(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
+        let broken = |error: opt_core::ConfigError| setting.broken(error.to_string());
+        let written = setting.optimizer()?.to_config().map_err(broken)?;
+        let builder = OptimizerBuilder::from_config(&written, &setting.rule.registry).map_err(broken)?;
         let again = setting.build(builder)?.to_config().map_err(broken)?;
         if written != again {
-            return Err(setting.broken::<T>(format!("wrote {written}, then {again}")));
+            return Err(setting.broken(format!("wrote {written}, then {again}")));
         }
-        let fields = UpdateRule::<T>::config(setting.rule).map_err(broken)?;
-        let documented: BTreeSet<&str> =
-            <R as FromConfig<T>>::HYPERPARAMETERS.iter().map(|parameter| parameter.name).collect();
+        let rule = setting.rule.copy();
+        let fields = rule.config().map_err(broken)?;
+        let documented = setting.rule.registry.hyperparameters(rule.class_name());
+        let documented: BTreeSet<&str> = documented.iter().map(|parameter| parameter.name).collect();
         let undocumented = fields.keys().find(|key| !documented.is_empty() && !documented.contains(key.as_str()));
         match undocumented {
-            Some(key) => Err(setting.broken::<T>(format!("field {key:?} is not in HYPERPARAMETERS"))),
+            Some(key) => Err(setting.broken(format!("field {key:?} is not in HYPERPARAMETERS"))),
             None => Ok(()),
         }
     }
@@ -77,19 +76,20 @@ pub fn configurations_come_back<R: Subject>(rule: &R) -> Result<(), Broken> {
 /// # Errors
 ///
 /// When the law does not hold.
-pub fn state_is_as_declared<R: Subject>(rule: &R) -> Result<(), Broken> {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(setting: &Setting<'_, R>) -> Result<(), Broken> {
+pub fn state_is_as_declared(rule: &Subject) -> Result<(), Broken> {
+    fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
         let problem = Problem::varied(15, 2);
-        let (optimizer, _) = setting.trained::<T>(&problem)?;
+        let (optimizer, _) = setting.trained(&problem)?;
         let names: Vec<&str> = problem.variables.iter().map(|(name, _)| name.as_str()).collect();
         let mut want = vec!["iterations".to_owned()];
         if matches!(setting.stage, Stage::Average | Stage::Everything) {
             want.extend(names.iter().map(|name| format!("{name}/average")));
         }
-        let slots = UpdateRule::<T>::slots(setting.rule);
+        let rule = setting.rule.copy();
+        let slots = rule.slots();
         let is_shared = |slot: &SlotSpec| matches!(slot.init(), SlotInit::Shared(_));
         let of = |name: &str, slot: &SlotSpec| format!("{name}/{}", slot.name());
-        match UpdateRule::<T>::weights_order(setting.rule) {
+        match rule.weights_order() {
             WeightsOrder::BySlot => {
                 for slot in &slots {
                     if is_shared(slot) {
@@ -106,10 +106,18 @@ pub fn state_is_as_declared<R: Subject>(rule: &R) -> Result<(), Broken> {
             }
         }
         let got: Vec<String> = optimizer.weights().into_iter().map(|weight| weight.name).collect();
-        if got == want { Ok(()) } else { Err(setting.broken::<T>(format!("weights are {got:?}, declared {want:?}"))) }
+        if got == want { Ok(()) } else { Err(setting.broken(format!("weights are {got:?}, declared {want:?}"))) }
     }
     for_all!(rule, Stage::ALL, state_is_as_declared => check);
     Ok(())
+}
+
+/// The state of an optimizer: the name of each weight, and its bits.
+pub(super) type Bits = Vec<(String, Vec<u64>)>;
+
+/// The state of an optimizer, bit for bit.
+pub(super) fn of<T: Scalar>(optimizer: &DynOptimizer<T>) -> Bits {
+    optimizer.weights().into_iter().map(|weight| (weight.name, bits(&weight.value))).collect()
 }
 
 /// A weight, bit for bit.

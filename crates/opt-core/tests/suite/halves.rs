@@ -3,8 +3,7 @@
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, array};
 use opt_core::{
-    DType, Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, StateValue, Variable, View,
-    ViewMut,
+    DType, Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, StateValue, Variable, View, ViewMut,
 };
 use opt_sgd::Sgd;
 

@@ -1,18 +1,23 @@
 //! Lists of tensors.
 
-use optimizers::Variable;
-use optimizers::core::Scalar;
+use opt_core::{Scalar, Variable};
+
+use crate::problem::Rng;
 
 /// Named tensors, none of whose numbers is 0.
-#[derive(Clone)]
-pub(crate) struct Tensors<T> {
-    pub(crate) names: Vec<String>,
-    pub(crate) values: Vec<Vec<T>>,
+#[derive(Debug, Clone)]
+pub struct Tensors<T> {
+    /// Place and size.
+    pub names: Vec<String>,
+    /// Their elements.
+    pub values: Vec<Vec<T>>,
 }
 
 impl<T: Scalar> Tensors<T> {
-    pub(crate) fn new(sizes: &[usize], seed: u64) -> Self {
-        let mut rng = opt_conformance::problem::Rng(seed);
+    /// Tensors of these sizes.
+    #[must_use]
+    pub fn new(sizes: &[usize], seed: u64) -> Self {
+        let mut rng = Rng(seed);
         let mut number = || loop {
             match rng.number() {
                 0.0 => {}
@@ -26,7 +31,7 @@ impl<T: Scalar> Tensors<T> {
     }
 
     /// As a step takes them.
-    pub(crate) fn with<'a>(&'a mut self, gradients: &'a Self) -> impl Iterator<Item = Variable<'a, T>> {
+    pub fn with<'a>(&'a mut self, gradients: &'a Self) -> impl Iterator<Item = Variable<'a, T>> {
         let named = self.names.iter().zip(&mut self.values).zip(&gradients.values);
         named.map(|((name, value), gradient)| Variable::new(name.as_str(), value).gradient(gradient))
     }

@@ -6,10 +6,12 @@ use optimizers::{
     Ema, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
-pub(crate) type Rule<T> = Box<dyn UpdateRule<T>>;
+/// Any rule.
+pub type Rule<T> = Box<dyn UpdateRule<T>>;
 
 /// Moments decay fast enough that a few steps show them.
-pub(crate) fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
+#[must_use]
+pub fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
     let radam = || RectifiedAdam::new(0.01).beta_1(0.75).beta_2(0.875).sma_threshold(4.0);
     vec![
         ("sgd", Box::new(Sgd::new(0.1))),
@@ -32,10 +34,11 @@ pub(crate) fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
     ]
 }
 
-type Builder<T> = OptimizerBuilder<Rule<T>, T>;
+/// An optimizer with any rule.
+pub type Builder<T> = OptimizerBuilder<Rule<T>, T>;
 
 /// Options of the engine; those of the last two are for 32 bits alone.
-pub(crate) const OPTIONS: [&str; 10] = [
+pub const OPTIONS: [&str; 10] = [
     "alone",
     "clipvalue",
     "clipnorm",
@@ -49,12 +52,18 @@ pub(crate) const OPTIONS: [&str; 10] = [
 ];
 
 /// Whether options hold for elements of type `T`.
-pub(crate) fn fits<T: Scalar>(options: &str) -> bool {
+#[must_use]
+pub fn fits<T: Scalar>(options: &str) -> bool {
     size_of::<T>() == 4 || !options.starts_with("bf16")
 }
 
 /// The limits are low enough to bind.
-pub(crate) fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
+///
+/// # Panics
+///
+/// When there is no such option.
+#[must_use]
+pub fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
     options.split(" + ").fold(Optimizer::new(rule), |builder, option| match option {
         "alone" => builder,
         "clipvalue" => builder.clipvalue(0.5),
@@ -68,7 +77,12 @@ pub(crate) fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
 }
 
 /// Instruction sets that can be tested here. Others are named on the error output: nothing is skipped in silence.
-pub(crate) fn levels() -> Vec<Level> {
+///
+/// # Panics
+///
+/// When there are too few to compare.
+#[must_use]
+pub fn levels() -> Vec<Level> {
     let (levels, missing): (Vec<Level>, Vec<Level>) = Level::ALL.into_iter().partition(|level| level.is_available());
     if !missing.is_empty() {
         eprintln!("not tested, because this processor lacks them: {missing:?}");

@@ -1,13 +1,11 @@
 //! Slots never hold denormal numbers, however long gradients stay 0, in any instruction set.
 
-mod subjects;
-mod tensors;
-
-use opt_core::simd;
+use loops::{OPTIONS, Rule, around, fits, levels, rules};
+use opt_conformance::tensors::Tensors;
 use optimizers::core::{Scalar, StateValue};
 use optimizers::{Optimizer, OptimizerBuilder};
-use subjects::{OPTIONS, Rule, around, fits, levels, rules};
-use tensors::Tensors;
+
+use super::limited::{Limited, side_by_side};
 
 /// Around the widths of vectors.
 const SIZES: [usize; 4] = [1, 9, 33, 131];
@@ -53,35 +51,34 @@ fn faded<T: Scalar>(rule: Rule<T>, options: &str, flush: bool) -> (usize, Vec<u6
     (denormal, last)
 }
 
-fn all_fade<T: Scalar>() {
+fn all_fade<T: Scalar>(limited: &Limited) {
     let without: usize = rules::<T>().into_iter().map(|(_, rule)| faded(rule, "alone", false).0).sum();
     assert!(without > 100, "the data shows nothing: {without} denormal numbers without the switch");
     for options in OPTIONS.into_iter().filter(|options| fits::<T>(options)).filter(|o| !o.contains("clip")) {
-        for number in 0..rules::<T>().len() {
-            let run = |level| {
-                simd::limit(level);
-                let (name, rule) = rules::<T>().swap_remove(number);
-                (name, faded(rule, options, true))
-            };
-            let results: Vec<_> = levels().into_iter().map(run).collect();
-            for (name, (denormal, bits)) in &results {
-                assert_eq!(*denormal, 0, "{name}, {options}: denormal numbers in slots");
-                assert!(*bits == results[0].1.1, "{name}, {options}: instruction sets differ");
-            }
+        let one = |number| {
+            let (name, rule) = rules::<T>().swap_remove(number);
+            (name, faded(rule, options, true))
+        };
+        let run = |level| limited.run(level, || side_by_side(rules::<T>().len(), one));
+        let results: Vec<_> = levels().into_iter().map(run).collect();
+        for ((name, (denormal, bits)), (_, (_, first))) in results.iter().flat_map(|got| got.iter().zip(&results[0])) {
+            assert_eq!(*denormal, 0, "{name}, {options}: denormal numbers in slots");
+            assert!(bits == first, "{name}, {options}: instruction sets differ");
         }
     }
 }
 
-/// The other test here does not mind the instruction set, which is one for the whole process.
 #[test]
 fn slots_fade_to_zero() {
-    all_fade::<f32>();
-    all_fade::<f64>();
+    let limited = Limited::begin();
+    all_fade::<f32>(&limited);
+    all_fade::<f64>(&limited);
 }
 
 /// The least that the switch does: it is on, and it can be off.
 #[test]
 fn the_switch() {
+    let _limited = Limited::begin();
     let slot = |flush: Option<bool>| {
         let builder = around::<f32>(Box::new(optimizers::Sgd::new(1.0).momentum(0.5)), "alone");
         let mut opt = flush.into_iter().fold(builder, OptimizerBuilder::flush_denormals).build().unwrap();

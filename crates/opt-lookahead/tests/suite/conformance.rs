@@ -1,12 +1,11 @@
 //! Lookahead keeps every law around every rule, repeats every recorded run, and agrees with the textbook.
 
 use opt_conformance::golden::File;
-use opt_conformance::laws::Subject;
 use opt_conformance::problem::Problem;
 use opt_conformance::replay::Registries;
-use opt_conformance::textbook::{self, Formula, Naive};
+use opt_conformance::textbook::{self, options};
 use opt_conformance::{Verdict, conformance, golden_folder, replay};
-use opt_core::{Ema, Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, StateValue, UpdateRule};
+use opt_core::{Ema, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, StateValue, UpdateRule};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_novograd::NovoGrad;
@@ -29,24 +28,7 @@ mod laws {
         },
         // Several classes: see `recorded_runs_around_every_rule`.
         golden: [],
-        laws: [
-            configurations_come_back,
-            duplicate_rows_are_summed,
-            f32_follows_f64,
-            finite_stays_finite,
-            full_sparse_gradients_are_dense,
-            missing_gradients_leave_alone,
-            order_does_not_matter,
-            rejected_steps_leave_no_trace,
-            restoring_continues,
-            scattered_memory_does_not_matter,
-            skipped_steps_leave_no_trace,
-            splitting_changes_nothing,
-            state_cannot_be_forgotten,
-        state_is_as_declared,
-            threads_do_not_matter,
-            transposed_memory_does_not_matter,
-        ],
+        laws: all,
     }
 }
 
@@ -64,18 +46,14 @@ mod laws_around {
             novograd: Lookahead::new(NovoGrad::new(0.0625).grad_averaging(true).amsgrad(true)).sync_period(3).slow_step_size(0.25),
         },
         golden: [],
-        laws: [
-            configurations_come_back,
-            missing_gradients_leave_alone,
-            order_does_not_matter,
-            rejected_steps_leave_no_trace,
-            restoring_continues,
-            scattered_memory_does_not_matter,
-            skipped_steps_leave_no_trace,
-            state_cannot_be_forgotten,
-        state_is_as_declared,
-            threads_do_not_matter,
-        ],
+        laws: all, except: {
+            duplicate_rows_are_summed: "?",
+            f32_follows_f64: "?",
+            finite_stays_finite: "v of Nadam holds squares, and they can be infinite",
+            full_sparse_gradients_are_dense: "NovoGrad has a norm, summed in another order",
+            splitting_changes_nothing: "NovoGrad looks at a variable as a whole",
+            transposed_memory_does_not_matter: "NovoGrad has a norm, summed in another order",
+        },
     }
 }
 
@@ -98,15 +76,16 @@ fn recorded_runs_around_every_rule() {
 }
 
 /// With k = 1 and alpha = 1, Lookahead is the rule inside: the same bits in variables, slots and shared numbers.
-fn is_its_inner_rule<R: Subject>(rule: &R) {
-    fn check<R: Subject + FromConfig<T>, T: Scalar>(rule: &R) {
-        fn around<R: UpdateRule<T>, T: Scalar>(rule: R) -> OptimizerBuilder<R, T> {
+fn is_its_inner_rule<R: FromConfig<f32> + FromConfig<f64> + Clone>(rule: &R) {
+    fn check<R: FromConfig<T> + Clone, T: Scalar>(rule: &R) {
+        fn around<T: Scalar>(rule: Box<dyn UpdateRule<T>>) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
             let builder = Optimizer::new(rule).global_clipnorm(2.0).weight_decay(0.0625);
             builder.ema(Ema::new(0.75).overwrite_every(4))
         }
         let problem = Problem::varied(16, 12);
         let lookahead = Lookahead::new(rule.clone()).sync_period(1).slow_step_size(1.0);
-        let (mut inner, mut outer) = (around(rule.clone()).build().unwrap(), around(lookahead).build().unwrap());
+        let mut inner = around(Box::new(rule.clone())).build().unwrap();
+        let mut outer = around(Box::new(lookahead)).build().unwrap();
         let (mut want, mut got) = (problem.start::<T>(), problem.start::<T>());
         for number in 0..problem.steps.len() {
             problem.step(number, &mut inner, &mut want).unwrap();
@@ -135,29 +114,6 @@ fn one_step_all_the_way_is_the_inner_rule() {
     is_its_inner_rule(&Lookahead::new(Sgd::new(0.125).momentum(0.5)).sync_period(2));
 }
 
-/// Runs the engine beside naive loops.
-fn agree<R: UpdateRule<f64>>(
-    problem: &Problem,
-    builder: OptimizerBuilder<R, f64>,
-    naive: &Naive,
-    eta: f64,
-    formula: &mut dyn Formula,
-) -> Result<(), TestCaseError> {
-    let mut opt = builder.build().unwrap();
-    let mut variables = problem.start::<f64>();
-    for (number, want) in naive.run(problem, |_| eta, formula).iter().enumerate() {
-        problem.step(number, &mut opt, &mut variables).unwrap();
-        for (name, got) in &variables.0 {
-            let far = got.iter().zip(&want[name]).find(|(got, want)| {
-                let close = (*got - *want).abs() <= 1e-13 * want.abs().max(1.0);
-                !close
-            });
-            prop_assert!(far.is_none(), "step {number}: {name}: {far:?}");
-        }
-    }
-    Ok(())
-}
-
 proptest! {
     /// Engine and rule together agree with naive loops, whatever the options.
     #[test]
@@ -169,23 +125,8 @@ proptest! {
         [k, outer_k] in [1..5_u64, 1..5_u64],
         alpha in 0.01..=1.0_f64,
         outer_alpha in prop_oneof![Just(1.0), 0.01..=1.0_f64],
-        clipnorm in proptest::option::of(0.1..4.0_f64),
-        decay in proptest::option::of(0.0..0.5_f64),
-        ema in proptest::option::of((0.0..=1.0_f64, 1..4_u64)),
+        naive in options(),
     ) {
-        fn engine<R: UpdateRule<f64>>(rule: R, naive: &Naive) -> OptimizerBuilder<R, f64> {
-            let mut builder = Optimizer::new(rule);
-            if let Some(limit) = naive.clipnorm {
-                builder = builder.clipnorm(limit);
-            }
-            if let Some(rate) = naive.weight_decay {
-                builder = builder.weight_decay(rate).exclude_from_weight_decay(Exclude::names(["v3"]));
-            }
-            if let Some((momentum, Some(steps))) = naive.ema {
-                builder = builder.ema(Ema::new(momentum).overwrite_every(steps));
-            }
-            builder
-        }
         let problem = Problem::varied(seed, 9);
         let sgd = Sgd::new(eta).momentum(mu);
         let sgd = if lazy { sgd.legacy() } else { sgd };
@@ -195,11 +136,9 @@ proptest! {
             let sgd = textbook::Sgd { mu, lazy, ..textbook::Sgd::default() };
             textbook::Lookahead::new(sgd, k, alpha, &problem)
         };
-        let ema = ema.map(|(momentum, steps)| (momentum, Some(steps)));
-        let excluded = vec!["v3".to_owned()];
-        let naive = Naive { clipnorm, weight_decay: decay, excluded, ema, ..Naive::default() };
-        agree(&problem, engine(lookahead, &naive), &naive, eta, &mut formula())?;
+        let close = |got: f64, want: f64| (got - want).abs() <= 1e-13 * want.abs().max(1.0);
+        naive.agrees(&problem, Box::new(lookahead), &|_| eta, &mut formula(), &close)?;
         let mut around = textbook::Lookahead::new(formula(), outer_k, outer_alpha, &problem);
-        agree(&problem, engine(nested, &naive), &naive, eta, &mut around)?;
+        naive.agrees(&problem, Box::new(nested), &|_| eta, &mut around, &close)?;
     }
 }

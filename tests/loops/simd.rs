@@ -1,24 +1,22 @@
 //! Every loop in every instruction set that the dispatch can choose: the same bits, the recorded runs, the laws, and
 //! the numbers of the textbook.
 
-mod subjects;
-mod tensors;
-
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use loops::{OPTIONS, Rule, around, fits, levels, rules};
 use ndarray::ArrayD;
 use opt_conformance::golden::File;
-use opt_conformance::laws::{self, Broken, Subject};
+use opt_conformance::laws::{self, Law, Subject};
 use opt_conformance::problem::{Gradient, Problem, Rng};
 use opt_conformance::replay::Registries;
+use opt_conformance::tensors::Tensors;
 use opt_conformance::textbook::{self, Formula, Naive};
 use opt_conformance::{Verdict, golden_folder, replay};
-use opt_core::simd::{self, Level};
+use opt_core::simd::Level;
 use optimizers::core::{BLOCK, Scalar, StateValue};
 use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
-use subjects::{OPTIONS, Rule, around, fits, levels, rules};
-use tensors::Tensors;
+
+use super::limited::{Limited, side_by_side};
 
 /// Elements of what is handed to a thread.
 const TASK: usize = 64 * 1024;
@@ -30,26 +28,6 @@ const WIDTHS: [usize; 5] = [2, 4, 8, 16, 32];
 fn sizes() -> Vec<usize> {
     let around_widths = WIDTHS.into_iter().flat_map(|w| [w - 1, w, w + 1, 4 * w + 3]);
     [0, 1].into_iter().chain(around_widths).chain([BLOCK - 1, BLOCK, BLOCK + 1, TASK + 1]).collect()
-}
-
-/// The limit is one for the whole process.
-struct Limited(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
-
-impl Limited {
-    fn begin() -> Self {
-        static LIMIT: Mutex<()> = Mutex::new(());
-        Self(LIMIT.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Runs `work` in one instruction set and in no other.
-    fn run<R>(&self, level: Level, work: impl FnOnce() -> R) -> R {
-        simd::limit(level);
-        simd::take_ran();
-        let result = work();
-        assert_eq!(simd::take_ran(), [level], "loops ran elsewhere");
-        simd::limit(Level::Avx512);
-        result
-    }
 }
 
 /// Variables and state after some steps, as bits.
@@ -85,16 +63,16 @@ fn same_bits<T: Scalar>() {
     let gradients: Vec<_> = (2..2 + STEPS as u64).map(|seed| Tensors::<T>::new(&sizes, seed)).collect();
     let count = rules::<T>().len();
     for options in OPTIONS.into_iter().filter(|options| fits::<T>(options)) {
-        for number in 0..count {
-            let run = |level, threads| {
+        let run = |level, threads| {
+            let one = |number| {
                 let (name, rule) = rules().swap_remove(number);
-                (name, limited.run(level, || trained(rule, options, threads, &start, &gradients)))
+                (name, trained(rule, options, threads, &start, &gradients))
             };
-            let (name, want) = run(Level::Baseline, 1);
-            for (threads, level) in
-                [1, 3].into_iter().flat_map(|threads| levels().into_iter().map(move |l| (threads, l)))
-            {
-                let (_, got) = run(level, threads);
+            limited.run(level, || side_by_side(count, one))
+        };
+        let want = run(Level::Baseline, 1);
+        for (threads, level) in [1, 3].into_iter().flat_map(|threads| levels().into_iter().map(move |l| (threads, l))) {
+            for ((name, got), (_, want)) in run(level, threads).iter().zip(&want) {
                 let differs = got.keys().find(|&key| got[key] != want[key]);
                 assert_eq!((differs, got.len()), (None, want.len()), "{name}, {options}, {level:?}, {threads} threads");
             }
@@ -121,7 +99,7 @@ fn recorded_runs() {
     let cases: Vec<_> =
         files.flat_map(|path| File::read(&path).unwrap_or_else(|error| panic!("{error}")).cases).collect();
     for level in levels() {
-        let verdicts = limited.run(level, || cases.iter().map(|case| replay(case, &registries)).collect::<Vec<_>>());
+        let verdicts = limited.run(level, || side_by_side(cases.len(), |number| replay(&cases[number], &registries)));
         for (case, verdict) in cases.iter().zip(&verdicts) {
             assert!(!matches!(verdict, Verdict::Failed(_)), "{level:?}: {}: {verdict:?}", case.name());
         }
@@ -130,12 +108,10 @@ fn recorded_runs() {
     }
 }
 
-type Law<R> = fn(&R) -> Result<(), Broken>;
-
 /// Also keeps `more`, which do not hold for every rule.
-fn keeps_the_laws<R: Subject>(rule: &R, more: &[Law<R>]) {
+fn keeps_the_laws(rule: &Subject, more: &[Law]) {
     let limited = Limited::begin();
-    let laws: [Law<R>; 9] = [
+    let laws: [Law; 9] = [
         laws::duplicate_rows_are_summed,
         laws::f32_follows_f64,
         laws::missing_gradients_leave_alone,
@@ -146,9 +122,10 @@ fn keeps_the_laws<R: Subject>(rule: &R, more: &[Law<R>]) {
         laws::skipped_steps_leave_no_trace,
         laws::threads_do_not_matter,
     ];
+    let laws = [&laws, more].concat();
     for level in levels() {
-        for law in laws.iter().chain(more) {
-            if let Err(broken) = limited.run(level, || law(rule)) {
+        for kept in limited.run(level, || side_by_side(laws.len(), |number| laws[number](rule))) {
+            if let Err(broken) = kept {
                 panic!("{level:?}: {broken}");
             }
         }
@@ -158,15 +135,18 @@ fn keeps_the_laws<R: Subject>(rule: &R, more: &[Law<R>]) {
 #[test]
 fn laws() {
     keeps_the_laws(
-        &Sgd::new(0.125).momentum(0.5).nesterov(true),
+        &Subject::new(&Sgd::new(0.125).momentum(0.5).nesterov(true)),
         &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense, laws::finite_stays_finite],
     );
-    keeps_the_laws(&Nadam::new(0.125), &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense]);
     keeps_the_laws(
-        &RectifiedAdam::new(0.125).amsgrad(true).beta_1(0.5).beta_2(0.9375).weight_decay(0.0625),
+        &Subject::new(&Nadam::new(0.125)),
         &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense],
     );
-    keeps_the_laws(&NovoGrad::new(0.125).beta_2(0.75).weight_decay(0.0625), &[]);
+    keeps_the_laws(
+        &Subject::new(&RectifiedAdam::new(0.125).amsgrad(true).beta_1(0.5).beta_2(0.9375).weight_decay(0.0625)),
+        &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense],
+    );
+    keeps_the_laws(&Subject::new(&NovoGrad::new(0.125).beta_2(0.75).weight_decay(0.0625)), &[]);
 }
 
 /// A tensor of each size; as one row, so that the textbook is not slow.
@@ -275,17 +255,18 @@ fn the_textbook_agrees() {
     ];
     for (options, naive) in naive {
         let count = textbooks(&problem).len();
-        for number in 0..count {
-            let pair = || textbooks(&problem).swap_remove(number);
-            let (eta, (_, _, formula)) = pair();
-            let want = naive.run(&problem, |_| eta, &mut *formula());
-            for level in levels() {
-                let (_, (narrow, wide, _)) = pair();
-                limited.run(level, || {
-                    agrees(&problem, &want, narrow, options);
-                    agrees(&problem, &want, wide, options);
-                });
-            }
+        let pair = |number| textbooks(&problem).swap_remove(number);
+        let wanted = side_by_side(count, |number| {
+            let (eta, (_, _, formula)) = pair(number);
+            naive.run(&problem, |_| eta, &mut *formula())
+        });
+        let both = |number: usize| {
+            let (_, (narrow, wide, _)) = pair(number);
+            agrees(&problem, &wanted[number], narrow, options);
+            agrees(&problem, &wanted[number], wide, options);
+        };
+        for level in levels() {
+            limited.run(level, || side_by_side(count, both));
         }
     }
 }

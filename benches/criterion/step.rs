@@ -1,6 +1,6 @@
 //! Criterion benchmarks of the steps of every contestant and their bare loops, for work on one of them.
 //!
-//! `cargo bench -p benches --bench step -- ^momentum/1M` runs the benchmarks whose names match. To compare with the
+//! `cargo bench -p criterion-benches -- ^momentum/1M` runs the benchmarks whose names match. To compare with the
 //! bare loop, prefer `cargo xtask bench`, which lets the two take turns. `^denormals/` shows the cost of denormal
 //! numbers in the state, `^by-hand/` that of a loop with Nadam's arithmetic and nothing else.
 

@@ -1,0 +1,5 @@
+//! Lookahead: its laws and recorded runs, its steps by hand, its configurations.
+
+mod configurations;
+mod conformance;
+mod steps;

@@ -1,0 +1,5 @@
+//! Every loop in every instruction set that the dispatch can choose.
+
+mod denormals;
+mod limited;
+mod simd;
