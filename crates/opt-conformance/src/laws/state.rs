@@ -59,12 +59,12 @@ pub fn configurations_come_back<R: Subject>(rule: &R) -> Result<(), Broken> {
         if written != again {
             return Err(setting.broken::<T>(format!("wrote {written}, then {again}")));
         }
-        let fields = UpdateRule::<T>::config(setting.rule).map_err(broken)?;
-        let documented: BTreeSet<&str> =
-            <R as FromConfig<T>>::HYPERPARAMETERS.iter().map(|parameter| parameter.name).collect();
+        let fields = setting.rule.config().map_err(broken)?;
+        let specs = <R as FromConfig<T>>::hyperparameters();
+        let documented: BTreeSet<&str> = specs.iter().map(|parameter| parameter.name).collect();
         let undocumented = fields.keys().find(|key| !documented.is_empty() && !documented.contains(key.as_str()));
         match undocumented {
-            Some(key) => Err(setting.broken::<T>(format!("field {key:?} is not in HYPERPARAMETERS"))),
+            Some(key) => Err(setting.broken::<T>(format!("field {key:?} is not among its hyperparameters"))),
             None => Ok(()),
         }
     }
