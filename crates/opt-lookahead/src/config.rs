@@ -21,7 +21,7 @@ use opt_core::{
 ///
 /// | symbol | field | default | range |
 /// |---|---|---|---|
-/// | A | [`new`](Self::new): `optimizer`, any rule, boxed or not | | |
+/// | A | [`new`](Self::new): `optimizer`, any rule, boxed or not | required | |
 /// | k | [`sync_period`](Self::sync_period) | 6 | at least 1 |
 /// | alpha | [`slow_step_size`](Self::slow_step_size) | 0.5 | `(0, 1]` |
 ///

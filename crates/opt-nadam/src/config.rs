@@ -25,7 +25,7 @@ hyperparameters! {
     /// | beta_1 | [`beta_1`](Self::beta_1) | 0.9 | `[0, 1)` |
     /// | beta_2 | [`beta_2`](Self::beta_2) | 0.999 | `[0, 1)` |
     /// | epsilon | [`epsilon`](Self::epsilon) | 1e-7 | at least 0 |
-    /// | psi | [`schedule_decay`](Self::schedule_decay), in 1/step | 0.004 | at least 0 |
+    /// | psi | [`schedule_decay`](Self::schedule_decay), in 1/step | 0.004; 1 for [`keras`](Self::keras) | at least 0 |
     /// | mu_t = beta_1 | [`constant_momentum`](Self::constant_momentum) | off | |
     ///
     /// t is the step, counted from 1. The slots are `momentum_cache`, c, one number for all variables, and `m` and `v` of
@@ -86,17 +86,16 @@ hyperparameters! {
 
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
-        /// Sets the decay rate of m, and the limit of the momentum, in `[0, 1)`.
+        /// Sets the decay rate of m, and the limit of the momentum.
         beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of m, and limit of the momentum";
 
-        /// Sets the decay rate of v, in `[0, 1)`.
+        /// Sets the decay rate of v.
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of v";
 
-        /// Sets what is added to the root of v', at least 0. With 0, elements whose gradients have all been 0 stay where
-        /// they are.
+        /// Sets what is added to the root of v'. With 0, elements whose gradients have all been 0 stay where they are.
         epsilon: f64 = 1e-7, in 0.0.., "added to the root of v";
 
-        // Each generation has a name and a default of its own for psi.
+        // psi: each generation has a key and a default of its own. A rule that is made in code has both alike.
         schedule_decay: f64 = 1.0, in 0.0.., if Generation::New, unless default,
             "newer generation only, not in Keras: how fast the momentum rises, psi";
         decay: f64 = 0.004, in 0.0.., if Generation::Legacy,

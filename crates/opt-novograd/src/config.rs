@@ -34,8 +34,8 @@ hyperparameters! {
     /// variable's shape, and `v`, with AMSGrad also `vhat`, one number each, in 64 bits. A sparse gradient changes the rows
     /// that it touches, of w and of m, and no others; `|g|^2` is the sum over these rows.
     ///
-    /// While v is 0 and epsilon is 0, g / d counts as 0. With `beta_2` = 0 a gradient of 0 makes v 0 again, and the step
-    /// after it a first step.
+    /// If both v and epsilon are 0, the normalised gradient g / d is 0. With `beta_2` = 0, a gradient of 0 resets v, and the
+    /// next step counts as a first step.
     ///
     /// # Examples
     ///
@@ -100,16 +100,16 @@ hyperparameters! {
         /// Divides the learning rate by `1 + decay * iterations`.
         decay: f64 = 0.0, in 0.0.., "divides the learning rate by 1 + decay * iterations";
 
-        /// Sets the decay rate of m, in `[0, 1)`.
+        /// Sets the decay rate of m.
         beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of the moment m";
 
-        /// Sets the decay rate of v, in `[0, 1)`.
+        /// Sets the decay rate of v.
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of v, the average of squared norms";
 
-        /// Sets what is added to the root of v, at least 0.
+        /// Sets what is added to the root of v.
         epsilon: f64 = 1e-7, in 0.0.., "added to the root of v; 0 means 0";
 
-        /// Sets the weight decay, at least 0. It goes through m, and a sparse gradient decays the rows that it touches.
+        /// Sets the weight decay. It goes through m, and a sparse gradient decays the rows that it touches.
         weight_decay: f64 = 0.0, in 0.0.., "weight decay inside the moment, lambda";
 
         /// Makes m an average: a gradient enters it with 1 - `beta_1`, the first one of a variable as it is.
@@ -137,7 +137,7 @@ hyperparameters! {
         /// Averages v from 0 on, instead of starting it at the first gradient.
         init_zero: bool = false, unless default, "dialect: v is averaged from 0 on";
 
-        /// Sets what is added to v under the root, at least 0; optax's `eps_root`.
+        /// Sets what is added to v under the root, optax's `eps_root`.
         epsilon_root: f64 = 0.0, in 0.0.., unless default, "dialect: added to v under the root";
     }
     rule "NovoGrad" {

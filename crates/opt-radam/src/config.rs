@@ -79,8 +79,8 @@ hyperparameters! {
     /// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
     ///
     /// * Addons computes rho_t in the type of the variable, where it loses most of its digits; here always in 64 bits.
-    /// * Addons takes an epsilon of 0 for 1e-7. Here 0 means 0, and makes an element NaN in a rectified step if all of its
-    ///   gradients were 0.
+    /// * Addons takes an epsilon of 0 for 1e-7. Here 0 means 0, and an element whose gradients have all been 0 stays where
+    ///   it is.
     /// * Addons ignores a change of `weight_decay` or `total_steps` that were 0 at first. Here
     ///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything but `amsgrad`.
     /// * Addons accepts negative weight decay, any proportion, and thresholds that make the weights NaN.
@@ -94,14 +94,30 @@ hyperparameters! {
     pub struct RectifiedAdam {
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
-        /// Sets the decay rate of m, in `[0, 1)`.
+        /// Sets the decay rate of m.
         beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of the first moment";
 
-        /// Sets the decay rate of v, in `[0, 1)`. Up to 2/3, `rho_inf` is at most 5: with the default threshold no step is
+        /// Sets the decay rate of v. Up to 2/3, `rho_inf` is at most 5: with the default threshold no step is
         /// ever rectified.
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of the second moment";
 
-        /// Sets what keeps the divisor away from 0, at least 0.
+        /// Sets what keeps the divisor away from 0. With 0, elements whose gradients have all been 0 stay where they are.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use opt_core::{Optimizer, Variable};
+        /// use opt_radam::RectifiedAdam;
+        ///
+        /// let mut opt = Optimizer::new(RectifiedAdam::new(0.5).epsilon(0.0)).build()?;
+        /// let mut w = [1.0, 1.0];
+        /// for _ in 0..8 {
+        ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0, 1.0])])?;
+        /// }
+        /// assert!(opt.rule().rectification_at(7).is_some());
+        /// assert!(w[0] == 1.0 && w[1] < 0.0);
+        /// # Ok::<(), opt_core::Error>(())
+        /// ```
         epsilon: f64 = 1e-7, in 0.0.., "keeps the divisor away from 0";
 
         weight_decay: Hyper = 0.0, in 0.0.., "weight decay, lambda; multiplied by the learning rate";
@@ -137,10 +153,10 @@ hyperparameters! {
         /// [`min_lr`](Self::min_lr). 0 turns them off.
         total_steps: u64 = 0, "steps of warmup and decay together; 0 turns them off";
 
-        /// Sets the part of [`total_steps`](Self::total_steps) that is warmup, in `[0, 1]`.
+        /// Sets the part of [`total_steps`](Self::total_steps) that is warmup.
         warmup_proportion: f64 = 0.1, in 0.0..=1.0, "part of total_steps that is warmup";
 
-        /// Sets the learning rate at the end of [`total_steps`](Self::total_steps), at least 0.
+        /// Sets the learning rate at the end of [`total_steps`](Self::total_steps).
         min_lr: f64 = 0.0, in 0.0.., "learning rate after total_steps";
 
         /// Divides the learning rate by `1 + decay * iterations`, before warmup.
@@ -155,7 +171,7 @@ hyperparameters! {
         epsilon_placement: EpsilonPlacement = EpsilonPlacement::AfterCorrection, unless default,
             "whether epsilon is added after the bias of v is corrected or, as PyTorch, before";
 
-        /// Sets what is added to the second moment inside of the root, at least 0.
+        /// Sets what is added to the second moment inside of the root.
         epsilon_root: f64 = 0.0, in 0.0.., unless default, "added inside of the root, optax's eps_root";
 
         /// Makes weight decay a part of the gradient, `g := g + lambda w`, so that it goes through m and v: the L2 penalty.

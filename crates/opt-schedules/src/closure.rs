@@ -44,7 +44,8 @@ pub struct Closure<F> {
 ///
 /// # Errors
 ///
-/// [`config`](opt_core::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is not checked.
+/// [`config`](opt_core::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is
+/// not checked.
 ///
 /// # References
 ///

@@ -5,8 +5,8 @@ use opt_core::{Schedule, hyperparameters};
 hyperparameters! {
     /// The same value at every step.
     ///
-    /// Where a plain number is accepted, the number is simpler. `Constant` is for code that wants a [`Schedule`], and for a
-    /// configuration that should keep its form when the value changes.
+    /// Where a plain number is accepted, the number is simpler. `Constant` is for code that wants a [`Schedule`], and
+    /// for a configuration that should keep its form when the value changes.
     ///
     /// ```text
     /// value(s) = v

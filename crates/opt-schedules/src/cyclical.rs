@@ -9,7 +9,8 @@ use wave::Wave;
 
 use crate::numbers::power;
 
-/// A [`Wave`], whose height is a function of the schedule and the cycle or step, and the fields that the function needs.
+/// A [`Wave`], whose height is a function of the schedule and the cycle or step, and the fields that the function
+/// needs.
 macro_rules! cyclical {
     (
         $(#[$documentation:meta])* $name:ident, $class_name:literal, $default_mode:expr, $height:expr,
@@ -88,8 +89,8 @@ cyclical! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or NaN. The wave
-    /// may also go down from the initial rate, as momentum does when the learning rate goes up.
+    /// [`validate`](opt_core::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or
+    /// NaN. The wave may also go down from the initial rate, as momentum does when the learning rate goes up.
     ///
     /// # References
     ///

@@ -80,7 +80,8 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// or NaN.
     ExponentialDecay,
     "ExponentialDecay",
     |l, r, periods| l * power(r, periods)
@@ -119,7 +120,8 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// or NaN.
     ///
     /// # References
     ///

@@ -33,14 +33,15 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// As optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is one at
-    /// 0, whose left side would never be seen. A boundary belongs to its right side; in
+    /// As optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is one
+    /// at 0, whose left side would never be seen. A boundary belongs to its right side; in
     /// [`PiecewiseConstantDecay`](crate::PiecewiseConstantDecay), to its left.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of schedules that is not
-    /// one longer, and whatever one of the schedules refuses. [`config`](opt_core::Configurable::config) fails if one holds code.
+    /// [`validate`](opt_core::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of
+    /// schedules that is not one longer, and whatever one of the schedules refuses.
+    /// [`config`](opt_core::Configurable::config) fails if one holds code.
     #[derive(Debug, Clone)]
     pub struct Join {
         #[required] schedules: Vec<Hyper>, in 0.0.., "schedules, f";

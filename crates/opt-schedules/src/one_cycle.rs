@@ -69,20 +69,20 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// PyTorch's `OneCycleLR` changes the momentum as well, takes epochs in place of `total_steps`, refuses to go on after
-    /// the cycle, and divides by zero when `pct_start * total_steps` is exactly 1 (here step 0 is then the peak). Its
-    /// `div_factor` may be below 1.
+    /// PyTorch's `OneCycleLR` changes the momentum as well, takes epochs in place of `total_steps`, refuses to go on
+    /// after the cycle, and divides by zero when `pct_start * total_steps` is exactly 1 (here step 0 is then the peak).
+    /// Its `div_factor` may be below 1.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1], a `max_lr` that is
-    /// negative, infinite or NaN, and factors that lead above `max_lr`: a `div_factor` below 1, a `final_div_factor` below
-    /// `1 / div_factor`.
+    /// [`validate`](opt_core::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1], a
+    /// `max_lr` that is negative, infinite or NaN, and factors that lead above `max_lr`: a `div_factor` below 1, a
+    /// `final_div_factor` below `1 / div_factor`.
     ///
     /// # References
     ///
-    /// L. N. Smith and N. Topin, 2017: Super-Convergence: Very Fast Training of Neural Networks Using Large Learning Rates.
-    /// arXiv:1708.07120. Two phases: fast.ai's version of it.
+    /// L. N. Smith and N. Topin, 2017: Super-Convergence: Very Fast Training of Neural Networks Using Large Learning
+    /// Rates. arXiv:1708.07120. Two phases: fast.ai's version of it.
     #[derive(Debug, Clone, PartialEq)]
     pub struct OneCycle {
         #[required] max_lr: f64, in 0.0.., "highest value, h";

@@ -31,13 +31,13 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// PyTorch's `MultiStepLR` and optax's `piecewise_constant_schedule` change *at* the boundary, Keras and this type one
-    /// step later. Keras finds out about boundaries that do not rise only at some step.
+    /// PyTorch's `MultiStepLR` and optax's `piecewise_constant_schedule` change *at* the boundary, Keras and this type
+    /// one step later. Keras finds out about boundaries that do not rise only at some step.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise strictly, a list
-    /// of values that is not one longer, and values that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise
+    /// strictly, a list of values that is not one longer, and values that are negative, infinite or NaN.
     ///
     /// # References
     ///

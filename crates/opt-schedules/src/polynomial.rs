@@ -40,13 +40,13 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, and this one, take
-    /// the step itself if it is a multiple. Keras computes in `f32`, and with `decay_steps = 0` returns NaN.
+    /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, and this one,
+    /// take the step itself if it is a multiple. Keras computes in `f32`, and with `decay_steps = 0` returns NaN.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are negative, infinite or NaN.
-    /// The end may be above the beginning.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
+    /// negative, infinite or NaN. The end may be above the beginning.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PolynomialDecay {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";

@@ -48,15 +48,16 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras has a warmup inside `CosineDecay` alone; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)` gives
-    /// the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another
+    /// Keras has a warmup inside `CosineDecay` alone; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)`
+    /// gives the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another
     /// scheduler that counts from the first step, as without `delay_inner`; optax joins a `linear_schedule` and another
     /// one, which is the default here.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and whatever the inner
-    /// schedule refuses. [`config`](opt_core::Configurable::config) fails if the inner schedule holds code.
+    /// [`validate`](opt_core::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and
+    /// whatever the inner schedule refuses. [`config`](opt_core::Configurable::config) fails if the inner schedule
+    /// holds code.
     ///
     /// # References
     ///

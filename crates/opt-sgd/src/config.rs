@@ -57,7 +57,7 @@ hyperparameters! {
     ///   | dampening | no | `dampening`, not at the first gradient | no |
     ///   | weight decay | decoupled, before the step | added to g: not offered here | by chain |
     /// * Keras's two generations treat **sparse gradients** differently. By default, as since Keras 2.11, a sparse gradient
-    ///   is a dense one, stored cleverly: m of every row decays, and every row of w moves on. With
+    ///   is equivalent to a dense one: m of every row decays, and every row of w moves on. With
     ///   [`legacy`](Self::legacy), only touched rows change.
     /// * Keras allocates m since 2.11 even for mu = 0; here it exists only if it is used.
     ///
@@ -72,7 +72,7 @@ hyperparameters! {
 
         learning_rate: Hyper = 0.01, in 0.0.., "learning rate, eta";
 
-        /// Sets the momentum, in `[0, 1]`; 0 needs no slot.
+        /// Sets the momentum; 0 needs no slot.
         momentum: f64 = 0.0, in 0.0..=1.0, "momentum, mu; 0 needs no slot";
 
         /// Looks ahead along the velocity. Without momentum it changes nothing.

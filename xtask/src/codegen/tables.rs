@@ -66,6 +66,20 @@ fn values(kind: &HyperparameterKind) -> anyhow::Result<String> {
     })
 }
 
+/// The range of a hyperparameter in words; nothing if there is none.
+pub(super) fn range(kind: &HyperparameterKind) -> String {
+    match kind {
+        HyperparameterKind::Number(interval)
+        | HyperparameterKind::OptionalNumber(interval)
+        | HyperparameterKind::NumberOrSchedule(interval)
+        | HyperparameterKind::Numbers(interval) => {
+            suffix(*interval).trim_start_matches([',', ' ', 'i', 'n']).to_owned()
+        }
+        HyperparameterKind::Integer(least) if *least > 0 => format!("at least {least}"),
+        _ => String::new(),
+    }
+}
+
 /// An interval as the end of a phrase.
 fn suffix(interval: Interval) -> String {
     let Interval { low, low_open, high, high_open } = interval;

@@ -32,8 +32,10 @@ use super::{Config, ConfigError, HyperparameterValue};
 /// | clause | what it means |
 /// |---|---|
 /// | `generation: Generation::Legacy,` | the only generation that the rule knows, if not the newer one |
-/// | `check: Self::check,` | checks between several fields, after the ranges: `fn(&Self) -> Result<(), HyperparameterError>` |
+/// | `check: Self::check,` | what is checked between several fields, after the ranges |
 /// | `check_read: Self::check_read,` | the same, but only when the fields have been read from a configuration |
+///
+/// Both are functions `fn(&Self) -> Result<(), HyperparameterError>`.
 ///
 /// A rule must have a field `learning_rate: Hyper`. It also gets [`Default`].
 ///
@@ -108,7 +110,11 @@ macro_rules! hyperparameters {
                 }
             }
 
-            fn read_optional(&mut self, fields: &mut $crate::config::Fields<'_>) -> Result<(), $crate::config::ConfigError> {
+            /// Reads what there is of all others.
+            fn read_optional(
+                &mut self,
+                fields: &mut $crate::config::Fields<'_>,
+            ) -> Result<(), $crate::config::ConfigError> {
                 $(
                     if $crate::hyperparameters!(@exists self [$($only)?]) {
                         if let Some(value) = fields.optional(stringify!($name))? {

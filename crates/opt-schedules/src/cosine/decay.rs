@@ -39,14 +39,14 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras ignores `warmup_steps` when there is no `warmup_target`; here that is an error. It accepts an `alpha` above 1,
-    /// computes in `f32`, and with `decay_steps = 0` returns NaN. PyTorch's `CosineAnnealingLR` has no warmup and goes up
-    /// again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup.
+    /// Keras ignores `warmup_steps` when there is no `warmup_target`; here that is an error. It accepts an `alpha`
+    /// above 1, computes in `f32`, and with `decay_steps = 0` returns NaN. PyTorch's `CosineAnnealingLR` has no warmup
+    /// and goes up again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, an `alpha` outside [0, 1] (it is a fraction), rates that
-    /// are negative, infinite or NaN, and `warmup_steps` without `warmup_target`.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, an `alpha` outside [0, 1] (it is a
+    /// fraction), rates that are negative, infinite or NaN, and `warmup_steps` without `warmup_target`.
     ///
     /// # References
     ///

@@ -39,15 +39,15 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras finds the period by a logarithm in `f32`. Here it is checked against the boundaries themselves, and a boundary
-    /// that is a whole number but for rounding counts as one: with `t_mul = 1.1` and 10 first steps, step 21 restarts.
-    /// With an `m_mul` above 1, growth stops before infinity. PyTorch's `CosineAnnealingWarmRestarts` has a
+    /// Keras finds the period by a logarithm in `f32`. Here it is checked against the boundaries themselves, and a
+    /// boundary that is a whole number but for rounding counts as one: with `t_mul = 1.1` and 10 first steps, step 21
+    /// restarts. With an `m_mul` above 1, growth stops before infinity. PyTorch's `CosineAnnealingWarmRestarts` has a
     /// whole `T_mult` and no `m_mul`.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha` outside [0, 1] (it
-    /// is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha`
+    /// outside [0, 1] (it is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
     ///
     /// # References
     ///
