@@ -3,23 +3,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use opt_conformance::laws::{Broken, Subject, restoring_continues, state_cannot_be_forgotten};
+use optimizers::UpdateRule;
+use optimizers::core::config::fields;
 use optimizers::core::{
-    Config, ConfigError, Fields, FromConfig, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, Step,
-    config, elementwise,
+    Config, ConfigError, Configurable, Fields, FromFields, Hyper, Hyperparameters, Kernel, Real, Scalar, SlotSpec,
+    Step, elementwise,
 };
-use optimizers::{Registry, UpdateRule};
 
 /// Gradient descent with steps that become shorter: by a counter of its own, or honestly.
 #[derive(Debug)]
 struct Tiring {
-    learning_rate: LearningRate,
+    learning_rate: Hyper,
     steps: AtomicU64,
     honest: bool,
 }
 
 impl Tiring {
     fn new(honest: bool) -> Self {
-        Self { learning_rate: LearningRate::new(0.5), steps: AtomicU64::new(0), honest }
+        Self { learning_rate: 0.5.into(), steps: AtomicU64::new(0), honest }
     }
 }
 
@@ -33,19 +34,34 @@ fn element<E: Real>(eta: &E, w: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
     (w - *eta * g, [])
 }
 
-impl<T: Scalar> UpdateRule<T> for Tiring {
+impl Configurable for Tiring {
     fn class_name(&self) -> &str {
         "Tiring"
     }
-    fn learning_rate(&self) -> &LearningRate {
+    fn config(&self) -> Result<Config, ConfigError> {
+        Ok(fields([("learning_rate", self.learning_rate.to_json()?), ("honest", self.honest.into())]))
+    }
+}
+
+impl Hyperparameters for Tiring {
+    fn learning_rate(&self) -> &Hyper {
         &self.learning_rate
     }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+    fn learning_rate_mut(&mut self) -> &mut Hyper {
         &mut self.learning_rate
     }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
+}
+
+impl FromFields for Tiring {
+    const CLASS_NAME: &'static str = "Tiring";
+
+    fn from_fields(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
+        let learning_rate = fields.or("learning_rate", 0.5.into())?;
+        Ok(Self { learning_rate, ..Self::new(fields.or("honest", false)?) })
     }
+}
+
+impl<T: Scalar> UpdateRule<T> for Tiring {
     fn slots(&self) -> Vec<SlotSpec> {
         vec![SlotSpec::shared("steps", 0.0)]
     }
@@ -54,18 +70,6 @@ impl<T: Scalar> UpdateRule<T> for Tiring {
         let steps = if self.honest { shared[0] } else { own };
         shared[0] += 1.0;
         Box::new(elementwise(T::literal(step.learning_rate / (1.0 + steps)), element))
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([("learning_rate", self.learning_rate.base().to_json()?), ("honest", self.honest.into())]))
-    }
-}
-
-impl<T: Scalar> FromConfig<T> for Tiring {
-    const CLASS_NAME: &'static str = "Tiring";
-
-    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
-        let learning_rate = LearningRate::new(fields.hyper_or("learning_rate", 0.5)?);
-        Ok(Self { learning_rate, ..Self::new(fields.bool_or("honest", false)?) })
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use optimizers::core::{
-    Block, Config, ConfigError, HyperparameterError, Kernel, LearningRate, Locals, Scalar, SlotSpec, Step, VariableStep,
+    Block, Config, ConfigError, Configurable, Hyper, HyperparameterError, Hyperparameters, Kernel, Locals, Scalar,
+    SlotSpec, Step, VariableStep,
 };
 use optimizers::{Ema, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
@@ -49,19 +50,28 @@ impl<T: Scalar> Kernel<T> for CountedStep<'_, T> {
     }
 }
 
-impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Counted<R> {
+impl<R: Hyperparameters> Configurable for Counted<R> {
     fn class_name(&self) -> &str {
         self.inner.class_name()
     }
-    fn learning_rate(&self) -> &LearningRate {
-        self.inner.learning_rate()
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        self.inner.learning_rate_mut()
+    fn config(&self) -> Result<Config, ConfigError> {
+        self.inner.config()
     }
     fn validate(&self) -> Result<(), HyperparameterError> {
         self.inner.validate()
     }
+}
+
+impl<R: Hyperparameters> Hyperparameters for Counted<R> {
+    fn learning_rate(&self) -> &Hyper {
+        self.inner.learning_rate()
+    }
+    fn learning_rate_mut(&mut self) -> &mut Hyper {
+        self.inner.learning_rate_mut()
+    }
+}
+
+impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Counted<R> {
     fn slots(&self) -> Vec<SlotSpec> {
         self.inner.slots()
     }
@@ -70,9 +80,6 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Counted<R> {
     }
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         Box::new(CountedStep { inner: self.inner.begin_step(step, shared), visits: self.visits.clone() })
-    }
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.inner.config()
     }
 }
 

@@ -5,6 +5,7 @@ mod diff;
 mod features;
 mod markers;
 mod readmes;
+mod rustdoc;
 mod schema;
 mod tables;
 
@@ -28,13 +29,19 @@ struct Generated {
 
 /// Writes everything that is generated, or compares it with the existing files.
 pub(crate) fn run(workspace: &Workspace, check: bool) -> anyhow::Result<()> {
-    let files = plan(workspace, &Classes::registered(workspace)?);
+    let classes = Classes::registered(workspace)?;
+    let problems = rustdoc::problems(workspace, &classes);
+    problems.iter().for_each(|problem| println!("{problem}"));
+    let files = plan(workspace, &classes);
     let total = files.len();
     let failed = settle_all(&workspace.root, files, check);
     match (failed, check) {
         (0, _) => println!("codegen: {total} files up to date"),
         (_, true) => bail!("codegen: {failed} of {total} files are not up to date; run `cargo xtask codegen`"),
         (_, false) => bail!("codegen: {failed} of {total} files could not be written"),
+    }
+    if !problems.is_empty() {
+        bail!("codegen: {} tables in the documentation of classes are not what the classes declare", problems.len());
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Clipping of gradients: by value, by norm, by global norm.
 
-use crate::error::{Error, HyperparameterError, require};
+use crate::config::{HyperparameterError, require};
+use crate::error::Error;
 
 /// Limits on gradients; each is a positive number.
 ///

@@ -1,18 +1,26 @@
-//! Configurations in Keras's JSON: `{"class_name": ..., "config": {...}}`.
+//! Configurations in Keras's JSON, `{"class_name": ..., "config": {...}}`, and the hyperparameters in them.
 
+mod class;
+mod declare;
+mod error;
 mod fields;
 mod registry;
 mod spec;
+mod value;
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+pub use class::{Configurable, FromFields, Hyperparameters};
+#[doc(hidden)]
+pub use declare::{default_of, put, together};
+use error::shorten;
+pub use error::{ConfigError, HyperparameterError, require};
 pub use fields::Fields;
-pub use registry::{FromConfig, Registry, ScheduleFromConfig, ScheduleRegistry};
-pub use spec::{HyperparameterKind, HyperparameterSpec, Interval};
-
-use crate::error::HyperparameterError;
+pub use registry::{FromConfig, Registry, ScheduleRegistry};
+pub use spec::{AtLeast, HyperparameterKind, HyperparameterSpec, Interval};
+pub use value::{Choice, HyperparameterValue};
 
 /// The fields of a configuration, by name.
 pub type Config = serde_json::Map<String, Value>;
@@ -22,11 +30,11 @@ pub type Config = serde_json::Map<String, Value>;
 /// # Examples
 ///
 /// ```
-/// let fields = opt_core::config([("momentum", 0.9.into()), ("nesterov", false.into())]);
-/// assert_eq!(fields["momentum"], 0.9);
+/// let config = opt_core::config::fields([("momentum", 0.9.into()), ("nesterov", false.into())]);
+/// assert_eq!(config["momentum"], 0.9);
 /// ```
 #[must_use]
-pub fn config<const N: usize>(fields: [(&str, Value); N]) -> Config {
+pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Config {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
@@ -155,113 +163,5 @@ impl Envelope {
             object.insert("config".to_owned(), Value::Object(fields));
         }
         Value::Object(object)
-    }
-}
-
-/// Why a configuration was not read or written.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConfigError {
-    /// Not of the form `{"class_name": ..., "config": {...}}`.
-    #[error("expected {{\"class_name\": ..., \"config\": {{...}}}}, found {found}")]
-    NotAnObject {
-        /// The beginning of what was found.
-        found: String,
-    },
-
-    /// A class that is not registered.
-    #[error("unknown class {class_name:?}, registered are {known:?}")]
-    UnknownClass {
-        /// The class asked for.
-        class_name: String,
-        /// The classes that are registered.
-        known: Vec<String>,
-    },
-
-    /// A class other than the type that reads it.
-    #[error("class {found:?} cannot be read as {expected:?}")]
-    OtherClass {
-        /// The class in the configuration.
-        found: String,
-        /// The class of the type.
-        expected: &'static str,
-    },
-
-    /// A key that the class does not have.
-    #[error("{class_name}: unknown key {key:?}")]
-    UnknownKey {
-        /// The class.
-        class_name: String,
-        /// The key.
-        key: String,
-    },
-
-    /// A key that the class needs.
-    #[error("{class_name}: key {key:?} is missing")]
-    MissingKey {
-        /// The class.
-        class_name: String,
-        /// The key.
-        key: String,
-    },
-
-    /// A value of the wrong type.
-    #[error("{class_name}: {key} is {found}, expected {expected}")]
-    WrongType {
-        /// The class.
-        class_name: String,
-        /// The key.
-        key: String,
-        /// The beginning of the value found.
-        found: String,
-        /// The type expected.
-        expected: String,
-    },
-
-    /// A pattern that is no regular expression.
-    #[error("{pattern:?} is not a regular expression: {reason}")]
-    Pattern {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-
-    /// Something that has no form in a configuration.
-    #[error("{what} cannot be written to a configuration: {reason}")]
-    NotSerializable {
-        /// What it is.
-        what: String,
-        /// Why not.
-        reason: &'static str,
-    },
-
-    /// A hyperparameter out of range.
-    #[error(transparent)]
-    Hyperparameter(#[from] HyperparameterError),
-}
-
-impl ConfigError {
-    fn unknown_key(class_name: &str, key: &str) -> Self {
-        Self::UnknownKey { class_name: class_name.to_owned(), key: key.to_owned() }
-    }
-
-    pub(crate) fn wrong_type(class_name: &str, key: &str, found: &Value, expected: &str) -> Self {
-        Self::WrongType {
-            class_name: class_name.to_owned(),
-            key: key.to_owned(),
-            found: shorten(found),
-            expected: expected.to_owned(),
-        }
-    }
-}
-
-/// The beginning of a value, for messages.
-fn shorten(value: &Value) -> String {
-    const LONGEST: usize = 60;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text,
     }
 }

@@ -1,6 +1,6 @@
 //! Exponential moving averages of the variables.
 
-use crate::error::{HyperparameterError, require};
+use crate::config::{HyperparameterError, require};
 
 /// An exponential moving average of each variable: `average = momentum * average + (1 - momentum) * w` after every
 /// step in which the variable has a gradient. It starts as a copy of the variable.

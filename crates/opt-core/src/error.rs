@@ -1,9 +1,7 @@
 //! What can go wrong, with the numbers.
 
-use std::ops::{Bound, RangeBounds};
-
 use crate::collective::CollectiveError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, HyperparameterError};
 use crate::real::DType;
 
 /// Why the engine refused. Unless a variant says otherwise, variables, slots and `iterations` are as they were.
@@ -273,48 +271,4 @@ pub enum Error {
         /// What the operating system said.
         reason: String,
     },
-}
-
-/// A hyperparameter out of its range.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[error("{name} is {value}, expected {expected}")]
-pub struct HyperparameterError {
-    /// The field.
-    pub name: String,
-    /// Its value.
-    pub value: f64,
-    /// The range, in words.
-    pub expected: String,
-}
-
-/// Accepts a finite number inside a range.
-///
-/// # Errors
-///
-/// Names the field, its value and the range. NaN and infinities are never inside.
-///
-/// # Examples
-///
-/// ```
-/// use opt_core::require;
-///
-/// assert!(require("momentum", 0.9, 0.0..=1.0).is_ok());
-/// let error = require("momentum", f64::NAN, 0.0..=1.0).unwrap_err();
-/// assert_eq!(error.to_string(), "momentum is NaN, expected a number in [0, 1]");
-/// ```
-pub fn require(name: &str, value: f64, range: impl RangeBounds<f64>) -> Result<(), HyperparameterError> {
-    if value.is_finite() && range.contains(&value) {
-        return Ok(());
-    }
-    let low = match range.start_bound() {
-        Bound::Included(low) => format!("[{low}"),
-        Bound::Excluded(low) => format!("({low}"),
-        Bound::Unbounded => "(-inf".to_owned(),
-    };
-    let high = match range.end_bound() {
-        Bound::Included(high) => format!("{high}]"),
-        Bound::Excluded(high) => format!("{high})"),
-        Bound::Unbounded => "inf)".to_owned(),
-    };
-    Err(HyperparameterError { name: name.to_owned(), value, expected: format!("a number in {low}, {high}") })
 }

@@ -1,12 +1,10 @@
 //! Hyperparameters that may follow a schedule.
 
-use std::ops::RangeBounds;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::config::{ConfigError, Envelope};
-use crate::error::{HyperparameterError, require};
+use crate::config::{ConfigError, Envelope, HyperparameterError, Interval, require};
 use crate::schedule::Schedule;
 
 /// A number, or a schedule that gives one for each step.
@@ -35,6 +33,20 @@ impl Hyper {
             Self::Constant(value) => *value,
             Self::Schedule(scheduled) => scheduled.schedule.value(step),
         }
+    }
+
+    /// The value at a step (counted from 0), divided by `1 + decay * step`: the inverse-time decay of Keras's legacy
+    /// generation.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let rate = opt_core::Hyper::from(1.0);
+    /// assert_eq!([0, 2, 6].map(|step| rate.decayed_at(step, 0.5)), [1.0, 0.5, 0.25]);
+    /// ```
+    #[must_use]
+    pub fn decayed_at(&self, step: u64, decay: f64) -> f64 {
+        self.at(step) / (1.0 + decay * step as f64)
     }
 
     /// Whether the value follows a schedule.
@@ -71,7 +83,7 @@ impl Hyper {
     /// # Errors
     ///
     /// Names the field, its value and the range.
-    pub fn validate(&self, name: &str, range: impl RangeBounds<f64>) -> Result<(), HyperparameterError> {
+    pub fn validate(&self, name: &str, range: impl Into<Interval>) -> Result<(), HyperparameterError> {
         match self {
             Self::Constant(value) => require(name, *value, range),
             Self::Schedule(scheduled) => scheduled.schedule.validate(),
@@ -92,67 +104,5 @@ impl From<f64> for Hyper {
 impl<S: Schedule + 'static> From<S> for Hyper {
     fn from(schedule: S) -> Self {
         Self::from_schedule(Arc::new(schedule), Envelope::default())
-    }
-}
-
-/// A learning rate: a number or a schedule, divided by `1 + decay * step` in Keras's legacy generation.
-#[derive(Debug, Clone)]
-pub struct LearningRate {
-    base: Hyper,
-    decay: f64,
-}
-
-impl LearningRate {
-    /// A learning rate without inverse-time decay.
-    #[must_use]
-    pub fn new(base: impl Into<Hyper>) -> Self {
-        Self { base: base.into(), decay: 0.0 }
-    }
-
-    /// Sets the inverse-time decay, in 1/step; 0 turns it off.
-    #[must_use]
-    pub fn decay(mut self, decay: f64) -> Self {
-        self.decay = decay;
-        self
-    }
-
-    /// The learning rate at a step (counted from 0).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let rate = opt_core::LearningRate::new(1.0).decay(0.5);
-    /// assert_eq!([rate.at(0), rate.at(2), rate.at(6)], [1.0, 0.5, 0.25]);
-    /// ```
-    #[must_use]
-    pub fn at(&self, step: u64) -> f64 {
-        self.base.at(step) / (1.0 + self.decay * step as f64)
-    }
-
-    /// The number or schedule before inverse-time decay.
-    #[must_use]
-    pub fn base(&self) -> &Hyper {
-        &self.base
-    }
-
-    /// The inverse-time decay, in 1/step.
-    #[must_use]
-    pub fn inverse_time_decay(&self) -> f64 {
-        self.decay
-    }
-
-    /// Replaces the number or schedule; the inverse-time decay stays.
-    pub fn set_base(&mut self, base: Hyper) {
-        self.base = base;
-    }
-
-    /// Checks both parts: each must be finite and at least 0.
-    ///
-    /// # Errors
-    ///
-    /// Names the field, its value and the range.
-    pub fn validate(&self) -> Result<(), HyperparameterError> {
-        self.base.validate("learning_rate", 0.0..)?;
-        require("decay", self.decay, 0.0..)
     }
 }

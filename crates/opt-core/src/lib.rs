@@ -18,7 +18,7 @@
 
 mod clip;
 mod collective;
-mod config;
+pub mod config;
 mod decay;
 mod dispatch;
 mod ema;
@@ -44,14 +44,15 @@ pub use collective::{
     Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Reduction, Replicas,
 };
 pub use config::{
-    Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterKind, HyperparameterSpec, Interval,
-    Registry, ScheduleFromConfig, ScheduleRegistry, config,
+    Choice, Config, ConfigError, Configurable, Envelope, Fields, FromConfig, FromFields, Generation,
+    HyperparameterError, HyperparameterKind, HyperparameterSpec, HyperparameterValue, Hyperparameters, Interval,
+    Registry, ScheduleRegistry, require,
 };
 pub use decay::Exclude;
 pub use ema::Ema;
-pub use error::{Error, HyperparameterError, require};
+pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
-pub use hyper::{Hyper, LearningRate, Scheduled};
+pub use hyper::{Hyper, Scheduled};
 pub use moments::MomentStorage;
 pub use optimizer::{
     DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard, StateEntry, StateKind, StateValue,

@@ -162,11 +162,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
         let learning_rate = learning_rate.into();
         learning_rate.validate("learning_rate", 0.0..)?;
-        let current = self.rule.learning_rate().base().schedule();
+        let current = self.rule.learning_rate().schedule();
         if let (Some(schedule), false) = (current, learning_rate.is_scheduled()) {
             return Err(Error::LearningRateScheduled { schedule: schedule.class_name().to_owned() });
         }
-        self.rule.learning_rate_mut().set_base(learning_rate);
+        *self.rule.learning_rate_mut() = learning_rate;
         Ok(())
     }
 

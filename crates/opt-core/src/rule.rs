@@ -7,18 +7,14 @@ mod around;
 mod block;
 mod slot;
 
-use std::fmt::Debug;
-
 pub(crate) use around::{Around, Buffer, Narrow, Workspace};
 pub use block::{BLOCK, Block, BlockParts, Elementwise, SparseUpdate, elementwise};
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
 
-use crate::config::{Config, ConfigError, Generation};
-use crate::error::HyperparameterError;
-use crate::hyper::LearningRate;
+use crate::config::Hyperparameters;
 use crate::real::Scalar;
 
-/// A first-order update rule over elements of type `T`.
+/// A first-order update rule over elements of type `T`: the formula, on top of its [`Hyperparameters`].
 ///
 /// The trait is object safe: `Box<dyn UpdateRule<T>>` is a rule, too. Rules hold hyperparameters only. They keep no
 /// step counter and no state of their own: what they remember are slots.
@@ -29,12 +25,17 @@ use crate::real::Scalar;
 ///
 /// ```
 /// use opt_core::{
-///     Config, ConfigError, HyperparameterError, Kernel, LearningRate, Optimizer, Real, Scalar, SlotSpec, Step,
-///     UpdateRule, Variable, config, elementwise,
+///     Hyper, Kernel, Optimizer, Real, Scalar, SlotSpec, Step, UpdateRule, Variable, elementwise, hyperparameters,
 /// };
 ///
-/// #[derive(Debug)]
-/// struct SignSgd(LearningRate);
+/// hyperparameters! {
+///     /// Steps of the same length, whatever the gradient.
+///     #[derive(Debug)]
+///     pub struct SignSgd {
+///         learning_rate: Hyper = 0.001, in 0.0.., "learning rate";
+///     }
+///     rule "SignSgd"
+/// }
 ///
 /// fn element<E: Real>(learning_rate: &E, w: E, g: E, []: [E; 0]) -> (E, [E; 0]) {
 ///     let magnitude = g.max(E::literal(0.0) - g).max(E::literal(1e-30));
@@ -42,79 +43,36 @@ use crate::real::Scalar;
 /// }
 ///
 /// impl<T: Scalar> UpdateRule<T> for SignSgd {
-///     fn class_name(&self) -> &str {
-///         "SignSgd"
-///     }
-///     fn learning_rate(&self) -> &LearningRate {
-///         &self.0
-///     }
-///     fn learning_rate_mut(&mut self) -> &mut LearningRate {
-///         &mut self.0
-///     }
-///     fn validate(&self) -> Result<(), HyperparameterError> {
-///         Ok(())
-///     }
 ///     fn slots(&self) -> Vec<SlotSpec> {
 ///         vec![]
 ///     }
 ///     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
 ///         Box::new(elementwise(T::literal(step.learning_rate), element))
 ///     }
-///     fn config(&self) -> Result<Config, ConfigError> {
-///         Ok(config([("learning_rate", self.0.base().to_json()?)]))
-///     }
 /// }
 ///
 /// let mut w = [1.0, 2.0];
-/// let mut opt = Optimizer::new(SignSgd(LearningRate::new(0.25))).build()?;
+/// let mut opt = Optimizer::new(SignSgd { learning_rate: 0.25.into() }).build()?;
 /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, -0.1])])?;
 /// assert_eq!(w, [0.75, 2.25]);
 /// # Ok::<(), opt_core::Error>(())
 /// ```
-pub trait UpdateRule<T: Scalar>: Debug + Send + Sync {
-    /// The class name in configurations.
-    fn class_name(&self) -> &str;
+pub trait UpdateRule<T: Scalar>: Hyperparameters {
+    /// What the rule remembers, in the order of `weights`. Must not change after `build()`.
+    fn slots(&self) -> Vec<SlotSpec>;
 
-    /// The learning rate. A wrapper's is that of the rule inside it.
-    fn learning_rate(&self) -> &LearningRate;
-
-    /// The learning rate, to change it.
-    fn learning_rate_mut(&mut self) -> &mut LearningRate;
+    /// Computes everything that is the same for all elements of a step. `shared` holds the
+    /// [shared slots](SlotSpec::shared) in their order; what is written there becomes part of the state.
+    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a>;
 
     /// The learning rate of a step (counted from 0), with whatever the rule itself does to it, like a built-in warmup.
     fn learning_rate_at(&self, step: u64) -> f64 {
         self.learning_rate().at(step)
     }
 
-    /// Checks the rule's own hyperparameters; the engine checks the learning rate.
-    ///
-    /// # Errors
-    ///
-    /// Names the first one out of range.
-    fn validate(&self) -> Result<(), HyperparameterError>;
-
-    /// What the rule remembers, in the order of `weights`. Must not change after `build()`.
-    fn slots(&self) -> Vec<SlotSpec>;
-
     /// Whether [`VariableStep::gradient_square_sum`] is wanted.
     fn needs_gradient_norm(&self) -> bool {
         false
-    }
-
-    /// Computes everything that is the same for all elements of a step. `shared` holds the
-    /// [shared slots](SlotSpec::shared) in their order; what is written there becomes part of the state.
-    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a>;
-
-    /// The hyperparameters, learning rate included, by Keras's names.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::NotSerializable`] when one of them holds code.
-    fn config(&self) -> Result<Config, ConfigError>;
-
-    /// The generation whose configuration the rule writes.
-    fn generation(&self) -> Generation {
-        Generation::New
     }
 
     /// In which order `weights` lists the slots.
@@ -192,35 +150,17 @@ pub type Locals = [f64; 4];
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<T: Scalar, R: UpdateRule<T> + ?Sized> UpdateRule<T> for Box<R> {
-    fn class_name(&self) -> &str {
-        (**self).class_name()
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        (**self).learning_rate()
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        (**self).learning_rate_mut()
-    }
-    fn learning_rate_at(&self, step: u64) -> f64 {
-        (**self).learning_rate_at(step)
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        (**self).validate()
-    }
     fn slots(&self) -> Vec<SlotSpec> {
         (**self).slots()
-    }
-    fn needs_gradient_norm(&self) -> bool {
-        (**self).needs_gradient_norm()
     }
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         (**self).begin_step(step, shared)
     }
-    fn config(&self) -> Result<Config, ConfigError> {
-        (**self).config()
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        (**self).learning_rate_at(step)
     }
-    fn generation(&self) -> Generation {
-        (**self).generation()
+    fn needs_gradient_norm(&self) -> bool {
+        (**self).needs_gradient_norm()
     }
     fn weights_order(&self) -> WeightsOrder {
         (**self).weights_order()

@@ -1,59 +1,38 @@
 //! Values that change with the step.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::config::{Config, ConfigError};
-use crate::error::HyperparameterError;
+use crate::config::Configurable;
 
 /// A pure function from the step to a value: a learning rate, a weight decay.
 ///
 /// The step counts from 0: it is the number of steps already applied, exact for every `u64`.
-/// The crate `opt-schedules` holds the usual ones.
+/// The crate `opt-schedules` holds the usual ones. [`hyperparameters!`](crate::hyperparameters) declares a schedule that
+/// has a configuration; one that has none says so itself.
 ///
 /// # Examples
 ///
 /// ```
-/// use opt_core::{Config, ConfigError, Schedule};
+/// use opt_core::{Schedule, hyperparameters};
 ///
-/// #[derive(Debug)]
-/// struct Halving(f64);
+/// hyperparameters! {
+///     #[derive(Debug)]
+///     struct Halving {
+///         #[required] initial: f64, in 0.0.., "value at step 0";
+///     }
+///     schedule "Halving"
+/// }
 ///
 /// impl Schedule for Halving {
 ///     fn value(&self, step: u64) -> f64 {
-///         self.0 * 0.5_f64.powf(step as f64)
-///     }
-///     fn class_name(&self) -> &str {
-///         "Halving"
-///     }
-///     fn config(&self) -> Result<Config, ConfigError> {
-///         Ok(opt_core::config([("initial", self.0.into())]))
+///         self.initial * 0.5_f64.powf(step as f64)
 ///     }
 /// }
-/// assert_eq!(Halving(1.0).value(3), 0.125);
+/// assert_eq!(Halving { initial: 1.0 }.value(3), 0.125);
 /// ```
-pub trait Schedule: Debug + Send + Sync {
+pub trait Schedule: Configurable {
     /// The value at a step.
     fn value(&self, step: u64) -> f64;
-
-    /// The class name in configurations.
-    fn class_name(&self) -> &str;
-
-    /// The configuration, by Keras's names.
-    ///
-    /// # Errors
-    ///
-    /// [`ConfigError::NotSerializable`] when the schedule holds code.
-    fn config(&self) -> Result<Config, ConfigError>;
-
-    /// Checks the hyperparameters; called once, by `build()`.
-    ///
-    /// # Errors
-    ///
-    /// Names the first hyperparameter that is out of range.
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
 }
 
 macro_rules! forward {
@@ -62,15 +41,6 @@ macro_rules! forward {
         impl<S: Schedule + ?Sized> Schedule for $pointer<S> {
             fn value(&self, step: u64) -> f64 {
                 (**self).value(step)
-            }
-            fn class_name(&self) -> &str {
-                (**self).class_name()
-            }
-            fn config(&self) -> Result<Config, ConfigError> {
-                (**self).config()
-            }
-            fn validate(&self) -> Result<(), HyperparameterError> {
-                (**self).validate()
             }
         }
     };

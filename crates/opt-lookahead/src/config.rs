@@ -1,15 +1,11 @@
-//! Hyperparameters of Lookahead: ranges, defaults, configurations.
+//! Hyperparameters of Lookahead.
 
-mod any;
 mod inner;
 
-use std::ops::Bound;
-
-pub use any::register;
 use inner::Inner;
 use opt_core::{
-    Config, ConfigError, Fields, FromConfig, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval,
-    Registry, Scalar, UpdateRule, config, require,
+    Config, ConfigError, Configurable, Fields, FromConfig, FromFields, Generation, Hyper, HyperparameterError,
+    HyperparameterKind, HyperparameterSpec, Hyperparameters, Interval, Registry, Scalar, UpdateRule, hyperparameters,
 };
 
 /// Lookahead: after every k steps of a rule, the variables go part of the way back to where those steps began.
@@ -25,7 +21,7 @@ use opt_core::{
 ///
 /// | symbol | field | default | range |
 /// |---|---|---|---|
-/// | A | [`new`](Self::new): `optimizer`, any rule, boxed or not | | |
+/// | A | [`new`](Self::new): `optimizer`, any rule, boxed or not | required | |
 /// | k | [`sync_period`](Self::sync_period) | 6 | at least 1 |
 /// | alpha | [`slow_step_size`](Self::slow_step_size) | 0.5 | `(0, 1]` |
 ///
@@ -82,32 +78,37 @@ use opt_core::{
 #[derive(Debug, Clone)]
 pub struct Lookahead<R> {
     pub(crate) inner: Inner<R>,
-    pub(crate) sync_period: u64,
-    pub(crate) slow_step_size: f64,
+    pub(crate) sync: Synchronisation,
+}
+
+hyperparameters! {
+    /// When the variables go back, and how far.
+    #[derive(Debug, Clone)]
+    pub(crate) struct Synchronisation {
+        sync_period: u64 = 6, in 1.., "steps from one synchronisation to the next, k";
+        slow_step_size: f64 = 0.5, in Interval::UNIT_ABOVE_ZERO, "which part of the way forward stays, alpha";
+    }
+    part "Lookahead"
 }
 
 impl<R> Lookahead<R> {
     /// Lookahead around a rule.
     #[must_use]
     pub fn new(rule: R) -> Self {
-        Self::around(Inner::new(rule))
-    }
-
-    fn around(inner: Inner<R>) -> Self {
-        Self { inner, sync_period: 6, slow_step_size: 0.5 }
+        Self { inner: Inner::new(rule), sync: Synchronisation::with_defaults() }
     }
 
     /// Sets after how many steps the variables go back: at least 1.
     #[must_use]
     pub fn sync_period(mut self, steps: u64) -> Self {
-        self.sync_period = steps;
+        self.sync.sync_period = steps;
         self
     }
 
     /// Sets which part of the way forward stays, in `(0, 1]`; 1 goes all the way and never back.
     #[must_use]
     pub fn slow_step_size(mut self, slow_step_size: f64) -> Self {
-        self.slow_step_size = slow_step_size;
+        self.sync.slow_step_size = slow_step_size;
         self
     }
 
@@ -122,68 +123,69 @@ impl<R> Lookahead<R> {
     pub fn into_inner(self) -> R {
         self.inner.rule
     }
+}
 
-    pub(crate) fn check(&self) -> Result<(), HyperparameterError> {
-        require("sync_period", self.sync_period as f64, 1.0..)?;
-        require("slow_step_size", self.slow_step_size, (Bound::Excluded(0.0), Bound::Included(1.0)))
+impl<R: Hyperparameters> Configurable for Lookahead<R> {
+    fn class_name(&self) -> &str {
+        self.sync.class_name()
     }
 
-    pub(crate) fn fields<T: Scalar>(&self) -> Result<Config, ConfigError>
-    where
-        R: UpdateRule<T>,
-    {
-        Ok(config([
-            ("optimizer", self.inner.write()?),
-            ("sync_period", self.sync_period.into()),
-            ("slow_step_size", self.slow_step_size.into()),
-        ]))
+    fn config(&self) -> Result<Config, ConfigError> {
+        let mut config = self.sync.config()?;
+        config.insert(OPTIMIZER.to_owned(), self.inner.write()?);
+        Ok(config)
     }
 
-    /// Reads all fields, the rule inside by `read`.
-    fn from_fields<T: Scalar>(
-        fields: &mut Fields<'_>,
-        registry: &Registry<T>,
-        read: impl FnOnce(&mut Fields<'_>) -> Result<R, ConfigError>,
-    ) -> Result<Self, ConfigError>
-    where
-        R: UpdateRule<T>,
-    {
-        const RULE: &str = "optimizer";
-        let class_name = fields.class_name().to_owned();
-        let inner = fields.take(RULE).ok_or(ConfigError::MissingKey { class_name, key: RULE.to_owned() })?;
-        let lookahead = Self::around(Inner::read(&inner, registry, read)?);
-        Ok(lookahead
-            .sync_period(fields.u64_or("sync_period", 6)?)
-            .slow_step_size(fields.f64_or("slow_step_size", 0.5)?))
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        self.sync.validate()?;
+        self.inner.rule.validate()
     }
 }
 
-impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
-    const CLASS_NAME: &'static str = "Lookahead";
+impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
+    fn learning_rate(&self) -> &Hyper {
+        self.inner.rule.learning_rate()
+    }
 
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        HyperparameterSpec {
-            name: "optimizer",
-            kind: HyperparameterKind::Rule,
-            default: None,
-            meaning: "the rule inside, A",
-        },
-        HyperparameterSpec {
-            name: "sync_period",
-            kind: HyperparameterKind::Integer(1),
-            default: Some("6"),
-            meaning: "steps from one synchronisation to the next, k",
-        },
-        HyperparameterSpec {
-            name: "slow_step_size",
-            kind: HyperparameterKind::Number(Interval::UNIT_ABOVE_ZERO),
-            default: Some("0.5"),
-            meaning: "which part of the way forward stays, alpha",
-        },
-    ];
+    fn learning_rate_mut(&mut self) -> &mut Hyper {
+        self.inner.rule.learning_rate_mut()
+    }
+
+    fn generation(&self) -> Generation {
+        Generation::Legacy
+    }
+}
+
+/// The key of the rule inside.
+const OPTIMIZER: &str = "optimizer";
+
+/// All fields of Lookahead around any rule.
+fn all_hyperparameters() -> Vec<HyperparameterSpec> {
+    let (kind, meaning) = (HyperparameterKind::Rule, "the rule inside, A");
+    let mut all = vec![HyperparameterSpec { name: OPTIMIZER, kind, default: None, meaning }];
+    all.extend(Synchronisation::hyperparameters());
+    all
+}
+
+/// Reads all fields, the rule inside by `read`.
+fn read<R: Hyperparameters, T: Scalar>(
+    fields: &mut Fields<'_>,
+    registry: &Registry<T>,
+    read: impl FnOnce(&mut Fields<'_>) -> Result<R, ConfigError>,
+) -> Result<Lookahead<R>, ConfigError> {
+    let inner = Inner::read(&fields.take_required(OPTIMIZER)?, registry, read)?;
+    Ok(Lookahead { inner, sync: Synchronisation::from_fields(fields)? })
+}
+
+impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
+    const CLASS_NAME: &'static str = Synchronisation::CLASS_NAME;
+
+    fn hyperparameters() -> Vec<HyperparameterSpec> {
+        all_hyperparameters()
+    }
 
     fn from_config(fields: &mut Fields<'_>, registry: &Registry<T>) -> Result<Self, ConfigError> {
-        Self::from_fields(fields, registry, |inner| {
+        read(fields, registry, |inner| {
             let found = inner.class_name();
             if found != R::CLASS_NAME {
                 return Err(ConfigError::OtherClass { found: found.to_owned(), expected: R::CLASS_NAME });
@@ -191,4 +193,35 @@ impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
             R::from_config(inner, registry)
         })
     }
+}
+
+/// Makes Lookahead known to a registry, around any rule that the registry knows when a configuration is read.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::{Optimizer, Registry};
+/// use opt_sgd::Sgd;
+/// use serde_json::json;
+///
+/// let mut registry = Registry::<f32>::new();
+/// registry.register::<Sgd>();
+/// opt_lookahead::register(&mut registry);
+///
+/// let sgd = json!({"class_name": "SGD", "config": {"learning_rate": 0.25, "momentum": 0.5, "nesterov": false}});
+/// let config = json!({
+///     "class_name": "Addons>Lookahead",
+///     "config": {"optimizer": sgd, "sync_period": 10, "slow_step_size": 0.5},
+/// });
+/// let opt = Optimizer::from_config(&config, &registry)?;
+/// assert_eq!(opt.learning_rate(), 0.25);
+/// assert_eq!(opt.slot_names(), ["slow", "momentum"]);
+/// assert_eq!(opt.to_config()?, config);
+/// # Ok::<(), opt_core::Error>(())
+/// ```
+pub fn register<T: Scalar>(registry: &mut Registry<T>) {
+    registry.register_class(Synchronisation::CLASS_NAME, all_hyperparameters, |fields, registry| {
+        let lookahead: Lookahead<Box<dyn UpdateRule<T>>> = read(fields, registry, |inner| registry.rule(inner))?;
+        Ok(Box::new(lookahead))
+    });
 }

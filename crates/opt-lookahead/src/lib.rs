@@ -68,7 +68,6 @@
 //!
 //! * `config.rs`: hyperparameters, their ranges and defaults, configurations
 //! * `config/inner.rs`: the configuration of the rule inside
-//! * `config/any.rs`: Lookahead around whatever rule a configuration names
 //! * `rule.rs`: the formula
 
 #![forbid(unsafe_code)]

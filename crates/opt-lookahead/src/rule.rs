@@ -1,8 +1,7 @@
 //! The formula of Lookahead.
 
 use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
-    SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
+    Block, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
 };
 
 use crate::config::Lookahead;
@@ -58,25 +57,8 @@ impl<T: Scalar> Kernel<T> for Steps<'_, T> {
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
-    fn class_name(&self) -> &str {
-        "Lookahead"
-    }
-
-    fn learning_rate(&self) -> &LearningRate {
-        self.inner.rule.learning_rate()
-    }
-
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        self.inner.rule.learning_rate_mut()
-    }
-
     fn learning_rate_at(&self, step: u64) -> f64 {
         self.inner.rule.learning_rate_at(step)
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        self.check()?;
-        self.inner.rule.validate()
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
@@ -93,18 +75,10 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
     }
 
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
-        let (k, alpha) = (self.sync_period, self.slow_step_size);
+        let (k, alpha) = (self.sync.sync_period, self.sync.slow_step_size);
         let sync = if alpha == 1.0 { Sync::Copy } else { Sync::Blend { alpha } };
         let sync = step.number().is_multiple_of(k).then_some(sync);
         Box::new(Steps { inner: self.inner.rule.begin_step(step, shared), sync })
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.fields()
-    }
-
-    fn generation(&self) -> Generation {
-        Generation::Legacy
     }
 
     fn weights_order(&self) -> WeightsOrder {

@@ -1,11 +1,8 @@
 //! The formula of Nadam.
 
-use opt_core::{
-    Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec, SparseUpdate,
-    Step, UpdateRule, WeightsOrder, elementwise,
-};
+use opt_core::{Generation, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, WeightsOrder, elementwise};
 
-use crate::config::{Momentum, Nadam};
+use crate::config::{MomentumSchedule, Nadam};
 
 /// What is the same for all elements of a step.
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +29,9 @@ fn element<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 
 impl Nadam {
     /// The momentum of step `t`, counted from 1.
     fn mu(&self, t: u64) -> f64 {
-        match self.momentum {
-            Momentum::Rising { schedule_decay } => self.beta_1 * (1.0 - 0.5 * 0.96_f64.powf(schedule_decay * t as f64)),
-            Momentum::Constant => self.beta_1,
+        match self.momentum_schedule {
+            MomentumSchedule::Rising => self.beta_1 * (1.0 - 0.5 * 0.96_f64.powf(self.psi() * t as f64)),
+            MomentumSchedule::Constant => self.beta_1,
         }
     }
 
@@ -59,22 +56,6 @@ impl Nadam {
 }
 
 impl<T: Scalar> UpdateRule<T> for Nadam {
-    fn class_name(&self) -> &str {
-        "Nadam"
-    }
-
-    fn learning_rate(&self) -> &LearningRate {
-        &self.learning_rate
-    }
-
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.learning_rate
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        self.check()
-    }
-
     fn slots(&self) -> Vec<SlotSpec> {
         vec![SlotSpec::shared("momentum_cache", 1.0), SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()]
     }
@@ -86,14 +67,6 @@ impl<T: Scalar> UpdateRule<T> for Nadam {
             Generation::New => SparseUpdate::Dense,
         };
         Box::new(elementwise(k, element).sparse(sparse))
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.fields()
-    }
-
-    fn generation(&self) -> Generation {
-        self.generation
     }
 
     fn weights_order(&self) -> WeightsOrder {

@@ -1,9 +1,6 @@
 //! The formula of NovoGrad.
 
-use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
-    SparseUpdate, Step, UpdateRule, VariableStep,
-};
+use opt_core::{Block, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep};
 
 use crate::config::NovoGrad;
 
@@ -115,20 +112,8 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
 }
 
 impl<T: Scalar> UpdateRule<T> for NovoGrad {
-    fn class_name(&self) -> &str {
-        "NovoGrad"
-    }
-
-    fn learning_rate(&self) -> &LearningRate {
-        &self.learning_rate
-    }
-
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.learning_rate
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        self.check()
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        self.learning_rate.decayed_at(step, self.decay)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
@@ -145,13 +130,5 @@ impl<T: Scalar> UpdateRule<T> for NovoGrad {
 
     fn begin_step<'a>(&'a self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         Box::new(NovoGradStep::new(self, step))
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.fields()
-    }
-
-    fn generation(&self) -> Generation {
-        Generation::Legacy
     }
 }

@@ -1,113 +1,186 @@
-//! Hyperparameters of RectifiedAdam: ranges, defaults, dialects, configurations.
+//! Hyperparameters of RectifiedAdam.
 
-use opt_core::{
-    Config, ConfigError, Fields, FromConfig, Hyper, HyperparameterError, HyperparameterKind, HyperparameterSpec,
-    Interval, LearningRate, Registry, Scalar, config, require,
-};
+use opt_core::{Choice, Generation, Hyper, HyperparameterError, hyperparameters};
 
-/// Rectified Adam: Adam whose steps are shortened while too few gradients have been seen to trust its second moment.
-///
-/// Where Adam needs a warmup to survive its first steps, this one often does without; a warmup is built in for where
-/// it does not. The rule inside of Ranger.
-///
-/// ```text
-/// m := beta_1 m + (1 - beta_1) g                 m_hat = m / (1 - beta_1^t)
-/// v := beta_2 v + (1 - beta_2) g^2               v_hat = v / (1 - beta_2^t)
-///
-/// rho_inf = 2 / (1 - beta_2) - 1                 rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t)
-/// r_t = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
-///
-/// u = r_t m_hat / (sqrt(v_hat) + epsilon)        if rho_t >= sma_threshold
-/// u = m_hat                                      otherwise
-/// w := w - eta_t (u + lambda w)
-/// ```
-///
-/// with t counted from 1. For AMSGrad `vhat := max(vhat, v)`, before the correction of the bias, and v_hat is made of
-/// `vhat`. With `total_steps` above 0, the learning rate eta (of a schedule, and divided by `1 + decay * iterations`)
-/// rises and falls:
-///
-/// ```text
-/// warmup = total_steps * warmup_proportion       fall = max(total_steps - warmup, 1)
-///
-/// eta_t = eta t / warmup                                                if t <= warmup
-/// eta_t = eta + (min_lr - eta) min(t - warmup, fall) / fall             otherwise
-/// ```
-///
-/// | symbol | field | default | range |
-/// |---|---|---|---|
-/// | eta | [`new`](Self::new): `learning_rate`, a number or a schedule | 0.001 | at least 0 |
-/// | beta_1 | [`beta_1`](Self::beta_1) | 0.9 | `[0, 1)` |
-/// | beta_2 | [`beta_2`](Self::beta_2) | 0.999 | `[0, 1)` |
-/// | epsilon | [`epsilon`](Self::epsilon) | 1e-7 | at least 0 |
-/// | lambda | [`weight_decay`](Self::weight_decay), a number or a schedule | 0 | at least 0 |
-/// | | [`amsgrad`](Self::amsgrad) | false | |
-/// | | [`sma_threshold`](Self::sma_threshold) | 5 | see there |
-/// | | [`total_steps`](Self::total_steps) | 0 | |
-/// | | [`warmup_proportion`](Self::warmup_proportion) | 0.1 | `[0, 1]` |
-/// | | [`min_lr`](Self::min_lr) | 0 | at least 0 |
-/// | | [`decay`](Self::decay) | 0 | at least 0 |
-///
-/// The slots are m and v, with AMSGrad also `vhat`, each of the variable's shape. A sparse gradient changes m, v and
-/// `vhat` of all rows, but w only in the rows that it touches, by weight decay, too.
-///
-/// Which steps are rectified is answered by [`rectification_at`](Self::rectification_at).
-///
-/// # Examples
-///
-/// ```
-/// use opt_core::{Optimizer, Variable};
-/// use opt_radam::RectifiedAdam;
-///
-/// let mut opt = Optimizer::new(RectifiedAdam::new(0.1).beta_1(0.5)).build()?;
-/// let mut w = [1.0_f64];
-/// for g in [1.0, 1.0, -5.0] {
-///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[g])])?;
-/// }
-/// // Too early for v: m_hat is 1, 1 and (1 / 8 + 1 / 4 - 5 / 2) / (7 / 8).
-/// assert!((w[0] - (1.0 - 0.1 * (1.0 + 1.0 - 17.0 / 7.0))).abs() < 1e-15);
-/// # Ok::<(), opt_core::Error>(())
-/// ```
-///
-/// # Differences
-///
-/// The same name means different arithmetic elsewhere. Each difference is a field, kept in the configuration, and a
-/// constructor sets those of a library:
-///
-/// | | rectified if | u of a rectified step | epsilon | weight decay |
-/// |---|---|---|---|---|
-/// | [`new`](Self::new): TensorFlow Addons | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat) + epsilon)` | 1e-7 | decoupled |
-/// | [`pytorch`](Self::pytorch) | `rho_t > 5` | `r_t m_hat sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)` | 1e-8 | coupled |
-/// | [`optax`](Self::optax) | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | decoupled |
-/// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
-///
-/// * Addons computes rho_t in the type of the variable, where it loses most of its digits; here always in 64 bits.
-/// * Addons takes an epsilon of 0 for 1e-7. Here 0 means 0, and makes an element NaN in a rectified step if all of its
-///   gradients were 0.
-/// * Addons ignores a change of `weight_decay` or `total_steps` that were 0 at first. Here
-///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything but `amsgrad`.
-/// * Addons accepts negative weight decay, any proportion, and thresholds that make the weights NaN.
-///
-/// # References
-///
-/// * L. Liu, H. Jiang, P. He, W. Chen, X. Liu, J. Gao, J. Han, "On the variance of the adaptive learning rate and
-///   beyond", arXiv:1908.03265.
-/// * S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", arXiv:1904.09237: AMSGrad.
-#[derive(Debug, Clone)]
-pub struct RectifiedAdam {
-    pub(crate) learning_rate: LearningRate,
-    pub(crate) beta_1: f64,
-    pub(crate) beta_2: f64,
-    pub(crate) epsilon: f64,
-    pub(crate) weight_decay: Hyper,
-    pub(crate) amsgrad: bool,
-    pub(crate) sma_threshold: f64,
-    pub(crate) total_steps: u64,
-    pub(crate) warmup_proportion: f64,
-    pub(crate) min_lr: f64,
-    pub(crate) strict_threshold: bool,
-    pub(crate) epsilon_placement: EpsilonPlacement,
-    pub(crate) epsilon_root: f64,
-    pub(crate) coupled_weight_decay: bool,
+hyperparameters! {
+    /// Rectified Adam: Adam whose steps are shortened while too few gradients have been seen to trust its second moment.
+    ///
+    /// Where Adam needs a warmup to survive its first steps, this one often does without; a warmup is built in for where
+    /// it does not. The rule inside of Ranger.
+    ///
+    /// ```text
+    /// m := beta_1 m + (1 - beta_1) g                 m_hat = m / (1 - beta_1^t)
+    /// v := beta_2 v + (1 - beta_2) g^2               v_hat = v / (1 - beta_2^t)
+    ///
+    /// rho_inf = 2 / (1 - beta_2) - 1                 rho_t = rho_inf - 2 t beta_2^t / (1 - beta_2^t)
+    /// r_t = sqrt((rho_t - 4) (rho_t - 2) rho_inf / ((rho_inf - 4) (rho_inf - 2) rho_t))
+    ///
+    /// u = r_t m_hat / (sqrt(v_hat) + epsilon)        if rho_t >= sma_threshold
+    /// u = m_hat                                      otherwise
+    /// w := w - eta_t (u + lambda w)
+    /// ```
+    ///
+    /// with t counted from 1. For AMSGrad `vhat := max(vhat, v)`, before the correction of the bias, and v_hat is made of
+    /// `vhat`. With `total_steps` above 0, the learning rate eta (of a schedule, and divided by `1 + decay * iterations`)
+    /// rises and falls:
+    ///
+    /// ```text
+    /// warmup = total_steps * warmup_proportion       fall = max(total_steps - warmup, 1)
+    ///
+    /// eta_t = eta t / warmup                                                if t <= warmup
+    /// eta_t = eta + (min_lr - eta) min(t - warmup, fall) / fall             otherwise
+    /// ```
+    ///
+    /// | symbol | field | default | range |
+    /// |---|---|---|---|
+    /// | eta | [`new`](Self::new): `learning_rate`, a number or a schedule | 0.001 | at least 0 |
+    /// | beta_1 | [`beta_1`](Self::beta_1) | 0.9 | `[0, 1)` |
+    /// | beta_2 | [`beta_2`](Self::beta_2) | 0.999 | `[0, 1)` |
+    /// | epsilon | [`epsilon`](Self::epsilon) | 1e-7 | at least 0 |
+    /// | lambda | [`weight_decay`](Self::weight_decay), a number or a schedule | 0 | at least 0 |
+    /// | | [`amsgrad`](Self::amsgrad) | false | |
+    /// | | [`sma_threshold`](Self::sma_threshold) | 5 | see there |
+    /// | | [`total_steps`](Self::total_steps) | 0 | |
+    /// | | [`warmup_proportion`](Self::warmup_proportion) | 0.1 | `[0, 1]` |
+    /// | | [`min_lr`](Self::min_lr) | 0 | at least 0 |
+    /// | | [`decay`](Self::decay) | 0 | at least 0 |
+    ///
+    /// The slots are m and v, with AMSGrad also `vhat`, each of the variable's shape. A sparse gradient changes m, v and
+    /// `vhat` of all rows, but w only in the rows that it touches, by weight decay, too.
+    ///
+    /// Which steps are rectified is answered by [`rectification_at`](Self::rectification_at).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::{Optimizer, Variable};
+    /// use opt_radam::RectifiedAdam;
+    ///
+    /// let mut opt = Optimizer::new(RectifiedAdam::new(0.1).beta_1(0.5)).build()?;
+    /// let mut w = [1.0_f64];
+    /// for g in [1.0, 1.0, -5.0] {
+    ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[g])])?;
+    /// }
+    /// // Too early for v: m_hat is 1, 1 and (1 / 8 + 1 / 4 - 5 / 2) / (7 / 8).
+    /// assert!((w[0] - (1.0 - 0.1 * (1.0 + 1.0 - 17.0 / 7.0))).abs() < 1e-15);
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// The same name means different arithmetic elsewhere. Each difference is a field, kept in the configuration, and a
+    /// constructor sets those of a library:
+    ///
+    /// | | rectified if | u of a rectified step | epsilon | weight decay |
+    /// |---|---|---|---|---|
+    /// | [`new`](Self::new): TensorFlow Addons | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat) + epsilon)` | 1e-7 | decoupled |
+    /// | [`pytorch`](Self::pytorch) | `rho_t > 5` | `r_t m_hat sqrt(1 - beta_2^t) / (sqrt(v) + epsilon)` | 1e-8 | coupled |
+    /// | [`optax`](Self::optax) | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | decoupled |
+    /// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
+    ///
+    /// * Addons computes rho_t in the type of the variable, where it loses most of its digits; here always in 64 bits.
+    /// * Addons takes an epsilon of 0 for 1e-7. Here 0 means 0, and an element whose gradients have all been 0 stays where
+    ///   it is.
+    /// * Addons ignores a change of `weight_decay` or `total_steps` that were 0 at first. Here
+    ///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything but `amsgrad`.
+    /// * Addons accepts negative weight decay, any proportion, and thresholds that make the weights NaN.
+    ///
+    /// # References
+    ///
+    /// * L. Liu, H. Jiang, P. He, W. Chen, X. Liu, J. Gao, J. Han, "On the variance of the adaptive learning rate and
+    ///   beyond", arXiv:1908.03265.
+    /// * S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", arXiv:1904.09237: AMSGrad.
+    #[derive(Debug, Clone)]
+    pub struct RectifiedAdam {
+        learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
+
+        /// Sets the decay rate of m.
+        beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of the first moment";
+
+        /// Sets the decay rate of v. Up to 2/3, `rho_inf` is at most 5: with the default threshold no step is
+        /// ever rectified.
+        beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of the second moment";
+
+        /// Sets what keeps the divisor away from 0. With 0, elements whose gradients have all been 0 stay where they are.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use opt_core::{Optimizer, Variable};
+        /// use opt_radam::RectifiedAdam;
+        ///
+        /// let mut opt = Optimizer::new(RectifiedAdam::new(0.5).epsilon(0.0)).build()?;
+        /// let mut w = [1.0, 1.0];
+        /// for _ in 0..8 {
+        ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0, 1.0])])?;
+        /// }
+        /// assert!(opt.rule().rectification_at(7).is_some());
+        /// assert!(w[0] == 1.0 && w[1] < 0.0);
+        /// # Ok::<(), opt_core::Error>(())
+        /// ```
+        epsilon: f64 = 1e-7, in 0.0.., "keeps the divisor away from 0";
+
+        weight_decay: Hyper = 0.0, in 0.0.., "weight decay, lambda; multiplied by the learning rate";
+
+        /// Divides by the largest v so far.
+        amsgrad: bool = false, "divide by the largest second moment so far";
+
+        /// Sets what `rho_t` has to reach for a step to be rectified.
+        ///
+        /// `r_t` means something only where `rho_t` is at least 4 and `rho_inf` above 4. So a threshold is accepted if
+        /// **no step reaches it while `rho_t` is below 4, and none reaches it at all if `rho_inf` is at most 4**: 4 and
+        /// more nearly always (with `beta_2 = 0.6`, `rho_inf` is 4 itself, and 4 is refused), less than 4 only if no
+        /// `rho_t` lies between the threshold and 4. A threshold that is never reached is fine: all steps are then steps
+        /// of momentum alone.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use opt_core::Optimizer;
+        /// use opt_radam::RectifiedAdam;
+        ///
+        /// let build = |threshold, beta_2| {
+        ///     Optimizer::<_, f32>::new(RectifiedAdam::new(1e-3).sma_threshold(threshold).beta_2(beta_2)).build()
+        /// };
+        /// assert!(build(4.0, 0.999).is_ok()); // rectified from rho_5 = 4.996 on
+        /// assert!(build(3.9, 0.999).is_err()); // rho_4 = 3.9975 would reach it
+        /// assert!(build(3.5, 0.5).is_ok()); // rho_inf is 3: never rectified
+        /// assert!(build(2.5, 0.5).is_err());
+        /// ```
+        sma_threshold: f64 = 5.0, "what rho_t has to reach for a rectified step";
+
+        /// Turns on warmup and decay, which together take this many steps; afterwards the learning rate stays at
+        /// [`min_lr`](Self::min_lr). 0 turns them off.
+        total_steps: u64 = 0, "steps of warmup and decay together; 0 turns them off";
+
+        /// Sets the part of [`total_steps`](Self::total_steps) that is warmup.
+        warmup_proportion: f64 = 0.1, in 0.0..=1.0, "part of total_steps that is warmup";
+
+        /// Sets the learning rate at the end of [`total_steps`](Self::total_steps).
+        min_lr: f64 = 0.0, in 0.0.., "learning rate after total_steps";
+
+        /// Divides the learning rate by `1 + decay * iterations`, before warmup.
+        decay: f64 = 0.0, in 0.0.., "divides the learning rate by 1 + decay * iterations, before warmup";
+
+        // What TensorFlow Addons does not have.
+
+        /// Rectifies a step only if `rho_t` is above the threshold; to be equal is not enough.
+        strict_threshold: bool = false, unless default, "rectify only above the threshold, as PyTorch";
+
+        /// Sets where epsilon is added.
+        epsilon_placement: EpsilonPlacement = EpsilonPlacement::AfterCorrection, unless default,
+            "whether epsilon is added after the bias of v is corrected or, as PyTorch, before";
+
+        /// Sets what is added to the second moment inside of the root.
+        epsilon_root: f64 = 0.0, in 0.0.., unless default, "added inside of the root, optax's eps_root";
+
+        /// Makes weight decay a part of the gradient, `g := g + lambda w`, so that it goes through m and v: the L2 penalty.
+        coupled_weight_decay: bool = false, unless default, "weight decay is part of the gradient, as PyTorch";
+    }
+    rule "RectifiedAdam" {
+        generation: Generation::Legacy,
+        check: Self::check_rectification,
+    }
 }
 
 /// Where epsilon meets the second moment: they differ by a factor of `sqrt(1 - beta_2^t)` in epsilon.
@@ -120,49 +193,16 @@ pub enum EpsilonPlacement {
     BeforeCorrection,
 }
 
-impl EpsilonPlacement {
-    const NAMES: [&'static str; 2] = ["after_correction", "before_correction"];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::AfterCorrection => Self::NAMES[0],
-            Self::BeforeCorrection => Self::NAMES[1],
-        }
-    }
-
-    fn read(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        const KEY: &str = "epsilon_placement";
-        let found = fields.string_or(KEY, Self::default().name())?;
-        let known = [Self::AfterCorrection, Self::BeforeCorrection].into_iter().find(|place| place.name() == found);
-        known.ok_or_else(|| ConfigError::WrongType {
-            class_name: fields.class_name().to_owned(),
-            key: KEY.to_owned(),
-            found: format!("{found:?}"),
-            expected: format!("one of {:?}", Self::NAMES),
-        })
-    }
+impl Choice for EpsilonPlacement {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("after_correction", Self::AfterCorrection), ("before_correction", Self::BeforeCorrection)];
 }
 
 impl RectifiedAdam {
     /// RectifiedAdam as in TensorFlow Addons, with a learning rate: a number or a schedule, at least 0.
     #[must_use]
     pub fn new(learning_rate: impl Into<Hyper>) -> Self {
-        Self {
-            learning_rate: LearningRate::new(learning_rate),
-            beta_1: 0.9,
-            beta_2: 0.999,
-            epsilon: 1e-7,
-            weight_decay: 0.0.into(),
-            amsgrad: false,
-            sma_threshold: 5.0,
-            total_steps: 0,
-            warmup_proportion: 0.1,
-            min_lr: 0.0,
-            strict_threshold: false,
-            epsilon_placement: EpsilonPlacement::AfterCorrection,
-            epsilon_root: 0.0,
-            coupled_weight_decay: false,
-        }
+        Self { learning_rate: learning_rate.into(), ..Self::default() }
     }
 
     /// As `torch.optim.RAdam`: the threshold must be passed, epsilon (1e-8) comes before the correction of the bias,
@@ -200,28 +240,6 @@ impl RectifiedAdam {
         Self::new(learning_rate).epsilon(1e-8)
     }
 
-    /// Sets the decay rate of m, in `[0, 1)`.
-    #[must_use]
-    pub fn beta_1(mut self, beta_1: f64) -> Self {
-        self.beta_1 = beta_1;
-        self
-    }
-
-    /// Sets the decay rate of v, in `[0, 1)`. Up to 2/3, `rho_inf` is at most 5: with the default threshold no step is
-    /// ever rectified.
-    #[must_use]
-    pub fn beta_2(mut self, beta_2: f64) -> Self {
-        self.beta_2 = beta_2;
-        self
-    }
-
-    /// Sets what keeps the divisor away from 0, at least 0.
-    #[must_use]
-    pub fn epsilon(mut self, epsilon: f64) -> Self {
-        self.epsilon = epsilon;
-        self
-    }
-
     /// Sets the weight decay, a number or a schedule, at least 0. It is multiplied by the learning rate, warmup
     /// included, and added after the rectified step is made, so that it is in no moment.
     ///
@@ -233,110 +251,6 @@ impl RectifiedAdam {
         self
     }
 
-    /// Divides by the largest v so far.
-    #[must_use]
-    pub fn amsgrad(mut self, amsgrad: bool) -> Self {
-        self.amsgrad = amsgrad;
-        self
-    }
-
-    /// Sets what `rho_t` has to reach for a step to be rectified.
-    ///
-    /// `r_t` means something only where `rho_t` is at least 4 and `rho_inf` above 4. So a threshold is accepted if
-    /// **no step reaches it while `rho_t` is below 4, and none reaches it at all if `rho_inf` is at most 4**: 4 and
-    /// more nearly always (with `beta_2 = 0.6`, `rho_inf` is 4 itself, and 4 is refused), less than 4 only if no
-    /// `rho_t` lies between the threshold and 4. A threshold that is never reached is fine: all steps are then steps
-    /// of momentum alone.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use opt_core::Optimizer;
-    /// use opt_radam::RectifiedAdam;
-    ///
-    /// let build = |threshold, beta_2| {
-    ///     Optimizer::<_, f32>::new(RectifiedAdam::new(1e-3).sma_threshold(threshold).beta_2(beta_2)).build()
-    /// };
-    /// assert!(build(4.0, 0.999).is_ok()); // rectified from rho_5 = 4.996 on
-    /// assert!(build(3.9, 0.999).is_err()); // rho_4 = 3.9975 would reach it
-    /// assert!(build(3.5, 0.5).is_ok()); // rho_inf is 3: never rectified
-    /// assert!(build(2.5, 0.5).is_err());
-    /// ```
-    #[must_use]
-    pub fn sma_threshold(mut self, sma_threshold: f64) -> Self {
-        self.sma_threshold = sma_threshold;
-        self
-    }
-
-    /// Turns on warmup and decay, which together take this many steps; afterwards the learning rate stays at
-    /// [`min_lr`](Self::min_lr). 0 turns them off.
-    #[must_use]
-    pub fn total_steps(mut self, total_steps: u64) -> Self {
-        self.total_steps = total_steps;
-        self
-    }
-
-    /// Sets the part of [`total_steps`](Self::total_steps) that is warmup, in `[0, 1]`.
-    #[must_use]
-    pub fn warmup_proportion(mut self, warmup_proportion: f64) -> Self {
-        self.warmup_proportion = warmup_proportion;
-        self
-    }
-
-    /// Sets the learning rate at the end of [`total_steps`](Self::total_steps), at least 0.
-    #[must_use]
-    pub fn min_lr(mut self, min_lr: f64) -> Self {
-        self.min_lr = min_lr;
-        self
-    }
-
-    /// Divides the learning rate by `1 + decay * iterations`, before warmup.
-    #[must_use]
-    pub fn decay(mut self, decay: f64) -> Self {
-        self.learning_rate = self.learning_rate.decay(decay);
-        self
-    }
-
-    /// Rectifies a step only if `rho_t` is above the threshold; to be equal is not enough.
-    #[must_use]
-    pub fn strict_threshold(mut self, strict_threshold: bool) -> Self {
-        self.strict_threshold = strict_threshold;
-        self
-    }
-
-    /// Sets where epsilon is added.
-    #[must_use]
-    pub fn epsilon_placement(mut self, epsilon_placement: EpsilonPlacement) -> Self {
-        self.epsilon_placement = epsilon_placement;
-        self
-    }
-
-    /// Sets what is added to the second moment inside of the root, at least 0.
-    #[must_use]
-    pub fn epsilon_root(mut self, epsilon_root: f64) -> Self {
-        self.epsilon_root = epsilon_root;
-        self
-    }
-
-    /// Makes weight decay a part of the gradient, `g := g + lambda w`, so that it goes through m and v: the L2 penalty.
-    #[must_use]
-    pub fn coupled_weight_decay(mut self, coupled_weight_decay: bool) -> Self {
-        self.coupled_weight_decay = coupled_weight_decay;
-        self
-    }
-
-    pub(crate) fn check(&self) -> Result<(), HyperparameterError> {
-        require("beta_1", self.beta_1, 0.0..1.0)?;
-        require("beta_2", self.beta_2, 0.0..1.0)?;
-        require("epsilon", self.epsilon, 0.0..)?;
-        require("epsilon_root", self.epsilon_root, 0.0..)?;
-        self.weight_decay.validate("weight_decay", 0.0..)?;
-        require("warmup_proportion", self.warmup_proportion, 0.0..=1.0)?;
-        require("min_lr", self.min_lr, 0.0..)?;
-        require("sma_threshold", self.sma_threshold, ..)?;
-        self.check_rectification()
-    }
-
     /// Refuses a threshold that some step reaches without a rectification to its name.
     fn check_rectification(&self) -> Result<(), HyperparameterError> {
         /// `rho_t` grows with t: once it is 4, no later step needs a look. That takes longest, some 80 steps, for a
@@ -346,113 +260,8 @@ impl RectifiedAdam {
         let undefined = |rho: f64| self.reaches_threshold(rho) && (rho < 4.0 || rho_inf <= 4.0);
         if (0..STEPS).map(|step| self.rho_at(step)).any(undefined) {
             let expected = format!("a number that no rho_t below 4 reaches, with beta_2 = {}", self.beta_2);
-            return Err(HyperparameterError { name: "sma_threshold".to_owned(), value: self.sma_threshold, expected });
+            return Err(HyperparameterError::new("sma_threshold", self.sma_threshold, expected));
         }
         Ok(())
-    }
-
-    pub(crate) fn fields(&self) -> Result<Config, ConfigError> {
-        let mut fields = config([
-            ("learning_rate", self.learning_rate.base().to_json()?),
-            ("decay", self.learning_rate.inverse_time_decay().into()),
-            ("beta_1", self.beta_1.into()),
-            ("beta_2", self.beta_2.into()),
-            ("epsilon", self.epsilon.into()),
-            ("weight_decay", self.weight_decay.to_json()?),
-            ("amsgrad", self.amsgrad.into()),
-            ("sma_threshold", self.sma_threshold.into()),
-            ("total_steps", self.total_steps.into()),
-            ("warmup_proportion", self.warmup_proportion.into()),
-            ("min_lr", self.min_lr.into()),
-        ]);
-        // What Addons does not have is written only where it says something.
-        if self.strict_threshold {
-            fields.insert("strict_threshold".to_owned(), true.into());
-        }
-        if self.epsilon_placement != EpsilonPlacement::default() {
-            fields.insert("epsilon_placement".to_owned(), self.epsilon_placement.name().into());
-        }
-        if self.epsilon_root != 0.0 {
-            fields.insert("epsilon_root".to_owned(), self.epsilon_root.into());
-        }
-        if self.coupled_weight_decay {
-            fields.insert("coupled_weight_decay".to_owned(), true.into());
-        }
-        Ok(fields)
-    }
-}
-
-impl Default for RectifiedAdam {
-    fn default() -> Self {
-        Self::new(0.001)
-    }
-}
-
-const fn spec(
-    name: &'static str,
-    kind: HyperparameterKind,
-    default: &'static str,
-    meaning: &'static str,
-) -> HyperparameterSpec {
-    HyperparameterSpec { name, kind, default: Some(default), meaning }
-}
-
-impl<T: Scalar> FromConfig<T> for RectifiedAdam {
-    const CLASS_NAME: &'static str = "RectifiedAdam";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = {
-        use HyperparameterKind::{Bool, Choice, Integer, Number, NumberOrSchedule};
-        &[
-            spec("learning_rate", NumberOrSchedule(Interval::NOT_NEGATIVE), "0.001", "learning rate, eta"),
-            spec("beta_1", Number(Interval::UNIT_BELOW_ONE), "0.9", "decay rate of the first moment"),
-            spec("beta_2", Number(Interval::UNIT_BELOW_ONE), "0.999", "decay rate of the second moment"),
-            spec("epsilon", Number(Interval::NOT_NEGATIVE), "1e-7", "keeps the divisor away from 0"),
-            spec(
-                "weight_decay",
-                NumberOrSchedule(Interval::NOT_NEGATIVE),
-                "0.0",
-                "weight decay, lambda; multiplied by the learning rate",
-            ),
-            spec("amsgrad", Bool, "false", "divide by the largest second moment so far"),
-            spec("sma_threshold", Number(Interval::FINITE), "5.0", "what rho_t has to reach for a rectified step"),
-            spec("total_steps", Integer(0), "0", "steps of warmup and decay together; 0 turns them off"),
-            spec("warmup_proportion", Number(Interval::UNIT), "0.1", "part of total_steps that is warmup"),
-            spec("min_lr", Number(Interval::NOT_NEGATIVE), "0.0", "learning rate after total_steps"),
-            spec(
-                "decay",
-                Number(Interval::NOT_NEGATIVE),
-                "0.0",
-                "divides the learning rate by 1 + decay * iterations, before warmup",
-            ),
-            spec("strict_threshold", Bool, "false", "rectify only above the threshold, as PyTorch"),
-            spec(
-                "epsilon_placement",
-                Choice(&EpsilonPlacement::NAMES),
-                "\"after_correction\"",
-                "whether epsilon is added after the bias of v is corrected or, as PyTorch, before",
-            ),
-            spec("epsilon_root", Number(Interval::NOT_NEGATIVE), "0.0", "added inside of the root, optax's eps_root"),
-            spec("coupled_weight_decay", Bool, "false", "weight decay is part of the gradient, as PyTorch"),
-        ]
-    };
-
-    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            learning_rate: LearningRate::new(fields.hyper_or("learning_rate", 0.001)?)
-                .decay(fields.f64_or("decay", 0.0)?),
-            beta_1: fields.f64_or("beta_1", 0.9)?,
-            beta_2: fields.f64_or("beta_2", 0.999)?,
-            epsilon: fields.f64_or("epsilon", 1e-7)?,
-            weight_decay: fields.hyper_or("weight_decay", 0.0)?,
-            amsgrad: fields.bool_or("amsgrad", false)?,
-            sma_threshold: fields.f64_or("sma_threshold", 5.0)?,
-            total_steps: fields.u64_or("total_steps", 0)?,
-            warmup_proportion: fields.f64_or("warmup_proportion", 0.1)?,
-            min_lr: fields.f64_or("min_lr", 0.0)?,
-            strict_threshold: fields.bool_or("strict_threshold", false)?,
-            epsilon_placement: EpsilonPlacement::read(fields)?,
-            epsilon_root: fields.f64_or("epsilon_root", 0.0)?,
-            coupled_weight_decay: fields.bool_or("coupled_weight_decay", false)?,
-        })
     }
 }

@@ -1,9 +1,6 @@
 //! The formula of RectifiedAdam.
 
-use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec,
-    SparseUpdate, Step, UpdateRule,
-};
+use opt_core::{Block, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
 
@@ -180,24 +177,8 @@ impl<T: Scalar> Kernel<T> for Rectified<T> {
 }
 
 impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
-    fn class_name(&self) -> &str {
-        "RectifiedAdam"
-    }
-
-    fn learning_rate(&self) -> &LearningRate {
-        &self.learning_rate
-    }
-
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.learning_rate
-    }
-
     fn learning_rate_at(&self, step: u64) -> f64 {
-        self.warmed_up(self.learning_rate.at(step), step)
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        self.check()
+        self.warmed_up(self.learning_rate.decayed_at(step, self.decay), step)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
@@ -212,13 +193,5 @@ impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
         let touched = self.coefficients(step);
         let untouched = Coefficients { coupled_lambda: T::literal(0.0), ..touched };
         Box::new(Rectified { touched, untouched, amsgrad: self.amsgrad })
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.fields()
-    }
-
-    fn generation(&self) -> Generation {
-        Generation::Legacy
     }
 }

@@ -6,7 +6,8 @@ use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem};
 use opt_conformance::textbook::{self, options};
 use opt_core::{
-    Config, ConfigError, Error, Hyper, Optimizer, OptimizerBuilder, Registry, StateValue, UpdateRule, Variable,
+    Config, ConfigError, Configurable, Error, FromFields, Hyper, Optimizer, OptimizerBuilder, Registry, StateValue,
+    UpdateRule, Variable,
 };
 use opt_radam::{EpsilonPlacement, RectifiedAdam};
 use opt_schedules::{CosineDecay, ExponentialDecay, InverseTimeDecay};
@@ -289,7 +290,7 @@ fn hyperparameters_out_of_range_are_refused() {
     refused(new().beta_2(1.0), "beta_2");
     refused(new().warmup_proportion(1.5), "warmup_proportion");
     refused(RectifiedAdam::new(CosineDecay::new(0.1, 0)), "decay_steps");
-    refused(new().weight_decay(CosineDecay::new(0.1, 0)), "decay_steps");
+    refused(new().weight_decay(CosineDecay::new(0.1, 0)), "weight_decay.decay_steps");
 }
 
 #[test]
@@ -337,7 +338,7 @@ fn read(fields: &Value) -> Result<RectifiedAdam, ConfigError> {
 }
 
 fn written(rule: &RectifiedAdam) -> Config {
-    UpdateRule::<f64>::config(rule).unwrap()
+    rule.config().unwrap()
 }
 
 #[test]
@@ -375,11 +376,11 @@ fn every_field_is_read_and_written() {
         .coupled_weight_decay(true);
     assert_eq!(Value::Object(written(&rule)), all);
     assert_eq!(Value::Object(written(&read(&all).unwrap())), all);
-    let specs = <RectifiedAdam as opt_core::FromConfig<f64>>::HYPERPARAMETERS;
+    let specs = RectifiedAdam::hyperparameters();
     let documented: BTreeSet<&str> = specs.iter().map(|spec| spec.name).collect();
     assert_eq!(documented, all.as_object().unwrap().keys().map(String::as_str).collect());
     // What is documented as the default is the default.
-    let defaults = specs.iter().map(|spec| (spec.name.to_owned(), spec.default.unwrap().parse().unwrap()));
+    let defaults = specs.iter().map(|spec| (spec.name.to_owned(), spec.default.clone().unwrap()));
     let defaults = Value::Object(defaults.collect());
     assert_eq!(written(&read(&defaults).unwrap()), written(&RectifiedAdam::default()));
 }

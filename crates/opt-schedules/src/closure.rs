@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use opt_core::{Config, ConfigError, Schedule};
+use opt_core::{Config, ConfigError, Configurable, Schedule};
 
 /// A schedule that calls a function; made by [`schedule_fn`].
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub struct Closure<F> {
 /// # Examples
 ///
 /// ```
-/// use opt_schedules::{Schedule, schedule_fn};
+/// use opt_schedules::{Configurable, Schedule, schedule_fn};
 ///
 /// // The rate of "Attention Is All You Need", for a model of width 256 and a warmup of 400 steps.
 /// let noam = schedule_fn(|step| {
@@ -44,7 +44,8 @@ pub struct Closure<F> {
 ///
 /// # Errors
 ///
-/// [`config`](Schedule::config) returns [`ConfigError::NotSerializable`]. What the function returns is not checked.
+/// [`config`](opt_core::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is
+/// not checked.
 ///
 /// # References
 ///
@@ -70,7 +71,12 @@ where
     fn value(&self, step: u64) -> f64 {
         (self.function)(step)
     }
+}
 
+impl<F> Configurable for Closure<F>
+where
+    F: Send + Sync,
+{
     fn class_name(&self) -> &str {
         "Closure"
     }

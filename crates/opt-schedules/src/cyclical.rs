@@ -1,27 +1,34 @@
 //! Triangular waves between two learning rates: as they are, halved each cycle, or shrinking exponentially.
 
-mod scale;
 mod wave;
 
-use opt_core::{
-    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval, Schedule,
-    ScheduleFromConfig,
-};
+use opt_core::{HyperparameterError, Interval, Schedule, hyperparameters, require};
 
-use scale::{Exponential, Halving, Same, Scale};
 pub use wave::ScaleMode;
 use wave::Wave;
 
-use crate::spec::{INITIAL_LEARNING_RATE, RATE, STEPS, optional, required};
+use crate::numbers::power;
 
-/// A [`Wave`] with a [`Scale`], and the fields that the scale adds.
+/// A [`Wave`], whose height is a function of the schedule and the cycle or step, and the fields that the function
+/// needs.
 macro_rules! cyclical {
-    ($(#[$documentation:meta])* $name:ident, $scale:ident, [$($field:expr),*]) => {
-        $(#[$documentation])*
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name {
-            wave: Wave,
-            scale: $scale,
+    (
+        $(#[$documentation:meta])* $name:ident, $class_name:literal, $default_mode:expr, $height:expr,
+        fields: { $($fields:tt)* }, clauses: $clauses:tt
+    ) => {
+        hyperparameters! {
+            $(#[$documentation])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $name {
+                #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
+                #[required] maximal_learning_rate: f64, in 0.0.., "value at the peak, h";
+                #[required] step_size: u64, in 1.., "steps of half a cycle, n";
+
+                /// Whether the height depends on the cycle or on the step.
+                scale_mode: ScaleMode = $default_mode, "what the height depends on";
+                $($fields)*
+            }
+            schedule $class_name $clauses
         }
 
         impl $name {
@@ -29,52 +36,20 @@ macro_rules! cyclical {
             /// many.
             #[must_use]
             pub fn new(initial_learning_rate: f64, maximal_learning_rate: f64, step_size: u64) -> Self {
-                let wave = Wave::new(initial_learning_rate, maximal_learning_rate, step_size, $scale::DEFAULT_MODE);
-                Self { wave, scale: $scale::default() }
-            }
-
-            /// Whether the height depends on the cycle or on the step.
-            #[must_use]
-            pub fn scale_mode(mut self, scale_mode: ScaleMode) -> Self {
-                self.wave.scale_mode = scale_mode;
-                self
+                Self::with_defaults(initial_learning_rate, maximal_learning_rate, step_size)
             }
         }
 
         impl Schedule for $name {
             fn value(&self, step: u64) -> f64 {
-                self.wave.value(step, |x| self.scale.height(x))
-            }
-
-            fn class_name(&self) -> &str {
-                Self::CLASS_NAME
-            }
-
-            fn config(&self) -> Result<Config, ConfigError> {
-                let mut fields = self.wave.config();
-                self.scale.write(&mut fields);
-                Ok(fields)
-            }
-
-            fn validate(&self) -> Result<(), HyperparameterError> {
-                self.wave.validate()?;
-                self.scale.validate(&self.wave)
-            }
-        }
-
-        impl ScheduleFromConfig for $name {
-            const CLASS_NAME: &'static str = stringify!($name);
-
-            const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-                INITIAL_LEARNING_RATE,
-                required("maximal_learning_rate", RATE, "value at the peak, h"),
-                required("step_size", STEPS, "steps of half a cycle, n"),
-                optional("scale_mode", ScaleMode::KIND, $scale::DEFAULT_MODE.json(), "what the height depends on"),
-                $($field),*
-            ];
-
-            fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-                Ok(Self { wave: Wave::read(fields, $scale::DEFAULT_MODE)?, scale: $scale::read(fields)? })
+                let height: fn(&Self, f64) -> f64 = $height;
+                let wave = Wave {
+                    initial: self.initial_learning_rate,
+                    maximal: self.maximal_learning_rate,
+                    step_size: self.step_size,
+                    scale_mode: self.scale_mode,
+                };
+                wave.value(step, |x| height(self, x))
             }
         }
     };
@@ -114,15 +89,18 @@ cyclical! {
     ///
     /// # Errors
     ///
-    /// [`validate`](Schedule::validate) refuses `step_size = 0`, and rates that are negative, infinite or NaN. The wave
-    /// may also go down from the initial rate, as momentum does when the learning rate goes up.
+    /// [`validate`](opt_core::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or
+    /// NaN. The wave may also go down from the initial rate, as momentum does when the learning rate goes up.
     ///
     /// # References
     ///
     /// L. N. Smith, 2015: Cyclical Learning Rates for Training Neural Networks. arXiv:1506.01186.
     TriangularCyclicalLearningRate,
-    Same,
-    []
+    "TriangularCyclicalLearningRate",
+    ScaleMode::Cycle,
+    |_, _| 1.0,
+    fields: {},
+    clauses: {}
 }
 
 cyclical! {
@@ -162,8 +140,11 @@ cyclical! {
     ///
     /// L. N. Smith, 2015: Cyclical Learning Rates for Training Neural Networks. arXiv:1506.01186.
     Triangular2CyclicalLearningRate,
-    Halving,
-    []
+    "Triangular2CyclicalLearningRate",
+    ScaleMode::Cycle,
+    |_, x| power(0.5, x - 1.0),
+    fields: {},
+    clauses: {}
 }
 
 cyclical! {
@@ -211,15 +192,22 @@ cyclical! {
     ///
     /// L. N. Smith, 2015: Cyclical Learning Rates for Training Neural Networks. arXiv:1506.01186.
     ExponentialCyclicalLearningRate,
-    Exponential,
-    [optional("gamma", HyperparameterKind::Number(Interval::POSITIVE), "1.0", "factor for each step or cycle, g")]
+    "ExponentialCyclicalLearningRate",
+    ScaleMode::Iterations,
+    |rate, x| power(rate.gamma, x),
+    fields: {
+        /// The factor for each step or cycle.
+        gamma: f64 = 1.0, in Interval::POSITIVE, "factor for each step or cycle, g";
+    },
+    clauses: {
+        check: Self::check,
+    }
 }
 
 impl ExponentialCyclicalLearningRate {
-    /// The factor for each step or cycle.
-    #[must_use]
-    pub fn gamma(mut self, gamma: f64) -> Self {
-        self.scale.gamma = gamma;
-        self
+    /// A wave that goes down would pass 0 if it grew.
+    fn check(&self) -> Result<(), HyperparameterError> {
+        let goes_down = self.maximal_learning_rate < self.initial_learning_rate;
+        if goes_down { require("gamma", self.gamma, ..=1.0) } else { Ok(()) }
     }
 }

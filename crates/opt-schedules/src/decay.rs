@@ -1,40 +1,33 @@
 //! Decay without an end: exponential, and inverse in time.
 
-use opt_core::{
-    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Schedule,
-    ScheduleFromConfig, config,
-};
+use opt_core::{Schedule, hyperparameters};
 
-use crate::checks;
 use crate::numbers::{fraction, power, saturate, split};
-use crate::spec::{INITIAL_LEARNING_RATE, RATE, STEPS, optional, required};
 
 /// A decay that depends on how many times `decay_steps` has passed, whole (a staircase) or in part.
 ///
 /// The formula takes the initial rate, the decay rate and that number.
 macro_rules! decay {
-    ($(#[$documentation:meta])* $name:ident, $formula:expr) => {
-        $(#[$documentation])*
-        #[derive(Debug, Clone, PartialEq)]
-        pub struct $name {
-            initial_learning_rate: f64,
-            decay_steps: u64,
-            decay_rate: f64,
-            staircase: bool,
+    ($(#[$documentation:meta])* $name:ident, $class_name:literal, $formula:expr) => {
+        hyperparameters! {
+            $(#[$documentation])*
+            #[derive(Debug, Clone, PartialEq)]
+            pub struct $name {
+                #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
+                #[required] decay_steps: u64, in 1.., "steps of one decay, d";
+                #[required] decay_rate: f64, in 0.0.., "strength of one decay, r";
+
+                /// Whether the value stays the same for `decay_steps` steps, and then jumps.
+                staircase: bool = false, "decay in jumps, every `decay_steps` steps";
+            }
+            schedule $class_name
         }
 
         impl $name {
             /// Decays from `initial_learning_rate`, by `decay_rate` once per `decay_steps`, smoothly.
             #[must_use]
             pub fn new(initial_learning_rate: f64, decay_steps: u64, decay_rate: f64) -> Self {
-                Self { initial_learning_rate, decay_steps, decay_rate, staircase: false }
-            }
-
-            /// Whether the value stays the same for `decay_steps` steps, and then jumps.
-            #[must_use]
-            pub fn staircase(mut self, staircase: bool) -> Self {
-                self.staircase = staircase;
-                self
+                Self::with_defaults(initial_learning_rate, decay_steps, decay_rate)
             }
         }
 
@@ -47,45 +40,6 @@ macro_rules! decay {
                 };
                 let formula: fn(f64, f64, f64) -> f64 = $formula;
                 saturate(formula(self.initial_learning_rate, self.decay_rate, periods))
-            }
-
-            fn class_name(&self) -> &str {
-                Self::CLASS_NAME
-            }
-
-            fn config(&self) -> Result<Config, ConfigError> {
-                Ok(config([
-                    ("initial_learning_rate", self.initial_learning_rate.into()),
-                    ("decay_steps", self.decay_steps.into()),
-                    ("decay_rate", self.decay_rate.into()),
-                    ("staircase", self.staircase.into()),
-                ]))
-            }
-
-            fn validate(&self) -> Result<(), HyperparameterError> {
-                checks::rate("initial_learning_rate", self.initial_learning_rate)?;
-                checks::at_least_one("decay_steps", self.decay_steps)?;
-                checks::rate("decay_rate", self.decay_rate)
-            }
-        }
-
-        impl ScheduleFromConfig for $name {
-            const CLASS_NAME: &'static str = stringify!($name);
-
-            const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-                INITIAL_LEARNING_RATE,
-                required("decay_steps", STEPS, "steps of one decay, d"),
-                required("decay_rate", RATE, "strength of one decay, r"),
-                optional("staircase", HyperparameterKind::Bool, "false", "decay in jumps, every `decay_steps` steps"),
-            ];
-
-            fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-                Ok(Self {
-                    initial_learning_rate: fields.f64("initial_learning_rate")?,
-                    decay_steps: fields.u64("decay_steps")?,
-                    decay_rate: fields.f64("decay_rate")?,
-                    staircase: fields.bool_or("staircase", false)?,
-                })
             }
         }
     };
@@ -126,8 +80,10 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](Schedule::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// or NaN.
     ExponentialDecay,
+    "ExponentialDecay",
     |l, r, periods| l * power(r, periods)
 }
 
@@ -164,11 +120,13 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](Schedule::validate) refuses `decay_steps = 0`, and rates that are negative, infinite or NaN.
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// or NaN.
     ///
     /// # References
     ///
     /// H. Robbins and S. Monro, 1951: A Stochastic Approximation Method. The Annals of Mathematical Statistics 22(3).
     InverseTimeDecay,
+    "InverseTimeDecay",
     |l, r, periods| l / (1.0 + r * periods)
 }

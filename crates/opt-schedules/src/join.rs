@@ -1,60 +1,62 @@
 //! Schedules one after the other.
 
-use opt_core::{
-    Config, ConfigError, Fields, Hyper, HyperparameterError, HyperparameterKind, HyperparameterSpec, Schedule,
-    ScheduleFromConfig, config,
-};
+use opt_core::{Hyper, HyperparameterError, Schedule, hyperparameters};
 
-use crate::checks;
-use crate::spec::required;
+use crate::lists;
 
-/// Schedules one after the other, each from its own boundary on.
-///
-/// For recipes that no single class has: warm up, hold, cool down.
-///
-/// ```text
-/// value(s) = f_i(s - b_i),   i = number of boundaries b with b <= s,   b_0 = 0
-/// ```
-///
-/// | symbol | field | default |
-/// |---|---|---|
-/// | f | `schedules` | required: numbers or schedules |
-/// | b | `boundaries` | required, in steps from 1 on, rising; one less than schedules |
-///
-/// Each schedule counts its steps from its own boundary, where it takes over with its value at 0.
-///
-/// # Examples
-///
-/// ```
-/// use opt_schedules::{Join, LinearWarmup, PolynomialDecay, Schedule};
-///
-/// let cool_down = PolynomialDecay::new(1.0, 4).end_learning_rate(0.0);
-/// let rate = Join::new(LinearWarmup::new(1.0, 4)).then(100, cool_down).then(104, 0.125);
-/// assert_eq!([0, 2, 4, 99, 100, 101, 103].map(|step| rate.value(step)), [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.25]);
-/// assert_eq!(rate.value(104), 0.125);
-/// ```
-///
-/// # Differences
-///
-/// As optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is one at
-/// 0, whose left side would never be seen. A boundary belongs to its right side; in
-/// [`PiecewiseConstantDecay`](crate::PiecewiseConstantDecay), to its left.
-///
-/// # Errors
-///
-/// [`validate`](Schedule::validate) refuses boundaries below 1 or not rising strictly, a list of schedules that is not
-/// one longer, and whatever one of the schedules refuses. [`config`](Schedule::config) fails if one holds code.
-#[derive(Debug, Clone)]
-pub struct Join {
-    schedules: Vec<Hyper>,
-    boundaries: Vec<u64>,
+hyperparameters! {
+    /// Schedules one after the other, each from its own boundary on.
+    ///
+    /// For recipes that no single class has: warm up, hold, cool down.
+    ///
+    /// ```text
+    /// value(s) = f_i(s - b_i),   i = number of boundaries b with b <= s,   b_0 = 0
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | f | `schedules` | required: numbers or schedules |
+    /// | b | `boundaries` | required, in steps from 1 on, rising; one less than schedules |
+    ///
+    /// Each schedule counts its steps from its own boundary, where it takes over with its value at 0.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{Join, LinearWarmup, PolynomialDecay, Schedule};
+    ///
+    /// let cool_down = PolynomialDecay::new(1.0, 4).end_learning_rate(0.0);
+    /// let rate = Join::new(LinearWarmup::new(1.0, 4)).then(100, cool_down).then(104, 0.125);
+    /// assert_eq!([0, 2, 4, 99, 100, 101, 103].map(|step| rate.value(step)), [0.0, 0.5, 1.0, 1.0, 1.0, 0.75, 0.25]);
+    /// assert_eq!(rate.value(104), 0.125);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// As optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is one
+    /// at 0, whose left side would never be seen. A boundary belongs to its right side; in
+    /// [`PiecewiseConstantDecay`](crate::PiecewiseConstantDecay), to its left.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](opt_core::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of
+    /// schedules that is not one longer, and whatever one of the schedules refuses.
+    /// [`config`](opt_core::Configurable::config) fails if one holds code.
+    #[derive(Debug, Clone)]
+    pub struct Join {
+        #[required] schedules: Vec<Hyper>, in 0.0.., "schedules, f";
+        #[required] boundaries: Vec<u64>, "first step of each schedule but the first, b; rising";
+    }
+    schedule "Join" {
+        check: Self::check,
+    }
 }
 
 impl Join {
     /// The schedule, or number, to begin with.
     #[must_use]
     pub fn new(first: impl Into<Hyper>) -> Self {
-        Self { schedules: vec![first.into()], boundaries: Vec::new() }
+        Self::with_defaults(vec![first.into()], Vec::new())
     }
 
     /// The schedule, or number, from the step `boundary` on.
@@ -64,6 +66,11 @@ impl Join {
         self.boundaries.push(boundary);
         self
     }
+
+    fn check(&self) -> Result<(), HyperparameterError> {
+        lists::rising(&self.boundaries, 1)?;
+        lists::one_more("schedules", self.schedules.len(), &self.boundaries)
+    }
 }
 
 impl Schedule for Join {
@@ -71,34 +78,5 @@ impl Schedule for Join {
         let passed = self.boundaries.partition_point(|boundary| *boundary <= step);
         let start = if passed == 0 { 0 } else { self.boundaries[passed - 1] };
         self.schedules.get(passed).map_or(f64::NAN, |schedule| schedule.at(step.saturating_sub(start)))
-    }
-
-    fn class_name(&self) -> &str {
-        Self::CLASS_NAME
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        let schedules = self.schedules.iter().map(Hyper::to_json).collect::<Result<Vec<_>, _>>()?;
-        Ok(config([("schedules", schedules.into()), ("boundaries", self.boundaries.clone().into())]))
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        checks::rising(&self.boundaries, 1)?;
-        checks::one_more("schedules", self.schedules.len(), &self.boundaries)?;
-        let mut schedules = self.schedules.iter().enumerate();
-        schedules.try_for_each(|(index, schedule)| checks::nested(&format!("schedules[{index}]"), schedule))
-    }
-}
-
-impl ScheduleFromConfig for Join {
-    const CLASS_NAME: &'static str = "Join";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        required("schedules", HyperparameterKind::Schedules, "schedules, f"),
-        required("boundaries", HyperparameterKind::Integers, "first step of each schedule but the first, b; rising"),
-    ];
-
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        Ok(Self { schedules: fields.hyper_list("schedules")?, boundaries: fields.u64_list("boundaries")? })
     }
 }

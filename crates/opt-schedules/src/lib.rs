@@ -24,7 +24,7 @@
 //! # Examples
 //!
 //! ```
-//! use opt_schedules::{CosineDecay, Schedule};
+//! use opt_schedules::{Configurable, CosineDecay, Schedule};
 //!
 //! let rate = CosineDecay::new(0.1, 1_000).alpha(0.1);
 //! rate.validate()?;
@@ -36,7 +36,7 @@
 //!
 //! * Steps are `u64`, values `f64`. Periods and remainders of steps are whole-number arithmetic: boundaries are hit
 //!   exactly at any step, where Keras's `f32` loses count at 16,777,216.
-//! * Every value of a schedule that [`validate`](Schedule::validate) accepts is a finite number of at least 0, for
+//! * Every value of a schedule that [`validate`](Configurable::validate) accepts is a finite number of at least 0, for
 //!   every `u64`; what grows without end stops before infinity. ([`Closure`] returns what its function returns.)
 //! * `build()` of an optimizer calls `validate`. Before that, [`value`](Schedule::value) does not panic, but the value
 //!   of a schedule that is out of range means nothing.
@@ -67,18 +67,17 @@
 
 #![forbid(unsafe_code)]
 
-mod checks;
 mod closure;
 mod constant;
 mod cosine;
 mod cyclical;
 mod decay;
 mod join;
+mod lists;
 mod numbers;
 mod one_cycle;
 mod piecewise;
 mod polynomial;
-mod spec;
 mod warmup;
 
 pub use closure::{Closure, schedule_fn};
@@ -91,7 +90,7 @@ pub use decay::{ExponentialDecay, InverseTimeDecay};
 pub use join::Join;
 pub use one_cycle::{Anneal, OneCycle};
 #[doc(no_inline)]
-pub use opt_core::Schedule;
+pub use opt_core::{Configurable, Schedule};
 pub use piecewise::PiecewiseConstantDecay;
 pub use polynomial::PolynomialDecay;
 pub use warmup::LinearWarmup;

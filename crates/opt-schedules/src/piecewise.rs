@@ -1,61 +1,68 @@
 //! Constant values between boundaries.
 
-use opt_core::{
-    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval, Schedule,
-    ScheduleFromConfig, config,
-};
+use opt_core::{HyperparameterError, Schedule, hyperparameters};
 
-use crate::checks;
-use crate::spec::required;
+use crate::lists;
 
-/// Constant values between boundaries.
-///
-/// The classic recipe of image classification: divide the learning rate by 10 at a few chosen steps.
-///
-/// ```text
-/// value(s) = v_i,   i = number of boundaries b with b < s
-/// ```
-///
-/// A boundary itself still has the value on its left.
-///
-/// | symbol | field | default |
-/// |---|---|---|
-/// | b | `boundaries` | required, in steps, rising |
-/// | v | `values` | required, one more than boundaries |
-///
-/// # Examples
-///
-/// ```
-/// use opt_schedules::{PiecewiseConstantDecay, Schedule};
-///
-/// let rate = PiecewiseConstantDecay::new([100, 200], [1.0, 0.1, 0.01]);
-/// assert_eq!([0, 100, 101, 200, 201].map(|step| rate.value(step)), [1.0, 1.0, 0.1, 0.1, 0.01]);
-/// ```
-///
-/// # Differences
-///
-/// PyTorch's `MultiStepLR` and optax's `piecewise_constant_schedule` change *at* the boundary, Keras and this type one
-/// step later. Keras finds out about boundaries that do not rise only at some step.
-///
-/// # Errors
-///
-/// [`validate`](Schedule::validate) refuses an empty list of boundaries, boundaries that do not rise strictly, a list
-/// of values that is not one longer, and values that are negative, infinite or NaN.
-///
-/// # References
-///
-/// K. He, X. Zhang, S. Ren, J. Sun, 2015: Deep Residual Learning for Image Recognition. arXiv:1512.03385.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PiecewiseConstantDecay {
-    boundaries: Vec<u64>,
-    values: Vec<f64>,
+hyperparameters! {
+    /// Constant values between boundaries.
+    ///
+    /// The classic recipe of image classification: divide the learning rate by 10 at a few chosen steps.
+    ///
+    /// ```text
+    /// value(s) = v_i,   i = number of boundaries b with b < s
+    /// ```
+    ///
+    /// A boundary itself still has the value on its left.
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | b | `boundaries` | required, in steps, rising |
+    /// | v | `values` | required, one more than boundaries |
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{PiecewiseConstantDecay, Schedule};
+    ///
+    /// let rate = PiecewiseConstantDecay::new([100, 200], [1.0, 0.1, 0.01]);
+    /// assert_eq!([0, 100, 101, 200, 201].map(|step| rate.value(step)), [1.0, 1.0, 0.1, 0.1, 0.01]);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// PyTorch's `MultiStepLR` and optax's `piecewise_constant_schedule` change *at* the boundary, Keras and this type
+    /// one step later. Keras finds out about boundaries that do not rise only at some step.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](opt_core::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise
+    /// strictly, a list of values that is not one longer, and values that are negative, infinite or NaN.
+    ///
+    /// # References
+    ///
+    /// K. He, X. Zhang, S. Ren, J. Sun, 2015: Deep Residual Learning for Image Recognition. arXiv:1512.03385.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct PiecewiseConstantDecay {
+        #[required] boundaries: Vec<u64>, "last step of each value but the last, b; rising";
+        #[required] values: Vec<f64>, in 0.0.., "values, v; one more than boundaries";
+    }
+    schedule "PiecewiseConstantDecay" {
+        check: Self::check,
+    }
 }
 
 impl PiecewiseConstantDecay {
     /// The first value up to and including the first boundary, then the next one, and so on.
     #[must_use]
     pub fn new(boundaries: impl Into<Vec<u64>>, values: impl Into<Vec<f64>>) -> Self {
-        Self { boundaries: boundaries.into(), values: values.into() }
+        Self::with_defaults(boundaries.into(), values.into())
+    }
+
+    fn check(&self) -> Result<(), HyperparameterError> {
+        lists::not_empty("boundaries", self.boundaries.len())?;
+        lists::rising(&self.boundaries, 0)?;
+        lists::one_more("values", self.values.len(), &self.boundaries)
     }
 }
 
@@ -63,34 +70,5 @@ impl Schedule for PiecewiseConstantDecay {
     fn value(&self, step: u64) -> f64 {
         let passed = self.boundaries.partition_point(|boundary| *boundary < step);
         self.values.get(passed).copied().unwrap_or(f64::NAN)
-    }
-
-    fn class_name(&self) -> &str {
-        Self::CLASS_NAME
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([("boundaries", self.boundaries.clone().into()), ("values", self.values.clone().into())]))
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        checks::not_empty("boundaries", self.boundaries.len())?;
-        checks::rising(&self.boundaries, 0)?;
-        checks::one_more("values", self.values.len(), &self.boundaries)?;
-        let mut values = self.values.iter().enumerate();
-        values.try_for_each(|(index, value)| checks::rate(&format!("values[{index}]"), *value))
-    }
-}
-
-impl ScheduleFromConfig for PiecewiseConstantDecay {
-    const CLASS_NAME: &'static str = "PiecewiseConstantDecay";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        required("boundaries", HyperparameterKind::Integers, "last step of each value but the last, b; rising"),
-        required("values", HyperparameterKind::Numbers(Interval::NOT_NEGATIVE), "values, v; one more than boundaries"),
-    ];
-
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        Ok(Self::new(fields.u64_list("boundaries")?, fields.f64_list("values")?))
     }
 }

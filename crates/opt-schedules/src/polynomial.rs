@@ -1,91 +1,74 @@
 //! Polynomial decay to an end value, once or again and again.
 
-use opt_core::{
-    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Schedule,
-    ScheduleFromConfig, config,
-};
+use opt_core::{Schedule, hyperparameters};
 
-use crate::checks;
 use crate::numbers::blend;
-use crate::spec::{INITIAL_LEARNING_RATE, RATE, STEPS, optional, required};
 
-/// Falls along a polynomial to an end value, and stays there or starts again from a lower point.
-///
-/// `power = 1`, the default, is linear decay, the usual choice for fine-tuning.
-///
-/// ```text
-/// value(s) = (l - e) (1 - p)^q + e
-/// p = min(s, d) / d                   without cycle
-/// p = s / (d max(1, ceil(s / d)))     with cycle
-/// ```
-///
-/// | symbol | field | default |
-/// |---|---|---|
-/// | l | `initial_learning_rate` | required |
-/// | d | `decay_steps` | required |
-/// | e | `end_learning_rate` | 0.0001 |
-/// | q | `power` | 1 |
-/// | | `cycle` | false |
-///
-/// With `cycle`, every multiple of `decay_steps` has the end value, exactly, and the step after it starts a longer
-/// decay: at step `s` the decay reaches to the first multiple that is at least `s`.
-///
-/// # Examples
-///
-/// ```
-/// use opt_schedules::{PolynomialDecay, Schedule};
-///
-/// let linear = PolynomialDecay::new(1.0, 4).end_learning_rate(0.5);
-/// assert_eq!([0, 1, 2, 4, 99].map(|step| linear.value(step)), [1.0, 0.875, 0.75, 0.5, 0.5]);
-///
-/// let saw = linear.cycle(true);
-/// assert_eq!([3, 4, 5, 6, 8, 9].map(|step| saw.value(step)), [0.625, 0.5, 0.6875, 0.625, 0.5, 0.625]);
-/// ```
-///
-/// # Differences
-///
-/// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, and this one, take
-/// the step itself if it is a multiple. Keras computes in `f32`, and with `decay_steps = 0` returns NaN.
-///
-/// # Errors
-///
-/// [`validate`](Schedule::validate) refuses `decay_steps = 0`, and rates and powers that are negative, infinite or NaN.
-/// The end may be above the beginning.
-#[derive(Debug, Clone, PartialEq)]
-pub struct PolynomialDecay {
-    initial_learning_rate: f64,
-    decay_steps: u64,
-    end_learning_rate: f64,
-    power: f64,
-    cycle: bool,
+hyperparameters! {
+    /// Falls along a polynomial to an end value, and stays there or starts again from a lower point.
+    ///
+    /// `power = 1`, the default, is linear decay, the usual choice for fine-tuning.
+    ///
+    /// ```text
+    /// value(s) = (l - e) (1 - p)^q + e
+    /// p = min(s, d) / d                   without cycle
+    /// p = s / (d max(1, ceil(s / d)))     with cycle
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | l | `initial_learning_rate` | required |
+    /// | d | `decay_steps` | required |
+    /// | e | `end_learning_rate` | 0.0001 |
+    /// | q | `power` | 1 |
+    /// | | `cycle` | false |
+    ///
+    /// With `cycle`, every multiple of `decay_steps` has the end value, exactly, and the step after it starts a longer
+    /// decay: at step `s` the decay reaches to the first multiple that is at least `s`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{PolynomialDecay, Schedule};
+    ///
+    /// let linear = PolynomialDecay::new(1.0, 4).end_learning_rate(0.5);
+    /// assert_eq!([0, 1, 2, 4, 99].map(|step| linear.value(step)), [1.0, 0.875, 0.75, 0.5, 0.5]);
+    ///
+    /// let saw = linear.cycle(true);
+    /// assert_eq!([3, 4, 5, 6, 8, 9].map(|step| saw.value(step)), [0.625, 0.5, 0.6875, 0.625, 0.5, 0.625]);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, and this one,
+    /// take the step itself if it is a multiple. Keras computes in `f32`, and with `decay_steps = 0` returns NaN.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
+    /// negative, infinite or NaN. The end may be above the beginning.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct PolynomialDecay {
+        #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
+        #[required] decay_steps: u64, in 1.., "steps of one decay, d";
+
+        /// The value at the end.
+        end_learning_rate: f64 = 0.0001, in 0.0.., "value at the end, e";
+
+        /// The power of the polynomial: 1 is a straight line, more falls faster at first, 0 does not fall at all.
+        power: f64 = 1.0, in 0.0.., "power of the polynomial, q";
+
+        /// Whether the decay starts again after `decay_steps`.
+        cycle: bool = false, "start again after `decay_steps`";
+    }
+    schedule "PolynomialDecay"
 }
 
 impl PolynomialDecay {
     /// Falls from `initial_learning_rate` to 0.0001 in `decay_steps` steps, on a straight line.
     #[must_use]
     pub fn new(initial_learning_rate: f64, decay_steps: u64) -> Self {
-        Self { initial_learning_rate, decay_steps, end_learning_rate: 0.0001, power: 1.0, cycle: false }
-    }
-
-    /// The value at the end.
-    #[must_use]
-    pub fn end_learning_rate(mut self, end_learning_rate: f64) -> Self {
-        self.end_learning_rate = end_learning_rate;
-        self
-    }
-
-    /// The power of the polynomial: 1 is a straight line, more falls faster at first, 0 does not fall at all.
-    #[must_use]
-    pub fn power(mut self, power: f64) -> Self {
-        self.power = power;
-        self
-    }
-
-    /// Whether the decay starts again after `decay_steps`.
-    #[must_use]
-    pub fn cycle(mut self, cycle: bool) -> Self {
-        self.cycle = cycle;
-        self
+        Self::with_defaults(initial_learning_rate, decay_steps)
     }
 
     /// `1 - p`, from whole numbers: exactly 0 at the end of a decay, however far that is.
@@ -101,46 +84,5 @@ impl Schedule for PolynomialDecay {
     fn value(&self, step: u64) -> f64 {
         let remaining = self.remaining(step).powf(self.power);
         blend(self.end_learning_rate, self.initial_learning_rate, remaining)
-    }
-
-    fn class_name(&self) -> &str {
-        Self::CLASS_NAME
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([
-            ("initial_learning_rate", self.initial_learning_rate.into()),
-            ("decay_steps", self.decay_steps.into()),
-            ("end_learning_rate", self.end_learning_rate.into()),
-            ("power", self.power.into()),
-            ("cycle", self.cycle.into()),
-        ]))
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        checks::rate("initial_learning_rate", self.initial_learning_rate)?;
-        checks::at_least_one("decay_steps", self.decay_steps)?;
-        checks::rate("end_learning_rate", self.end_learning_rate)?;
-        checks::rate("power", self.power)
-    }
-}
-
-impl ScheduleFromConfig for PolynomialDecay {
-    const CLASS_NAME: &'static str = "PolynomialDecay";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        INITIAL_LEARNING_RATE,
-        required("decay_steps", STEPS, "steps of one decay, d"),
-        optional("end_learning_rate", RATE, "0.0001", "value at the end, e"),
-        optional("power", RATE, "1.0", "power of the polynomial, q"),
-        optional("cycle", HyperparameterKind::Bool, "false", "start again after `decay_steps`"),
-    ];
-
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        let schedule = Self::new(fields.f64("initial_learning_rate")?, fields.u64("decay_steps")?);
-        Ok(schedule
-            .end_learning_rate(fields.f64_or("end_learning_rate", 0.0001)?)
-            .power(fields.f64_or("power", 1.0)?)
-            .cycle(fields.bool_or("cycle", false)?))
     }
 }

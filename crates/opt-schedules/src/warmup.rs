@@ -1,97 +1,86 @@
 //! A linear ramp before any schedule.
 
-use opt_core::{
-    Config, ConfigError, Fields, Hyper, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval,
-    Schedule, ScheduleFromConfig, config,
-};
+use opt_core::{Hyper, Schedule, hyperparameters};
 
-use crate::checks;
 use crate::numbers::{blend, fraction};
-use crate::spec::{RATE, optional, required};
 
-/// Rises on a straight line to the value of another schedule, which then takes over.
-///
-/// Large batches and adaptive rules are unstable in the first steps, while their statistics are poor; a few hundred
-/// steps of warmup cure that. The inner schedule may be a number, too.
-///
-/// ```text
-/// s < w:    value(s) = v + (inner(0) - v) s / w        inner(s) in place of inner(0) without delay_inner
-/// s >= w:   value(s) = inner(s - w)                    inner(s) without delay_inner
-/// ```
-///
-/// | symbol | field | default |
-/// |---|---|---|
-/// | inner | `inner` | required: a number or a schedule |
-/// | w | `warmup_steps` | required; 0 is no warmup |
-/// | v | `start_value` | 0 |
-/// | | `delay_inner` | true |
-///
-/// * With `delay_inner`, the inner schedule starts when the warmup ends: it counts its steps from there, nothing of it
-///   is lost, and the whole takes `warmup_steps` longer. The ramp leads to its first value.
-/// * Without, the inner schedule counts from the very first step, so the whole takes no longer than the inner schedule
-///   alone. The ramp leads to the value that it has at the moment: a curve if that moves.
-///
-/// The step `w` is the first one with the full value. The first step of all has `start_value`: with the default, it
-/// moves nothing. To start at `1 / w` of the full value, say so with [`start_value`](Self::start_value).
-///
-/// # Examples
-///
-/// ```
-/// use opt_schedules::{LinearWarmup, PolynomialDecay, Schedule};
-///
-/// let decay = PolynomialDecay::new(1.0, 8).end_learning_rate(0.0);
-/// let later = LinearWarmup::new(decay.clone(), 4);
-/// assert_eq!([0, 1, 2, 4, 8, 12].map(|step| later.value(step)), [0.0, 0.25, 0.5, 1.0, 0.5, 0.0]);
-///
-/// let at_once = LinearWarmup::new(decay, 4).delay_inner(false);
-/// assert_eq!([0, 2, 4, 6, 8].map(|step| at_once.value(step)), [0.0, 0.375, 0.5, 0.25, 0.0]);
-///
-/// let constant = LinearWarmup::new(0.5, 2).start_value(0.25);
-/// assert_eq!([0, 1, 2, 3].map(|step| constant.value(step)), [0.25, 0.375, 0.5, 0.5]);
-/// ```
-///
-/// # Differences
-///
-/// Keras has a warmup inside `CosineDecay` alone; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)` gives
-/// the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another
-/// scheduler that counts from the first step, as without `delay_inner`; optax joins a `linear_schedule` and another
-/// one, which is the default here.
-///
-/// # Errors
-///
-/// [`validate`](Schedule::validate) refuses a `start_value` that is negative, infinite or NaN, and whatever the inner
-/// schedule refuses. [`config`](Schedule::config) fails if the inner schedule holds code.
-///
-/// # References
-///
-/// P. Goyal et al., 2017: Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour. arXiv:1706.02677.
-#[derive(Debug, Clone)]
-pub struct LinearWarmup {
-    inner: Hyper,
-    warmup_steps: u64,
-    start_value: f64,
-    delay_inner: bool,
+hyperparameters! {
+    /// Rises on a straight line to the value of another schedule, which then takes over.
+    ///
+    /// Large batches and adaptive rules are unstable in the first steps, while their statistics are poor; a few hundred
+    /// steps of warmup cure that. The inner schedule may be a number, too.
+    ///
+    /// ```text
+    /// s < w:    value(s) = v + (inner(0) - v) s / w        inner(s) in place of inner(0) without delay_inner
+    /// s >= w:   value(s) = inner(s - w)                    inner(s) without delay_inner
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | inner | `inner` | required: a number or a schedule |
+    /// | w | `warmup_steps` | required; 0 is no warmup |
+    /// | v | `start_value` | 0 |
+    /// | | `delay_inner` | true |
+    ///
+    /// * With `delay_inner`, the inner schedule starts when the warmup ends: it counts its steps from there, nothing of it
+    ///   is lost, and the whole takes `warmup_steps` longer. The ramp leads to its first value.
+    /// * Without, the inner schedule counts from the very first step, so the whole takes no longer than the inner schedule
+    ///   alone. The ramp leads to the value that it has at the moment: a curve if that moves.
+    ///
+    /// The step `w` is the first one with the full value. The first step of all has `start_value`: with the default, it
+    /// moves nothing. To start at `1 / w` of the full value, say so with [`start_value`](Self::start_value).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{LinearWarmup, PolynomialDecay, Schedule};
+    ///
+    /// let decay = PolynomialDecay::new(1.0, 8).end_learning_rate(0.0);
+    /// let later = LinearWarmup::new(decay.clone(), 4);
+    /// assert_eq!([0, 1, 2, 4, 8, 12].map(|step| later.value(step)), [0.0, 0.25, 0.5, 1.0, 0.5, 0.0]);
+    ///
+    /// let at_once = LinearWarmup::new(decay, 4).delay_inner(false);
+    /// assert_eq!([0, 2, 4, 6, 8].map(|step| at_once.value(step)), [0.0, 0.375, 0.5, 0.25, 0.0]);
+    ///
+    /// let constant = LinearWarmup::new(0.5, 2).start_value(0.25);
+    /// assert_eq!([0, 1, 2, 3].map(|step| constant.value(step)), [0.25, 0.375, 0.5, 0.5]);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// Keras has a warmup inside `CosineDecay` alone; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)`
+    /// gives the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another
+    /// scheduler that counts from the first step, as without `delay_inner`; optax joins a `linear_schedule` and another
+    /// one, which is the default here.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](opt_core::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and
+    /// whatever the inner schedule refuses. [`config`](opt_core::Configurable::config) fails if the inner schedule
+    /// holds code.
+    ///
+    /// # References
+    ///
+    /// P. Goyal et al., 2017: Accurate, Large Minibatch SGD: Training ImageNet in 1 Hour. arXiv:1706.02677.
+    #[derive(Debug, Clone)]
+    pub struct LinearWarmup {
+        #[required] inner: Hyper, in 0.0.., "what comes after the warmup";
+        #[required] warmup_steps: u64, "steps of the warmup, w";
+
+        /// The value at step 0.
+        start_value: f64 = 0.0, in 0.0.., "value at step 0, v";
+
+        /// Whether the inner schedule counts its steps from the end of the warmup, rather than from the first step.
+        delay_inner: bool = true, "count the inner schedule's steps from the end of the warmup";
+    }
+    schedule "LinearWarmup"
 }
 
 impl LinearWarmup {
     /// Rises from 0 to the first value of `inner` in `warmup_steps` steps; then `inner` starts.
     #[must_use]
     pub fn new(inner: impl Into<Hyper>, warmup_steps: u64) -> Self {
-        Self { inner: inner.into(), warmup_steps, start_value: 0.0, delay_inner: true }
-    }
-
-    /// The value at step 0.
-    #[must_use]
-    pub fn start_value(mut self, start_value: f64) -> Self {
-        self.start_value = start_value;
-        self
-    }
-
-    /// Whether the inner schedule counts its steps from the end of the warmup, rather than from the first step.
-    #[must_use]
-    pub fn delay_inner(mut self, delay_inner: bool) -> Self {
-        self.delay_inner = delay_inner;
-        self
+        Self::with_defaults(inner.into(), warmup_steps)
     }
 }
 
@@ -100,44 +89,5 @@ impl Schedule for LinearWarmup {
         let inner_step = if self.delay_inner { step.saturating_sub(self.warmup_steps) } else { step };
         let inner = self.inner.at(inner_step);
         if step < self.warmup_steps { blend(self.start_value, inner, fraction(step, self.warmup_steps)) } else { inner }
-    }
-
-    fn class_name(&self) -> &str {
-        Self::CLASS_NAME
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([
-            ("inner", self.inner.to_json()?),
-            ("warmup_steps", self.warmup_steps.into()),
-            ("start_value", self.start_value.into()),
-            ("delay_inner", self.delay_inner.into()),
-        ]))
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        checks::nested("inner", &self.inner)?;
-        checks::rate("start_value", self.start_value)
-    }
-}
-
-impl ScheduleFromConfig for LinearWarmup {
-    const CLASS_NAME: &'static str = "LinearWarmup";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        required("inner", HyperparameterKind::NumberOrSchedule(Interval::NOT_NEGATIVE), "what comes after the warmup"),
-        required("warmup_steps", HyperparameterKind::Integer(0), "steps of the warmup, w"),
-        optional("start_value", RATE, "0.0", "value at step 0, v"),
-        optional(
-            "delay_inner",
-            HyperparameterKind::Bool,
-            "true",
-            "count the inner schedule's steps from the end of the warmup",
-        ),
-    ];
-
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        let schedule = Self::new(fields.hyper("inner")?, fields.u64("warmup_steps")?);
-        Ok(schedule.start_value(fields.f64_or("start_value", 0.0)?).delay_inner(fields.bool_or("delay_inner", true)?))
     }
 }

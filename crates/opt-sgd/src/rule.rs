@@ -1,8 +1,8 @@
 //! The formula of SGD.
 
 use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Locals, Real, Scalar, SlotSpec,
-    SparseUpdate, Step, UpdateRule, VariableStep, elementwise,
+    Block, Generation, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep,
+    elementwise,
 };
 
 use crate::config::Sgd;
@@ -72,20 +72,8 @@ impl<T: Scalar> Kernel<T> for Dampened {
 }
 
 impl<T: Scalar> UpdateRule<T> for Sgd {
-    fn class_name(&self) -> &str {
-        "SGD"
-    }
-
-    fn learning_rate(&self) -> &LearningRate {
-        &self.learning_rate
-    }
-
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.learning_rate
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        self.check()
+    fn learning_rate_at(&self, step: u64) -> f64 {
+        self.learning_rate.decayed_at(step, self.decay)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
@@ -113,13 +101,5 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
             (true, false) => Box::new(elementwise(k, heavy_ball).sparse(sparse)),
             (true, true) => Box::new(elementwise(k, heavy_ball_nesterov).sparse(sparse)),
         }
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        self.fields()
-    }
-
-    fn generation(&self) -> Generation {
-        self.generation
     }
 }

@@ -21,7 +21,7 @@ pub(super) struct Class {
     pub(super) name: String,
     /// The package that defines it.
     pub(super) package: String,
-    pub(super) specs: &'static [HyperparameterSpec],
+    pub(super) specs: Vec<HyperparameterSpec>,
 }
 
 /// The package with all schedules.
@@ -46,25 +46,26 @@ impl Classes {
 }
 
 impl Class {
-    fn rule(workspace: &Workspace, name: &str, specs: &'static [HyperparameterSpec]) -> anyhow::Result<Self> {
+    fn rule(workspace: &Workspace, name: &str, specs: Vec<HyperparameterSpec>) -> anyhow::Result<Self> {
         Ok(Self { name: name.to_owned(), package: find(workspace, name)?.name.clone(), specs })
     }
 
-    fn schedule(name: &str, specs: &'static [HyperparameterSpec]) -> Self {
+    fn schedule(name: &str, specs: Vec<HyperparameterSpec>) -> Self {
         Self { name: name.to_owned(), package: SCHEDULES.to_owned(), specs }
     }
 }
 
 /// The package whose `src/config.rs` defines a class.
 fn find<'a>(workspace: &'a Workspace, class: &str) -> anyhow::Result<&'a Package> {
-    let definition = format!("const CLASS_NAME: &'static str = \"{class}\";");
+    let definitions = ["rule", "part"].map(|kind| format!("{kind} \"{class}\""));
     let mut found = workspace.packages.iter().filter(|package| {
         let folder = package.manifest_path.parent().unwrap_or(Path::new(""));
-        fs::read_to_string(folder.join("src/config.rs")).is_ok_and(|text| text.contains(&definition))
+        fs::read_to_string(folder.join("src/config.rs"))
+            .is_ok_and(|text| definitions.iter().any(|definition| text.contains(definition)))
     });
-    let package = found.next().with_context(|| format!("no package's src/config.rs says `{definition}`"))?;
+    let package = found.next().with_context(|| format!("no package's src/config.rs says `{}`", definitions[0]))?;
     if let Some(other) = found.next() {
-        bail!("{} and {} both say `{definition}`", package.name, other.name);
+        bail!("{} and {} both say `{}`", package.name, other.name, definitions[0]);
     }
     Ok(package)
 }
@@ -73,16 +74,15 @@ fn find<'a>(workspace: &'a Workspace, class: &str) -> anyhow::Result<&'a Package
 impl Classes {
     /// One rule and one schedule.
     pub(super) fn sample() -> Self {
-        use opt_core::{HyperparameterKind, Interval};
+        use opt_core::{Hyper, Interval};
 
-        const RATE: &[HyperparameterSpec] = &[HyperparameterSpec {
-            name: "learning_rate",
-            kind: HyperparameterKind::NumberOrSchedule(Interval::NOT_NEGATIVE),
-            default: Some("0.01"),
-            meaning: "learning rate",
-        }];
-        let class =
-            |name: &str, package: &str| Class { name: name.to_owned(), package: package.to_owned(), specs: RATE };
+        let rate =
+            HyperparameterSpec::optional::<Hyper>("learning_rate", 0.01, Interval::NOT_NEGATIVE, "learning rate");
+        let class = |name: &str, package: &str| Class {
+            name: name.to_owned(),
+            package: package.to_owned(),
+            specs: vec![rate.clone()],
+        };
         Self { rules: vec![class("SGD", "opt-sgd")], schedules: vec![class("CosineDecay", SCHEDULES)] }
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::samples::{Sample, package};
 
-    const CONFIG: &str = "impl FromConfig for A {\n    const CLASS_NAME: &'static str = \"A\";\n}\n";
+    const CONFIG: &str = "hyperparameters! {\n    pub struct A {}\n    rule \"A\"\n}\n";
 
     #[test]
     fn a_class_is_found_in_its_package() {
@@ -100,7 +100,7 @@ mod tests {
         let workspace = Sample::new(files).packages([package("b", []), package("a", [])]);
         assert_eq!(find(&workspace.workspace(), "A").unwrap().name, "a");
         let message = find(&workspace.workspace(), "B").unwrap_err().to_string();
-        assert!(message.ends_with("= \"B\";`"), "{message}");
+        assert!(message.ends_with("`rule \"B\"`"), "{message}");
     }
 
     #[test]

@@ -72,9 +72,9 @@ fn frame(package: &Package) -> String {
 /// One table, or one below a heading for each of several classes.
 fn hyperparameters(classes: &Classes, package: &Package) -> anyhow::Result<String> {
     let classes: Vec<_> = classes.all().filter(|class| class.package == package.name).collect();
-    let section = |class: &&Class| Ok(format!("### {}\n\n{}", class.name, tables::hyperparameters(class.specs)?));
+    let section = |class: &&Class| Ok(format!("### {}\n\n{}", class.name, tables::hyperparameters(&class.specs)?));
     match classes[..] {
-        [class] if package.name != SCHEDULES => tables::hyperparameters(class.specs),
+        [class] if package.name != SCHEDULES => tables::hyperparameters(&class.specs),
         _ => Ok(classes.iter().map(section).collect::<anyhow::Result<Vec<_>>>()?.join("\n")),
     }
 }

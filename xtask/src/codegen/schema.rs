@@ -90,7 +90,7 @@ impl Role {
             "required": required,
             "properties": {
                 "class_name": {"enum": spellings(&class.name)},
-                "config": self.config(class.specs)?,
+                "config": self.config(&class.specs)?,
                 "module": {"type": ["string", "null"]},
                 "registered_name": {"type": ["string", "null"]},
                 "shared_object_id": {"type": ["integer", "null"]},

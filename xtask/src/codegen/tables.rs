@@ -32,8 +32,8 @@ pub(super) fn hyperparameters(specs: &[HyperparameterSpec]) -> anyhow::Result<St
         return Ok("Not described yet.\n".to_owned());
     }
     let rows = specs.iter().map(|spec| {
-        let default = spec.default.map_or("required".to_owned(), |value| format!("`{value}`"));
-        Ok([format!("`{}`", spec.name), values(spec.kind)?, default, spec.meaning.to_owned()])
+        let default = spec.default.as_ref().map_or("required".to_owned(), |value| format!("`{value}`"));
+        Ok([format!("`{}`", spec.name), values(&spec.kind)?, default, spec.meaning.to_owned()])
     });
     Ok(table(["key", "values", "default", "meaning"], rows.collect::<anyhow::Result<Vec<_>>>()?))
 }
@@ -48,22 +48,36 @@ fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [Stri
 }
 
 /// The values of a hyperparameter in words.
-fn values(kind: HyperparameterKind) -> anyhow::Result<String> {
+fn values(kind: &HyperparameterKind) -> anyhow::Result<String> {
     Ok(match kind {
-        HyperparameterKind::Number(interval) => format!("number{}", suffix(interval)),
-        HyperparameterKind::OptionalNumber(interval) => format!("number{}; or `null`", suffix(interval)),
-        HyperparameterKind::NumberOrSchedule(interval) => format!("number or schedule{}", suffix(interval)),
+        HyperparameterKind::Number(interval) => format!("number{}", suffix(*interval)),
+        HyperparameterKind::OptionalNumber(interval) => format!("number{}; or `null`", suffix(*interval)),
+        HyperparameterKind::NumberOrSchedule(interval) => format!("number or schedule{}", suffix(*interval)),
         HyperparameterKind::Integer(least) => format!("whole number, at least {least}"),
         HyperparameterKind::Bool => "`true`, `false`".to_owned(),
         HyperparameterKind::Choice(names) => {
             names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", ")
         }
-        HyperparameterKind::Numbers(interval) => format!("list of numbers{}", suffix(interval)),
+        HyperparameterKind::Numbers(interval) => format!("list of numbers{}", suffix(*interval)),
         HyperparameterKind::Integers => "list of whole numbers".to_owned(),
         HyperparameterKind::Schedules => "list of schedules and numbers".to_owned(),
         HyperparameterKind::Rule => "optimizer".to_owned(),
         other => bail!("no words for {other:?}"),
     })
+}
+
+/// The range of a hyperparameter in words; nothing if there is none.
+pub(super) fn range(kind: &HyperparameterKind) -> String {
+    match kind {
+        HyperparameterKind::Number(interval)
+        | HyperparameterKind::OptionalNumber(interval)
+        | HyperparameterKind::NumberOrSchedule(interval)
+        | HyperparameterKind::Numbers(interval) => {
+            suffix(*interval).trim_start_matches([',', ' ', 'i', 'n']).to_owned()
+        }
+        HyperparameterKind::Integer(least) if *least > 0 => format!("at least {least}"),
+        _ => String::new(),
+    }
 }
 
 /// An interval as the end of a phrase.
@@ -107,8 +121,8 @@ mod tests {
     #[test]
     fn hyperparameters_are_rows() {
         let spec = |name, kind, default| HyperparameterSpec { name, kind, default, meaning: "a|b" };
-        let choice = HyperparameterKind::Choice(&["c", "d"]);
-        let specs = [spec("x", HyperparameterKind::Integer(1), None), spec("y", choice, Some("\"c\""))];
+        let choice = HyperparameterKind::Choice(vec!["c", "d"]);
+        let specs = [spec("x", HyperparameterKind::Integer(1), None), spec("y", choice, Some("c".into()))];
         let expected = "| key | values | default | meaning |\n|---|---|---|---|\n\
                         | `x` | whole number, at least 1 | required | a\\|b |\n\
                         | `y` | `\"c\"`, `\"d\"` | `\"c\"` | a\\|b |\n";

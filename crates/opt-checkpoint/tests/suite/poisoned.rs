@@ -3,28 +3,18 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use opt_checkpoint::{Checkpoint, CheckpointDir, Error};
-use opt_core::{
-    Config, ConfigError, HyperparameterError, Kernel, LearningRate, Optimizer, SlotSpec, Step, UpdateRule, Variable,
-    config,
-};
+use opt_core::{Hyper, Kernel, Optimizer, SlotSpec, Step, UpdateRule, Variable, hyperparameters};
 
-/// A rule that panics in its third step, after the step has begun.
-#[derive(Debug)]
-struct GivesUp(LearningRate);
+hyperparameters! {
+    /// A rule that panics in its third step, after the step has begun.
+    #[derive(Debug)]
+    struct GivesUp {
+        learning_rate: Hyper = 1.0, "learning rate";
+    }
+    rule "GivesUp"
+}
 
 impl UpdateRule<f64> for GivesUp {
-    fn class_name(&self) -> &str {
-        "GivesUp"
-    }
-    fn learning_rate(&self) -> &LearningRate {
-        &self.0
-    }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
-        &mut self.0
-    }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
-    }
     fn slots(&self) -> Vec<SlotSpec> {
         vec![SlotSpec::zeros("m")]
     }
@@ -32,16 +22,13 @@ impl UpdateRule<f64> for GivesUp {
         assert!(step.iteration < 2, "it gives up");
         Box::new(opt_core::elementwise(step.learning_rate, |k, w, g, [m]: [f64; 1]| (w - k * (m + g), [m + g])))
     }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([]))
-    }
 }
 
 #[test]
 fn half_a_step_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let mut directory = CheckpointDir::create(folder.path()).unwrap();
-    let mut opt = Optimizer::new(GivesUp(LearningRate::new(1.0))).build().unwrap();
+    let mut opt = Optimizer::new(GivesUp::default()).build().unwrap();
     let mut w = [1.0];
     let step = |opt: &mut Optimizer<GivesUp, f64>, w: &mut [f64; 1]| {
         opt.apply_gradients([Variable::new("w", w).gradient(&[1.0])]).unwrap();

@@ -63,7 +63,7 @@ pub fn configurations_come_back(rule: &Subject) -> Result<(), Broken> {
         let documented: BTreeSet<&str> = documented.iter().map(|parameter| parameter.name).collect();
         let undocumented = fields.keys().find(|key| !documented.is_empty() && !documented.contains(key.as_str()));
         match undocumented {
-            Some(key) => Err(setting.broken(format!("field {key:?} is not in HYPERPARAMETERS"))),
+            Some(key) => Err(setting.broken(format!("field {key:?} is not among its hyperparameters"))),
             None => Ok(()),
         }
     }

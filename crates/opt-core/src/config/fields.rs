@@ -2,13 +2,26 @@
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Envelope, Generation, ScheduleRegistry};
-use crate::hyper::Hyper;
+use super::{Config, ConfigError, Envelope, Generation, HyperparameterValue, ScheduleRegistry};
 
-/// The fields of a configuration that are still to be read.
+/// The fields of a configuration that have not been read yet.
 ///
-/// Every read takes the field away; [`finish`](Self::finish) then refuses whatever is left, so that no field is
-/// ignored silently.
+/// Each field is read exactly once; a field that nobody has read is an error: every method that reads a field removes
+/// it, and [`finish`](Self::finish) refuses whatever is left. So no field is ignored silently.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::config::{ScheduleRegistry, fields};
+/// use opt_core::Fields;
+///
+/// let schedules = ScheduleRegistry::new();
+/// let mut reader = Fields::new("SGD", fields([("momentum", 0.5.into()), ("nesterof", true.into())]), &schedules);
+/// assert_eq!(reader.required::<f64>("momentum")?, 0.5);
+/// assert_eq!(reader.or("nesterov", false)?, false);
+/// assert_eq!(reader.finish().unwrap_err().to_string(), r#"SGD: unknown key "nesterof""#);
+/// # Ok::<(), opt_core::ConfigError>(())
+/// ```
 #[derive(Debug)]
 pub struct Fields<'a> {
     class_name: String,
@@ -48,102 +61,62 @@ impl<'a> Fields<'a> {
         self.fields.remove(key)
     }
 
+    /// Takes a field as it is; it must be there.
+    ///
+    /// # Errors
+    ///
+    /// When it is missing.
+    pub fn take_required(&mut self, key: &str) -> Result<Value, ConfigError> {
+        self.take(key).ok_or_else(|| ConfigError::missing_key(&self.class_name, key))
+    }
+
     /// Moves fields without meaning into the envelope.
     pub fn keep(&mut self, envelope: &mut Envelope, keys: &[&str]) {
         envelope.keep(&mut self.fields, keys);
     }
 
-    /// Takes a number.
+    /// Takes a field that must be there.
     ///
     /// # Errors
     ///
-    /// When it is missing or no number.
-    pub fn f64(&mut self, key: &str) -> Result<f64, ConfigError> {
-        self.required(key, "a number", Value::as_f64)
+    /// When it is missing or of another type.
+    pub fn required<V: HyperparameterValue>(&mut self, key: &str) -> Result<V, ConfigError> {
+        self.optional(key)?.ok_or_else(|| ConfigError::missing_key(&self.class_name, key))
     }
 
-    /// Takes a number, or the default where there is none.
+    /// Takes a field, or the default where there is none.
     ///
     /// # Errors
     ///
-    /// When it is no number.
-    pub fn f64_or(&mut self, key: &str, default: f64) -> Result<f64, ConfigError> {
-        Ok(self.optional(key, "a number", Value::as_f64)?.unwrap_or(default))
+    /// When it is of another type.
+    pub fn or<V: HyperparameterValue>(&mut self, key: &str, default: V) -> Result<V, ConfigError> {
+        Ok(self.optional(key)?.unwrap_or(default))
     }
 
-    /// Takes a number that may be missing or `null`.
+    /// Takes a field that may be missing.
     ///
     /// # Errors
     ///
-    /// When it is neither.
-    pub fn optional_f64(&mut self, key: &str) -> Result<Option<f64>, ConfigError> {
-        self.nullable(key, "a number or null", Value::as_f64)
+    /// When it is of another type.
+    pub fn optional<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
+        let Some(value) = self.fields.remove(key) else { return Ok(None) };
+        match V::from_json(&value, self.schedules)? {
+            None => Err(ConfigError::wrong_type(&self.class_name, key, &value, &V::expected())),
+            read => Ok(read),
+        }
     }
 
-    /// Takes a whole number; `10000.0`, as Python writes `1e4`, is one.
+    /// Takes a field that may be missing or `null`.
     ///
     /// # Errors
     ///
-    /// When it is missing, negative, or not whole.
-    pub fn u64(&mut self, key: &str) -> Result<u64, ConfigError> {
-        self.required(key, "a whole number of at least 0", whole)
-    }
-
-    /// Takes a whole number, or the default where there is none.
-    ///
-    /// # Errors
-    ///
-    /// When it is negative or not whole.
-    pub fn u64_or(&mut self, key: &str, default: u64) -> Result<u64, ConfigError> {
-        Ok(self.optional(key, "a whole number of at least 0", whole)?.unwrap_or(default))
-    }
-
-    /// Takes a whole number that may be missing or `null`.
-    ///
-    /// # Errors
-    ///
-    /// When it is neither.
-    pub fn optional_u64(&mut self, key: &str) -> Result<Option<u64>, ConfigError> {
-        self.nullable(key, "a whole number of at least 0, or null", whole)
-    }
-
-    /// Takes true or false, or the default where there is neither.
-    ///
-    /// # Errors
-    ///
-    /// When it is something else.
-    pub fn bool_or(&mut self, key: &str, default: bool) -> Result<bool, ConfigError> {
-        Ok(self.optional(key, "true or false", Value::as_bool)?.unwrap_or(default))
-    }
-
-    /// Takes a text, or the default where there is none.
-    ///
-    /// # Errors
-    ///
-    /// When it is something else.
-    pub fn string_or(&mut self, key: &str, default: &str) -> Result<String, ConfigError> {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        Ok(self.optional(key, "a text", text)?.unwrap_or_else(|| default.to_owned()))
-    }
-
-    /// Takes a list of numbers.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing or something else.
-    pub fn f64_list(&mut self, key: &str) -> Result<Vec<f64>, ConfigError> {
-        self.required(key, "a list of numbers", |value| value.as_array()?.iter().map(Value::as_f64).collect())
-    }
-
-    /// Takes a list of whole numbers.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing or something else.
-    pub fn u64_list(&mut self, key: &str) -> Result<Vec<u64>, ConfigError> {
-        self.required(key, "a list of whole numbers of at least 0", |value| {
-            value.as_array()?.iter().map(whole).collect()
-        })
+    /// When it is of another type.
+    pub fn nullable<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
+        let Some(value) = self.fields.remove(key).filter(|value| !value.is_null()) else { return Ok(None) };
+        match V::from_json(&value, self.schedules)? {
+            None => Err(ConfigError::wrong_type(&self.class_name, key, &value, &format!("{} or null", V::expected()))),
+            read => Ok(read),
+        }
     }
 
     /// Takes a list of texts; an empty one where there is none.
@@ -152,57 +125,11 @@ impl<'a> Fields<'a> {
     ///
     /// When it is something else.
     pub fn string_list(&mut self, key: &str) -> Result<Vec<String>, ConfigError> {
-        let texts = |value: &Value| {
-            value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+        let texts = |value: &Value| -> Option<Vec<String>> {
+            value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
         };
-        Ok(self.nullable(key, "a list of texts", texts)?.unwrap_or_default())
-    }
-
-    /// Takes a number or a serialised schedule.
-    ///
-    /// # Errors
-    ///
-    /// When it is missing, something else, or a schedule that cannot be read.
-    pub fn hyper(&mut self, key: &str) -> Result<Hyper, ConfigError> {
-        if self.fields.get(key).is_some_and(Value::is_null) {
-            return Err(ConfigError::wrong_type(&self.class_name, key, &Value::Null, "a number or a schedule"));
-        }
-        self.optional_hyper(key)?.ok_or_else(|| self.missing(key))
-    }
-
-    /// Takes a number or a serialised schedule, or the default where there is none.
-    ///
-    /// # Errors
-    ///
-    /// When it is `null`, something else, or a schedule that cannot be read.
-    pub fn hyper_or(&mut self, key: &str, default: f64) -> Result<Hyper, ConfigError> {
-        if self.contains(key) { self.hyper(key) } else { Ok(default.into()) }
-    }
-
-    /// Takes a number, a serialised schedule, or `null`.
-    ///
-    /// # Errors
-    ///
-    /// When it is something else, or a schedule that cannot be read.
-    pub fn optional_hyper(&mut self, key: &str) -> Result<Option<Hyper>, ConfigError> {
-        match self.fields.remove(key) {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::Object(object)) => self.schedules.hyper(&Value::Object(object)).map(Some),
-            Some(value) => match value.as_f64() {
-                Some(number) => Ok(Some(number.into())),
-                None => Err(ConfigError::wrong_type(&self.class_name, key, &value, "a number or a schedule")),
-            },
-        }
-    }
-
-    /// Takes a list of serialised schedules (numbers count as constant ones).
-    ///
-    /// # Errors
-    ///
-    /// When it is missing, something else, or one of them cannot be read.
-    pub fn hyper_list(&mut self, key: &str) -> Result<Vec<Hyper>, ConfigError> {
-        let items = self.required(key, "a list of schedules", |value| value.as_array().cloned())?;
-        items.iter().map(|item| self.schedules.hyper(item)).collect()
+        let Some(value) = self.fields.remove(key).filter(|value| !value.is_null()) else { return Ok(vec![]) };
+        texts(&value).ok_or_else(|| ConfigError::wrong_type(&self.class_name, key, &value, "a list of texts"))
     }
 
     /// Refuses what has not been read.
@@ -216,47 +143,4 @@ impl<'a> Fields<'a> {
             Some(key) => Err(ConfigError::unknown_key(&self.class_name, key)),
         }
     }
-
-    fn missing(&self, key: &str) -> ConfigError {
-        ConfigError::MissingKey { class_name: self.class_name.clone(), key: key.to_owned() }
-    }
-
-    fn required<V>(&mut self, key: &str, expected: &str, read: impl Fn(&Value) -> Option<V>) -> Result<V, ConfigError> {
-        self.optional(key, expected, read)?.ok_or_else(|| self.missing(key))
-    }
-
-    fn nullable<V>(
-        &mut self,
-        key: &str,
-        expected: &str,
-        read: impl Fn(&Value) -> Option<V>,
-    ) -> Result<Option<V>, ConfigError> {
-        if self.fields.get(key).is_some_and(Value::is_null) {
-            self.fields.remove(key);
-        }
-        self.optional(key, expected, read)
-    }
-
-    fn optional<V>(
-        &mut self,
-        key: &str,
-        expected: &str,
-        read: impl Fn(&Value) -> Option<V>,
-    ) -> Result<Option<V>, ConfigError> {
-        let Some(value) = self.fields.remove(key) else { return Ok(None) };
-        match read(&value) {
-            Some(value) => Ok(Some(value)),
-            None => Err(ConfigError::wrong_type(&self.class_name, key, &value, expected)),
-        }
-    }
-}
-
-/// A whole number, also when it is written with a decimal point.
-fn whole(value: &Value) -> Option<u64> {
-    /// 2^53: above, a float does not tell neighbouring whole numbers apart.
-    const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
-    value.as_u64().or_else(|| {
-        let number = value.as_f64()?;
-        (number.fract() == 0.0 && (0.0..=LARGEST_EXACT).contains(&number)).then_some(number as u64)
-    })
 }

@@ -6,45 +6,45 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Envelope, Fields, HyperparameterSpec};
+use super::{Config, ConfigError, Envelope, Fields, FromFields, HyperparameterSpec};
 use crate::hyper::Hyper;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 use crate::schedule::Schedule;
 
-/// A schedule that can be read from a configuration.
-pub trait ScheduleFromConfig: Schedule + Sized + 'static {
-    /// The class name in configurations.
-    const CLASS_NAME: &'static str;
-
-    /// The fields of the configuration: what [`Schedule::config`] writes. Only documents are made from it.
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[];
-
-    /// Reads the schedule's own fields. What is left over is refused by the caller.
-    ///
-    /// # Errors
-    ///
-    /// When a field is missing or has the wrong type.
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError>;
-}
-
 /// A rule that can be read from a configuration.
+///
+/// Whoever implements [`FromFields`] has it. A rule around another rule implements it instead: it reads the rule inside
+/// through the registry.
 pub trait FromConfig<T: Scalar>: UpdateRule<T> + Sized + 'static {
     /// The class name in configurations.
     const CLASS_NAME: &'static str;
 
-    /// The rule's own fields of the configuration: what [`UpdateRule::config`] writes. Only documents are made from
-    /// it.
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[];
+    /// The rule's own fields of the configuration: what [`Configurable::config`](super::Configurable::config) writes.
+    /// Documents are made from it.
+    #[must_use]
+    fn hyperparameters() -> Vec<HyperparameterSpec> {
+        Vec::new()
+    }
 
     /// Reads the rule's own fields. What is left over belongs to the engine, or is refused by it.
-    ///
-    /// Wrappers read the rule inside them through the registry.
     ///
     /// # Errors
     ///
     /// When a field is missing or has the wrong type.
     fn from_config(fields: &mut Fields<'_>, registry: &Registry<T>) -> Result<Self, ConfigError>;
+}
+
+impl<T: Scalar, R: UpdateRule<T> + FromFields> FromConfig<T> for R {
+    const CLASS_NAME: &'static str = <R as FromFields>::CLASS_NAME;
+
+    fn hyperparameters() -> Vec<HyperparameterSpec> {
+        <R as FromFields>::hyperparameters()
+    }
+
+    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<T>) -> Result<Self, ConfigError> {
+        Self::from_fields(fields)
+    }
 }
 
 type ReadSchedule = fn(&mut Fields<'_>) -> Result<Arc<dyn Schedule>, ConfigError>;
@@ -54,7 +54,7 @@ type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRul
 #[derive(Debug, Clone, Copy)]
 struct Class<Read> {
     read: Read,
-    hyperparameters: &'static [HyperparameterSpec],
+    hyperparameters: fn() -> Vec<HyperparameterSpec>,
 }
 
 /// The schedules that configurations may name.
@@ -71,16 +71,16 @@ impl ScheduleRegistry {
     }
 
     /// Adds a class, or replaces the one of the same name.
-    pub fn register<S: ScheduleFromConfig>(&mut self) -> &mut Self {
-        let read: ReadSchedule = |fields| Ok(Arc::new(S::from_config(fields)?));
-        self.classes.insert(S::CLASS_NAME, Class { read, hyperparameters: S::HYPERPARAMETERS });
+    pub fn register<S: Schedule + FromFields>(&mut self) -> &mut Self {
+        let read: ReadSchedule = |fields| Ok(Arc::new(S::from_fields(fields)?));
+        self.classes.insert(S::CLASS_NAME, Class { read, hyperparameters: S::hyperparameters });
         self
     }
 
     /// What a class says about its fields.
     #[must_use]
-    pub fn hyperparameters(&self, class_name: &str) -> &'static [HyperparameterSpec] {
-        self.classes.get(class_name).map_or(&[], |class| class.hyperparameters)
+    pub fn hyperparameters(&self, class_name: &str) -> Vec<HyperparameterSpec> {
+        self.classes.get(class_name).map_or_else(Vec::new, |class| (class.hyperparameters)())
     }
 
     /// The class names, sorted.
@@ -138,19 +138,32 @@ impl<T: Scalar> Registry<T> {
 
     /// Adds a rule, or replaces the one of the same name.
     pub fn register<R: FromConfig<T>>(&mut self) -> &mut Self {
-        let read: ReadRule<T> = |fields, registry| Ok(Box::new(R::from_config(fields, registry)?));
-        self.rules.insert(R::CLASS_NAME, Class { read, hyperparameters: R::HYPERPARAMETERS });
+        let read = |fields: &mut Fields<'_>, registry: &Self| -> Result<Box<dyn UpdateRule<T>>, ConfigError> {
+            Ok(Box::new(R::from_config(fields, registry)?))
+        };
+        self.register_class(R::CLASS_NAME, R::hyperparameters, read)
+    }
+
+    /// Adds a class by the function that reads it, or replaces the one of the same name: for a rule around whatever
+    /// other rule a configuration names, which has no type of its own.
+    pub fn register_class(
+        &mut self,
+        class_name: &'static str,
+        hyperparameters: fn() -> Vec<HyperparameterSpec>,
+        read: fn(&mut Fields<'_>, &Self) -> Result<Box<dyn UpdateRule<T>>, ConfigError>,
+    ) -> &mut Self {
+        self.rules.insert(class_name, Class { read, hyperparameters });
         self
     }
 
     /// What the class of a rule says about its fields.
     #[must_use]
-    pub fn hyperparameters(&self, class_name: &str) -> &'static [HyperparameterSpec] {
-        self.rules.get(class_name).map_or(&[], |class| class.hyperparameters)
+    pub fn hyperparameters(&self, class_name: &str) -> Vec<HyperparameterSpec> {
+        self.rules.get(class_name).map_or_else(Vec::new, |class| (class.hyperparameters)())
     }
 
     /// Adds a schedule, or replaces the one of the same name.
-    pub fn register_schedule<S: ScheduleFromConfig>(&mut self) -> &mut Self {
+    pub fn register_schedule<S: Schedule + FromFields>(&mut self) -> &mut Self {
         self.schedules.register::<S>();
         self
     }

@@ -1,33 +1,55 @@
 //! What a class says about its hyperparameters: the source of the tables in the documents and of the JSON Schema.
 
+use std::fmt;
+use std::ops::{Bound, RangeBounds, RangeFrom};
+
 use serde_json::Value;
 
+use super::HyperparameterValue;
+
 /// A hyperparameter of a class that can be configured.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct HyperparameterSpec {
     /// The key in configurations.
     pub name: &'static str,
     /// What values it takes.
     pub kind: HyperparameterKind,
-    /// The value where the key is missing, as JSON; `None` if the key is required.
-    pub default: Option<&'static str>,
+    /// The value where the key is missing; `None` if the key is required.
+    pub default: Option<Value>,
     /// What it does, in a few words.
     pub meaning: &'static str,
 }
 
 impl HyperparameterSpec {
+    /// A hyperparameter that a configuration must have.
+    #[must_use]
+    pub fn required<V: HyperparameterValue>(name: &'static str, range: V::Range, meaning: &'static str) -> Self {
+        Self { name, kind: V::kind(range), default: None, meaning }
+    }
+
+    /// A hyperparameter with a default.
+    #[must_use]
+    pub fn optional<V: HyperparameterValue>(
+        name: &'static str,
+        default: V::Literal,
+        range: V::Range,
+        meaning: &'static str,
+    ) -> Self {
+        let default: V = default.into();
+        Self { name, kind: V::kind(range), default: default.to_json().ok(), meaning }
+    }
+
     /// Whether a value is the default; numbers by value.
     pub(super) fn is_default(&self, value: &Value) -> bool {
-        let default = self.default.and_then(|text| serde_json::from_str::<Value>(text).ok());
-        default.is_some_and(|default| match (default.as_f64(), value.as_f64()) {
+        self.default.as_ref().is_some_and(|default| match (default.as_f64(), value.as_f64()) {
             (Some(default), Some(value)) => default == value,
-            _ => default == *value,
+            _ => default == value,
         })
     }
 }
 
 /// What values a hyperparameter takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum HyperparameterKind {
     /// A number.
@@ -41,7 +63,7 @@ pub enum HyperparameterKind {
     /// True or false.
     Bool,
     /// One of these texts.
-    Choice(&'static [&'static str]),
+    Choice(Vec<&'static str>),
     /// A list of numbers.
     Numbers(Interval),
     /// A list of whole numbers.
@@ -53,6 +75,8 @@ pub enum HyperparameterKind {
 }
 
 /// An interval of numbers, in the usual notation: `low` and `high` with their brackets.
+///
+/// Rust's ranges of `f64` convert into it: `0.0..1.0` is `[0, 1)`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     /// The lower end, if there is one.
@@ -80,25 +104,90 @@ impl Interval {
     pub const UNIT_BELOW_ONE: Self = Self { high_open: true, ..Self::UNIT };
     /// `(0, 1]`.
     pub const UNIT_ABOVE_ZERO: Self = Self { low_open: true, ..Self::UNIT };
+
+    /// Whether a number is finite and inside.
+    #[must_use]
+    pub fn contains(&self, value: f64) -> bool {
+        let above = self.low.is_none_or(|low| if self.low_open { value > low } else { value >= low });
+        let below = self.high.is_none_or(|high| if self.high_open { value < high } else { value <= high });
+        value.is_finite() && above && below
+    }
+}
+
+impl Default for Interval {
+    fn default() -> Self {
+        Self::FINITE
+    }
+}
+
+impl<R: RangeBounds<f64>> From<R> for Interval {
+    fn from(range: R) -> Self {
+        let end = |bound: Bound<&f64>| match bound {
+            Bound::Included(end) => (Some(*end), false),
+            Bound::Excluded(end) => (Some(*end), true),
+            Bound::Unbounded => (None, true),
+        };
+        let (low, low_open) = end(range.start_bound());
+        let (high, high_open) = end(range.end_bound());
+        Self { low, low_open, high, high_open }
+    }
+}
+
+/// The usual notation: `[0, 1)`, `(-inf, inf)`.
+impl fmt::Display for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let opening = if self.low_open { '(' } else { '[' };
+        let closing = if self.high_open { ')' } else { ']' };
+        let low = self.low.unwrap_or(f64::NEG_INFINITY);
+        let high = self.high.unwrap_or(f64::INFINITY);
+        write!(f, "{opening}{low}, {high}{closing}")
+    }
+}
+
+/// The whole numbers from one on: `1..` converts into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AtLeast(pub u64);
+
+impl From<RangeFrom<u64>> for AtLeast {
+    fn from(range: RangeFrom<u64>) -> Self {
+        Self(range.start)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn notation(Interval { low, low_open, high, high_open }: Interval) -> String {
-        let (opening, closing) = (if low_open { '(' } else { '[' }, if high_open { ')' } else { ']' });
-        format!("{opening}{}, {}{closing}", low.unwrap_or(-f64::INFINITY), high.unwrap_or(f64::INFINITY))
+    #[test]
+    fn intervals_are_what_their_names_say() {
+        assert_eq!(Interval::FINITE.to_string(), "(-inf, inf)");
+        assert_eq!(Interval::NOT_NEGATIVE.to_string(), "[0, inf)");
+        assert_eq!(Interval::POSITIVE.to_string(), "(0, inf)");
+        assert_eq!(Interval::AT_LEAST_ONE.to_string(), "[1, inf)");
+        assert_eq!(Interval::UNIT.to_string(), "[0, 1]");
+        assert_eq!(Interval::UNIT_BELOW_ONE.to_string(), "[0, 1)");
+        assert_eq!(Interval::UNIT_ABOVE_ZERO.to_string(), "(0, 1]");
     }
 
     #[test]
-    fn intervals_are_what_their_names_say() {
-        assert_eq!(notation(Interval::FINITE), "(-inf, inf)");
-        assert_eq!(notation(Interval::NOT_NEGATIVE), "[0, inf)");
-        assert_eq!(notation(Interval::POSITIVE), "(0, inf)");
-        assert_eq!(notation(Interval::AT_LEAST_ONE), "[1, inf)");
-        assert_eq!(notation(Interval::UNIT), "[0, 1]");
-        assert_eq!(notation(Interval::UNIT_BELOW_ONE), "[0, 1)");
-        assert_eq!(notation(Interval::UNIT_ABOVE_ZERO), "(0, 1]");
+    fn intervals_are_made_of_ranges() {
+        assert_eq!(Interval::from(..), Interval::FINITE);
+        assert_eq!(Interval::from(0.0..), Interval::NOT_NEGATIVE);
+        assert_eq!(Interval::from(0.0..=1.0), Interval::UNIT);
+        assert_eq!(Interval::from(0.0..1.0), Interval::UNIT_BELOW_ONE);
+        assert_eq!(Interval::from((Bound::Excluded(0.0), Bound::Included(1.0))), Interval::UNIT_ABOVE_ZERO);
+        assert_eq!(AtLeast::from(3..), AtLeast(3));
+    }
+
+    #[test]
+    fn intervals_contain_their_closed_ends_and_no_nan() {
+        let inside = |interval: Interval| [-1.0, 0.0, 0.5, 1.0, 2.0].map(|value| interval.contains(value));
+        assert_eq!(inside(Interval::FINITE), [true; 5]);
+        assert_eq!(inside(Interval::UNIT), [false, true, true, true, false]);
+        assert_eq!(inside(Interval::UNIT_BELOW_ONE), [false, true, true, false, false]);
+        assert_eq!(inside(Interval::UNIT_ABOVE_ZERO), [false, false, true, true, false]);
+        for outside in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert!(!Interval::FINITE.contains(outside), "{outside}");
+        }
     }
 }

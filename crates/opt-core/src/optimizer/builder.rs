@@ -226,7 +226,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
 
 /// Checks a rule's hyperparameters, learning rate included.
 pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Error> {
-    rule.learning_rate().validate()?;
+    rule.learning_rate().validate("learning_rate", 0.0..)?;
     Ok(rule.validate()?)
 }
 

@@ -33,7 +33,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
         let (class_name, fields, envelope) = Envelope::open(config)?;
         let mut reader = registry.fields(&class_name, fields.clone());
         let rule = registry.rule(&mut reader)?;
-        Self::new(rule).read_options(&fields, reader, envelope, registry.hyperparameters(&class_name))
+        Self::new(rule).read_options(&fields, reader, envelope, &registry.hyperparameters(&class_name))
     }
 }
 
@@ -61,7 +61,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         let mut reader = registry.fields(&found, fields.clone());
         let rule = R::from_config(&mut reader, registry)?;
-        Self::new(rule).read_options(&fields, reader, envelope, R::HYPERPARAMETERS)
+        Self::new(rule).read_options(&fields, reader, envelope, &R::hyperparameters())
     }
 }
 
@@ -80,24 +80,24 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         reader.keep(&mut envelope, &unasked);
 
         let options = &mut self.options;
-        options.clip.norm = reader.optional_f64("clipnorm")?;
-        options.clip.value = reader.optional_f64("clipvalue")?;
-        options.clip.global_norm = reader.optional_f64("global_clipnorm")?;
-        let decoupled = reader.optional_hyper(DECOUPLED)?;
+        options.clip.norm = reader.nullable("clipnorm")?;
+        options.clip.value = reader.nullable("clipvalue")?;
+        options.clip.global_norm = reader.nullable("global_clipnorm")?;
+        let decoupled = reader.nullable(DECOUPLED)?;
         options.weight_decay.is_called_decoupled = decoupled.is_some();
         options.weight_decay.rate = match decoupled {
             Some(rate) => Some(rate),
-            None => reader.optional_hyper("weight_decay")?,
+            None => reader.nullable("weight_decay")?,
         };
         if let Some(exclude) = reader.take("exclude_from_weight_decay") {
             options.weight_decay.set_exclude(read_exclude(&exclude)?);
         }
-        options.use_ema = reader.bool_or("use_ema", false)?;
-        options.ema = Ema::new(reader.f64_or("ema_momentum", Ema::default().momentum)?);
-        options.ema.overwrite_frequency = reader.optional_u64("ema_overwrite_frequency")?;
+        options.use_ema = reader.or("use_ema", false)?;
+        options.ema = Ema::new(reader.or("ema_momentum", Ema::default().momentum)?);
+        options.ema.overwrite_frequency = reader.nullable("ema_overwrite_frequency")?;
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
-        options.flush_denormals = reader.bool_or("flush_denormals", true)?;
+        options.flush_denormals = reader.or("flush_denormals", true)?;
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {

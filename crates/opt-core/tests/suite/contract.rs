@@ -4,15 +4,15 @@ use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
 use opt_core::{
-    Block, Elementwise, Error, Kernel, LearningRate, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar,
-    SlotSpec, SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableStep, elementwise,
+    Block, Elementwise, Error, Hyper, Kernel, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar, SlotSpec,
+    SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableStep, elementwise,
 };
 use opt_sgd::Sgd;
 
 /// A rule with every kind of slot: normalised momentum, whose gain is shared and whose norm is kept by variable.
 #[derive(Debug, Clone)]
 struct Normalised {
-    learning_rate: LearningRate,
+    learning_rate: Hyper,
     sparse: SparseUpdate,
     slots: Vec<SlotSpec>,
 }
@@ -26,7 +26,7 @@ impl Normalised {
             SlotSpec::scalar("norm", 0.0),
             SlotSpec::ones("count"),
         ];
-        Self { learning_rate: LearningRate::new(1.0), sparse, slots }
+        Self { learning_rate: 1.0.into(), sparse, slots }
     }
 }
 
@@ -59,9 +59,9 @@ impl<T: Scalar> Kernel<T> for NormalisedKernel {
     }
 }
 
-impl<T: Scalar> UpdateRule<T> for Normalised {
-    nothing_to_configure!("Normalised", learning_rate);
+nothing_to_configure!(Normalised, learning_rate);
 
+impl<T: Scalar> UpdateRule<T> for Normalised {
     fn slots(&self) -> Vec<SlotSpec> {
         self.slots.clone()
     }
@@ -180,7 +180,7 @@ fn slots_that_cannot_be_held_are_refused() {
 
 /// A rule that panics over its second variable.
 #[derive(Debug)]
-struct Panicking(LearningRate);
+struct Panicking(Hyper);
 
 type Descent = fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]);
 
@@ -196,9 +196,9 @@ impl Kernel<f64> for PanickingKernel {
     }
 }
 
-impl UpdateRule<f64> for Panicking {
-    nothing_to_configure!("Panicking", 0);
+nothing_to_configure!(Panicking, 0);
 
+impl UpdateRule<f64> for Panicking {
     fn slots(&self) -> Vec<SlotSpec> {
         vec![]
     }
@@ -209,7 +209,7 @@ impl UpdateRule<f64> for Panicking {
 
 #[test]
 fn a_panic_in_a_rule_is_not_forgotten() {
-    let mut opt = Optimizer::new(Panicking(LearningRate::new(1.0))).build().unwrap();
+    let mut opt = Optimizer::new(Panicking(1.0.into())).build().unwrap();
     let (mut a, mut b) = ([1.0], [100.0]);
     let weights = opt.weights();
     let step = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -1,7 +1,7 @@
 //! What kernels are told of the rows of a sparse gradient, and what they say of them; the order of a rule's state.
 
 use opt_core::{
-    Block, Kernel, LearningRate, Locals, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
+    Block, Hyper, Kernel, Locals, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
     WeightsOrder, elementwise,
 };
 use opt_sgd::Sgd;
@@ -18,7 +18,7 @@ fn untouched_rows_are_visited_where_they_change() {
 
 /// Marks the rows that have a gradient with 1, and all others with 2. Its state goes variable by variable.
 #[derive(Debug)]
-struct Marks(LearningRate);
+struct Marks(Hyper);
 
 struct Mark;
 
@@ -36,9 +36,9 @@ impl Kernel<f64> for Mark {
     }
 }
 
-impl UpdateRule<f64> for Marks {
-    nothing_to_configure!("Marks", 0);
+nothing_to_configure!(Marks, 0);
 
+impl UpdateRule<f64> for Marks {
     fn slots(&self) -> Vec<SlotSpec> {
         vec![SlotSpec::zeros("m"), SlotSpec::scalar("v", 0.0)]
     }
@@ -52,7 +52,7 @@ impl UpdateRule<f64> for Marks {
 
 #[test]
 fn kernels_are_told_which_rows_have_a_gradient() {
-    let boxed: Box<dyn UpdateRule<f64>> = Box::new(Marks(LearningRate::new(1.0)));
+    let boxed: Box<dyn UpdateRule<f64>> = Box::new(Marks(1.0.into()));
     let mut opt = Optimizer::new(boxed).build().unwrap();
     let mut rows = [0.0; 8];
     let rows_of_two = (&mut rows[..], &[4, 2][..]);
@@ -69,7 +69,7 @@ fn state_has_the_order_that_the_rule_wants_boxed_or_not() {
         opt.add_variables(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
         opt.weights().into_iter().map(|weight| weight.name).collect()
     }
-    let marks = || Marks(LearningRate::new(1.0));
+    let marks = || Marks(1.0.into());
     assert_eq!(names(marks()), ["iterations", "a/m", "a/v", "b/m", "b/v"]);
     assert_eq!(names(Box::new(marks()) as Box<dyn UpdateRule<f64>>), names(marks()));
     assert_eq!(names(Sgd::new(1.0).momentum(0.5)), ["iterations", "a/momentum", "b/momentum"]);

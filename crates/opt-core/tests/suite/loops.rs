@@ -2,14 +2,14 @@
 
 use ndarray::{Array2, s};
 use opt_core::{
-    BLOCK, Block, Ema, Kernel, LearningRate, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
+    BLOCK, Block, Ema, Hyper, Kernel, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
     StateValue, Step, UpdateRule, Variable, elementwise,
 };
 
 /// Momentum with a second moment, written in several ways.
 #[derive(Debug, Clone)]
 struct Momentum {
-    learning_rate: LearningRate,
+    learning_rate: Hyper,
     way: Way,
     sparse: SparseUpdate,
     /// Whether the second slot is a moment, too.
@@ -92,9 +92,9 @@ impl Kernel<f32> for InWay {
     }
 }
 
-impl UpdateRule<f32> for Momentum {
-    nothing_to_configure!("Momentum", learning_rate);
+nothing_to_configure!(Momentum, learning_rate);
 
+impl UpdateRule<f32> for Momentum {
     fn slots(&self) -> Vec<SlotSpec> {
         let own = match self.way {
             Way::Last | Way::Wrapped => Some(SlotSpec::zeros("own")),
@@ -116,7 +116,7 @@ impl UpdateRule<f32> for Momentum {
 
 /// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and not.
 fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Built) -> Bits {
-    let rule = Momentum { learning_rate: LearningRate::new(0.1), way, sparse, both };
+    let rule = Momentum { learning_rate: 0.1.into(), way, sparse, both };
     let mut opt = around(Optimizer::new(rule)).threads(1).build().unwrap();
     let number = |i: usize, j: usize| (i * 7919 + j * 104_729) as f32 % 10_007.0 * 1.1e-4 - 0.5;
     // A block is 256 rows; under Miri it is 64.
@@ -188,7 +188,7 @@ fn every_loop_rounds_moments_alike() {
 /// Whether a slot is in 16 bits does not depend on what is in it.
 #[test]
 fn slots_in_full_may_come_before_moments() {
-    let (learning_rate, sparse) = (LearningRate::new(0.1), SparseUpdate::Dense);
+    let (learning_rate, sparse) = (0.1.into(), SparseUpdate::Dense);
     let rule = Momentum { learning_rate, way: Way::Last, sparse, both: true };
     let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
     for len in [0, 3] {

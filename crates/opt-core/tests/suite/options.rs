@@ -1,9 +1,10 @@
 //! What can be set, from code and from a configuration: each option with its effect, each field with its type.
 
+use opt_core::config::fields;
 use opt_core::{
-    Config, ConfigError, Ema, Envelope, Error, Exclude, Fields, FromConfig, Generation, HyperparameterSpec,
-    IndexedSlices, Indices, LearningRate, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, Registry, Schedule,
-    ScheduleFromConfig, ScheduleRegistry, Variable, config,
+    Config, ConfigError, Configurable, Ema, Envelope, Error, Exclude, Fields, FromConfig, FromFields, Generation,
+    Hyper, HyperparameterSpec, Hyperparameters, IndexedSlices, Indices, MomentStorage, NonFinite, Optimizer,
+    OptimizerBuilder, Registry, Schedule, ScheduleRegistry, UpdateRule, Variable,
 };
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
@@ -16,24 +17,29 @@ impl Schedule for Halving {
     fn value(&self, step: u64) -> f64 {
         self.0 * 0.5_f64.powf(step as f64)
     }
+}
+
+impl Configurable for Halving {
     fn class_name(&self) -> &str {
         "Halving"
     }
     fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([("initial", self.0.into()), ("steps", 1.into())]))
+        Ok(fields([("initial", self.0.into()), ("steps", 1.into())]))
     }
     fn validate(&self) -> Result<(), opt_core::HyperparameterError> {
         opt_core::require("initial", self.0, 0.0..)
     }
 }
 
-impl ScheduleFromConfig for Halving {
+impl FromFields for Halving {
     const CLASS_NAME: &'static str = "Halving";
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = <Sgd as FromConfig<f64>>::HYPERPARAMETERS;
 
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        fields.u64_or("steps", 1)?;
-        Ok(Self(fields.f64("initial")?))
+    fn hyperparameters() -> Vec<HyperparameterSpec> {
+        <Sgd as FromFields>::hyperparameters()
+    }
+    fn from_fields(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
+        fields.or("steps", 1_u64)?;
+        Ok(Self(fields.required("initial")?))
     }
 }
 
@@ -118,20 +124,22 @@ fn clips_exclude_each_other_and_are_above_zero() {
 
 #[test]
 fn learning_rates_decay_and_follow_schedules() {
-    let rate = LearningRate::new(1.0).decay(0.5);
-    assert_eq!([0, 1, 2, 6].map(|step| rate.at(step)), [1.0, 1.0 / 1.5, 0.5, 0.25]);
-    assert_eq!((rate.inverse_time_decay(), rate.base().is_scheduled()), (0.5, false));
-    assert!(rate.validate().is_ok() && rate.base().schedule().is_none());
-    assert_eq!(rate.clone().decay(-1.0).validate().unwrap_err().name, "decay");
-    assert_eq!(LearningRate::new(-1.0).validate().unwrap_err().name, "learning_rate");
+    let rate = Hyper::from(1.0);
+    assert_eq!([0, 1, 2, 6].map(|step| rate.decayed_at(step, 0.5)), [1.0, 1.0 / 1.5, 0.5, 0.25]);
+    assert_eq!([0, 6].map(|step| rate.at(step)), [1.0, 1.0]);
+    assert!(rate.validate("rate", 0.0..).is_ok() && rate.schedule().is_none() && !rate.is_scheduled());
+    assert_eq!(Hyper::from(-1.0).validate("rate", 0.0..).unwrap_err().name, "rate");
 
-    let mut rate = LearningRate::new(Halving(1.0));
+    let rate = Hyper::from(Halving(1.0));
     assert_eq!([0, 1, 2].map(|step| rate.at(step)), [1.0, 0.5, 0.25]);
-    assert_eq!(rate.base().schedule().map(|schedule| schedule.class_name().to_owned()), Some("Halving".to_owned()));
-    assert!(rate.base().is_scheduled());
-    assert_eq!(LearningRate::new(Halving(-1.0)).validate().unwrap_err().name, "initial");
-    rate.set_base(2.0.into());
-    assert_eq!(rate.at(3), 2.0);
+    assert_eq!(rate.schedule().map(|schedule| schedule.class_name().to_owned()), Some("Halving".to_owned()));
+    assert!(rate.is_scheduled());
+    assert_eq!(Hyper::from(Halving(-1.0)).validate("rate", 0.0..).unwrap_err().name, "initial");
+
+    let mut rule = Sgd::new(Halving(1.0)).legacy().decay(1.0);
+    assert_eq!([0, 1, 2].map(|step| UpdateRule::<f64>::learning_rate_at(&rule, step)), [1.0, 0.25, 0.25 / 3.0]);
+    *rule.learning_rate_mut() = 2.0.into();
+    assert_eq!(UpdateRule::<f64>::learning_rate_at(&rule, 3), 0.5);
 }
 
 #[test]
@@ -236,7 +244,7 @@ fn moments_are_narrow_in_32_bits_only() {
 fn field<V>(value: &Value, read: impl Fn(&mut Fields<'_>) -> Result<V, ConfigError>) -> Result<V, ConfigError> {
     let mut schedules = ScheduleRegistry::new();
     schedules.register::<Halving>();
-    let mut fields = Fields::new("Class", config([("key", value.clone())]), &schedules);
+    let mut fields = Fields::new("Class", opt_core::config::fields([("key", value.clone())]), &schedules);
     assert!(fields.contains("key") && !fields.contains("other"));
     let value = read(&mut fields)?;
     assert!(!fields.contains("key"));
@@ -246,14 +254,14 @@ fn field<V>(value: &Value, read: impl Fn(&mut Fields<'_>) -> Result<V, ConfigErr
 
 /// Asserts what a reader makes of a value, of `null`, of nothing, and of another type.
 macro_rules! reads {
-    ($method:ident($($default:expr)?), $value:tt => $read:expr, null: $null:expr, absent: $absent:expr, not $wrong:tt) => {
-        let read = |value: &Value| field(value, |fields| fields.$method("key" $(, $default)?));
+    ($method:ident $(::<$type:ty>)? ($($default:expr)?), $value:tt => $read:expr, null: $null:expr, absent: $absent:expr, not $wrong:tt) => {
+        let read = |value: &Value| field(value, |fields| fields.$method $(::<$type>)? ("key" $(, $default)?));
         assert_eq!(read(&json!($value)).ok(), Some($read), "{}", stringify!($method));
         assert_eq!(read(&Value::Null).ok(), $null, "{} of null", stringify!($method));
         assert!(matches!(read(&json!($wrong)), Err(ConfigError::WrongType { class_name, key, .. })
             if class_name == "Class" && key == "key"), "{}", stringify!($method));
         let schedules = ScheduleRegistry::new();
-        let absent = Fields::new("Class", Config::new(), &schedules).$method("key" $(, $default)?);
+        let absent = Fields::new("Class", Config::new(), &schedules).$method $(::<$type>)? ("key" $(, $default)?);
         let missing = matches!(&absent, Err(ConfigError::MissingKey { class_name, key })
             if class_name == "Class" && key == "key");
         let expected: Option<_> = $absent;
@@ -263,19 +271,20 @@ macro_rules! reads {
 
 #[test]
 fn fields_have_types() {
-    reads!(f64(), 2.5 => 2.5, null: None, absent: None, not "2.5");
-    reads!(f64_or(3.5), 2.5 => 2.5, null: None, absent: Some(3.5), not "2.5");
-    reads!(optional_f64(), 2.5 => Some(2.5), null: Some(None), absent: Some(None), not true);
-    reads!(u64(), 7 => 7, null: None, absent: None, not 2.5);
-    reads!(u64(), 7.0 => 7, null: None, absent: None, not (-7.0));
-    reads!(u64_or(9), 7 => 7, null: None, absent: Some(9), not (-7));
-    reads!(u64_or(9), 9007199254740992.0 => 1 << 53, null: None, absent: Some(9), not 1e17);
-    reads!(optional_u64(), 7 => Some(7), null: Some(None), absent: Some(None), not 0.5);
-    reads!(bool_or(true), false => false, null: None, absent: Some(true), not 0);
-    reads!(bool_or(false), true => true, null: None, absent: Some(false), not 1);
-    reads!(string_or("c"), "text" => "text".to_owned(), null: None, absent: Some("c".to_owned()), not 1);
-    reads!(f64_list(), [2.5, 1] => vec![2.5, 1.0], null: None, absent: None, not [2.5, "1"]);
-    reads!(u64_list(), [2, 3.0] => vec![2, 3], null: None, absent: None, not [2, 0.5]);
+    reads!(required::<f64>(), 2.5 => 2.5, null: None, absent: None, not "2.5");
+    reads!(optional::<f64>(), 2.5 => Some(2.5), null: None, absent: Some(None), not "2.5");
+    reads!(or(3.5), 2.5 => 2.5, null: None, absent: Some(3.5), not "2.5");
+    reads!(nullable::<f64>(), 2.5 => Some(2.5), null: Some(None), absent: Some(None), not true);
+    reads!(required::<Option<f64>>(), 2.5 => Some(2.5), null: Some(None), absent: None, not true);
+    reads!(required::<u64>(), 7 => 7, null: None, absent: None, not 2.5);
+    reads!(required::<u64>(), 7.0 => 7, null: None, absent: None, not (-7.0));
+    reads!(or(9_u64), 7 => 7, null: None, absent: Some(9), not (-7));
+    reads!(or(9_u64), 9007199254740992.0 => 1 << 53, null: None, absent: Some(9), not 1e17);
+    reads!(nullable::<u64>(), 7 => Some(7), null: Some(None), absent: Some(None), not 0.5);
+    reads!(or(true), false => false, null: None, absent: Some(true), not 0);
+    reads!(or(false), true => true, null: None, absent: Some(false), not 1);
+    reads!(required::<Vec<f64>>(), [2.5, 1] => vec![2.5, 1.0], null: None, absent: None, not [2.5, "1"]);
+    reads!(required::<Vec<u64>>(), [2, 3.0] => vec![2, 3], null: None, absent: None, not [2, 0.5]);
     let texts = vec!["a".to_owned(), "b".to_owned()];
     reads!(string_list(), ["a", "b"] => texts, null: Some(vec![]), absent: Some(vec![]), not ["a", 1]);
 }
@@ -286,25 +295,27 @@ fn fields_may_be_schedules() {
     let at = |value: &Value, read: fn(&mut Fields<'_>) -> Result<opt_core::Hyper, ConfigError>| {
         field(value, read).map(|hyper| hyper.at(1))
     };
-    for read in [|fields: &mut Fields<'_>| fields.hyper("key"), |fields: &mut Fields<'_>| fields.hyper_or("key", 3.0)] {
+    for read in
+        [|fields: &mut Fields<'_>| fields.required("key"), |fields: &mut Fields<'_>| fields.or("key", Hyper::from(3.0))]
+    {
         assert_eq!((at(&schedule, read), at(&json!(5), read)), (Ok(2.0), Ok(5.0)));
         assert!(matches!(at(&Value::Null, read), Err(ConfigError::WrongType { .. })));
         assert!(matches!(at(&json!("fast"), read), Err(ConfigError::WrongType { .. })));
     }
-    let optional = |value: &Value| field(value, |fields| Ok(fields.optional_hyper("key")?.map(|hyper| hyper.at(1))));
+    let optional = |value: &Value| field(value, |fields| Ok(fields.nullable("key")?.map(|hyper: Hyper| hyper.at(1))));
     assert_eq!(
         (optional(&schedule), optional(&json!(5)), optional(&Value::Null)),
         (Ok(Some(2.0)), Ok(Some(5.0)), Ok(None))
     );
     assert!(matches!(optional(&json!(true)), Err(ConfigError::WrongType { .. })));
-    let list = field(&json!([schedule, 3.0]), |fields| fields.hyper_list("key")).unwrap();
+    let list = field(&json!([schedule, 3.0]), |fields| fields.required::<Vec<Hyper>>("key")).unwrap();
     assert_eq!(list.iter().map(|hyper| hyper.at(1)).collect::<Vec<_>>(), [2.0, 3.0]);
 
     let schedules = ScheduleRegistry::new();
     let mut empty = Fields::new("Class", Config::new(), &schedules);
-    assert!(matches!(empty.hyper("key"), Err(ConfigError::MissingKey { key, .. }) if key == "key"));
-    assert_eq!(empty.hyper_or("key", 3.0).unwrap().at(9), 3.0);
-    assert!(matches!(field(&schedule, |fields| fields.f64("key")), Err(ConfigError::WrongType { .. })));
+    assert!(matches!(empty.required::<Hyper>("key"), Err(ConfigError::MissingKey { key, .. }) if key == "key"));
+    assert_eq!(empty.or("key", Hyper::from(3.0)).unwrap().at(9), 3.0);
+    assert!(matches!(field(&schedule, |fields| fields.required::<f64>("key")), Err(ConfigError::WrongType { .. })));
 
     let read = |config: Value| registry::<f64>().schedules().hyper(&json!({"class_name": "Halving", "config": config}));
     let hyper = read(json!({"initial": 4.0, "name": "mine"})).unwrap();
@@ -329,10 +340,10 @@ fn what_is_left_over_is_refused_and_what_is_kept_comes_back() {
     assert_eq!(reader.take("a"), None);
     reader.keep(&mut envelope, &["b", "c"]);
     reader.finish().unwrap();
-    envelope.remember_absent(&fields, config([("a", json!(1)), ("d", json!(4))]));
-    let written = envelope.wrap("SGD", config([("a", json!(1)), ("d", json!(4))]));
+    envelope.remember_absent(&fields, opt_core::config::fields([("a", json!(1)), ("d", json!(4))]));
+    let written = envelope.wrap("SGD", opt_core::config::fields([("a", json!(1)), ("d", json!(4))]));
     assert_eq!(written, json!({"class_name": "Mine>SGD", "module": "m", "config": {"a": 1, "b": 2}}));
-    let changed = envelope.wrap("SGD", config([("a", json!(3)), ("d", json!(5))]));
+    let changed = envelope.wrap("SGD", opt_core::config::fields([("a", json!(3)), ("d", json!(5))]));
     assert_eq!(changed["config"], json!({"a": 3, "b": 2, "d": 5}));
 
     let left = Fields::new("SGD", fields, &schedules).finish();
@@ -368,11 +379,11 @@ fn registries_say_what_they_know() {
     let registry = registry::<f64>();
     assert_eq!(registry.class_names().collect::<Vec<_>>(), ["SGD"]);
     assert_eq!(registry.schedules().class_names().collect::<Vec<_>>(), ["Halving"]);
-    let specs = <Sgd as FromConfig<f64>>::HYPERPARAMETERS;
+    let specs = <Sgd as FromConfig<f64>>::hyperparameters();
     assert!(!specs.is_empty());
     assert_eq!(registry.hyperparameters("SGD"), specs);
     assert_eq!(registry.schedules().hyperparameters("Halving"), specs);
-    assert_eq!((registry.hyperparameters("Halving"), registry.schedules().hyperparameters("SGD")), (&[][..], &[][..]));
+    assert!(registry.hyperparameters("Halving").is_empty() && registry.schedules().hyperparameters("SGD").is_empty());
     let mut added = Registry::<f64>::new();
     added.schedules_mut().register::<Halving>();
     assert!(added.schedules().class_names().eq(["Halving"]));

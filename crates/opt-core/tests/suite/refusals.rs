@@ -129,6 +129,8 @@ fn learning_rates_that_are_none() {
         fn value(&self, _step: u64) -> f64 {
             f64::NAN
         }
+    }
+    impl opt_core::Configurable for Bad {
         fn class_name(&self) -> &str {
             "Bad"
         }

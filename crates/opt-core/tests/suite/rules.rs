@@ -1,23 +1,24 @@
 //! What the rules of these tests have in common.
 
-/// The part of [`UpdateRule`](opt_core::UpdateRule) that is about configurations and the learning rate, for rules with
-/// nothing to configure.
+/// Hyperparameters of rules with nothing to configure but a learning rate, which is not written.
 macro_rules! nothing_to_configure {
-    ($class_name:literal, $learning_rate:tt) => {
-        fn class_name(&self) -> &str {
-            $class_name
+    ($rule:ty, $learning_rate:tt) => {
+        impl opt_core::Configurable for $rule {
+            fn class_name(&self) -> &str {
+                stringify!($rule)
+            }
+            fn config(&self) -> Result<opt_core::Config, opt_core::ConfigError> {
+                Ok(opt_core::Config::new())
+            }
         }
-        fn learning_rate(&self) -> &LearningRate {
-            &self.$learning_rate
-        }
-        fn learning_rate_mut(&mut self) -> &mut LearningRate {
-            &mut self.$learning_rate
-        }
-        fn validate(&self) -> Result<(), opt_core::HyperparameterError> {
-            Ok(())
-        }
-        fn config(&self) -> Result<opt_core::Config, opt_core::ConfigError> {
-            Ok(opt_core::config([]))
+
+        impl opt_core::Hyperparameters for $rule {
+            fn learning_rate(&self) -> &Hyper {
+                &self.$learning_rate
+            }
+            fn learning_rate_mut(&mut self) -> &mut Hyper {
+                &mut self.$learning_rate
+            }
         }
     };
 }

@@ -2,7 +2,7 @@
 
 use opt_core::{
     Envelope, Exclude, HyperparameterKind, HyperparameterSpec, Interval, Optimizer, OptimizerBuilder, Registry,
-    UpdateRule, config,
+    UpdateRule, config::fields,
 };
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
@@ -118,13 +118,15 @@ fn boxes_change_no_field() {
 #[test]
 fn only_defaults_come_back() {
     let kind = HyperparameterKind::Number(Interval::FINITE);
-    let field = |name, default| HyperparameterSpec { name, kind, default: Some(default), meaning: "" };
-    let fields = [field("seven", "7.0"), field("two", "2.0"), field("yes", "true"), field("no", "false")];
+    let field =
+        |name, default: Value| HyperparameterSpec { name, kind: kind.clone(), default: Some(default), meaning: "" };
+    let own =
+        [field("seven", json!(7.0)), field("two", json!(2.0)), field("yes", json!(true)), field("no", json!(false))];
     let numbers = [("seven", 7.0.into()), ("two", 7.0.into()), ("other", 2.0.into()), ("written", 1.0.into())];
-    let mut read = config(numbers);
-    read.extend(config([("yes", true.into()), ("no", true.into())]));
+    let mut read = fields(numbers);
+    read.extend(fields([("yes", true.into()), ("no", true.into())]));
     let (_, _, mut envelope) = Envelope::open(&json!({"class_name": "A", "config": {}})).unwrap();
-    let written = config([("written", 2.0.into())]);
-    envelope.remember_defaults(&read, &written, &fields);
+    let written = fields([("written", 2.0.into())]);
+    envelope.remember_defaults(&read, &written, &own);
     assert_eq!(envelope.wrap("A", written)["config"], json!({"seven": 7.0, "written": 2.0, "yes": true}));
 }

@@ -1,6 +1,6 @@
 //! The rule inside a wrapper, with its configuration.
 
-use opt_core::{Config, ConfigError, Envelope, Fields, Registry, Scalar, UpdateRule};
+use opt_core::{Config, ConfigError, Envelope, Fields, Hyperparameters, Registry, Scalar};
 use serde_json::Value;
 
 /// Keys of an optimizer that change nothing for a rule inside another one.
@@ -32,16 +32,15 @@ impl<R> Inner<R> {
     pub(super) fn new(rule: R) -> Self {
         Self { rule, envelope: Envelope::default() }
     }
+}
 
+impl<R: Hyperparameters> Inner<R> {
     /// Reads a serialised optimizer, its rule by `read`.
     pub(super) fn read<T: Scalar>(
         serialised: &Value,
         registry: &Registry<T>,
         read: impl FnOnce(&mut Fields<'_>) -> Result<R, ConfigError>,
-    ) -> Result<Self, ConfigError>
-    where
-        R: UpdateRule<T>,
-    {
+    ) -> Result<Self, ConfigError> {
         let (class_name, config, mut envelope) = Envelope::open(serialised)?;
         let mut fields = registry.fields(&class_name, config.clone());
         let rule = read(&mut fields)?;
@@ -55,24 +54,18 @@ impl<R> Inner<R> {
 
         let mut inner = Self { rule, envelope };
         if let Ok(written) = inner.fields() {
-            inner.envelope.remember_defaults(&config, &written, registry.hyperparameters(&class_name));
+            inner.envelope.remember_defaults(&config, &written, &registry.hyperparameters(&class_name));
             inner.envelope.remember_absent(&config, written);
         }
         Ok(inner)
     }
 
     /// The reverse of [`read`](Self::read).
-    pub(super) fn write<T: Scalar>(&self) -> Result<Value, ConfigError>
-    where
-        R: UpdateRule<T>,
-    {
+    pub(super) fn write(&self) -> Result<Value, ConfigError> {
         Ok(self.envelope.wrap(self.rule.class_name(), self.fields()?))
     }
 
-    fn fields<T: Scalar>(&self) -> Result<Config, ConfigError>
-    where
-        R: UpdateRule<T>,
-    {
+    fn fields(&self) -> Result<Config, ConfigError> {
         let mut fields = self.rule.config()?;
         fields.insert("name".to_owned(), self.rule.class_name().into());
         Ok(fields)

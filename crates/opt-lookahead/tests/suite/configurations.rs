@@ -1,9 +1,9 @@
 //! Configurations: the optimizer inside comes back key for key, and nothing in it is ignored.
 
+use opt_core::config::fields;
 use opt_core::{
-    Block, Config, ConfigError, Error, Fields, FromConfig, Generation, HyperparameterError, Kernel, LearningRate,
-    Optimizer, OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
-    config,
+    Block, Config, ConfigError, Configurable, Error, Fields, FromFields, Hyper, Hyperparameters, Kernel, Optimizer,
+    OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
 };
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
@@ -92,7 +92,7 @@ fn what_was_built_in_code_is_written_in_full() {
 fn defaults_are_those_of_tensorflow_addons() {
     let config = json!({"class_name": "Lookahead", "config": {"optimizer": {"class_name": "SGD", "config": {}}}});
     let builder = OptimizerBuilder::<Lookahead<Sgd>, f64>::from_config_of(&config, &registry()).unwrap();
-    let written = UpdateRule::<f64>::config(builder.build().unwrap().rule()).unwrap();
+    let written = builder.build().unwrap().rule().config().unwrap();
     assert_eq!((&written["sync_period"], &written["slow_step_size"]), (&json!(6), &json!(0.5)));
 }
 
@@ -175,7 +175,7 @@ fn a_typed_lookahead_reads_its_own_class_only() {
 
 /// A stranger's rule, with a slot of every kind, by names that Lookahead would use.
 #[derive(Debug, Clone)]
-struct Stranger(LearningRate);
+struct Stranger(Hyper);
 
 /// Wants touched rows only, and insists.
 struct Touched(f64);
@@ -193,19 +193,33 @@ impl Kernel<f64> for Touched {
     }
 }
 
-impl UpdateRule<f64> for Stranger {
+impl Configurable for Stranger {
     fn class_name(&self) -> &str {
         "Stranger"
     }
-    fn learning_rate(&self) -> &LearningRate {
+    fn config(&self) -> Result<Config, ConfigError> {
+        Ok(fields([("learning_rate", self.0.to_json()?)]))
+    }
+}
+
+impl Hyperparameters for Stranger {
+    fn learning_rate(&self) -> &Hyper {
         &self.0
     }
-    fn learning_rate_mut(&mut self) -> &mut LearningRate {
+    fn learning_rate_mut(&mut self) -> &mut Hyper {
         &mut self.0
     }
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        Ok(())
+}
+
+impl FromFields for Stranger {
+    const CLASS_NAME: &'static str = "Stranger";
+
+    fn from_fields(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
+        Ok(Self(fields.required("learning_rate")?))
     }
+}
+
+impl UpdateRule<f64> for Stranger {
     fn slots(&self) -> Vec<SlotSpec> {
         vec![
             SlotSpec::shared("slow", 2.0),
@@ -218,22 +232,8 @@ impl UpdateRule<f64> for Stranger {
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
         Box::new(Touched(step.learning_rate))
     }
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([("learning_rate", self.0.base().to_json()?)]))
-    }
-    fn generation(&self) -> Generation {
-        Generation::New
-    }
     fn weights_order(&self) -> WeightsOrder {
         WeightsOrder::ByVariable
-    }
-}
-
-impl FromConfig<f64> for Stranger {
-    const CLASS_NAME: &'static str = "Stranger";
-
-    fn from_config(fields: &mut Fields<'_>, _registry: &Registry<f64>) -> Result<Self, ConfigError> {
-        Ok(Self(LearningRate::new(fields.hyper("learning_rate")?)))
     }
 }
 
@@ -278,7 +278,7 @@ fn a_configuration_makes_what_code_makes() {
 
 #[test]
 fn slots_of_one_name_are_told_apart() {
-    let stranger = || Stranger(LearningRate::new(1.0));
+    let stranger = || Stranger(1.0.into());
     let slots = |rule: &dyn UpdateRule<f64>| -> Vec<(String, SlotInit)> {
         rule.slots().iter().map(|slot| (slot.name().to_owned(), slot.init())).collect()
     };

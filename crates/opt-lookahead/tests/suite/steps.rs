@@ -1,7 +1,7 @@
 //! Steps with numbers that can be checked by hand, in the paper, or in the tests of TensorFlow Addons.
 
 use opt_conformance::problem::Rng;
-use opt_core::{Ema, Error, Optimizer, Parameters, StateValue, Step, UpdateRule, Variable};
+use opt_core::{Ema, Error, Hyperparameters, Optimizer, Parameters, StateValue, Step, UpdateRule, Variable};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_radam::RectifiedAdam;
@@ -204,7 +204,7 @@ fn the_learning_rate_is_that_of_the_rule_inside() {
     let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0))).build().unwrap();
     opt.set_learning_rate(0.25).unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
-    assert_eq!(UpdateRule::<f64>::learning_rate(opt.rule().get_ref()).at(0), 0.25);
+    assert_eq!(opt.rule().get_ref().learning_rate().at(0), 0.25);
 }
 
 #[test]

@@ -1,96 +1,79 @@
 //! Half cosines one after the other.
 
-use opt_core::{
-    Config, ConfigError, Fields, HyperparameterError, HyperparameterKind, HyperparameterSpec, Interval, Schedule,
-    ScheduleFromConfig, config, require,
-};
+use opt_core::{Schedule, hyperparameters};
 
 use super::above_floor;
-use crate::checks;
 use crate::numbers::{fraction, half_cosine, power, split};
-use crate::spec::{INITIAL_LEARNING_RATE, PART, RATE, STEPS, optional, required};
 
-/// Falls along half a cosine, starts again at the top, and so on, each time `t_mul` times as long.
-///
-/// Every restart lets the weights leave the minimum they are in; the weights just before a restart are good ones to
-/// keep, or to average.
-///
-/// ```text
-/// value(s) = l [(1 - a) m^i (1 + cos(pi x)) / 2 + a]
-/// b_i = d (t^i - 1) / (t - 1),   d i if t = 1          the step at which period i starts, from 0
-/// x = (s - b_i) / (b_{i+1} - b_i)                      for b_i <= s < b_{i+1}
-/// ```
-///
-/// | symbol | field | default |
-/// |---|---|---|
-/// | l | `initial_learning_rate` | required |
-/// | d | `first_decay_steps` | required |
-/// | t | `t_mul` | 2 |
-/// | m | `m_mul` | 1 |
-/// | a | `alpha` | 0: the floor, as a fraction of the initial learning rate |
-///
-/// `m_mul` scales only the part above the floor.
-///
-/// # Examples
-///
-/// ```
-/// use opt_schedules::{CosineDecayRestarts, Schedule};
-///
-/// // Periods of 100, 200, 400, ... steps; each starts at half the height of the one before.
-/// let rate = CosineDecayRestarts::new(1.0, 100).m_mul(0.5);
-/// assert_eq!([0, 50, 100, 200, 300, 500].map(|step| rate.value(step)), [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]);
-/// ```
-///
-/// # Differences
-///
-/// Keras finds the period by a logarithm in `f32`. Here it is checked against the boundaries themselves, and a boundary
-/// that is a whole number but for rounding counts as one: with `t_mul = 1.1` and 10 first steps, step 21 restarts.
-/// With an `m_mul` above 1, growth stops before infinity. PyTorch's `CosineAnnealingWarmRestarts` has a
-/// whole `T_mult` and no `m_mul`.
-///
-/// # Errors
-///
-/// [`validate`](Schedule::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha` outside [0, 1] (it
-/// is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
-///
-/// # References
-///
-/// I. Loshchilov and F. Hutter, 2016: SGDR: Stochastic Gradient Descent with Warm Restarts. arXiv:1608.03983.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CosineDecayRestarts {
-    initial_learning_rate: f64,
-    first_decay_steps: u64,
-    t_mul: f64,
-    m_mul: f64,
-    alpha: f64,
+hyperparameters! {
+    /// Falls along half a cosine, starts again at the top, and so on, each time `t_mul` times as long.
+    ///
+    /// Every restart lets the weights leave the minimum they are in; the weights just before a restart are good ones to
+    /// keep, or to average.
+    ///
+    /// ```text
+    /// value(s) = l [(1 - a) m^i (1 + cos(pi x)) / 2 + a]
+    /// b_i = d (t^i - 1) / (t - 1),   d i if t = 1          the step at which period i starts, from 0
+    /// x = (s - b_i) / (b_{i+1} - b_i)                      for b_i <= s < b_{i+1}
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | l | `initial_learning_rate` | required |
+    /// | d | `first_decay_steps` | required |
+    /// | t | `t_mul` | 2 |
+    /// | m | `m_mul` | 1 |
+    /// | a | `alpha` | 0: the floor, as a fraction of the initial learning rate |
+    ///
+    /// `m_mul` scales only the part above the floor.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_schedules::{CosineDecayRestarts, Schedule};
+    ///
+    /// // Periods of 100, 200, 400, ... steps; each starts at half the height of the one before.
+    /// let rate = CosineDecayRestarts::new(1.0, 100).m_mul(0.5);
+    /// assert_eq!([0, 50, 100, 200, 300, 500].map(|step| rate.value(step)), [1.0, 0.5, 0.5, 0.25, 0.25, 0.125]);
+    /// ```
+    ///
+    /// # Differences
+    ///
+    /// Keras finds the period by a logarithm in `f32`. Here it is checked against the boundaries themselves, and a
+    /// boundary that is a whole number but for rounding counts as one: with `t_mul = 1.1` and 10 first steps, step 21
+    /// restarts. With an `m_mul` above 1, growth stops before infinity. PyTorch's `CosineAnnealingWarmRestarts` has a
+    /// whole `T_mult` and no `m_mul`.
+    ///
+    /// # Errors
+    ///
+    /// [`validate`](opt_core::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha`
+    /// outside [0, 1] (it is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
+    ///
+    /// # References
+    ///
+    /// I. Loshchilov and F. Hutter, 2016: SGDR: Stochastic Gradient Descent with Warm Restarts. arXiv:1608.03983.
+    #[derive(Debug, Clone, PartialEq)]
+    pub struct CosineDecayRestarts {
+        #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
+        #[required] first_decay_steps: u64, in 1.., "steps of the first period, d";
+
+        /// How many times as long as the one before a period is.
+        t_mul: f64 = 2.0, in 1.0.., "how many times as long the next period is, t";
+
+        /// How many times as high as the one before a period starts, above the floor.
+        m_mul: f64 = 1.0, in 0.0.., "how many times as high the next period starts, m";
+
+        /// The floor, as a fraction of the initial learning rate.
+        alpha: f64 = 0.0, in 0.0..=1.0, "floor, as a fraction of the initial learning rate, a";
+    }
+    schedule "CosineDecayRestarts"
 }
 
 impl CosineDecayRestarts {
     /// Falls from `initial_learning_rate` to 0 in `first_decay_steps` steps, again in twice as many, and so on.
     #[must_use]
     pub fn new(initial_learning_rate: f64, first_decay_steps: u64) -> Self {
-        Self { initial_learning_rate, first_decay_steps, t_mul: 2.0, m_mul: 1.0, alpha: 0.0 }
-    }
-
-    /// How many times as long as the one before a period is.
-    #[must_use]
-    pub fn t_mul(mut self, t_mul: f64) -> Self {
-        self.t_mul = t_mul;
-        self
-    }
-
-    /// How many times as high as the one before a period starts, above the floor.
-    #[must_use]
-    pub fn m_mul(mut self, m_mul: f64) -> Self {
-        self.m_mul = m_mul;
-        self
-    }
-
-    /// The floor, as a fraction of the initial learning rate.
-    #[must_use]
-    pub fn alpha(mut self, alpha: f64) -> Self {
-        self.alpha = alpha;
-        self
+        Self::with_defaults(initial_learning_rate, first_decay_steps)
     }
 
     /// The number of the period, and which part of it is over.
@@ -110,53 +93,6 @@ impl Schedule for CosineDecayRestarts {
     fn value(&self, step: u64) -> f64 {
         let (i, x) = self.position(step);
         above_floor(self.initial_learning_rate, self.alpha, power(self.m_mul, i) * half_cosine(x))
-    }
-
-    fn class_name(&self) -> &str {
-        Self::CLASS_NAME
-    }
-
-    fn config(&self) -> Result<Config, ConfigError> {
-        Ok(config([
-            ("initial_learning_rate", self.initial_learning_rate.into()),
-            ("first_decay_steps", self.first_decay_steps.into()),
-            ("t_mul", self.t_mul.into()),
-            ("m_mul", self.m_mul.into()),
-            ("alpha", self.alpha.into()),
-        ]))
-    }
-
-    fn validate(&self) -> Result<(), HyperparameterError> {
-        checks::rate("initial_learning_rate", self.initial_learning_rate)?;
-        checks::at_least_one("first_decay_steps", self.first_decay_steps)?;
-        require("t_mul", self.t_mul, 1.0..)?;
-        checks::rate("m_mul", self.m_mul)?;
-        checks::part("alpha", self.alpha)
-    }
-}
-
-impl ScheduleFromConfig for CosineDecayRestarts {
-    const CLASS_NAME: &'static str = "CosineDecayRestarts";
-
-    const HYPERPARAMETERS: &'static [HyperparameterSpec] = &[
-        INITIAL_LEARNING_RATE,
-        required("first_decay_steps", STEPS, "steps of the first period, d"),
-        optional(
-            "t_mul",
-            HyperparameterKind::Number(Interval::AT_LEAST_ONE),
-            "2.0",
-            "how many times as long the next period is, t",
-        ),
-        optional("m_mul", RATE, "1.0", "how many times as high the next period starts, m"),
-        optional("alpha", PART, "0.0", "floor, as a fraction of the initial learning rate, a"),
-    ];
-
-    fn from_config(fields: &mut Fields<'_>) -> Result<Self, ConfigError> {
-        let schedule = Self::new(fields.f64("initial_learning_rate")?, fields.u64("first_decay_steps")?);
-        Ok(schedule
-            .t_mul(fields.f64_or("t_mul", 2.0)?)
-            .m_mul(fields.f64_or("m_mul", 1.0)?)
-            .alpha(fields.f64_or("alpha", 0.0)?))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use opt_core::{ConfigError, Hyper};
-use opt_schedules::{Constant, CosineDecay, Join, LinearWarmup, PolynomialDecay, Schedule, schedule_fn};
+use opt_schedules::{Configurable, Constant, CosineDecay, Join, LinearWarmup, PolynomialDecay, Schedule, schedule_fn};
 
 /// A schedule whose value is the step that it sees.
 fn clock() -> impl Schedule + 'static {

@@ -1,11 +1,11 @@
 //! Configurations of every class: read, written, refused.
 
-use opt_core::{ConfigError, HyperparameterError, Interval, Schedule, ScheduleFromConfig, ScheduleRegistry};
+use opt_core::{ConfigError, FromFields, HyperparameterError, Interval, Schedule, ScheduleRegistry};
 use opt_core::{HyperparameterKind, HyperparameterSpec};
 use opt_schedules::{
-    Anneal, Constant, CosineDecay, CosineDecayRestarts, ExponentialCyclicalLearningRate, ExponentialDecay,
-    InverseTimeDecay, Join, LinearWarmup, OneCycle, PiecewiseConstantDecay, PolynomialDecay, ScaleMode,
-    Triangular2CyclicalLearningRate, TriangularCyclicalLearningRate,
+    Anneal, Configurable, Constant, CosineDecay, CosineDecayRestarts, ExponentialCyclicalLearningRate,
+    ExponentialDecay, InverseTimeDecay, Join, LinearWarmup, OneCycle, PiecewiseConstantDecay, PolynomialDecay,
+    ScaleMode, Triangular2CyclicalLearningRate, TriangularCyclicalLearningRate,
 };
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn read(class_name: &str, config: &Value) -> Result<opt_core::Hyper, ConfigError
 
 /// The schedule writes this configuration, and the registry makes of it a schedule with the same values, which writes
 /// it again.
-fn assert_round_trip<S: ScheduleFromConfig>(schedule: &S, config: &Value) {
+fn assert_round_trip<S: Schedule + FromFields>(schedule: &S, config: &Value) {
     assert_eq!(schedule.class_name(), S::CLASS_NAME);
     assert_eq!(Value::Object(schedule.config().unwrap()), *config, "{}", S::CLASS_NAME);
     schedule.validate().unwrap();
@@ -34,33 +34,32 @@ fn assert_round_trip<S: ScheduleFromConfig>(schedule: &S, config: &Value) {
 }
 
 /// The class describes the fields that it writes, and each default is what a missing field means.
-fn assert_described<S: ScheduleFromConfig>(config: &Value) {
-    let described: Vec<_> = S::HYPERPARAMETERS.iter().map(|spec| spec.name).collect();
+fn assert_described<S: Schedule + FromFields>(config: &Value) {
+    let described: Vec<_> = S::hyperparameters().iter().map(|spec| spec.name).collect();
     let mut written: Vec<_> = config.as_object().unwrap().keys().collect();
     written.sort_by_key(|key| described.iter().position(|name| name == key));
     assert_eq!(described, written, "{}", S::CLASS_NAME);
-    for spec in S::HYPERPARAMETERS {
-        assert_default::<S>(config, spec);
+    for spec in S::hyperparameters() {
+        assert_default::<S>(config, &spec);
     }
 }
 
-fn assert_default<S: ScheduleFromConfig>(config: &Value, spec: &HyperparameterSpec) {
+fn assert_default<S: Schedule + FromFields>(config: &Value, spec: &HyperparameterSpec) {
     let mut fields = config.as_object().unwrap().clone();
     fields.remove(spec.name);
     if spec.name == "warmup_target" {
         fields.remove("warmup_steps"); // nothing without a target
     }
-    let result = S::from_config(&mut opt_core::Fields::new(S::CLASS_NAME, fields, &registry()));
+    let result = S::from_fields(&mut opt_core::Fields::new(S::CLASS_NAME, fields, &registry()));
     let written = result.and_then(|schedule| schedule.config());
-    match spec.default {
+    match &spec.default {
         None => {
             let missing = ConfigError::MissingKey { class_name: S::CLASS_NAME.to_owned(), key: spec.name.to_owned() };
             assert_eq!(written, Err(missing));
         }
         Some(default) => {
-            let default: Value = default.parse().unwrap();
-            assert_eq!(written.unwrap()[spec.name], default, "{} {}", S::CLASS_NAME, spec.name);
-            assert_ne!(config[spec.name], default, "{} {} is not tested", S::CLASS_NAME, spec.name);
+            assert_eq!(written.unwrap()[spec.name], *default, "{} {}", S::CLASS_NAME, spec.name);
+            assert_ne!(config[spec.name], *default, "{} {} is not tested", S::CLASS_NAME, spec.name);
         }
     }
 }
@@ -214,7 +213,7 @@ fn unknown_keys_and_values_out_of_range_are_refused() {
 fn ranges_are_described() {
     let kind = |class: &str, name: &str| {
         let registry = registry();
-        registry.hyperparameters(class).iter().find(|spec| spec.name == name).map(|spec| spec.kind)
+        registry.hyperparameters(class).into_iter().find(|spec| spec.name == name).map(|spec| spec.kind)
     };
     assert_eq!(kind("CosineDecay", "decay_steps"), Some(HyperparameterKind::Integer(1)));
     assert_eq!(kind("CosineDecay", "alpha"), Some(HyperparameterKind::Number(Interval::UNIT)));

@@ -2,7 +2,7 @@
 
 use approx::assert_relative_eq;
 use opt_schedules::{
-    ExponentialCyclicalLearningRate, ScaleMode, Schedule, Triangular2CyclicalLearningRate,
+    Configurable, ExponentialCyclicalLearningRate, ScaleMode, Schedule, Triangular2CyclicalLearningRate,
     TriangularCyclicalLearningRate,
 };
 

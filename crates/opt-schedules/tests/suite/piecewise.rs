@@ -1,6 +1,6 @@
 //! Constant values between boundaries.
 
-use opt_schedules::{PiecewiseConstantDecay, Schedule};
+use opt_schedules::{Configurable, PiecewiseConstantDecay, Schedule};
 
 #[test]
 fn a_boundary_has_the_value_on_its_left() {

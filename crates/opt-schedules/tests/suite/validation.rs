@@ -1,9 +1,9 @@
 //! What each schedule refuses, by name.
 
 use opt_schedules::{
-    Constant, CosineDecay, CosineDecayRestarts, ExponentialCyclicalLearningRate, ExponentialDecay, InverseTimeDecay,
-    Join, LinearWarmup, OneCycle, PiecewiseConstantDecay, PolynomialDecay, Schedule, Triangular2CyclicalLearningRate,
-    TriangularCyclicalLearningRate,
+    Configurable, Constant, CosineDecay, CosineDecayRestarts, ExponentialCyclicalLearningRate, ExponentialDecay,
+    InverseTimeDecay, Join, LinearWarmup, OneCycle, PiecewiseConstantDecay, PolynomialDecay, Schedule,
+    Triangular2CyclicalLearningRate, TriangularCyclicalLearningRate,
 };
 
 /// Numbers that no rate may have.

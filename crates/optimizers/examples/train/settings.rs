@@ -16,7 +16,7 @@ pub(crate) fn in_short(optimizer: &AnyOptimizer) -> String {
     let mut own = Vec::new();
     for spec in optimizers::registry::<f32>().hyperparameters(optimizer.rule().class_name()) {
         let value = config.remove(spec.name).unwrap_or_default();
-        if spec.default != Some(value.to_string().as_str()) {
+        if spec.default.as_ref() != Some(&value) {
             own.extend(words(spec.name, &value));
         }
     }

@@ -12,7 +12,7 @@ pub(super) fn properties() -> Object {
 
 /// Keys without meaning here: accepted and written back.
 fn kept() -> Object {
-    opt_core::config([
+    opt_core::config::fields([
         ("name", json!({"type": ["string", "null"]})),
         ("jit_compile", json!({"type": ["boolean", "string", "null"]})),
         ("is_legacy_optimizer", json!({"type": "boolean"})),
@@ -23,7 +23,7 @@ fn kept() -> Object {
 
 fn clipping() -> Object {
     let limit = |what| json!({"description": what, "type": ["number", "null"], "exclusiveMinimum": 0});
-    opt_core::config([
+    opt_core::config::fields([
         ("clipnorm", limit("largest norm of each variable's gradient")),
         ("clipvalue", limit("largest size of each element of a gradient")),
         ("global_clipnorm", limit("largest norm of all gradients together")),
@@ -43,7 +43,7 @@ fn weight_decay() -> Object {
             "var_list": names("whole names"),
         },
     });
-    opt_core::config([
+    opt_core::config::fields([
         ("weight_decay", rate.clone()),
         ("decoupled_weight_decay", rate),
         ("exclude_from_weight_decay", exclude),
@@ -51,7 +51,7 @@ fn weight_decay() -> Object {
 }
 
 fn averaging() -> Object {
-    opt_core::config([
+    opt_core::config::fields([
         ("use_ema", json!({"description": "average the variables", "type": "boolean", "default": false})),
         ("ema_momentum", json!({"type": "number", "minimum": 0, "maximum": 1, "default": 0.99})),
         (
@@ -71,7 +71,7 @@ fn checks() -> Object {
         "enum": ["propagate", "skip_step", "error"],
         "default": "propagate",
     });
-    opt_core::config([("non_finite", non_finite)])
+    opt_core::config::fields([("non_finite", non_finite)])
 }
 
 fn numbers() -> Object {
@@ -86,7 +86,7 @@ fn numbers() -> Object {
             "seed": {"description": "picks the sequence of roundings", "type": "integer", "minimum": 0},
         },
     });
-    opt_core::config([
+    opt_core::config::fields([
         ("flush_denormals", json!({"description": flush, "type": "boolean", "default": true})),
         ("moments", moments),
     ])

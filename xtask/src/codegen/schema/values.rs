@@ -1,30 +1,28 @@
 //! The values of a hyperparameter, as a schema.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use opt_core::{HyperparameterKind, HyperparameterSpec, Interval};
 use serde_json::{Value, json};
 
 /// The schema of one hyperparameter, with its meaning and default.
 pub(super) fn property(spec: &HyperparameterSpec) -> anyhow::Result<Value> {
-    let mut schema = values(spec.kind)?;
+    let mut schema = values(&spec.kind)?;
     schema["description"] = spec.meaning.into();
-    if let Some(default) = spec.default {
-        let value: Value = serde_json::from_str(default)
-            .with_context(|| format!("the default of {} is no JSON: {default}", spec.name))?;
-        schema["default"] = value;
+    if let Some(default) = &spec.default {
+        schema["default"] = default.clone();
     }
     Ok(schema)
 }
 
-fn values(kind: HyperparameterKind) -> anyhow::Result<Value> {
+fn values(kind: &HyperparameterKind) -> anyhow::Result<Value> {
     Ok(match kind {
-        HyperparameterKind::Number(interval) => number(interval),
-        HyperparameterKind::OptionalNumber(interval) => limited(json!({"type": ["number", "null"]}), interval),
-        HyperparameterKind::NumberOrSchedule(interval) => number_or_schedule(interval),
+        HyperparameterKind::Number(interval) => number(*interval),
+        HyperparameterKind::OptionalNumber(interval) => limited(json!({"type": ["number", "null"]}), *interval),
+        HyperparameterKind::NumberOrSchedule(interval) => number_or_schedule(*interval),
         HyperparameterKind::Integer(least) => json!({"type": "integer", "minimum": least}),
         HyperparameterKind::Bool => json!({"type": "boolean"}),
         HyperparameterKind::Choice(names) => json!({"enum": names}),
-        HyperparameterKind::Numbers(interval) => list(&number(interval)),
+        HyperparameterKind::Numbers(interval) => list(&number(*interval)),
         HyperparameterKind::Integers => list(&json!({"type": "integer", "minimum": 0})),
         HyperparameterKind::Schedules => list(&number_or_schedule(Interval::FINITE)),
         HyperparameterKind::Rule => json!({"$ref": "#/$defs/optimizer"}),
@@ -80,15 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn a_default_must_be_json() {
-        let spec = |default| HyperparameterSpec {
-            name: "a",
-            kind: HyperparameterKind::Bool,
-            default: Some(default),
-            meaning: "b",
-        };
-        let expected = json!({"type": "boolean", "description": "b", "default": true});
-        assert_eq!(property(&spec("true")).unwrap(), expected);
-        assert_eq!(property(&spec("True")).unwrap_err().to_string(), "the default of a is no JSON: True");
+    fn a_default_is_what_the_class_would_write() {
+        let required = HyperparameterSpec::required::<bool>("a", (), "b");
+        assert_eq!(property(&required).unwrap(), json!({"type": "boolean", "description": "b"}));
+        let optional = HyperparameterSpec::optional::<bool>("a", true, (), "b");
+        assert_eq!(property(&optional).unwrap(), json!({"type": "boolean", "description": "b", "default": true}));
     }
 }

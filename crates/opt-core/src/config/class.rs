@@ -1,0 +1,102 @@
+//! What has a class name and fields in a configuration: rules and schedules.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::{Config, ConfigError, Fields, Generation, HyperparameterError, HyperparameterSpec};
+use crate::hyper::Hyper;
+
+/// A rule or a schedule, as a configuration sees it: a class name, fields, and their ranges.
+///
+/// Object safe. [`hyperparameters!`](crate::hyperparameters) implements it; wrappers forward to what is inside.
+pub trait Configurable: Debug + Send + Sync {
+    /// The class name in configurations.
+    fn class_name(&self) -> &str;
+
+    /// The fields, by Keras's names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotSerializable`] when one of them holds code.
+    fn config(&self) -> Result<Config, ConfigError>;
+
+    /// Checks the ranges; called once, by `build()`.
+    ///
+    /// # Errors
+    ///
+    /// Names the first hyperparameter that is out of range.
+    fn validate(&self) -> Result<(), HyperparameterError> {
+        Ok(())
+    }
+}
+
+/// The hyperparameters of an update rule: everything about it that is not arithmetic.
+///
+/// Object safe, and without an element type; [`UpdateRule`](crate::UpdateRule) adds the formula.
+/// [`hyperparameters!`](crate::hyperparameters) implements it; wrappers forward to the rule inside.
+pub trait Hyperparameters: Configurable {
+    /// The learning rate. A wrapper's is that of the rule inside it.
+    fn learning_rate(&self) -> &Hyper;
+
+    /// The learning rate, to change it.
+    fn learning_rate_mut(&mut self) -> &mut Hyper;
+
+    /// The generation whose configuration the rule writes.
+    fn generation(&self) -> Generation {
+        Generation::New
+    }
+}
+
+/// A class that is read from its own fields alone: every schedule, and every rule that wraps no other rule.
+///
+/// [`hyperparameters!`](crate::hyperparameters) implements it.
+pub trait FromFields: Sized + 'static {
+    /// The class name in configurations.
+    const CLASS_NAME: &'static str;
+
+    /// The class's own fields: what [`Configurable::config`] writes. Documents are made from it.
+    #[must_use]
+    fn hyperparameters() -> Vec<HyperparameterSpec> {
+        Vec::new()
+    }
+
+    /// Reads the class's own fields. What is left over belongs to the engine, or is refused.
+    ///
+    /// # Errors
+    ///
+    /// When a field is missing or has the wrong type.
+    fn from_fields(fields: &mut Fields<'_>) -> Result<Self, ConfigError>;
+}
+
+macro_rules! forward {
+    ($pointer:ident) => {
+        #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+        impl<C: Configurable + ?Sized> Configurable for $pointer<C> {
+            fn class_name(&self) -> &str {
+                (**self).class_name()
+            }
+            fn config(&self) -> Result<Config, ConfigError> {
+                (**self).config()
+            }
+            fn validate(&self) -> Result<(), HyperparameterError> {
+                (**self).validate()
+            }
+        }
+    };
+}
+
+forward!(Box);
+forward!(Arc);
+
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
+impl<H: Hyperparameters + ?Sized> Hyperparameters for Box<H> {
+    fn learning_rate(&self) -> &Hyper {
+        (**self).learning_rate()
+    }
+    fn learning_rate_mut(&mut self) -> &mut Hyper {
+        (**self).learning_rate_mut()
+    }
+    fn generation(&self) -> Generation {
+        (**self).generation()
+    }
+}

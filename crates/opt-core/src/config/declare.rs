@@ -1,0 +1,270 @@
+//! `hyperparameters!`: each hyperparameter of a class, said once.
+
+use super::{Config, ConfigError, HyperparameterValue};
+
+/// Declares a rule or a schedule by its hyperparameters: each of them once, with its type, default, range and meaning.
+///
+/// ```text
+/// learning_rate: Hyper = 0.01, in 0.0.., "learning rate, eta";
+/// name           type    default  range   meaning
+/// ```
+///
+/// From this follow the struct, its defaults, the checks of the ranges, how its configuration is read and written, and
+/// the tables and the JSON Schema in the documents. The types are those of
+/// [`HyperparameterValue`](crate::config::HyperparameterValue); the meaning is a few words for the tables.
+///
+/// # Fields
+///
+/// | in a declaration | what it means |
+/// |---|---|
+/// | `/// Sets ...` above a field | a public method of that name sets it, with this documentation |
+/// | `#[required]` instead of a default | a configuration must have it; these fields come first |
+/// | `in 0.0..1.0` | the range; any finite number without it. `in 1..` for whole numbers |
+/// | `if Generation::Legacy` | only configurations of this generation have it |
+/// | `unless default` | it is written only if it is not the default; for what Keras does not have |
+/// | `#[generation] generation = Generation::New;` | the first line, for a rule that knows both generations: a field |
+///
+/// # After the struct
+///
+/// `rule "SGD"` or `schedule "CosineDecay"`, the class name (or `part "Lookahead"` for the fields that a class adds to
+/// those of the rule inside it), and in braces what is needed of:
+///
+/// | clause | what it means |
+/// |---|---|
+/// | `generation: Generation::Legacy,` | the only generation that the rule knows, if not the newer one |
+/// | `check: Self::check,` | what is checked between several fields, after the ranges |
+/// | `check_read: Self::check_read,` | the same, but only when the fields have been read from a configuration |
+///
+/// Both are functions `fn(&Self) -> Result<(), HyperparameterError>`.
+///
+/// A rule must have a field `learning_rate: Hyper`. It also gets [`Default`].
+///
+/// `Self::with_defaults(...)` is for constructors: it takes the required fields in their order.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::{Hyper, Schedule, hyperparameters};
+///
+/// hyperparameters! {
+///     /// Falls by a part of itself, again and again.
+///     #[derive(Debug)]
+///     pub struct Falling {
+///         #[required] initial: f64, in 0.0.., "value at step 0";
+///         /// Sets which part is left after a step.
+///         factor: f64 = 0.5, in 0.0..=1.0, "part that is left after a step";
+///     }
+///     schedule "Falling"
+/// }
+///
+/// impl Falling {
+///     /// Falls by half.
+///     pub fn new(initial: f64) -> Self {
+///         Self::with_defaults(initial)
+///     }
+/// }
+///
+/// impl Schedule for Falling {
+///     fn value(&self, step: u64) -> f64 {
+///         self.initial * self.factor.powf(step as f64)
+///     }
+/// }
+///
+/// assert_eq!(Falling::new(4.0).value(2), 1.0);
+/// let error = Hyper::from(Falling::new(1.0).factor(1.5)).validate("rate", ..).unwrap_err();
+/// assert_eq!(error.to_string(), "factor is 1.5, expected a number in [0, 1]");
+/// ```
+#[macro_export]
+macro_rules! hyperparameters {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis struct $Struct:ident {
+            $(#[generation] $generation:ident = $first_generation:expr;)?
+            $(#[required] $required:ident: $Required:ty $(, in $required_range:expr)?, $required_meaning:literal;)*
+            $(
+                $(#[doc = $setter:literal])*
+                $name:ident: $Type:ty = $default:expr
+                    $(, in $range:expr)? $(, if $only:expr)? $(, unless $unless:ident)?, $meaning:literal;
+            )*
+        }
+        $kind:ident $class:literal $({
+            $(generation: $constant:expr,)?
+            $(check: $check:expr,)?
+            $(check_read: $check_read:expr,)?
+        })?
+    ) => {
+        $(#[$attribute])*
+        $visibility struct $Struct {
+            $(pub(crate) $generation: $crate::config::Generation,)?
+            $(pub(crate) $required: $Required,)*
+            $(pub(crate) $name: $Type,)*
+        }
+
+        impl $Struct {
+            /// Takes the required hyperparameters; all others have their defaults.
+            pub(crate) fn with_defaults($($required: $Required),*) -> Self {
+                Self {
+                    $($generation: $first_generation,)?
+                    $($required,)*
+                    $($name: $crate::config::default_of::<$Type>($default),)*
+                }
+            }
+
+            /// Reads what there is of all others.
+            fn read_optional(
+                &mut self,
+                fields: &mut $crate::config::Fields<'_>,
+            ) -> Result<(), $crate::config::ConfigError> {
+                $(
+                    if $crate::hyperparameters!(@exists self [$($only)?]) {
+                        if let Some(value) = fields.optional(stringify!($name))? {
+                            self.$name = value;
+                        }
+                    }
+                )*
+                Ok(())
+            }
+
+            $($crate::hyperparameters!(@setter [$($setter)*] $name $Type [$default] [$($range)?]);)*
+        }
+
+        impl $crate::config::FromFields for $Struct {
+            const CLASS_NAME: &'static str = $class;
+
+            fn hyperparameters() -> Vec<$crate::config::HyperparameterSpec> {
+                vec![
+                    $($crate::config::HyperparameterSpec::required::<$Required>(
+                        stringify!($required),
+                        $crate::hyperparameters!(@range $($required_range)?),
+                        $required_meaning,
+                    ),)*
+                    $($crate::config::HyperparameterSpec::optional::<$Type>(
+                        stringify!($name),
+                        $default,
+                        $crate::hyperparameters!(@range $($range)?),
+                        $meaning,
+                    ),)*
+                ]
+            }
+
+            fn from_fields(fields: &mut $crate::config::Fields<'_>) -> Result<Self, $crate::config::ConfigError> {
+                let mut read = Self::with_defaults($(fields.required::<$Required>(stringify!($required))?),*);
+                $(read.$generation = fields.generation();)?
+                read.read_optional(fields)?;
+                $($($crate::config::together(&read, $check_read)?;)?)?
+                Ok(read)
+            }
+        }
+
+        impl $crate::config::Configurable for $Struct {
+            fn class_name(&self) -> &str {
+                $class
+            }
+
+            fn config(&self) -> Result<$crate::config::Config, $crate::config::ConfigError> {
+                let mut config = $crate::config::Config::new();
+                $($crate::config::put(&mut config, stringify!($required), &self.$required, None)?;)*
+                $(
+                    if $crate::hyperparameters!(@exists self [$($only)?]) {
+                        let left_out = $crate::hyperparameters!(@left_out $Type [$default] $($unless)?);
+                        $crate::config::put(&mut config, stringify!($name), &self.$name, left_out)?;
+                    }
+                )*
+                Ok(config)
+            }
+
+            fn validate(&self) -> Result<(), $crate::config::HyperparameterError> {
+                $($crate::config::HyperparameterValue::check(
+                    &self.$required,
+                    stringify!($required),
+                    $crate::hyperparameters!(@range $($required_range)?),
+                )?;)*
+                $($crate::config::HyperparameterValue::check(
+                    &self.$name,
+                    stringify!($name),
+                    $crate::hyperparameters!(@range $($range)?),
+                )?;)*
+                $($($crate::config::together(self, $check)?;)?)?
+                Ok(())
+            }
+        }
+
+        $crate::hyperparameters!(@$kind $Struct [$($generation)?] [$($($constant)?)?]);
+    };
+
+    (@range) => { Default::default() };
+    (@range $range:expr) => { Into::into($range) };
+
+    (@exists $this:ident []) => { true };
+    (@exists $this:ident [$only:expr]) => { $crate::config::Hyperparameters::generation($this) == $only };
+
+    (@left_out $Type:ty [$default:expr]) => { None };
+    (@left_out $Type:ty [$default:expr] default) => { Some(&$crate::config::default_of::<$Type>($default)) };
+
+    (@setter [] $($field:tt)*) => {};
+    (@setter [$($setter:literal)+] $name:ident $Type:ty [$default:expr] [$($range:expr)?]) => {
+        $(#[doc = $setter])+
+        #[doc = ""]
+        #[doc = concat!("Default: `", stringify!($default), "`" $(, "; range: `", stringify!($range), "`")?, ".")]
+        #[must_use]
+        pub fn $name(mut self, $name: $Type) -> Self {
+            self.$name = $name;
+            self
+        }
+    };
+
+    (@schedule $Struct:ident [] []) => {};
+    (@part $Struct:ident [] []) => {};
+    (@rule $Struct:ident [$($generation:ident)?] [$($constant:expr)?]) => {
+        impl $crate::config::Hyperparameters for $Struct {
+            fn learning_rate(&self) -> &$crate::Hyper {
+                &self.learning_rate
+            }
+
+            fn learning_rate_mut(&mut self) -> &mut $crate::Hyper {
+                &mut self.learning_rate
+            }
+
+            fn generation(&self) -> $crate::config::Generation {
+                $crate::hyperparameters!(@generation self [$($generation)?] [$($constant)?])
+            }
+        }
+
+        impl Default for $Struct {
+            fn default() -> Self {
+                Self::with_defaults()
+            }
+        }
+    };
+
+    (@generation $this:ident [] []) => { $crate::config::Generation::New };
+    (@generation $this:ident [] [$constant:expr]) => { $constant };
+    (@generation $this:ident [$generation:ident] []) => { $this.$generation };
+}
+
+/// The default of a hyperparameter.
+#[doc(hidden)]
+pub fn default_of<V: HyperparameterValue>(default: V::Literal) -> V {
+    default.into()
+}
+
+/// Writes a hyperparameter, unless it is the one that is left out.
+#[doc(hidden)]
+pub fn put<V: HyperparameterValue>(
+    config: &mut Config,
+    key: &str,
+    value: &V,
+    left_out: Option<&V>,
+) -> Result<(), ConfigError> {
+    let value = value.to_json()?;
+    if left_out.map(V::to_json).transpose()?.as_ref() != Some(&value) {
+        config.insert(key.to_owned(), value);
+    }
+    Ok(())
+}
+
+/// Runs a check of several hyperparameters together.
+#[doc(hidden)]
+pub fn together<C, E>(class: &C, check: impl Fn(&C) -> Result<(), E>) -> Result<(), E> {
+    check(class)
+}

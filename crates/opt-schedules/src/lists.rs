@@ -1,0 +1,32 @@
+//! Checks of lists and their boundaries.
+
+use opt_core::HyperparameterError;
+
+/// Accepts a list with something in it.
+pub(crate) fn not_empty(name: &str, length: usize) -> Result<(), HyperparameterError> {
+    if length > 0 { Ok(()) } else { Err(HyperparameterError::new(format!("length of {name}"), 0.0, "at least 1")) }
+}
+
+/// Accepts boundaries of which the first is at least `lowest`, and each is above the one before it.
+pub(crate) fn rising(boundaries: &[u64], lowest: u64) -> Result<(), HyperparameterError> {
+    let refuse = |index: usize, expected: String| {
+        Err(HyperparameterError::new(format!("boundaries[{index}]"), boundaries[index] as f64, expected))
+    };
+    if boundaries.first().is_some_and(|first| *first < lowest) {
+        return refuse(0, format!("a whole number of at least {lowest}"));
+    }
+    match boundaries.windows(2).position(|pair| pair[0] >= pair[1]) {
+        Some(index) => refuse(index + 1, format!("more than the boundary before it, {}", boundaries[index])),
+        None => Ok(()),
+    }
+}
+
+/// Accepts a list that is one longer than the list of boundaries.
+pub(crate) fn one_more(name: &str, length: usize, boundaries: &[u64]) -> Result<(), HyperparameterError> {
+    let expected = boundaries.len() + 1;
+    if length == expected {
+        return Ok(());
+    }
+    let expected = format!("{expected}, one more than boundaries");
+    Err(HyperparameterError::new(format!("length of {name}"), length as f64, expected))
+}
