@@ -32,8 +32,8 @@ hyperparameters! {
     /// let rate = CosineDecay::new(1.0, 100).alpha(0.2);
     /// assert_eq!([0, 50, 100, 1_000].map(|step| rate.value(step)), [1.0, 0.6, 0.2, 0.2]);
     ///
-    /// // From 0 to 0.5 in 10 steps, then down to 0 in 100 more.
-    /// let rate = CosineDecay::new(0.0, 100).warmup(0.5, 10);
+    /// // From 0 to 0.5 in 10 steps, then down to 0 at step 110.
+    /// let rate = CosineDecay::with_warmup(0.0, 0.5, 10, 110);
     /// assert_eq!([0, 4, 10, 60, 110].map(|step| rate.value(step)), [0.0, 0.2, 0.5, 0.25, 0.0]);
     /// ```
     ///
@@ -41,7 +41,8 @@ hyperparameters! {
     ///
     /// Keras ignores `warmup_steps` when there is no `warmup_target`; here that is an error. It accepts an `alpha`
     /// above 1, computes in `f32`, and with `decay_steps = 0` returns NaN. PyTorch's `CosineAnnealingLR` has no warmup
-    /// and goes up again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup.
+    /// and goes up again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup, as `total_steps`
+    /// of [`with_warmup`](Self::with_warmup) does.
     ///
     /// # Errors
     ///
@@ -69,12 +70,27 @@ hyperparameters! {
 
 impl CosineDecay {
     /// Falls from `initial_learning_rate` to 0 in `decay_steps` steps.
+    #[doc(alias = "CosineAnnealingLR")]
+    #[doc(alias = "cosine_decay_schedule")]
     #[must_use]
     pub fn new(initial_learning_rate: f64, decay_steps: u64) -> Self {
         Self::with_defaults(initial_learning_rate, decay_steps)
     }
 
-    /// Rises from the initial learning rate to `target` in `steps` steps, before the decay from there.
+    /// Rises from `start` to `peak` in `warmup_steps` steps, then falls to 0 at step `total_steps`, which includes the
+    /// warmup.
+    ///
+    /// `total_steps` must be above `warmup_steps`; otherwise `decay_steps`, the difference, is 0 and is refused when the
+    /// optimizer is built.
+    #[doc(alias = "warmup_cosine_decay_schedule")]
+    #[doc(alias = "get_cosine_schedule_with_warmup")]
+    #[must_use]
+    pub fn with_warmup(start: f64, peak: f64, warmup_steps: u64, total_steps: u64) -> Self {
+        Self::new(start, total_steps.saturating_sub(warmup_steps)).warmup(peak, warmup_steps)
+    }
+
+    /// Adds a warmup, in Keras's terms: rises from the initial learning rate to `target` in `steps` steps, before the
+    /// decay from there. [`with_warmup`](Self::with_warmup) says the same in one call.
     #[must_use]
     pub fn warmup(mut self, target: f64, steps: u64) -> Self {
         self.warmup_target = Some(target);

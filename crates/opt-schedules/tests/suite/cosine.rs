@@ -3,6 +3,7 @@
 use std::f64::consts::PI;
 
 use approx::assert_relative_eq;
+use opt_core::Hyper;
 use opt_schedules::{CosineDecay, CosineDecayRestarts, Schedule};
 
 fn textbook(rate: f64, alpha: f64, height: f64, x: f64) -> f64 {
@@ -132,4 +133,18 @@ fn m_mul_scales_only_what_is_above_the_floor() {
     let growing = CosineDecayRestarts::new(1.0, 1).t_mul(1.0).m_mul(2.0);
     assert_eq!([0, 1, 2].map(|step| growing.value(step)), [1.0, 2.0, 4.0]);
     assert_eq!(growing.value(u64::MAX), f64::MAX, "growth stops before infinity");
+}
+
+/// The steps of the warmup count towards the total, whichever way it is said.
+#[test]
+fn warmup_counts_towards_the_total() {
+    for (warmup_steps, total_steps) in [(0, 8), (2, 8), (7, 8), (100, 1_000)] {
+        let rate = CosineDecay::with_warmup(0.125, 0.5, warmup_steps, total_steps);
+        assert_eq!(rate, CosineDecay::new(0.125, total_steps - warmup_steps).warmup(0.5, warmup_steps));
+        assert_eq!(rate.value(warmup_steps), 0.5);
+        assert_eq!(rate.value(total_steps), 0.0);
+        assert!(rate.value(total_steps - 1) > 0.0);
+    }
+    let all_warmup = Hyper::from(CosineDecay::with_warmup(0.0, 0.5, 8, 8)).validate("learning_rate", 0.0..);
+    assert!(all_warmup.unwrap_err().to_string().starts_with("decay_steps is 0"));
 }

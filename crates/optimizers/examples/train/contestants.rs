@@ -36,7 +36,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-clip", |_| of(momentum()).global_clipnorm(0.5)),
         contestant("sgd-ema", |_| of(momentum()).ema(Ema::new(0.99))),
         contestant("sgd-legacy", |_| of(momentum().legacy().decay(1e-3))),
-        contestant("sgd-cosine", |n| of(sgd(CosineDecay::new(0.0, n - n / 10).warmup(0.2, n / 10)))),
+        contestant("sgd-cosine", |n| of(sgd(CosineDecay::with_warmup(0.0, 0.2, n / 10, n)))),
         contestant("sgd-one-cycle", |n| of(sgd(OneCycle::new(0.3, n)))),
         contestant("sgd-exponential", |n| of(sgd(ExponentialDecay::new(0.2, n, 0.05)))),
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
