@@ -78,7 +78,7 @@ static VOCABULARY: LazyLock<Vec<String>> = LazyLock::new(|| {
         for HyperparameterSpec { name, kind, .. } in specs {
             words.insert(name);
             if let HyperparameterKind::Choice(choices) = kind {
-                words.extend(*choices);
+                words.extend(choices);
             }
         }
     }

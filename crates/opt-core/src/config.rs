@@ -18,7 +18,7 @@ pub use declare::{default_of, put, together};
 use error::shorten;
 pub use error::{ConfigError, HyperparameterError, require};
 pub use fields::Fields;
-pub use registry::{FromConfig, Registry, ScheduleRegistry};
+pub use registry::{FromConfig, ReadRule, Registry, ScheduleRegistry};
 pub use spec::{AtLeast, HyperparameterKind, HyperparameterSpec, Interval};
 pub use value::{Choice, HyperparameterValue};
 

@@ -48,7 +48,9 @@ impl<T: Scalar, R: UpdateRule<T> + FromFields> FromConfig<T> for R {
 }
 
 type ReadSchedule = fn(&mut Fields<'_>) -> Result<Arc<dyn Schedule>, ConfigError>;
-type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRule<T>>, ConfigError>;
+
+/// Reads a rule from its fields, and rules inside it through the registry.
+pub type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRule<T>>, ConfigError>;
 
 /// A registered class.
 #[derive(Debug, Clone, Copy)]
@@ -138,9 +140,7 @@ impl<T: Scalar> Registry<T> {
 
     /// Adds a rule, or replaces the one of the same name.
     pub fn register<R: FromConfig<T>>(&mut self) -> &mut Self {
-        let read = |fields: &mut Fields<'_>, registry: &Self| -> Result<Box<dyn UpdateRule<T>>, ConfigError> {
-            Ok(Box::new(R::from_config(fields, registry)?))
-        };
+        let read: ReadRule<T> = |fields, registry| Ok(Box::new(R::from_config(fields, registry)?));
         self.register_class(R::CLASS_NAME, R::hyperparameters, read)
     }
 
@@ -150,7 +150,7 @@ impl<T: Scalar> Registry<T> {
         &mut self,
         class_name: &'static str,
         hyperparameters: fn() -> Vec<HyperparameterSpec>,
-        read: fn(&mut Fields<'_>, &Self) -> Result<Box<dyn UpdateRule<T>>, ConfigError>,
+        read: ReadRule<T>,
     ) -> &mut Self {
         self.rules.insert(class_name, Class { read, hyperparameters });
         self
