@@ -20,12 +20,11 @@ mod clip;
 mod collective;
 mod config;
 mod decay;
-mod dispatch;
 mod ema;
 mod error;
 mod gradient;
 mod hyper;
-mod moments;
+mod loops;
 mod optimizer;
 mod parameters;
 mod precision;
@@ -33,10 +32,6 @@ mod real;
 mod report;
 mod rule;
 mod schedule;
-#[cfg(feature = "limit-simd")]
-#[doc(hidden)]
-pub mod simd;
-mod stage;
 mod variable;
 mod view;
 
@@ -52,12 +47,15 @@ pub use ema::Ema;
 pub use error::{Error, HyperparameterError, require};
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, LearningRate, Scheduled};
-pub use moments::MomentStorage;
+#[cfg(feature = "limit-simd")]
+#[doc(hidden)]
+pub use loops::simd;
 pub use optimizer::{
     Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateSpec, StateValue, Weight,
     WeightValue,
 };
 pub use parameters::{Gradients, Parameters, Path};
+pub use precision::stochastic::MomentStorage;
 pub use precision::{Any, AnyArray, AnyArrayMut, Half, Stored};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};

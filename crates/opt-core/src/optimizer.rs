@@ -2,20 +2,12 @@
 
 mod builder;
 mod config;
-mod norms;
-mod part;
-mod pieces;
-mod ranks;
+mod distributed;
 mod records;
-mod resolve;
-mod sparse;
-mod stages;
 mod state;
 mod step;
 mod swap;
-mod threads;
 mod training;
-mod values;
 mod weights;
 
 use half::bf16;
@@ -34,8 +26,8 @@ use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::moments::MomentStorage;
 use crate::precision::MASTER;
+use crate::precision::stochastic::MomentStorage;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
@@ -120,7 +112,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         self.ready()?;
         let mut inputs = self.resolved(variables.into_iter().map(Variable::without_gradient))?;
-        self.admit(&mut ranks::parts(&mut inputs), Fill::Initial);
+        self.admit(&mut distributed::parts(&mut inputs), Fill::Initial);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! Variables and gradients in 16 bits: how they are told apart, widened, and rounded.
 
+pub(crate) mod stochastic;
+
 use std::array;
 
 use half::slice::HalfFloatSliceExt;
@@ -135,7 +137,7 @@ pub(crate) trait Narrow: Copy + Default {
 
 impl Narrow for bf16 {
     fn widen<T: Scalar>(to: &mut [T], from: &[Self]) {
-        crate::moments::widen(to, from);
+        crate::precision::stochastic::widen(to, from);
     }
 
     fn round<T: Scalar>(to: &mut [Self], from: &[T]) {
@@ -209,7 +211,7 @@ fn round<T: Scalar>(to: &mut [bf16], from: &[T]) {
 fn take_changed<T: Scalar>(master: &mut [T], from: &[bf16]) {
     for (master, &from) in master.iter_mut().zip(from) {
         let same = nearest(master.to_f32()) == from.to_bits();
-        *master = if same { *master } else { crate::moments::widened(from) };
+        *master = if same { *master } else { crate::precision::stochastic::widened(from) };
     }
 }
 

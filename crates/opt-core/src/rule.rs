@@ -3,14 +3,14 @@
 //! A rule is hyperparameters, a list of [slots](SlotSpec), a few numbers computed once a step, and one pure function
 //! per element. Everything else (counting, allocating, clipping, decaying, averaging, checking) is the engine's.
 
-mod around;
 mod block;
+mod fused_loop;
 mod slot;
 
 use std::fmt::Debug;
 
-pub(crate) use around::{Around, Buffer, Narrow, Workspace};
 pub use block::{BLOCK, Block, BlockParts, Elementwise, SparseUpdate, elementwise};
+pub(crate) use fused_loop::{Around, Buffer, Narrow, Workspace};
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
 
 use crate::config::{Config, ConfigError, Generation};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Optimizer;
 use super::records::Records;
-use super::threads::Threads;
+use super::step::threads::Threads;
 use crate::clip::Clip;
 use crate::collective::Distribution;
 use crate::config::{Envelope, Generation};
@@ -14,8 +14,8 @@ use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::moments::{MAX_NARROW, MomentStorage};
 use crate::precision::MASTER;
+use crate::precision::stochastic::{MAX_NARROW, MomentStorage};
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};

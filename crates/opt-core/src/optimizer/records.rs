@@ -6,10 +6,10 @@ use half::bf16;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 use smallvec::SmallVec;
 
-use super::resolve::{Form, Input};
+use super::step::check::{Form, Input};
 use super::{Slot, SlotPlace};
-use crate::moments::{self, MomentStorage};
 use crate::precision::Any;
+use crate::precision::stochastic::{self, MomentStorage};
 use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec};
 use crate::view::{Layout, ViewMut};
@@ -67,7 +67,7 @@ impl<T: Scalar> Record<T> {
             form,
             arrays: SmallVec::new(),
             packed: Vec::new(),
-            hash: moments::hash(&input.name),
+            hash: stochastic::hash(&input.name),
             scalars: Vec::new(),
             average: new.averages.then(copy),
             dtype: input.value.dtype(T::DTYPE),

@@ -1,21 +1,30 @@
 //! The order of a step: learning rate, checks, clip, sum of duplicate rows, weight decay, rule, average, count.
 
+pub(super) mod check;
+pub(super) mod norms;
+mod plan;
+mod slice;
+pub(super) mod storage;
+mod tasks;
+pub(super) mod threads;
+pub(super) mod unique_rows;
+
 use super::Optimizer;
-use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
-use super::part::Buffers;
-use super::pieces::{Piece, pieces};
-use super::ranks;
+use super::distributed;
 use super::records::{Fill, NewSlots};
-use super::resolve::{Input, InputGradient, resolve};
-use super::sparse::UniqueRows;
-use super::stages::Pass;
-use super::threads::CHUNK;
 use crate::clip::{clip_factor, global_clip_factor};
 use crate::error::{Error, HyperparameterError, require};
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 use crate::rule::{Step, UpdateRule};
 use crate::variable::Variable;
+use check::{Input, InputGradient, resolve};
+use norms::{Norm, Question, first_non_finite, norms, scaled_norm};
+use plan::Pass;
+use slice::Buffers;
+use tasks::{Piece, pieces};
+use threads::CHUNK;
+use unique_rows::UniqueRows;
 
 /// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
 const LAST_ITERATION: u64 = u64::MAX - 2;
@@ -76,7 +85,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<Vec<Input<'a, T>>, Error> {
         let mut inputs = resolve(variables, &mut self.records)?;
         if let Some(ranks) = &self.options.ranks {
-            ranks::place(&**ranks, &self.records, &mut inputs)?;
+            distributed::place(&**ranks, &self.records, &mut inputs)?;
         }
         Ok(inputs)
     }
@@ -175,7 +184,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let needed = self.needs_norms();
         let mut norms = if needed { norms(inputs, question, wanted, &self.options.threads) } else { Vec::new() };
         if let (true, Some(ranks)) = (needed, &self.options.ranks) {
-            ranks::sum_norms(ranks.world(), inputs, &mut norms, question.check_finite)?;
+            distributed::sum_norms(ranks.world(), inputs, &mut norms, question.check_finite)?;
         }
         let Some(limit) = clip.global_norm else { return Ok(Measured { norms, late, ..Measured::default() }) };
         let scale = |norm: &Norm| clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit));
@@ -205,7 +214,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         });
         let mut unique: Vec<_> = unique.collect();
         if let (true, Some(ranks)) = (self.rule.needs_gradient_norm(), &self.options.ranks) {
-            ranks::sum_rows(ranks.world(), inputs, &mut unique)?;
+            distributed::sum_rows(ranks.world(), inputs, &mut unique)?;
         }
         Ok(unique)
     }
@@ -221,7 +230,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let found = order.iter().enumerate().find_map(first);
         match &self.options.ranks {
             None => Ok(found.map(|(_, found)| found)),
-            Some(ranks) => ranks::first_non_finite(ranks.world(), found, &order, inputs),
+            Some(ranks) => distributed::first_non_finite(ranks.world(), found, &order, inputs),
         }
     }
 

@@ -4,9 +4,9 @@ use std::mem;
 use std::ops::Deref;
 
 use super::records::Record;
-use super::resolve::Input;
-use super::values::Value;
-use super::{Optimizer, SlotPlace, ranks};
+use super::step::check::Input;
+use super::step::storage::Value;
+use super::{Optimizer, SlotPlace, distributed};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::parameters::Parameters;
@@ -155,7 +155,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
         }
-        for Input { place: record, value, .. } in ranks::parts(&mut inputs) {
+        for Input { place: record, value, .. } in distributed::parts(&mut inputs) {
             let record = self.records.at_mut(record);
             match value {
                 Any::Full(value) => way.full(value, record.array_mut(place).into_iter().flatten()),

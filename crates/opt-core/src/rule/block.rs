@@ -4,10 +4,10 @@ use std::array;
 use std::mem;
 use std::ops::RangeFrom;
 
-use super::around::{Around, Narrow, Workspace};
+use super::fused_loop::{Around, Narrow, Workspace};
 use super::{Kernel, Locals, MAX_ARRAY_SLOTS};
+use crate::loops;
 use crate::real::Scalar;
-use crate::stage;
 
 /// The largest number of elements in a block: value, gradient and all slots of it fit in the first-level caches.
 pub const BLOCK: usize = if cfg!(miri) { 64 } else { 8192 };
@@ -102,7 +102,7 @@ impl<'a, T: Scalar> Block<'a, T> {
         let gradient = match (self.gradient, self.around.scale) {
             (Some(gradient), Some(scale)) => {
                 let scaled = scratch.first(gradient.len());
-                stage::scale(scaled, gradient, scale);
+                loops::scale(scaled, gradient, scale);
                 Some(&*scaled)
             }
             (gradient, _) => gradient,

@@ -9,8 +9,8 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use crate::collective::{Collective, CollectiveError, Numbers, Pending, Reduction, Replicas};
 use crate::collective::{append_bytes, from_bytes};
 use crate::optimizer::records::{in_order, inverse};
-use crate::optimizer::resolve::{Form, Input, InputGradient};
-use crate::optimizer::values::Values;
+use crate::optimizer::step::check::{Form, Input, InputGradient};
+use crate::optimizer::step::storage::Values;
 use crate::real::Scalar;
 
 /// Row indices and their values.

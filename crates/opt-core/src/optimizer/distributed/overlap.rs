@@ -2,10 +2,10 @@
 
 use super::super::Optimizer;
 use super::super::records::Fill;
-use super::super::resolve::{Input, InputGradient};
+use super::super::step::check::{Input, InputGradient};
 use super::super::step::{Measured, Start};
-use super::parts::{part, parts, shaped};
-use super::reduce::{Reducing, replicas};
+use super::buckets::{Reducing, replicas};
+use super::shards::{part, parts, shaped};
 use crate::collective::Pending;
 use crate::error::Error;
 use crate::precision::Any;

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::parts::own_order;
+use super::shards::own_order;
 use crate::collective::{Collective, CollectiveError, Part, append_bytes, read_bytes, width};
-use crate::optimizer::resolve::Input;
+use crate::optimizer::step::check::Input;
 use crate::real::Scalar;
 
 /// A variable, and how it is cut.

@@ -5,12 +5,12 @@ use std::ops::Range;
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 
-use super::reduce::{Reduced, SparseRows};
+use super::buckets::{Reduced, SparseRows};
 use crate::collective::{CollectiveError, Distribution};
 use crate::error::Error;
 use crate::optimizer::records::{Records, in_order, inverse};
-use crate::optimizer::resolve::{Form, Input, InputGradient, Lies, SparseGradient};
-use crate::optimizer::values::{AnyValue, Value, Values};
+use crate::optimizer::step::check::{Form, Input, InputGradient, Lies, SparseGradient};
+use crate::optimizer::step::storage::{AnyValue, Value, Values};
 use crate::precision::Any;
 use crate::real::Scalar;
 

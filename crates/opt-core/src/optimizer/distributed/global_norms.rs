@@ -1,8 +1,8 @@
 //! Sums over all elements of variables: each element counts once, however often it is replicated.
 
-use super::super::norms::{Norm, scaled_norm, square_sum};
-use super::super::resolve::{Input, InputGradient};
-use super::super::sparse::UniqueRows;
+use super::super::step::check::{Input, InputGradient};
+use super::super::step::norms::{Norm, scaled_norm, square_sum};
+use super::super::step::unique_rows::UniqueRows;
 use crate::collective::{Collective, CollectiveError, Numbers, from_bytes, to_bytes};
 use crate::error::Error;
 use crate::real::Scalar;

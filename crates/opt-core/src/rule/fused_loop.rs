@@ -7,15 +7,15 @@ use std::mem;
 use half::bf16;
 
 use super::BLOCK;
-use crate::dispatch::dispatched;
-use crate::moments::{self, MAX_NARROW, Sequences};
+use crate::loops;
+use crate::loops::dispatch::dispatched;
+use crate::precision::stochastic::{self, MAX_NARROW, Sequences};
 use crate::real::Scalar;
-use crate::stage;
 
 /// What is left to do to a block around the rule. Whoever does a part takes it away.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Around<T> {
-    /// Factors of the gradient, to be applied one after the other: see [`stage::factors`].
+    /// Factors of the gradient, to be applied one after the other: see [`loops::factors`].
     pub(crate) scale: Option<[T; 2]>,
     /// Weight decay times learning rate.
     pub(crate) decay: Option<T>,
@@ -31,14 +31,14 @@ impl<T: Scalar> Around<T> {
     /// Decays the value, if nobody has yet.
     pub(crate) fn settle_decay(&mut self, value: &mut [T]) {
         if let Some(decay) = self.decay.take() {
-            stage::decay(value, decay);
+            loops::decay(value, decay);
         }
     }
 
     /// Updates the average, if nobody has yet.
     pub(crate) fn settle_average(&mut self, average: &mut [T], value: &[T]) {
         if let Some(rates) = self.average.take() {
-            stage::average(average, value, rates, self.flush_below);
+            loops::average(average, value, rates, self.flush_below);
         }
     }
 
@@ -133,10 +133,10 @@ dispatched! {
         }
         for i in 0..len {
             let g = gradient[i] * first * second;
-            let (w, s) = element(k, value[i], g, array::from_fn(|slot| moments::widened(state[slot][i])));
+            let (w, s) = element(k, value[i], g, array::from_fn(|slot| stochastic::widened(state[slot][i])));
             value[i] = w;
             for slot in 0..N {
-                state[slot][i] = moments::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
+                state[slot][i] = stochastic::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
             }
         }
     }
@@ -229,7 +229,7 @@ impl Narrow<'_> {
             }
             let wide = wide.first(narrow.len());
             if !*widened {
-                moments::widen(wide, narrow);
+                stochastic::widen(wide, narrow);
             }
             // Places before the first one belong to a wrapper.
             if let Some(slot) = slots.get_mut(place) {
@@ -243,7 +243,7 @@ impl Narrow<'_> {
     pub(crate) fn round<T: Scalar>(&mut self, wide: &mut [Buffer<T>; MAX_NARROW]) {
         for (i, (narrow, wide)) in self.slots.iter_mut().zip(wide).enumerate() {
             if !narrow.is_empty() {
-                moments::round(narrow, wide.first(narrow.len()), i, self.sequences);
+                stochastic::round(narrow, wide.first(narrow.len()), i, self.sequences);
             }
         }
     }

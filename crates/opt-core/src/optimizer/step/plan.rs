@@ -2,16 +2,16 @@
 
 use half::bf16;
 
+use super::super::records::Record;
 use super::norms::{Norm, Question, square_sum};
-use super::part::cut_off;
-use super::records::Record;
-use super::sparse::UniqueRows;
-use super::values::AnyValues;
+use super::slice::cut_off;
+use super::storage::AnyValues;
+use super::unique_rows::UniqueRows;
 use crate::clip::clip_factor;
-use crate::moments::{MAX_NARROW, MomentStorage, Noise};
+use crate::loops;
+use crate::precision::stochastic::{MAX_NARROW, MomentStorage, Noise};
 use crate::real::Scalar;
 use crate::rule::{Around, Block, Kernel, Locals, MAX_ARRAY_SLOTS, Narrow, VariableStep, Workspace};
-use crate::stage;
 
 /// What is the same for all variables of a step.
 pub(crate) struct Pass<'k, T> {
@@ -98,7 +98,7 @@ impl<T: Scalar> Pass<'_, T> {
     pub(crate) fn plan(&self, record: &mut Record<T>, norm: Norm) -> Plan<T> {
         let scale = self.scale(&norm);
         let square_sum = norm.square_sum * scale * scale;
-        let around = self.around(record, (scale != 1.0).then(|| stage::factors(scale)));
+        let around = self.around(record, (scale != 1.0).then(|| loops::factors(scale)));
         Plan { limit: self.question.limit.map(T::literal), ..self.begin(record, square_sum, around) }
     }
 

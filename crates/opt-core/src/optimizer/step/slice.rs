@@ -4,14 +4,14 @@ use std::mem;
 
 use half::{bf16, f16};
 
+use super::super::records::Record;
+use super::check::InputGradient;
 use super::norms::Norm;
-use super::records::Record;
-use super::resolve::InputGradient;
-use super::sparse::UniqueRows;
-use super::stages::{Packed, Pass, Plan, Stages};
-use super::values::{AnyValue, AnyValues, Halves};
-use crate::moments::{self, MAX_NARROW};
+use super::plan::{Packed, Pass, Plan, Stages};
+use super::storage::{AnyValue, AnyValues, Halves};
+use super::unique_rows::UniqueRows;
 use crate::precision::Any;
+use crate::precision::stochastic::{self, MAX_NARROW};
 use crate::real::Scalar;
 use crate::rule::{BLOCK, Buffer, Kernel, MAX_ARRAY_SLOTS, Workspace};
 
@@ -175,7 +175,7 @@ impl<'a, T: Scalar> Part<'a, T> {
         let turn = packed.as_ref().map(|packed| packed.first);
         // How long the block is that starts at `at` and ends before `end`.
         let block = |at: usize, end: usize| {
-            let longest = turn.map_or(BLOCK, |first| BLOCK.min(moments::before_turn(first + at)));
+            let longest = turn.map_or(BLOCK, |first| BLOCK.min(stochastic::before_turn(first + at)));
             longest.min(end - at)
         };
         let packed = packed.as_deref_mut();
@@ -271,11 +271,11 @@ mod tests {
     use half::bf16;
     use proptest::prelude::*;
 
-    use super::super::records::{Fill, NewSlots, Records};
-    use super::super::resolve::resolve;
-    use super::super::values::Values;
+    use super::super::super::records::{Fill, NewSlots, Records};
+    use super::super::check::resolve;
+    use super::super::storage::Values;
     use super::*;
-    use crate::moments::MomentStorage;
+    use crate::precision::stochastic::MomentStorage;
     use crate::rule::{Block, SlotSpec, SparseUpdate};
     use crate::variable::Variable;
 

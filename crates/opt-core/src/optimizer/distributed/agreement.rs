@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::Optimizer;
-use super::super::resolve::{Input, InputGradient, Lies};
+use super::super::step::check::{Input, InputGradient, Lies};
 use crate::collective::{Collective, CollectiveError, Distribution};
 use crate::error::Error;
 use crate::real::Scalar;

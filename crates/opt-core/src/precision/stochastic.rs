@@ -2,7 +2,7 @@
 
 use half::bf16;
 
-use crate::dispatch::dispatched;
+use crate::loops::dispatch::dispatched;
 use crate::real::Scalar;
 
 /// How the moments of a rule (its velocities and averages of gradients) are stored.

@@ -1,14 +1,14 @@
 //! What threads work on: variables as they are, small ones together, large ones in parts.
 
+use super::super::records::Record;
+use super::Measured;
+use super::check::{Input, InputGradient};
 use super::norms::Norm;
-use super::part::{Buffers, Gradient, Part};
-use super::records::Record;
-use super::resolve::{Input, InputGradient};
-use super::sparse::UniqueRows;
-use super::stages::Pass;
-use super::step::Measured;
+use super::plan::Pass;
+use super::slice::{Buffers, Gradient, Part};
+use super::storage::{AnyValue, Value, Values};
 use super::threads::{CHUNK, Shares};
-use super::values::{AnyValue, Value, Values};
+use super::unique_rows::UniqueRows;
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::{BLOCK, MAX_ARRAY_SLOTS};
@@ -192,11 +192,11 @@ impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
 mod tests {
     use ndarray::{Array2, Axis, Slice};
 
-    use super::super::records::{Fill, NewSlots, Records};
-    use super::super::resolve::resolve;
+    use super::super::super::records::{Fill, NewSlots, Records};
+    use super::super::check::resolve;
     use super::super::threads::Threads;
     use super::*;
-    use crate::moments::MomentStorage;
+    use crate::precision::stochastic::MomentStorage;
     use crate::rule::{Block, Kernel};
     use crate::variable::Variable;
 

@@ -1,19 +1,19 @@
 //! A step that several ranks make together: they agree on what is to be done, reduce gradients, update, and exchange
 //! what each of them has updated for all.
 
-mod agree;
-mod exchange;
+mod agreement;
+mod buckets;
+mod gather;
+mod global_norms;
 mod overlap;
-mod parts;
-mod reduce;
-mod sums;
+mod shards;
 
-pub(super) use parts::{parts, place};
-use reduce::Reducing;
-pub(super) use sums::{first_non_finite, sum_norms, sum_rows};
+use buckets::Reducing;
+pub(super) use global_norms::{first_non_finite, sum_norms, sum_rows};
+pub(super) use shards::{parts, place};
 
 use super::Optimizer;
-use super::resolve::Input;
+use super::step::check::Input;
 use crate::collective::Distribution;
 use crate::error::Error;
 use crate::real::Scalar;
@@ -37,11 +37,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return self.overlapped(inputs, reducing, start);
         }
         let reduced = reducing.finish(&inputs)?;
-        let rows = parts::rows(&inputs, &reduced);
-        let report = self.apply(parts::narrowed(&mut inputs, &reduced, &rows), start)?;
+        let rows = shards::rows(&inputs, &reduced);
+        let report = self.apply(shards::narrowed(&mut inputs, &reduced, &rows), start)?;
         self.buckets = reduced.into_buckets();
         if report.is_applied() {
-            let exchanged = exchange::gather_parts(inputs.iter_mut().filter(|input| input.gradient.is_some()));
+            let exchanged = gather::gather_parts(inputs.iter_mut().filter(|input| input.gradient.is_some()));
             // Other ranks' parts are missing: the variables are not whole.
             self.poisoned = exchanged.is_err();
             exchanged?;
@@ -63,7 +63,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Fills in what other ranks have read from their parts of slots.
     pub(super) fn exchange_slots(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
         if self.options.ranks.as_ref().is_some_and(Distribution::shards_state) {
-            let exchanged = exchange::gather_parts(inputs.iter_mut());
+            let exchanged = gather::gather_parts(inputs.iter_mut());
             self.poisoned = exchanged.is_err();
             exchanged?;
         }

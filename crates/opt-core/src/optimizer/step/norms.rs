@@ -2,14 +2,14 @@
 
 use std::ops::Add;
 
-use super::resolve::{Form, Input, InputGradient};
+use super::check::{Form, Input, InputGradient};
+use super::storage::{AnyValues, Values};
 use super::threads::{CHUNK, Threads};
-use super::values::{AnyValues, Values};
+use crate::loops;
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::NonFiniteGradient;
 use crate::rule::{BLOCK, Buffer};
-use crate::stage;
 
 /// What is known about the gradient of one input.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +143,7 @@ impl Question {
         let square_sum = square_sum(chunk, self.limit);
         // A square of 32 bits never overflows 64, and a sum shows what is not finite; a clip by value may hide it.
         let shown = square_sum.is_finite() && self.limit.is_none();
-        Sum { square_sum, finite: !self.check_finite || shown || stage::all_finite(chunk) }
+        Sum { square_sum, finite: !self.check_finite || shown || loops::all_finite(chunk) }
     }
 }
 
@@ -194,7 +194,7 @@ pub(crate) fn scaled_norm(magnitudes: impl Iterator<Item = f64> + Clone) -> f64 
 
 /// The sum of squares, chunk by chunk.
 pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
-    values.chunks(CHUNK).map(|chunk| stage::square_sum(chunk, limit)).sum()
+    values.chunks(CHUNK).map(|chunk| loops::square_sum(chunk, limit)).sum()
 }
 
 /// The first element that is infinite or NaN.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use ndarray::{ArrayView, ArrayViewMut, IxDyn};
 
-use super::records::{Records, in_order, in_order_mut, memory_order};
-use super::values::{AnyValue, AnyValues, Value, Values};
+use super::super::records::{Records, in_order, in_order_mut, memory_order};
+use super::storage::{AnyValue, AnyValues, Value, Values};
 use crate::collective::Placement;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};

@@ -6,10 +6,10 @@ use half::{bf16, f16};
 use ndarray::iter::{Iter, IterMut};
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
 
+use crate::loops;
 use crate::precision::{Any, Narrow, each, map, split};
 use crate::real::Scalar;
 use crate::rule::{BLOCK, Buffer};
-use crate::stage;
 
 /// The numbers of a variable.
 pub(crate) type AnyValue<'a, T> = Any<Value<'a, T>, Value<'a, bf16>, Value<'a, f16>>;
@@ -365,7 +365,7 @@ impl<T: Scalar> AnyReader<'_, T> {
                 *slice = back;
                 let Some(limit) = limit else { return front };
                 let buffer = buffer.first(n);
-                stage::clip_by_value(buffer, front, limit);
+                loops::clip_by_value(buffer, front, limit);
                 return buffer;
             }
             Self::Full(Reader::Strided(elements)) => {
@@ -377,7 +377,7 @@ impl<T: Scalar> AnyReader<'_, T> {
             Self::F16(reader) => reader.read(buffer.first(n)),
         };
         if limit.is_some() {
-            buffer.iter_mut().for_each(|g| *g = stage::clamp(*g, limit));
+            buffer.iter_mut().for_each(|g| *g = loops::clamp(*g, limit));
         }
         buffer
     }
