@@ -25,6 +25,7 @@ mod error;
 mod gradient;
 mod hyper;
 mod loops;
+mod moments;
 mod optimizer;
 mod parameters;
 mod precision;
@@ -50,19 +51,19 @@ pub use hyper::{Hyper, LearningRate, Scheduled};
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;
+pub use moments::MomentStorage;
 pub use optimizer::{
     Minimized, Optimizer, OptimizerBuilder, Slot, SlotGuard, StateEntry, StateKind, StateSpec, StateValue, Weight,
     WeightValue,
 };
 pub use parameters::{Gradients, Parameters, Path};
-pub use precision::stochastic::MomentStorage;
-pub use precision::{Any, AnyArray, AnyArrayMut, Half, Stored};
+pub use precision::{Any, AnyArray, AnyArrayMut};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{
-    BLOCK, Block, BlockParts, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
-    UpdateRule, VariableStep, WeightsOrder, elementwise,
+    BLOCK, Block, BlockParts, Done, Elementwise, Kernel, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
+    UpdateRule, VariableScalars, VariableStep, WeightsOrder, elementwise,
 };
 pub use schedule::Schedule;
 pub use variable::Variable;
-pub use view::{View, ViewMut};
+pub use view::{Half, Stored, View, ViewMut};

@@ -3,6 +3,7 @@
 mod builder;
 mod config;
 mod distributed;
+mod form;
 mod records;
 mod state;
 mod step;
@@ -26,8 +27,8 @@ use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
+use crate::moments::MomentStorage;
 use crate::precision::MASTER;
-use crate::precision::stochastic::MomentStorage;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
@@ -112,7 +113,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         self.ready()?;
         let mut inputs = self.resolved(variables.into_iter().map(Variable::without_gradient))?;
-        self.admit(&mut distributed::parts(&mut inputs), Fill::Initial);
+        self.admit(&mut distributed::own_parts(&mut inputs), Fill::Initial);
         Ok(())
     }
 

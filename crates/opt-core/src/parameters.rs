@@ -7,11 +7,10 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, Data, DataMut, Dimension};
 
 use crate::gradient::{Gradient, IndexedSlices};
-use crate::precision::Stored;
-use crate::precision::sealed::Sealed;
 use crate::real::Scalar;
 use crate::variable::Variable;
-use crate::view::{View, ViewMut};
+use crate::view::sealed::Sealed;
+use crate::view::{Stored, View, ViewMut};
 
 /// A source of named numbers to read: gradients, or the variables of a model.
 ///

@@ -1,7 +1,7 @@
 //! Configurations: the optimizer inside comes back key for key, and nothing in it is ignored.
 
 use opt_core::{
-    Block, Config, ConfigError, Error, Fields, FromConfig, Generation, HyperparameterError, Kernel, LearningRate,
+    Block, Config, ConfigError, Done, Error, Fields, FromConfig, Generation, HyperparameterError, Kernel, LearningRate,
     Optimizer, OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
     config,
 };
@@ -181,11 +181,11 @@ struct Stranger(LearningRate);
 struct Touched(f64);
 
 impl Kernel<f64> for Touched {
-    fn update(&self, block: Block<'_, f64>) {
+    fn update(&self, block: Block<'_, f64>) -> Done {
         assert!(block.is_touched(), "a row that the kernel did not ask for");
         block.elementwise(SparseUpdate::Rows, &self.0, |eta, w, g, [sum, ones, start]: [f64; 3]| {
             (w - eta * g, [sum + g, ones, start])
-        });
+        })
     }
 
     fn visits_untouched_rows(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The formula of RectifiedAdam.
 
 use opt_core::{
-    Block, Config, ConfigError, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec,
+    Block, Config, ConfigError, Done, Generation, HyperparameterError, Kernel, LearningRate, Real, Scalar, SlotSpec,
     SparseUpdate, Step, UpdateRule,
 };
 
@@ -165,12 +165,12 @@ struct Rectified<E> {
 }
 
 impl<T: Scalar> Kernel<T> for Rectified<T> {
-    fn update(&self, block: Block<'_, T>) {
+    fn update(&self, block: Block<'_, T>) -> Done {
         let k = if block.is_touched() { &self.touched } else { &self.untouched };
         if self.amsgrad {
-            block.elementwise(SparseUpdate::Moments, k, amsgrad);
+            block.elementwise(SparseUpdate::Moments, k, amsgrad)
         } else {
-            block.elementwise(SparseUpdate::Moments, k, element);
+            block.elementwise(SparseUpdate::Moments, k, element)
         }
     }
 

@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generatio
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
-use crate::precision::stochastic::MomentStorage;
+use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::NonFinite;
 use crate::rule::UpdateRule;

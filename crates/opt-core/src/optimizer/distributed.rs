@@ -1,19 +1,27 @@
-//! A step that several ranks make together: they agree on what is to be done, reduce gradients, update, and exchange
-//! what each of them has updated for all.
+//! The order of a step that several ranks make together: check, agree, reduce, measure, admit, write, gather.
+//!
+//! Why in this order:
+//!
+//! * Ranks first agree (one gather), so that one that has to refuse a step, or would do something else, stops all of
+//!   them before anything has changed; and so that later calls match on all ranks.
+//! * Gradients are reduced before they are measured and clipped: a clip is of the whole gradient, not of one rank's.
+//! * Then each rank cuts values and gradients down to the part that it owns, and makes an ordinary step over these parts.
+//!   Only the norms need a sum over the ranks, in which each element counts once.
+//! * What each rank has updated is gathered last. A rank that is lost before the update has changed nothing on the
+//!   others; one that is lost after it leaves variables that are not whole, so the optimizer is then poisoned.
 
 mod agreement;
 mod buckets;
 mod gather;
-mod global_norms;
+pub(super) mod global_norms;
 mod overlap;
-mod shards;
+pub(super) mod shards;
 
 use buckets::Reducing;
-pub(super) use global_norms::{first_non_finite, sum_norms, sum_rows};
-pub(super) use shards::{parts, place};
+pub(super) use shards::own_parts;
 
 use super::Optimizer;
-use super::step::check::Input;
+use super::step::input::Input;
 use crate::collective::Distribution;
 use crate::error::Error;
 use crate::real::Scalar;
@@ -30,15 +38,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         ranks: &dyn Distribution,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<StepReport, Error> {
-        let begun = self.begin(variables);
-        let (start, mut inputs) = self.agree(ranks, begun)?;
+        let checked = self.check(variables);
+        let (start, mut inputs) = self.agree(ranks, checked)?;
         let reducing = Reducing::new(&inputs, ranks.bucket_bytes(), std::mem::take(&mut self.buckets));
         if ranks.overlaps() && reducing.buckets() > 1 && self.can_overlap(&inputs) {
-            return self.overlapped(inputs, reducing, start);
+            return self.overlapped(inputs, reducing, &start);
         }
         let reduced = reducing.finish(&inputs)?;
         let rows = shards::rows(&inputs, &reduced);
-        let report = self.apply(shards::narrowed(&mut inputs, &reduced, &rows), start)?;
+        let report = self.apply(shards::own_parts_reduced(&mut inputs, &reduced, &rows), &start)?;
         self.buckets = reduced.into_buckets();
         if report.is_applied() {
             let exchanged = gather::gather_parts(inputs.iter_mut().filter(|input| input.gradient.is_some()));

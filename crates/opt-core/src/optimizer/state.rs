@@ -10,7 +10,7 @@ use super::records::{Fill, Records};
 use super::weights::Entry;
 use super::{Optimizer, SlotPlace, WeightValue, distributed};
 use crate::error::Error;
-use crate::precision::stochastic::MomentStorage;
+use crate::moments::MomentStorage;
 use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 use crate::variable::Variable;
@@ -167,7 +167,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let variables: Vec<Variable<'a, T>> = variables.into_iter().collect();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
         let restored = self.resolved(variables.into_iter().map(Variable::without_gradient)).and_then(|mut inputs| {
-            self.admit(&mut distributed::parts(&mut inputs), Fill::Later);
+            self.admit(&mut distributed::own_parts(&mut inputs), Fill::Later);
             self.set_weights(weights)
         });
         if restored.is_err() {

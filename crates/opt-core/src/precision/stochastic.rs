@@ -1,50 +1,10 @@
-//! Moments in 16 bits: how they are stored, rounded and read again.
+//! Stochastic rounding to bfloat16: the random bits, and the loops that round and widen a slot.
 
 use half::bf16;
 
-use crate::loops::dispatch::dispatched;
+use crate::loops::dispatched;
+use crate::moments::MAX_PACKED;
 use crate::real::Scalar;
-
-/// How the moments of a rule (its velocities and averages of gradients) are stored.
-///
-/// Slots of other kinds, such as Lookahead's slow weights or AMSGrad's maximum, and averages of variables keep the
-/// element type.
-///
-/// # Examples
-///
-/// ```
-/// use opt_core::{MomentStorage, Optimizer, Variable};
-/// use opt_sgd::Sgd;
-///
-/// let mut w = [1.0_f32; 1000];
-/// let rule = Sgd::new(0.1).momentum(0.9);
-/// let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build()?;
-/// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.3; 1000])])?;
-/// assert_eq!(opt.state_bytes(), 2 * 1000);
-/// # Ok::<(), opt_core::Error>(())
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum MomentStorage {
-    /// In the element type of the variables.
-    #[default]
-    Full,
-    /// As bfloat16 with stochastic rounding; arithmetic stays in 32 bits. Only for variables of 32 bits.
-    ///
-    /// A number between two of bfloat16 becomes one or the other, with a chance that makes it right on average, so that
-    /// changes that are small against a moment are not lost. The chance is a function of the seed, the step, the name
-    /// of the variable and the place of the element: the same bits for any number of threads, and after a restart. On a
-    /// device mesh the place is that in the shard.
-    ///
-    /// [`Optimizer::set_weights`](crate::Optimizer::set_weights) takes numbers in full and rounds them to nearest.
-    Bf16 {
-        /// Picks the sequence of roundings.
-        seed: u64,
-    },
-}
-
-/// How many slots of moments a rule, with everything it wraps, may have in 16 bits.
-pub(crate) const MAX_NARROW: usize = 4;
 
 /// Where the roundings of one variable in one step come from.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +34,7 @@ pub(crate) fn before_turn(place: usize) -> usize {
 
 /// Random bits for the slots of a block. Two slots share 32 bits for each element.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Sequences([[u32; 2]; MAX_NARROW / 2]);
+pub(crate) struct Sequences([[u32; 2]; MAX_PACKED / 2]);
 
 impl Sequences {
     /// 16 bits for an element of a slot.

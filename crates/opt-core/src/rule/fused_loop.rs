@@ -1,20 +1,30 @@
-//! What the engine does to each element around the rule, in the same loop: scale the gradient, decay the value, average
-//! the result.
+//! The fused loop: one pass over a block that scales the gradient, decays the value, runs the rule's function of one
+//! element, and averages the result.
+//!
+//! Why it looks as it does:
+//!
+//! * A step is bound by memory. Each number is read once and written once, so what the engine does around a rule has to
+//!   happen in the rule's loop, in registers, and not in passes of its own.
+//! * What is not wanted must cost nothing. So `SCALE`, `DECAY` and `AVERAGE` are constants of the loop, and the choice
+//!   is made once a block. Five copies serve all eight cases: a factor of 1 changes no bit.
+//! * The loop is compiled for several instruction sets (`dispatched!`). Each operation is written alone, never as a
+//!   fused multiply-add, so that all of them give the same bits.
+//! * Slices are cut to one length before the loop: bounds are then checked once, and the compiler can vectorise.
 
 use std::array;
 use std::mem;
 
 use half::bf16;
 
-use super::BLOCK;
-use crate::loops;
-use crate::loops::dispatch::dispatched;
-use crate::precision::stochastic::{self, MAX_NARROW, Sequences};
+use crate::loops::{self, dispatched};
+use crate::precision::packed::PackedBlock;
+use crate::precision::stochastic::{self, Sequences};
 use crate::real::Scalar;
 
-/// What is left to do to a block around the rule. Whoever does a part takes it away.
+/// What the engine does to each element of a variable in one step, around the rule. It does not change: a loop that did
+/// a part of it alone returns what is left.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Around<T> {
+pub(crate) struct Fused<T> {
     /// Factors of the gradient, to be applied one after the other: see [`loops::factors`].
     pub(crate) scale: Option<[T; 2]>,
     /// Weight decay times learning rate.
@@ -23,99 +33,90 @@ pub(crate) struct Around<T> {
     pub(crate) average: Option<[T; 2]>,
     /// Slots of a smaller magnitude become 0.
     pub(crate) flush_below: T,
-    /// Whether slots in 16 bits have been widened, and will be rounded by the engine.
-    pub(crate) widened: bool,
 }
 
-impl<T: Scalar> Around<T> {
-    /// Decays the value, if nobody has yet.
-    pub(crate) fn settle_decay(&mut self, value: &mut [T]) {
-        if let Some(decay) = self.decay.take() {
-            loops::decay(value, decay);
-        }
+/// Says to the engine that a block is done: what [`Kernel::update`](super::Kernel::update) returns.
+#[derive(Debug)]
+pub struct Done {
+    /// Whether the average of the value was updated in the same loop.
+    pub(crate) averaged: bool,
+}
+
+impl<T: Scalar> Fused<T> {
+    /// Decays the value in a loop of its own. Returns what is left to do.
+    pub(crate) fn decay_first(self, value: &mut [T]) -> Self {
+        let Some(decay) = self.decay else { return self };
+        loops::decay(value, decay);
+        Self { decay: None, ..self }
     }
 
-    /// Updates the average, if nobody has yet.
-    pub(crate) fn settle_average(&mut self, average: &mut [T], value: &[T]) {
-        if let Some(rates) = self.average.take() {
-            loops::average(average, value, rates, self.flush_below);
-        }
-    }
-
-    /// Runs `element` with everything that is left around it; the average only if it is given.
+    /// Runs `element` with all that is to be done around it; the average only if it is given.
     #[inline]
     pub(crate) fn run<K, F, const N: usize>(
-        &mut self,
+        &self,
         k: &K,
         element: F,
         value: &mut [T],
         gradient: &[T],
         state: [&mut [T]; N],
         average: Option<&mut [T]>,
-    ) where
+    ) -> Done
+    where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
-        let rates = average.is_some().then(|| self.average.take()).flatten();
-        let (scale, decay) = (self.scale.take(), self.decay.take());
-        let around = Constants {
-            scale: scale.unwrap_or([T::literal(1.0); 2]),
-            decay: decay.unwrap_or_default(),
+        let rates = self.average.filter(|_| average.is_some());
+        let constants = Constants {
+            scale: self.scale.unwrap_or([T::literal(1.0); 2]),
+            decay: self.decay.unwrap_or_default(),
             rates: rates.unwrap_or_default(),
             flush_below: self.flush_below,
         };
         let average = average.unwrap_or_default();
-        match (scale, decay, rates) {
+        match (self.scale, self.decay, rates) {
             (None, None, None) => {
-                run::<T, K, F, N, false, false, false>(k, element, value, gradient, state, average, around);
+                fused_loop::<T, K, F, N, false, false, false>(k, element, value, gradient, state, average, constants);
             }
             (Some(_), None, None) => {
-                run::<T, K, F, N, true, false, false>(k, element, value, gradient, state, average, around);
+                fused_loop::<T, K, F, N, true, false, false>(k, element, value, gradient, state, average, constants);
             }
-            // A factor of 1 changes no bit.
             (_, Some(_), None) => {
-                run::<T, K, F, N, true, true, false>(k, element, value, gradient, state, average, around);
+                fused_loop::<T, K, F, N, true, true, false>(k, element, value, gradient, state, average, constants);
             }
             (_, None, Some(_)) => {
-                run::<T, K, F, N, true, false, true>(k, element, value, gradient, state, average, around);
+                fused_loop::<T, K, F, N, true, false, true>(k, element, value, gradient, state, average, constants);
             }
             (_, Some(_), Some(_)) => {
-                run::<T, K, F, N, true, true, true>(k, element, value, gradient, state, average, around);
+                fused_loop::<T, K, F, N, true, true, true>(k, element, value, gradient, state, average, constants);
             }
         }
+        Done { averaged: rates.is_some() }
     }
-}
 
-impl<T: Scalar> Around<T> {
-    /// As [`run`](Self::run), for slots that are all stored in 16 bits; the average is left to others.
-    ///
-    /// Returns whether it has been done: the slots `0..N` have to be all that there are.
+    /// As [`run`](Self::run), for slots that are all stored in 16 bits: the slots `0..N` have to be all of them. The
+    /// average is left to the engine.
     #[inline]
-    pub(crate) fn run_narrow<K, F, const N: usize>(
-        &mut self,
+    pub(crate) fn run_packed<K, F, const N: usize>(
+        self,
         k: &K,
         element: &F,
         value: &mut [T],
         gradient: &[T],
-        narrow: &mut Narrow<'_>,
-    ) -> bool
+        packed: &mut PackedBlock<'_>,
+    ) -> Done
     where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
-        if !narrow.are_first(N) {
-            return false;
-        }
-        self.settle_decay(value);
-        let state: [&mut [bf16]; N] = array::from_fn(|slot| mem::take(&mut narrow.slots[slot]));
-        let (sequences, flush_below) = (narrow.sequences, self.flush_below);
-        let scale = self.scale.take().unwrap_or([T::literal(1.0); 2]);
-        run_narrow(k, element, value, gradient, state, scale, flush_below, sequences);
-        true
+        let Self { scale, flush_below, .. } = self.decay_first(value);
+        let state: [&mut [bf16]; N] = array::from_fn(|slot| mem::take(&mut packed.slots[slot]));
+        let scale = scale.unwrap_or([T::literal(1.0); 2]);
+        packed_loop(k, element, value, gradient, state, scale, flush_below, packed.sequences);
+        Done { averaged: false }
     }
 }
 
 dispatched! {
     #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
-    fn run_narrow<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
+    fn packed_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
         k: &K,
         element: &F,
         value: &mut [T],
@@ -152,16 +153,16 @@ struct Constants<T> {
 }
 
 dispatched! {
-    fn run<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool, AVERAGE: bool>(
+    fn fused_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool, AVERAGE: bool>(
         k: &K,
         element: F,
         value: &mut [T],
         gradient: &[T],
         mut state: [&mut [T]; N],
         average: &mut [T],
-        around: Constants<T>,
+        constants: Constants<T>,
     ) {
-        let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = around;
+        let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = constants;
         let len = value.len();
         let gradient = &gradient[..len];
         for slot in &mut state {
@@ -185,90 +186,5 @@ dispatched! {
                 average[i] = (keep * average[i] + take * w).flushed(flush_below);
             }
         }
-    }
-}
-
-/// Slots of a block that are stored in 16 bits.
-#[derive(Debug)]
-pub(crate) struct Narrow<'a> {
-    /// In the order of the slots; empty behind the last one.
-    pub(crate) slots: [&'a mut [bf16]; MAX_NARROW],
-    /// Which array slot of the block each of them is.
-    pub(crate) places: [usize; MAX_NARROW],
-    pub(crate) sequences: Sequences,
-}
-
-impl Narrow<'_> {
-    /// The same for a shorter time, with the array slots from `start` on at the places from 0 on.
-    pub(crate) fn shifted(&mut self, start: usize) -> Narrow<'_> {
-        let slots = self.slots.each_mut().map(|slot| &mut **slot);
-        Narrow { slots, places: self.places.map(|place| place.wrapping_sub(start)), sequences: self.sequences }
-    }
-
-    /// Whether the array slots `0..n` are these, and no others.
-    fn are_first(&self, n: usize) -> bool {
-        let len = self.slots.iter().take_while(|slot| !slot.is_empty()).count();
-        len == n && self.places[..n].iter().enumerate().all(|(i, &place)| i == place)
-    }
-
-    /// Whether any of them is one of the array slots `0..n`.
-    pub(crate) fn any_first(&self, n: usize) -> bool {
-        self.slots.iter().zip(self.places).any(|(slot, place)| !slot.is_empty() && place < n)
-    }
-
-    /// Lends them in the element type; the engine takes them back when the rule is done with the block.
-    pub(crate) fn lend<'w, T: Scalar>(
-        &self,
-        wide: &'w mut [Buffer<T>; MAX_NARROW],
-        slots: &mut [&'w mut [T]],
-        widened: &mut bool,
-    ) {
-        for ((narrow, &place), wide) in self.slots.iter().zip(&self.places).zip(wide) {
-            if narrow.is_empty() {
-                continue;
-            }
-            let wide = wide.first(narrow.len());
-            if !*widened {
-                stochastic::widen(wide, narrow);
-            }
-            // Places before the first one belong to a wrapper.
-            if let Some(slot) = slots.get_mut(place) {
-                *slot = wide;
-            }
-        }
-        *widened = true;
-    }
-
-    /// Takes them back.
-    pub(crate) fn round<T: Scalar>(&mut self, wide: &mut [Buffer<T>; MAX_NARROW]) {
-        for (i, (narrow, wide)) in self.slots.iter_mut().zip(wide).enumerate() {
-            if !narrow.is_empty() {
-                stochastic::round(narrow, wide.first(narrow.len()), i, self.sequences);
-            }
-        }
-    }
-}
-
-/// Buffers of one thread.
-#[derive(Debug, Default)]
-pub(crate) struct Workspace<T> {
-    /// Never written: the gradient of untouched rows.
-    pub(crate) zeros: Buffer<T>,
-    /// Overwritten at will.
-    pub(crate) scratch: Buffer<T>,
-    /// Slots that are stored in 16 bits.
-    pub(crate) wide: [Buffer<T>; MAX_NARROW],
-}
-
-/// Room for a block, made when it is first needed.
-#[derive(Debug, Default)]
-pub(crate) struct Buffer<T>(Vec<T>);
-
-impl<T: Copy + Default> Buffer<T> {
-    pub(crate) fn first(&mut self, len: usize) -> &mut [T] {
-        if self.0.is_empty() {
-            self.0.resize(BLOCK, T::default());
-        }
-        &mut self.0[..len]
     }
 }

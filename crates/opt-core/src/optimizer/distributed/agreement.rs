@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::Optimizer;
-use super::super::step::check::{Input, InputGradient, Lies};
+use super::super::step::input::{Input, InputGradient, Placed};
 use crate::collective::{Collective, CollectiveError, Distribution};
 use crate::error::Error;
 use crate::real::Scalar;
@@ -125,16 +125,16 @@ fn kind<T>(input: &Input<'_, T>) -> &'static str {
 fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
     input.name.hash(hasher);
     kind(input).hash(hasher);
-    if let Some(Lies { placement, .. }) = input.lies.as_deref() {
+    if let Some(Placed { placement, .. }) = input.placed.as_deref() {
         (&placement.shape, &placement.layout).hash(hasher);
     }
 }
 
 fn described<T>(input: &Input<'_, T>) -> String {
     let (name, kind) = (&input.name, kind(input));
-    match input.lies.as_deref() {
+    match input.placed.as_deref() {
         None => format!("{name:?} with {kind}"),
-        Some(Lies { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
+        Some(Placed { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Sparse gradients: each row once.
 
-use super::check::SparseGradient;
+use super::input::SparseGradient;
 use crate::loops;
 use crate::real::Scalar;
 
