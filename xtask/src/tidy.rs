@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the laws of the repository, each a function from the repository to what breaks it.
 
 mod architecture;
+mod circles;
 mod dependencies;
 mod documents;
 mod machine;
@@ -25,6 +26,7 @@ type Law = fn(&Repository) -> Vec<Violation>;
 const LAWS: &[Law] = &[
     architecture::packages_are_named,
     architecture::names_exist,
+    circles::there_are_none,
     dependencies::point_one_way,
     dependencies::tests_make_no_cycle,
     documents::are_there,
