@@ -57,7 +57,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(report)
     }
 
-    /// Goes on only if all ranks can, where slots are in parts that only all ranks together have.
+    /// Refuses unless all ranks agree, where each rank has a part of the slots only.
     pub(super) fn agree_on_slots<'a>(
         &self,
         inputs: Result<Vec<Input<'a, T>>, Error>,
@@ -68,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Fills in what other ranks have read from their parts of slots.
+    /// Gathers what other ranks have read from their parts of slots.
     pub(super) fn exchange_slots(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
         if self.options.ranks.as_ref().is_some_and(Distribution::shards_state) {
             let exchanged = gather::gather_parts(inputs.iter_mut());

@@ -38,7 +38,7 @@ pub struct Block<'a, T> {
 /// The numbers of a block, for loops of one's own.
 #[derive(Debug)]
 pub struct BlockParts<'a, T> {
-    /// The elements of the variable, at most [`BLOCK`] of them.
+    /// The elements of the variable, at most [`BLOCK`](crate::BLOCK) of them.
     pub value: &'a mut [T],
     /// Their gradient, clipped; `None` for rows that a sparse gradient does not touch.
     pub gradient: Option<&'a [T]>,

@@ -111,6 +111,7 @@ pub(crate) struct ArraySlots<'a, T> {
 
 impl<'a, T> ArraySlots<'a, T> {
     /// These arrays, whole.
+    #[inline]
     pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {
         let count = arrays.len();
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
@@ -134,6 +135,12 @@ impl<'a, T> ArraySlots<'a, T> {
         let back = self.slots.each_mut().map(|slot| split_off(slot, at));
         let count = self.count;
         (self, Self { slots: back, count })
+    }
+
+    /// The same for a shorter time.
+    #[inline]
+    pub(crate) fn reborrow(&mut self) -> ArraySlots<'_, T> {
+        ArraySlots { slots: self.slots.each_mut().map(|slot| &mut **slot), count: self.count }
     }
 
     /// The slots from `start` on, for a shorter time.

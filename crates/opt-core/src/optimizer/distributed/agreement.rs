@@ -1,4 +1,4 @@
-//! Ranks that agree on a step before any of them changes anything.
+//! The agreement of all ranks on a step, before any of them changes anything.
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -13,11 +13,12 @@ use crate::rule::UpdateRule;
 /// What ranks compare, in the order in which differences are reported.
 const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rate", "the shared state", "the variables"];
 
-/// What a rank says before a step, or why it cannot make it.
+/// What a rank tells the others before a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Statement {
     /// A number for each topic: equal numbers mean agreement.
     Ready([u64; TOPICS.len()]),
+    /// Why it cannot make the step.
     Refuses(String),
 }
 
@@ -45,7 +46,8 @@ impl Statement {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Goes on only if all ranks can, and are about to do the same. One gather; a second one to say what differs.
+    /// Refuses the step unless all ranks can make it, and are about to make the same one. One gather; if they differ, a
+    /// second one finds out where.
     pub(super) fn agree<'a, S>(
         &self,
         ranks: &dyn Distribution,
@@ -89,7 +91,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// learning rate is.)
     fn settings(&self, ranks: &dyn Distribution) -> String {
         let configuration = self.to_config().map_or_else(|error| error.to_string(), |config| config.to_string());
-        let (buckets, overlaps) = (ranks.bucket_bytes(), ranks.overlaps());
+        let buckets = ranks.bucket_bytes();
+        let overlaps = ranks.overlaps();
         format!("{configuration}, {:?}, buckets of {buckets} bytes, overlaps: {overlaps}", T::DTYPE)
     }
 

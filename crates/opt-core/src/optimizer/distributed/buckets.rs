@@ -24,7 +24,7 @@ struct Bucket {
     len: usize,
 }
 
-/// What is to be reduced.
+/// Gradients that are being reduced.
 pub(super) struct Reducing<T> {
     buckets: Vec<Bucket>,
     /// Memory of earlier steps.
@@ -119,7 +119,9 @@ impl<T: Scalar> Reducing<T> {
         elements.reserve_exact(self.buckets[bucket].len);
         for (input, ..) in &self.buckets[bucket].members {
             let input = &inputs[*input];
-            if let (Some(InputGradient::Dense(values)), Some(placed)) = (&input.gradient, &input.placed) {
+            if let Some(InputGradient::Dense(values)) = &input.gradient
+                && let Some(placed) = &input.placed
+            {
                 append(&mut elements, &values.reborrow().into_full(), &placed.form);
             }
         }
@@ -216,7 +218,8 @@ fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
 /// The rows of all ranks, in the order of the ranks.
 fn concatenated<T: Scalar>(shape: &[usize], rests: &mut [&[u8]], mean: bool) -> Result<SparseRows<T>, CollectiveError> {
     let width: usize = shape[1..].iter().product();
-    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
     for (rank, rest) in rests.iter_mut().enumerate() {
         let unreadable = || CollectiveError::Message { rank };
         let count = take(rest, 8).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?) as usize));

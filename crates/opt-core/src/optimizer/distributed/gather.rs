@@ -1,4 +1,4 @@
-//! Parts that ranks updated for each other, put together.
+//! The gather at the end of a step: each rank gets the parts that the others have updated.
 
 use std::sync::Arc;
 

@@ -24,7 +24,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
         inputs.iter().zip(&*norms).map(|(input, norm)| if counts(input) { *norm } else { Norm::NONE }).collect();
     let mut numbers: Vec<f64> = own.iter().map(|norm| norm.square_sum).collect();
     if check_finite {
-        // Every rank has a say, whether its elements count or not: replicas may differ.
+        // Every rank is asked, whether its elements count or not: replicas may differ.
         let not_finite = norms.iter().any(|norm| !norm.finite);
         numbers.push(f64::from(u8::from(not_finite)));
     }

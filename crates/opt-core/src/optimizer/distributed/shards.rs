@@ -1,4 +1,4 @@
-//! Where variables lie on the ranks, and the parts that this rank updates.
+//! Sharding: how variables lie on the ranks, and the parts of them that this rank updates.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -87,22 +87,27 @@ pub(super) fn own_part<'b, T: Scalar>(
         (Some(gradient), _) => Some(gradient),
         (None, Some(InputGradient::Dense(values))) => Some(InputGradient::Dense(values.reborrow())),
         (None, Some(InputGradient::Sparse(sparse))) => {
-            let (rows, values) = (sparse.rows.clone(), sparse.values.reborrow());
-            Some(InputGradient::Sparse(Box::new(SparseGradient { rows, values })))
+            let own = SparseGradient { rows: sparse.rows.clone(), values: sparse.values.reborrow() };
+            Some(InputGradient::Sparse(Box::new(own)))
         }
         (None, None) => None,
     };
-    let (value, name) = (input.value.reborrow(), Cow::Borrowed(&*input.name));
-    let part =
-        Input { place: input.place, name, value, gradient, new: input.new.clone(), placed: input.placed.clone() };
-    cut_to_own_part(part)
+    cut_to_own_part(Input {
+        place: input.place,
+        name: Cow::Borrowed(&*input.name),
+        value: input.value.reborrow(),
+        gradient,
+        new: input.new.clone(),
+        placed: input.placed.clone(),
+    })
 }
 
 /// Cuts value and dense gradient down to this rank's part; sparse gradients are cut by [`rows`].
 fn cut_to_own_part<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
     let Some(placed) = &input.placed else { return input };
     let Some(part) = &placed.placement.part else { return input };
-    let (shape, range) = (placed.form.stored_shape(), part.range());
+    let shape = placed.form.stored_shape();
+    let range = part.range();
     let axis = placed.form.stored_axis(part.axis);
     let slice = Slice::from(range.clone());
     if let Some(form) = &mut input.new {

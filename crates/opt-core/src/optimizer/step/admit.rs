@@ -27,7 +27,8 @@ pub(super) fn add_records<T: Scalar>(
         let Some(form) = input.new.take() else { continue };
         debug_assert_eq!(input.place, records.len());
         let Input { name, value, .. } = input;
-        let (name, dtype) = (name.to_string(), value.dtype(T::DTYPE));
+        let name = name.to_string();
+        let dtype = value.dtype(T::DTYPE);
         let decays = decays(&name);
         records
             .add(NewVariable { name, form: *form, dtype, len: value.len(), value: &|| value.to_vec(), decays }, slots);

@@ -40,8 +40,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
-            let (name, expected) = ("iterations".to_owned(), "a count that can go on".to_owned());
-            return Err(HyperparameterError { name, value: self.iterations as f64, expected }.into());
+            let error = HyperparameterError {
+                name: "iterations".to_owned(),
+                value: self.iterations as f64,
+                expected: "a count that can go on".to_owned(),
+            };
+            return Err(error.into());
         }
         let learning_rate = self.rule.learning_rate_at(self.iterations);
         require("learning_rate", learning_rate, 0.0..)?;
@@ -209,7 +213,8 @@ fn dense<'a, T>(
 ) -> Result<InputGradient<'a, T>, Error> {
     let shape = form.given();
     // Nearly all of them.
-    if let (Any::Full(Memory::Filled { data, shape: found }), None) = (&gradient.0, axes)
+    if let Any::Full(Memory::Filled { data, shape: found }) = &gradient.0
+        && axes.is_none()
         && same(found, shape)
     {
         return Ok(InputGradient::Dense(Any::Full(Values::Slice(data))));
@@ -229,8 +234,7 @@ fn scattered<'a, T>(
         if same(found, shape) {
             return Ok(());
         }
-        let (variable, gradient) = (name.to_owned(), found.to_vec());
-        Err(Error::GradientShape { variable, gradient, shape: shape.to_vec() })
+        Err(Error::GradientShape { variable: name.to_owned(), gradient: found.to_vec(), shape: shape.to_vec() })
     };
     let mismatch = |mismatch| gradient_data(name, mismatch);
     Ok(InputGradient::Dense(unbox!(gradient.0, gradient => stored_values(gradient, axes, fits, mismatch)?)))

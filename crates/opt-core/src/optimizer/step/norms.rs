@@ -119,7 +119,8 @@ impl Question {
                 })
             }
             Any::Bf16(_) | Any::F16(_) => {
-                let (mut reader, mut buffer) = (values.reader(), Buffer::default());
+                let mut reader = values.reader();
+                let mut buffer = Buffer::default();
                 in_tree(values.len(), CHUNK, &mut |len| {
                     let blocks = (0..len).step_by(BLOCK).map(|at| BLOCK.min(len - at));
                     blocks.fold(Sum::NONE, |sum, n| sum + self.over_chunk(reader.block(n, None, &mut buffer)))

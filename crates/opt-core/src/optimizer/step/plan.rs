@@ -145,23 +145,26 @@ impl<T: Scalar> VariablePlan<T> {
     }
 
     /// Updates a block: the rule with what is fused with it, then what its loop has not done on its way.
+    ///
+    /// The state is borrowed, not moved: lists of small variables would feel the copies.
+    #[inline]
     pub(crate) fn update_block(
         &self,
         kernel: &dyn Kernel<T>,
         value: &mut [T],
         gradient: Option<&[T]>,
-        state: BlockState<'_, T>,
+        state: &mut BlockState<'_, T>,
         workspace: &mut Workspace<T>,
     ) {
         let Self { fused, overwrite, scalars, .. } = self;
-        let BlockState { slots, mut packed, average } = state;
+        let BlockState { slots, packed, average } = state;
         let block = Block {
             value: &mut *value,
             gradient,
-            slots,
+            slots: slots.reborrow(),
             packed: packed.as_mut().map(|packed| packed.from(0)),
             scalars,
-            average: fused.average.is_some().then_some(&mut *average),
+            average: fused.average.is_some().then_some(&mut **average),
             fused: *fused,
             workspace: &mut *workspace,
         };
@@ -175,7 +178,7 @@ impl<T: Scalar> VariablePlan<T> {
         if *overwrite {
             value.copy_from_slice(average);
         }
-        if let Some(packed) = &mut packed {
+        if let Some(packed) = packed {
             packed.round_lent(&mut workspace.wide);
         }
     }

@@ -106,11 +106,12 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
         };
         match gradient {
             SliceGradient::Dense(gradient) => {
-                let (mut gradient, mut at) = (gradient.reader(), 0);
+                let mut gradient = gradient.reader();
+                let mut at = 0;
                 while at < len {
                     let n = state.block_len(at, len);
                     let g = gradient.block(n, plan.limit, &mut buffers.gradient);
-                    let state = state.block(at, n);
+                    let state = &mut state.block(at, n);
                     cursor.visit(at, n, |value| plan.update_block(kernel, value, Some(g), state, workspace));
                     at += n;
                 }
@@ -126,7 +127,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
                     while at < range.end {
                         let n = state.block_len(at, range.end);
                         let g = touched.map(|start| &values[start + at - range.start..][..n]);
-                        let state = state.block(at, n);
+                        let state = &mut state.block(at, n);
                         cursor.visit(at, n, |value| plan.update_block(kernel, value, g, state, workspace));
                         at += n;
                     }

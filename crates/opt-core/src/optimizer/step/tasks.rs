@@ -122,7 +122,8 @@ fn updated<T>(input: &Input<'_, T>) -> usize {
 impl<T: Scalar> Batch<'_, '_, T> {
     /// How many of the first inputs make a batch, and how many elements of them get an update.
     fn fitting(inputs: &[Input<'_, T>]) -> (usize, usize) {
-        let (first, mut len) = (inputs[0].place, 0);
+        let first = inputs[0].place;
+        let mut len = 0;
         let fits = |(number, input): &(usize, &Input<'_, T>)| {
             len += updated(input);
             input.place == first + number && len <= CHUNK && !matches!(input.gradient, Some(InputGradient::Sparse(_)))
@@ -186,7 +187,7 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
             let of_variable = plan.dense(record, norm.copied().unwrap_or_else(|| plan.norm_of(values)));
             let slots = ArraySlots::of(&mut record.arrays);
             let average = record.average.as_deref_mut().unwrap_or_default();
-            let state = BlockState { slots, packed: None, average };
+            let state = &mut BlockState { slots, packed: None, average };
             of_variable.update_block(plan.kernel, value, Some(gradient), state, &mut buffers.workspace);
             return;
         }

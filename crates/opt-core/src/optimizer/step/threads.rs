@@ -89,7 +89,8 @@ impl Threads {
             return;
         }
         for _ in 1..self.count() {
-            let (runs, before) = (Arc::clone(&self.runs), self.runs.load(Ordering::Relaxed));
+            let runs = Arc::clone(&self.runs);
+            let before = runs.load(Ordering::Relaxed);
             let waiting = move || {
                 (0..LOOKS_FOR_WORK)
                     .take_while(|_| runs.load(Ordering::Relaxed) == before)

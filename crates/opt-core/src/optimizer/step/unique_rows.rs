@@ -19,7 +19,8 @@ impl<T: Scalar> UniqueRows<T> {
     /// in which they were given.
     pub(crate) fn new(gradient: &SparseGradient<'_, T>, limit: Option<f64>, scale: f64) -> Self {
         let SparseGradient { rows, values } = gradient;
-        let (given, factors) = (values.to_rows(), loops::factors(scale));
+        let given = values.to_rows();
+        let factors = loops::factors(scale);
         let width = if rows.is_empty() { 0 } else { given.len() / rows.len() };
 
         let mut order: Vec<usize> = (0..rows.len()).collect();
