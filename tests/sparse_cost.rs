@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use optimizers::core::{
-    Block, Config, ConfigError, Configurable, Hyper, HyperparameterError, Hyperparameters, Kernel, Locals, Scalar,
-    SlotSpec, Step, VariableStep,
+    Block, Config, ConfigError, Configurable, Done, Hyper, HyperparameterError, Hyperparameters, Kernel, Scalar,
+    SlotSpec, Step, VariableScalars, VariableStep,
 };
 use optimizers::{Ema, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
@@ -35,14 +35,14 @@ struct CountedStep<'a, T> {
 }
 
 impl<T: Scalar> Kernel<T> for CountedStep<'_, T> {
-    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         self.inner.begin_variable(variable, scalars)
     }
 
-    fn update(&self, mut block: Block<'_, T>) {
+    fn update(&self, mut block: Block<'_, T>) -> Done {
         let place = usize::from(!block.is_touched());
         self.visits.0[place].fetch_add(block.parts().value.len(), Ordering::Relaxed);
-        self.inner.update(block);
+        self.inner.update(block)
     }
 
     fn visits_untouched_rows(&self) -> bool {

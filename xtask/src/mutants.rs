@@ -104,8 +104,8 @@ const CORE: &str = "opt-core";
 const RANKS: [&str; 4] = [
     "crates/opt-core/src/collective.rs",
     "crates/opt-core/src/collective/**",
-    "crates/opt-core/src/optimizer/ranks.rs",
-    "crates/opt-core/src/optimizer/ranks/**",
+    "crates/opt-core/src/optimizer/distributed.rs",
+    "crates/opt-core/src/optimizer/distributed/**",
 ];
 
 /// The tests of the mesh, run once on unchanged code: cargo-mutants would look for them in `opt-core`.

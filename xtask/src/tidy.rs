@@ -1,6 +1,7 @@
 //! `cargo xtask tidy`: the laws of the repository. Each is a function that finds the violations.
 
 mod architecture;
+mod circles;
 mod dependencies;
 mod documents;
 mod lines;
@@ -26,6 +27,7 @@ type Law = fn(&Repository) -> Vec<Violation>;
 const LAWS: &[Law] = &[
     architecture::packages_are_named,
     architecture::names_exist,
+    circles::there_are_none,
     dependencies::point_one_way,
     dependencies::tests_make_no_cycle,
     documents::are_there,

@@ -20,11 +20,11 @@ mod clip;
 mod collective;
 pub mod config;
 mod decay;
-mod dispatch;
 mod ema;
 mod error;
 mod gradient;
 mod hyper;
+mod loops;
 mod moments;
 mod optimizer;
 mod parameters;
@@ -33,10 +33,6 @@ mod real;
 mod report;
 mod rule;
 mod schedule;
-#[cfg(feature = "limit-simd")]
-#[doc(hidden)]
-pub mod simd;
-mod stage;
 mod variable;
 mod view;
 
@@ -53,18 +49,21 @@ pub use ema::Ema;
 pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use hyper::{Hyper, Scheduled};
+#[cfg(feature = "limit-simd")]
+#[doc(hidden)]
+pub use loops::simd;
 pub use moments::MomentStorage;
 pub use optimizer::{
     DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard, StateEntry, StateKind, StateValue,
 };
 pub use parameters::{Gradients, Parameters, Path};
-pub use precision::{Any, AnyArray, AnyArrayMut, Half, Stored};
+pub use precision::{Any, AnyArray, AnyArrayMut};
 pub use real::{DType, Real, Scalar};
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 pub use rule::{
-    BLOCK, Block, BlockParts, Elementwise, Kernel, Locals, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
-    UpdateRule, VariableStep, WeightsOrder, elementwise,
+    BLOCK, Block, BlockParts, Done, Elementwise, Kernel, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
+    UpdateRule, VariableScalars, VariableStep, WeightsOrder, elementwise,
 };
 pub use schedule::Schedule;
 pub use variable::Variable;
-pub use view::{View, ViewMut};
+pub use view::{Half, Stored, View, ViewMut};

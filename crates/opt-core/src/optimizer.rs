@@ -2,20 +2,13 @@
 
 mod builder;
 mod config;
+mod distributed;
+mod form;
 mod model;
-mod norms;
-mod part;
-mod pieces;
-mod ranks;
 mod records;
-mod resolve;
-mod sparse;
-mod stages;
 mod state;
 mod step;
 mod swap_in;
-mod threads;
-mod values;
 
 use half::bf16;
 
@@ -109,7 +102,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.ready()?;
         let variables = model.variables();
         let mut inputs = self.resolved(variables.into_iter())?;
-        self.admit(&mut ranks::parts(&mut inputs), Fill::Initial);
+        self.admit(&mut distributed::own_parts(&mut inputs), Fill::Initial);
         Ok(())
     }
 

@@ -8,11 +8,11 @@ use ndarray::{ArrayBase, Data, DataMut, Dimension};
 
 use crate::error::Error;
 use crate::gradient::{Gradient, IndexedSlices};
-use crate::precision::sealed::Sealed;
-use crate::precision::{AnyArray, Stored};
+use crate::precision::AnyArray;
 use crate::real::Scalar;
 use crate::variable::Variable;
-use crate::view::{ShapeMismatch, View, ViewMut};
+use crate::view::sealed::Sealed;
+use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 
 /// A source of named numbers to read: gradients, or the variables of a model.
 ///

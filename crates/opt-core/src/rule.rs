@@ -3,15 +3,20 @@
 //! A rule is hyperparameters, a list of [slots](SlotSpec), a few numbers computed once a step, and one pure function
 //! per element. Everything else (counting, allocating, clipping, decaying, averaging, checking) is the engine's.
 
-mod around;
 mod block;
+mod fused_loop;
 mod slot;
+mod workspace;
 
-pub(crate) use around::{Around, Buffer, Narrow, Workspace};
-pub use block::{BLOCK, Block, BlockParts, Elementwise, SparseUpdate, elementwise};
+pub use block::{Block, BlockParts, Elementwise, SparseUpdate, elementwise};
+pub use fused_loop::Done;
+pub(crate) use fused_loop::Fused;
+pub(crate) use slot::ArraySlots;
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
+pub(crate) use workspace::Workspace;
 
 use crate::config::Hyperparameters;
+pub use crate::loops::BLOCK;
 use crate::real::Scalar;
 
 /// A first-order update rule over elements of type `T`: the formula, on top of its [`Hyperparameters`].
@@ -122,13 +127,14 @@ impl Step {
 pub trait Kernel<T: Scalar>: Send + Sync {
     /// Computes what is the same for all elements of one variable. `scalars` holds its
     /// [scalar slots](SlotSpec::scalar) in their order; what is written there becomes part of the state.
-    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         let _ = (variable, scalars);
-        Locals::default()
+        VariableScalars::default()
     }
 
-    /// Updates the elements of one block.
-    fn update(&self, block: Block<'_, T>);
+    /// Updates the elements of one block. What it returns comes from the block: of [`Block::elementwise`], or of
+    /// [`Block::done`] after loops of one's own.
+    fn update(&self, block: Block<'_, T>) -> Done;
 
     /// Whether [`update`](Self::update) wants the rows, too, that a sparse gradient does not touch.
     fn visits_untouched_rows(&self) -> bool;
@@ -146,7 +152,7 @@ pub struct VariableStep<'a> {
 }
 
 /// Numbers that a kernel computes once for a variable and finds again in each of its blocks.
-pub type Locals = [f64; 4];
+pub type VariableScalars = [f64; 4];
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<T: Scalar, R: UpdateRule<T> + ?Sized> UpdateRule<T> for Box<R> {

@@ -6,9 +6,9 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
-use crate::precision::{Any, AnyArray, AnyArrayMut, Half, map};
+use crate::precision::{Any, AnyArray, AnyArrayMut, map};
 use crate::real::{DType, Scalar};
-use crate::view::{ShapeMismatch, View, ViewMut};
+use crate::view::{Half, ShapeMismatch, View, ViewMut};
 
 /// A variable as a step sees it: a name, the numbers to update, and a gradient if there is one.
 ///

@@ -1,4 +1,6 @@
-//! How arrays, slices and single numbers come in.
+//! Views of the caller's numbers: conversions from arrays, slices and single numbers.
+
+mod stored;
 
 use std::slice;
 
@@ -6,7 +8,10 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-use crate::precision::{Any, AnyArray, Half};
+pub(crate) use stored::sealed;
+pub use stored::{Half, Stored};
+
+use crate::precision::{Any, AnyArray};
 use crate::real::Scalar;
 
 /// Data and the shape that it does not fill.
@@ -19,15 +24,15 @@ pub(crate) struct ShapeMismatch {
 /// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, numbers, and
 /// `(slice, shape)` pairs in row-major order.
 #[derive(Debug, Clone)]
-pub struct View<'a, T>(pub(crate) Numbers<'a, T>);
+pub struct View<'a, T>(pub(crate) AnyMemory<'a, T>);
 
 impl<T> View<'_, T> {
     /// The numbers as an array; nothing if there are not as many as the shape asks for, or if they are in 16 bits.
     #[must_use]
     pub fn array(&self) -> Option<ArrayViewD<'_, T>> {
         match &self.0 {
-            Any::Full(Layout::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), data).ok(),
-            Any::Full(Layout::Strided(view)) => Some(view.view()),
+            Any::Full(Memory::Filled { data, shape }) => ArrayViewD::from_shape(shape.as_slice(), data).ok(),
+            Any::Full(Memory::Strided(view)) => Some(view.view()),
             _ => None,
         }
     }
@@ -44,7 +49,7 @@ impl<'a, T> View<'a, T> {
     }
 }
 
-impl<'a, T> Layout<&'a [T], ArrayViewD<'a, T>> {
+impl<'a, T> Memory<&'a [T], ArrayViewD<'a, T>> {
     fn into_array(self) -> Result<ArrayViewD<'a, T>, ShapeMismatch> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
@@ -57,51 +62,35 @@ impl<'a, T> Layout<&'a [T], ArrayViewD<'a, T>> {
 /// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
 /// vectors, numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
-pub struct ViewMut<'a, T>(pub(crate) NumbersMut<'a, T>);
+pub struct ViewMut<'a, T>(pub(crate) AnyMemoryMut<'a, T>);
 
-/// To read, in `T` or in 16 bits. What is rare is boxed here as well.
-pub(crate) type Numbers<'a, T> = Any<Read<'a, T>, Box<Read<'a, bf16>>, Box<Read<'a, f16>>>;
+/// Numbers to read, in `T` or in 16 bits. Rare variants are boxed here as well.
+pub(crate) type AnyMemory<'a, T> = Any<Read<'a, T>, Box<Read<'a, bf16>>, Box<Read<'a, f16>>>;
 
-/// To change, in `T` or in 16 bits.
-pub(crate) type NumbersMut<'a, T> = Any<Change<'a, T>, Box<Change<'a, bf16>>, Box<Change<'a, f16>>>;
+/// Numbers to change, in `T` or in 16 bits.
+pub(crate) type AnyMemoryMut<'a, T> = Any<Change<'a, T>, Box<Change<'a, bf16>>, Box<Change<'a, f16>>>;
 
-/// To read, in `T`.
-pub(crate) type Read<'a, T> = Layout<&'a [T], ArrayViewD<'a, T>>;
+/// Numbers to read, in `T`.
+pub(crate) type Read<'a, T> = Memory<&'a [T], ArrayViewD<'a, T>>;
 
-/// To change, in `T`.
-pub(crate) type Change<'a, T> = Layout<&'a mut [T], ArrayViewMutD<'a, T>>;
+/// Numbers to change, in `T`.
+pub(crate) type Change<'a, T> = Memory<&'a mut [T], ArrayViewMutD<'a, T>>;
 
 /// The length of each axis.
 pub(crate) type Shape = SmallVec<[usize; 4]>;
 
-/// How numbers lie in memory. What is rare is boxed: lists of variables are long.
+/// How numbers lie in memory. Rare variants are boxed: lists of variables are long.
 #[derive(Debug, Clone)]
-pub(crate) enum Layout<S, V> {
+pub(crate) enum Memory<S, V> {
     /// Row by row, without gaps.
     Filled { data: S, shape: Shape },
-    /// In any other way.
+    /// With gaps, or in another order.
     Strided(Box<V>),
-    /// Not at all.
+    /// The data does not fill the shape.
     Mismatch(Box<ShapeMismatch>),
 }
 
-impl<'a> View<'a, f32> {
-    /// Numbers in 16 bits, as gradients of an optimizer in 32. They are widened block by block.
-    ///
-    /// Also where a [`Gradient`](crate::Gradient) is asked for: `View::half(&g).into()`.
-    pub fn half<H: Half>(numbers: impl Into<View<'a, H>>) -> Self {
-        H::view(numbers.into())
-    }
-}
-
-impl<'a> ViewMut<'a, f32> {
-    /// Numbers in 16 bits, as a variable of an optimizer in 32: see [`Variable::half`](crate::Variable::half).
-    pub fn half<H: Half>(numbers: impl Into<ViewMut<'a, H>>) -> Self {
-        H::view_mut(numbers.into())
-    }
-}
-
-impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
+impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
     /// As an array, to read.
     pub(crate) fn view(&self) -> Result<ArrayViewD<'_, T>, &ShapeMismatch> {
         match self {
@@ -123,18 +112,18 @@ impl<T> Layout<&mut [T], ArrayViewMutD<'_, T>> {
     /// To read only.
     fn as_read(&self) -> Read<'_, T> {
         match self {
-            Self::Filled { data, shape } => Layout::Filled { data, shape: shape.clone() },
-            Self::Strided(view) => Layout::Strided(Box::new(view.view())),
-            Self::Mismatch(mismatch) => Layout::Mismatch(mismatch.clone()),
+            Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
+            Self::Strided(view) => Memory::Strided(Box::new(view.view())),
+            Self::Mismatch(mismatch) => Memory::Mismatch(mismatch.clone()),
         }
     }
 
     /// The same for a shorter time.
     fn reborrow(&mut self) -> Change<'_, T> {
         match self {
-            Self::Filled { data, shape } => Layout::Filled { data, shape: shape.clone() },
-            Self::Strided(view) => Layout::Strided(Box::new(view.view_mut())),
-            Self::Mismatch(mismatch) => Layout::Mismatch(mismatch.clone()),
+            Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
+            Self::Strided(view) => Memory::Strided(Box::new(view.view_mut())),
+            Self::Mismatch(mismatch) => Memory::Mismatch(mismatch.clone()),
         }
     }
 }
@@ -162,8 +151,8 @@ impl<T> ViewMut<'_, T> {
 impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
     fn from(view: ArrayView<'a, T, D>) -> Self {
         Self(Any::Full(match view.to_slice() {
-            Some(data) => Layout::Filled { data, shape: Shape::from_slice(view.shape()) },
-            None => Layout::Strided(Box::new(view.into_dyn())),
+            Some(data) => Memory::Filled { data, shape: Shape::from_slice(view.shape()) },
+            None => Memory::Strided(Box::new(view.into_dyn())),
         }))
     }
 }
@@ -171,11 +160,11 @@ impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
 impl<'a, T, D: Dimension> From<ArrayViewMut<'a, T, D>> for ViewMut<'a, T> {
     fn from(view: ArrayViewMut<'a, T, D>) -> Self {
         if !view.is_standard_layout() {
-            return Self(Any::Full(Layout::Strided(Box::new(view.into_dyn()))));
+            return Self(Any::Full(Memory::Strided(Box::new(view.into_dyn()))));
         }
         let shape = Shape::from_slice(view.shape());
         let data = view.into_slice().expect("standard layout is a slice");
-        Self(Any::Full(Layout::Filled { data, shape }))
+        Self(Any::Full(Memory::Filled { data, shape }))
     }
 }
 
@@ -193,13 +182,13 @@ impl<'a, T, S: DataMut<Elem = T>, D: Dimension> From<&'a mut ArrayBase<S, D>> fo
 
 impl<'a, T> From<&'a [T]> for View<'a, T> {
     fn from(slice: &'a [T]) -> Self {
-        Self(Any::Full(Layout::Filled { shape: smallvec![slice.len()], data: slice }))
+        Self(Any::Full(Memory::Filled { shape: smallvec![slice.len()], data: slice }))
     }
 }
 
 impl<'a, T> From<&'a mut [T]> for ViewMut<'a, T> {
     fn from(slice: &'a mut [T]) -> Self {
-        Self(Any::Full(Layout::Filled { shape: smallvec![slice.len()], data: slice }))
+        Self(Any::Full(Memory::Filled { shape: smallvec![slice.len()], data: slice }))
     }
 }
 
@@ -254,11 +243,11 @@ impl<'a, T> From<(&'a mut [T], &[usize])> for ViewMut<'a, T> {
 }
 
 /// Exactly as many elements as there are in the shape.
-fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Layout<S, V> {
+fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Memory<S, V> {
     let wanted = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if wanted == Some(elements) {
-        Layout::Filled { data, shape: Shape::from_slice(shape) }
+        Memory::Filled { data, shape: Shape::from_slice(shape) }
     } else {
-        Layout::Mismatch(Box::new(ShapeMismatch { elements, shape: shape.to_vec() }))
+        Memory::Mismatch(Box::new(ShapeMismatch { elements, shape: shape.to_vec() }))
     }
 }

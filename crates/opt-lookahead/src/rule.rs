@@ -1,7 +1,8 @@
 //! The formula of Lookahead.
 
 use opt_core::{
-    Block, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep, WeightsOrder,
+    Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars, VariableStep,
+    WeightsOrder,
 };
 
 use crate::config::Lookahead;
@@ -35,11 +36,11 @@ struct Steps<'a, T> {
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<T: Scalar> Kernel<T> for Steps<'_, T> {
-    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         self.inner.begin_variable(variable, scalars)
     }
 
-    fn update(&self, mut block: Block<'_, T>) {
+    fn update(&self, mut block: Block<'_, T>) -> Done {
         let Some(sync) = self.sync else { return self.inner.update(block.into_slots(1..)) };
         if block.is_touched() || self.inner.visits_untouched_rows() {
             self.inner.update(block.with_slots(1..));

@@ -1,6 +1,8 @@
 //! The formula of NovoGrad.
 
-use opt_core::{Block, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep};
+use opt_core::{
+    Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars, VariableStep,
+};
 
 use crate::config::NovoGrad;
 
@@ -59,7 +61,7 @@ impl<'a> NovoGradStep<'a> {
         }
     }
 
-    fn coefficients<T: Scalar>(&self, [d, gain, ..]: Locals) -> Coefficients<T> {
+    fn coefficients<T: Scalar>(&self, [d, gain, ..]: VariableScalars) -> Coefficients<T> {
         let rule = self.rule;
         let (into_m, out_of_m) = if rule.learning_rate_outside { (1.0, -self.eta) } else { (-self.eta, 1.0) };
         let d = T::literal(d);
@@ -77,7 +79,7 @@ impl<'a> NovoGradStep<'a> {
 }
 
 impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
-    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         let Self { rule, v_correction, .. } = *self;
         let s = variable.gradient_square_sum.expect("the rule needs the norm of gradients");
 
@@ -97,12 +99,12 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
         [d, if averages { 1.0 - rule.beta_1 } else { 1.0 }, 0.0, 0.0]
     }
 
-    fn update(&self, block: Block<'_, T>) {
-        let k = self.coefficients(*block.locals());
+    fn update(&self, block: Block<'_, T>) -> Done {
+        let k = self.coefficients(*block.variable_scalars());
         if self.rule.reg_inside_moment {
-            block.elementwise(SparseUpdate::Rows, &k, inside);
+            block.elementwise(SparseUpdate::Rows, &k, inside)
         } else {
-            block.elementwise(SparseUpdate::Rows, &k, outside);
+            block.elementwise(SparseUpdate::Rows, &k, outside)
         }
     }
 

@@ -1,6 +1,6 @@
 //! The formula of RectifiedAdam.
 
-use opt_core::{Block, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule};
+use opt_core::{Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
 
@@ -162,12 +162,12 @@ struct Rectified<E> {
 }
 
 impl<T: Scalar> Kernel<T> for Rectified<T> {
-    fn update(&self, block: Block<'_, T>) {
+    fn update(&self, block: Block<'_, T>) -> Done {
         let k = if block.is_touched() { &self.touched } else { &self.untouched };
         if self.amsgrad {
-            block.elementwise(SparseUpdate::Moments, k, amsgrad);
+            block.elementwise(SparseUpdate::Moments, k, amsgrad)
         } else {
-            block.elementwise(SparseUpdate::Moments, k, element);
+            block.elementwise(SparseUpdate::Moments, k, element)
         }
     }
 

@@ -1,8 +1,8 @@
 //! The formula of SGD.
 
 use opt_core::{
-    Block, Generation, Kernel, Locals, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableStep,
-    elementwise,
+    Block, Done, Generation, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars,
+    VariableStep, elementwise,
 };
 
 use crate::config::Sgd;
@@ -52,18 +52,18 @@ struct Dampened {
 }
 
 impl<T: Scalar> Kernel<T> for Dampened {
-    fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         let gain = if scalars[0] == 0.0 { 1.0 } else { self.gain };
         scalars[0] = 1.0;
         [gain, 0.0, 0.0, 0.0]
     }
 
-    fn update(&self, block: Block<'_, T>) {
-        let k = [self.eta, self.mu, block.locals()[0]].map(T::literal);
+    fn update(&self, block: Block<'_, T>) -> Done {
+        let k = [self.eta, self.mu, block.variable_scalars()[0]].map(T::literal);
         block.elementwise(self.sparse, &k, |&[eta, mu, gain], w, g, [m]| {
             let m = mu * m + gain * g;
             (w - eta * m, [m])
-        });
+        })
     }
 
     fn visits_untouched_rows(&self) -> bool {

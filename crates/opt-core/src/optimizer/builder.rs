@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Optimizer;
 use super::records::Records;
-use super::threads::Threads;
+use super::step::threads::Threads;
 use crate::clip::Clip;
 use crate::collective::Distribution;
 use crate::config::{Envelope, Generation};
@@ -14,7 +14,7 @@ use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::moments::{MAX_NARROW, MomentStorage};
+use crate::moments::{MAX_PACKED, MomentStorage};
 use crate::precision::MASTER;
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
@@ -202,8 +202,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         let slots = rule.slots();
         check_slots(rule.class_name(), &slots)?;
         let moments = slots.iter().filter(|slot| slot.is_moment()).count();
-        if options.moments != MomentStorage::Full && moments > MAX_NARROW {
-            let problem = format!("{moments} slots of moments, at most {MAX_NARROW} can be stored in 16 bits");
+        if options.moments != MomentStorage::Full && moments > MAX_PACKED {
+            let problem = format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in 16 bits");
             return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
         }
         let shared = slots.iter().filter_map(|slot| match slot.init() {

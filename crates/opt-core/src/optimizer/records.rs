@@ -3,16 +3,15 @@
 use std::collections::HashMap;
 
 use half::bf16;
-use ndarray::{ArrayD, ArrayView, ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use ndarray::{ArrayD, ArrayView, ArrayViewD, IxDyn};
 use smallvec::SmallVec;
 
-use super::resolve::{Form, Input};
+use super::form::{Form, in_order, inverse};
 use super::{SlotPlace, StateValue};
-use crate::moments::{self, MomentStorage};
-use crate::precision::Any;
+use crate::moments::MomentStorage;
+use crate::precision::stochastic;
 use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec};
-use crate::view::{Layout, ViewMut};
 
 /// One variable: its name, its shape and its slots.
 #[derive(Debug, Clone)]
@@ -38,6 +37,19 @@ pub(crate) struct Record<T> {
     pub(crate) seen_in: u64,
 }
 
+/// A variable that is not known yet.
+pub(crate) struct NewVariable<'v, T> {
+    pub(crate) name: String,
+    pub(crate) form: Form,
+    pub(crate) dtype: DType,
+    /// How many elements it has.
+    pub(crate) len: usize,
+    /// A copy of it, in stored order.
+    pub(crate) value: &'v dyn Fn() -> Vec<T>,
+    /// Whether decoupled weight decay applies.
+    pub(crate) decays: bool,
+}
+
 /// The slots that new variables get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewSlots<'s> {
@@ -56,22 +68,23 @@ pub(crate) enum Fill {
 }
 
 impl<T: Scalar> Record<T> {
-    fn new(input: &Input<'_, T>, form: Form, new: &NewSlots<'_>, storage: MomentStorage, decays: bool) -> Self {
+    fn new(variable: NewVariable<'_, T>, new: &NewSlots<'_>, storage: MomentStorage) -> Self {
+        let NewVariable { name, form, dtype, len, value, decays } = variable;
         let (len, copy): (usize, &dyn Fn() -> Vec<T>) = match new.fill {
-            Fill::Initial => (input.value.len(), &|| input.value.to_vec()),
+            Fill::Initial => (len, value),
             Fill::Later => (0, &Vec::new),
         };
         let filled = |value: f64| vec![T::literal(value); len];
         let mut record = Self {
-            name: input.name.clone().into_owned(),
+            hash: stochastic::hash(&name),
+            name,
             form,
             arrays: SmallVec::new(),
             packed: Vec::new(),
-            hash: moments::hash(&input.name),
             scalars: Vec::new(),
             average: new.averages.then(copy),
-            dtype: input.value.dtype(T::DTYPE),
-            master: if matches!(input.value, Any::Full(_)) { Vec::new() } else { copy() },
+            dtype,
+            master: if dtype == T::DTYPE { Vec::new() } else { copy() },
             decays,
             seen_in: 0,
         };
@@ -176,40 +189,6 @@ impl<T: Scalar> Record<T> {
     }
 }
 
-/// The order of axes that undoes another one.
-pub(crate) fn inverse(axes: &[usize]) -> Vec<usize> {
-    let mut order = vec![0; axes.len()];
-    for (stored, &axis) in axes.iter().enumerate() {
-        order[axis] = stored;
-    }
-    order
-}
-
-/// A view with its axes in the stored order.
-pub(crate) fn in_order<'a, T>(view: ArrayViewD<'a, T>, axes: Option<&[usize]>) -> ArrayViewD<'a, T> {
-    match axes {
-        None => view,
-        Some(axes) => view.permuted_axes(IxDyn(axes)),
-    }
-}
-
-/// A view with its axes in the stored order.
-pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usize]>) -> ArrayViewMutD<'a, T> {
-    match axes {
-        None => view,
-        Some(axes) => view.permuted_axes(IxDyn(axes)),
-    }
-}
-
-/// The axes in memory order, slowest first; `None` if that is their own order, and for variables of 16 bits, whose
-/// slots are stored row by row.
-pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
-    let Any::Full(Layout::Strided(view)) = &value.0 else { return None };
-    let mut axes: Vec<usize> = (0..view.ndim()).collect();
-    axes.sort_by_key(|&axis| std::cmp::Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
-    if axes.is_sorted() { None } else { Some(axes) }
-}
-
 /// All variables, in the order in which they were first seen.
 #[derive(Debug, Clone)]
 pub(crate) struct Records<T> {
@@ -287,26 +266,16 @@ impl<T: Scalar> Records<T> {
         self.calls
     }
 
-    /// Makes the slots of variables that are new, in the order of the list.
-    pub(crate) fn admit<'i, 'v: 'i>(
-        &mut self,
-        inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
-        new: &NewSlots<'_>,
-        decays: impl Fn(&str) -> bool,
-    ) where
-        T: 'v,
-    {
-        let known = self.records.len();
-        for input in inputs {
-            let Some(form) = input.new.take() else { continue };
-            debug_assert_eq!(input.place, self.records.len());
-            self.elements += input.value.len();
-            self.records.push(Record::new(input, *form, new, self.storage, decays(&input.name)));
-            self.places.insert(input.name.clone().into_owned(), input.place);
-        }
-        if self.records.len() > known {
-            self.by_name = (0..self.records.len()).collect();
-            self.by_name.sort_by(|&a, &b| self.records[a].name.cmp(&self.records[b].name));
-        }
+    /// Makes the slots of a new variable. [`sort_names`](Self::sort_names) has to follow.
+    pub(crate) fn add(&mut self, variable: NewVariable<'_, T>, slots: &NewSlots<'_>) {
+        self.elements += variable.len;
+        self.places.insert(variable.name.clone(), self.records.len());
+        self.records.push(Record::new(variable, slots, self.storage));
+    }
+
+    /// Finds the order of all names anew.
+    pub(crate) fn sort_names(&mut self) {
+        self.by_name = (0..self.records.len()).collect();
+        self.by_name.sort_by(|&a, &b| self.records[a].name.cmp(&self.records[b].name));
     }
 }

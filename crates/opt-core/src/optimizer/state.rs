@@ -10,7 +10,7 @@ use entries::Entry;
 pub use value::{StateEntry, StateKind, StateValue};
 
 use super::records::{Fill, Records};
-use super::{Optimizer, ranks};
+use super::{Optimizer, distributed};
 use crate::error::Error;
 use crate::parameters::Parameters;
 use crate::real::{DType, Scalar};
@@ -62,7 +62,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let variables = model.variables();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
         let restored = self.resolved(variables.into_iter()).and_then(|mut inputs| {
-            self.admit(&mut ranks::parts(&mut inputs), Fill::Later);
+            self.admit(&mut distributed::own_parts(&mut inputs), Fill::Later);
             self.set_weights(weights)
         });
         if restored.is_err() {

@@ -4,15 +4,16 @@ use std::mem;
 use std::ops::Deref;
 
 use super::records::Record;
-use super::resolve::Input;
-use super::values::Value;
-use super::{Optimizer, SlotPlace, ranks};
+use super::step::input::Input;
+use super::step::storage::Value;
+use super::{Optimizer, SlotPlace, distributed};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::loops::{BLOCK, Buffer};
 use crate::parameters::Parameters;
-use crate::precision::{Any, MASTER, Narrow};
+use crate::precision::{Any, HalfFloat, MASTER};
 use crate::real::Scalar;
-use crate::rule::{BLOCK, Buffer, UpdateRule};
+use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
 /// A model that holds a slot (such as the averages) instead of its own values; dropping the guard swaps them back.
@@ -148,7 +149,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
         }
-        for Input { place: record, value, .. } in ranks::parts(&mut inputs) {
+        for Input { place: record, value, .. } in distributed::own_parts(&mut inputs) {
             let record = self.records.at_mut(record);
             match value {
                 Any::Full(value) => way.full(value, record.array_mut(place).into_iter().flatten()),
@@ -181,7 +182,7 @@ impl Move {
     }
 
     /// A slot does not fit into 16 bits: it stays where it is, and it is the master that knows what the variable was.
-    fn half<H: Narrow, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
+    fn half<H: HalfFloat, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
         let (slot, master) = record.with_master(place);
         let len = master.len();
         let mut buffer = Buffer::default();

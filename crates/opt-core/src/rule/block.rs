@@ -1,40 +1,44 @@
 //! From a function of one element to a kernel over blocks.
 
 use std::array;
-use std::mem;
 use std::ops::RangeFrom;
 
-use super::around::{Around, Narrow, Workspace};
-use super::{Kernel, Locals, MAX_ARRAY_SLOTS};
+use super::fused_loop::{Done, Fused};
+use super::slot::{ArraySlots, MAX_ARRAY_SLOTS};
+use super::workspace::Workspace;
+use super::{Kernel, VariableScalars};
+use crate::loops;
+use crate::precision::packed::PackedBlock;
 use crate::real::Scalar;
-use crate::stage;
-
-/// The largest number of elements in a block: value, gradient and all slots of it fit in the first-level caches.
-pub const BLOCK: usize = if cfg!(miri) { 64 } else { 8192 };
 
 /// A piece of one variable, small enough for the cache, with its gradient and its slots.
 ///
 /// What the engine does to a block around the rule (scaling by a clip, weight decay, averages) happens in the loop of
 /// [`elementwise`](Self::elementwise), so that each number is read once and written once. A kernel with loops of its own
-/// takes [`parts`](Self::parts).
+/// takes [`parts`](Self::parts), and ends with [`done`](Self::done).
+///
+/// Whichever way a kernel goes, and in whichever order wrappers and inner rules do: the gradient is always the clipped
+/// one, and the value is decayed once, before the first of them sees it.
 #[derive(Debug)]
 pub struct Block<'a, T> {
     pub(crate) value: &'a mut [T],
+    /// Clipped by value; not yet by norm.
     pub(crate) gradient: Option<&'a [T]>,
     /// Empty where a slot is stored in 16 bits.
-    pub(crate) slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
-    pub(crate) narrow: Option<Narrow<'a>>,
-    pub(crate) locals: &'a Locals,
-    /// The average, if this block is the last to change the value.
+    pub(crate) slots: ArraySlots<'a, T>,
+    pub(crate) packed: Option<PackedBlock<'a>>,
+    pub(crate) scalars: &'a VariableScalars,
+    /// The average, if there is one and this block is the last to change the value.
     pub(crate) average: Option<&'a mut [T]>,
-    pub(crate) around: &'a mut Around<T>,
+    /// What is left to do around the rule.
+    pub(crate) fused: Fused<T>,
     pub(crate) workspace: &'a mut Workspace<T>,
 }
 
 /// The numbers of a block, for loops of one's own.
 #[derive(Debug)]
 pub struct BlockParts<'a, T> {
-    /// The elements of the variable, at most [`BLOCK`] of them.
+    /// The elements of the variable, at most [`BLOCK`](crate::BLOCK) of them.
     pub value: &'a mut [T],
     /// Their gradient, clipped; `None` for rows that a sparse gradient does not touch.
     pub gradient: Option<&'a [T]>,
@@ -45,7 +49,7 @@ pub struct BlockParts<'a, T> {
 /// What a sparse gradient does to the rows that it does not touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SparseUpdate {
-    /// They are updated with a gradient of 0: the sparse gradient is a dense one, stored cleverly.
+    /// They are updated with a gradient of 0: the sparse gradient is equivalent to a dense one.
     #[default]
     Dense,
     /// Their slots are updated with a gradient of 0, their values stay.
@@ -63,23 +67,24 @@ impl<'a, T: Scalar> Block<'a, T> {
 
     /// What [`Kernel::begin_variable`] returned for the variable.
     #[must_use]
-    pub fn locals(&self) -> &'a Locals {
-        self.locals
+    pub fn variable_scalars(&self) -> &'a VariableScalars {
+        self.scalars
     }
 
-    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper changes
-    /// the value afterwards.
+    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper has
+    /// something to do afterwards. Weight decay happens now, so that neither of the two repeats it.
     #[must_use]
     pub fn with_slots(&mut self, slots: RangeFrom<usize>) -> Block<'_, T> {
+        self.fused = self.fused.decay_first(self.value);
         Block {
             value: self.value,
             gradient: self.gradient,
-            slots: shifted(&mut self.slots, slots.start),
-            narrow: self.narrow.as_mut().map(|narrow| narrow.shifted(slots.start)),
-            locals: self.locals,
+            slots: self.slots.from(slots.start),
+            packed: self.packed.as_mut().map(|packed| packed.from(slots.start)),
+            scalars: self.scalars,
             // The average is of the value that the wrapper leaves.
             average: None,
-            around: self.around,
+            fused: self.fused,
             workspace: self.workspace,
         }
     }
@@ -87,78 +92,72 @@ impl<'a, T: Scalar> Block<'a, T> {
     /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper has
     /// nothing to do afterwards.
     #[must_use]
-    pub fn into_slots(mut self, slots: RangeFrom<usize>) -> Self {
-        self.slots.rotate_left(slots.start.min(MAX_ARRAY_SLOTS));
-        if let Some(narrow) = &mut self.narrow {
-            narrow.places = narrow.places.map(|place| place.wrapping_sub(slots.start));
-        }
-        self
+    pub fn into_slots(self, slots: RangeFrom<usize>) -> Self {
+        let packed = self.packed.map(|packed| packed.into_from(slots.start));
+        Self { slots: self.slots.into_from(slots.start), packed, ..self }
     }
 
     /// The numbers of the block, for loops of one's own: clipped and decayed.
     pub fn parts(&mut self) -> BlockParts<'_, T> {
-        self.around.settle_decay(self.value);
+        self.fused = self.fused.decay_first(self.value);
         let Workspace { scratch, wide, .. } = &mut *self.workspace;
-        let gradient = match (self.gradient, self.around.scale) {
+        let gradient = match (self.gradient, self.fused.scale) {
             (Some(gradient), Some(scale)) => {
                 let scaled = scratch.first(gradient.len());
-                stage::scale(scaled, gradient, scale);
+                loops::scale(scaled, gradient, scale);
                 Some(&*scaled)
             }
             (gradient, _) => gradient,
         };
-        let mut slots = shifted(&mut self.slots, 0);
-        if let Some(narrow) = &self.narrow {
-            narrow.lend(wide, &mut slots, &mut self.around.widened);
+        let mut slots = self.slots.from(0).into_array();
+        if let Some(packed) = &self.packed {
+            packed.lend(wide, &mut slots);
         }
         BlockParts { value: self.value, gradient, slots }
+    }
+
+    /// Ends the block, after loops of one's own or without any.
+    pub fn done(self) -> Done {
+        self.fused.decay_first(self.value);
+        Done { averaged: false }
     }
 
     /// Runs `element` over the block: new value and new slots from coefficients, value, gradient and slots.
     ///
     /// It is compiled for several instruction sets; all of them give the same bits.
     #[inline]
-    pub fn elementwise<K, F, const N: usize>(mut self, sparse: SparseUpdate, k: &K, element: F)
+    pub fn elementwise<K, F, const N: usize>(mut self, sparse: SparseUpdate, k: &K, element: F) -> Done
     where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
         const { assert!(N <= MAX_ARRAY_SLOTS) };
         let Workspace { zeros, scratch, wide } = self.workspace;
-        let (value, around) = (self.value, self.around);
+        let len = self.value.len();
         let (value, gradient) = match (self.gradient, sparse) {
-            (Some(gradient), _) => (value, gradient),
-            (None, SparseUpdate::Rows) => return,
-            (None, SparseUpdate::Dense) => {
-                let len = value.len();
-                (value, &*zeros.first(len))
+            (Some(gradient), _) => (self.value, gradient),
+            (None, SparseUpdate::Rows) => {
+                self.fused.decay_first(self.value);
+                return Done { averaged: false };
             }
+            (None, SparseUpdate::Dense) => (self.value, &*zeros.first(len)),
             (None, SparseUpdate::Moments) => {
-                around.settle_decay(value);
+                self.fused = self.fused.decay_first(self.value);
                 // The value that stays is averaged by the engine.
                 self.average = None;
-                let scratch = scratch.first(value.len());
-                scratch.copy_from_slice(value);
-                (scratch, &*zeros.first(value.len()))
+                let scratch = scratch.first(len);
+                scratch.copy_from_slice(self.value);
+                (scratch, &*zeros.first(len))
             }
         };
-        if let Some(mut narrow) = self.narrow.filter(|narrow| narrow.any_first(N)) {
-            if !around.widened && around.run_narrow(k, &element, value, gradient, &mut narrow) {
-                return;
+        if let Some(mut packed) = self.packed.filter(|packed| packed.any_first(N)) {
+            if !wide.are_lent() && packed.are_first(N) {
+                return self.fused.run_packed(k, &element, value, gradient, &mut packed);
             }
-            narrow.lend(wide, &mut self.slots, &mut around.widened);
+            packed.lend(wide, self.slots.as_mut());
         }
-        let state = array::from_fn(|slot| mem::take(&mut self.slots[slot]));
-        around.run(k, element, value, gradient, state, self.average);
+        let state = array::from_fn(|slot| self.slots.take(slot));
+        self.fused.run(k, element, value, gradient, state, self.average)
     }
-}
-
-/// The slots from one on, at the places from 0 on.
-fn shifted<'a, T>(slots: &'a mut [&mut [T]; MAX_ARRAY_SLOTS], start: usize) -> [&'a mut [T]; MAX_ARRAY_SLOTS] {
-    let mut shifted: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-    for (to, from) in shifted.iter_mut().zip(slots.iter_mut().skip(start)) {
-        *to = from;
-    }
-    shifted
 }
 
 /// A kernel that is one function of each element.
@@ -199,8 +198,8 @@ where
     K: Send + Sync,
     F: Fn(&K, T, T, [T; N]) -> (T, [T; N]) + Send + Sync,
 {
-    fn update(&self, block: Block<'_, T>) {
-        block.elementwise(self.sparse, &self.coefficients, &self.element);
+    fn update(&self, block: Block<'_, T>) -> Done {
+        block.elementwise(self.sparse, &self.coefficients, &self.element)
     }
 
     fn visits_untouched_rows(&self) -> bool {

@@ -1,6 +1,9 @@
 //! What rules remember.
 
 use std::borrow::Cow;
+use std::mem;
+
+use crate::loops::slices::{block_of, split_off};
 
 /// How many array slots a rule, with everything it wraps, may have.
 pub const MAX_ARRAY_SLOTS: usize = 8;
@@ -95,5 +98,79 @@ impl SlotSpec {
     #[must_use]
     pub fn init(&self) -> SlotInit {
         self.init
+    }
+}
+
+/// A slice for each array slot of a rule; empty behind the last one, and where a slot is stored in 16 bits.
+#[derive(Debug)]
+pub(crate) struct ArraySlots<'a, T> {
+    slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
+    /// How many slots there are.
+    count: usize,
+}
+
+impl<'a, T> ArraySlots<'a, T> {
+    /// These arrays, whole.
+    #[inline]
+    pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {
+        let count = arrays.len();
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, array) in slots.iter_mut().zip(arrays) {
+            *slot = array;
+        }
+        Self { slots, count }
+    }
+
+    /// The elements `at..at + n` of each slot.
+    pub(crate) fn block(&mut self, at: usize, n: usize) -> ArraySlots<'_, T> {
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (slot, whole) in slots.iter_mut().zip(self.slots.iter_mut().take(self.count)) {
+            *slot = block_of(whole, at, n);
+        }
+        ArraySlots { slots, count: self.count }
+    }
+
+    /// Cuts each slot before an element.
+    pub(crate) fn split_at(mut self, at: usize) -> (Self, Self) {
+        let back = self.slots.each_mut().map(|slot| split_off(slot, at));
+        let count = self.count;
+        (self, Self { slots: back, count })
+    }
+
+    /// The same for a shorter time.
+    #[inline]
+    pub(crate) fn reborrow(&mut self) -> ArraySlots<'_, T> {
+        ArraySlots { slots: self.slots.each_mut().map(|slot| &mut **slot), count: self.count }
+    }
+
+    /// The slots from `start` on, for a shorter time.
+    pub(crate) fn from(&mut self, start: usize) -> ArraySlots<'_, T> {
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        for (to, from) in slots.iter_mut().zip(self.slots.iter_mut().skip(start)) {
+            *to = from;
+        }
+        ArraySlots { slots, count: self.count.saturating_sub(start) }
+    }
+
+    /// The slots from `start` on, for good; those before it come last.
+    pub(crate) fn into_from(mut self, start: usize) -> Self {
+        self.slots.rotate_left(start.min(MAX_ARRAY_SLOTS));
+        self
+    }
+
+    /// The slot at an index; it is then empty.
+    #[inline]
+    pub(crate) fn take(&mut self, index: usize) -> &'a mut [T] {
+        mem::take(&mut self.slots[index])
+    }
+
+    /// The slices.
+    pub(crate) fn as_mut(&mut self) -> &mut [&'a mut [T]; MAX_ARRAY_SLOTS] {
+        &mut self.slots
+    }
+
+    /// The slices.
+    pub(crate) fn into_array(self) -> [&'a mut [T]; MAX_ARRAY_SLOTS] {
+        self.slots
     }
 }

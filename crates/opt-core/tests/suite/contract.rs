@@ -4,8 +4,8 @@ use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
 use opt_core::{
-    Block, Elementwise, Error, Hyper, Kernel, Locals, MomentStorage, NonFinite, Optimizer, Real, Scalar, SlotSpec,
-    SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableStep, elementwise,
+    Block, Done, Elementwise, Error, Hyper, Kernel, MomentStorage, NonFinite, Optimizer, Real, Scalar, SlotSpec,
+    SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableScalars, VariableStep, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -30,7 +30,7 @@ impl Normalised {
     }
 }
 
-/// Locals are the inverse of the norm.
+/// VariableScalars are the inverse of the norm.
 struct NormalisedKernel {
     gain: f64,
     sparse: SparseUpdate,
@@ -43,15 +43,15 @@ fn element<E: Real>(k: &[E; 2], w: E, g: E, [start, m, count]: [E; 3]) -> (E, [E
 }
 
 impl<T: Scalar> Kernel<T> for NormalisedKernel {
-    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         let norm = variable.gradient_square_sum.unwrap_or(f64::NAN).sqrt();
         scalars[0] = norm;
         [if norm > 0.0 { 1.0 / norm } else { 0.0 }, 0.0, 0.0, 0.0]
     }
 
-    fn update(&self, block: Block<'_, T>) {
-        let k = [T::literal(self.gain), T::literal(block.locals()[0])];
-        block.elementwise(self.sparse, &k, element);
+    fn update(&self, block: Block<'_, T>) -> Done {
+        let k = [T::literal(self.gain), T::literal(block.variable_scalars()[0])];
+        block.elementwise(self.sparse, &k, element)
     }
 
     fn visits_untouched_rows(&self) -> bool {
@@ -187,9 +187,9 @@ type Descent = fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]);
 struct PanickingKernel(Elementwise<f64, Descent, 0>);
 
 impl Kernel<f64> for PanickingKernel {
-    fn update(&self, mut block: Block<'_, f64>) {
+    fn update(&self, mut block: Block<'_, f64>) -> Done {
         assert!(block.parts().value[0] < 100.0, "too large for this rule");
-        self.0.update(block);
+        self.0.update(block)
     }
     fn visits_untouched_rows(&self) -> bool {
         false

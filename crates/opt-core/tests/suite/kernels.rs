@@ -1,8 +1,8 @@
 //! What kernels are told of the rows of a sparse gradient, and what they say of them; the order of a rule's state.
 
 use opt_core::{
-    Block, Hyper, Kernel, Locals, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableStep,
-    WeightsOrder, elementwise,
+    Block, Done, Hyper, Kernel, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableScalars,
+    VariableStep, WeightsOrder, elementwise,
 };
 use opt_sgd::Sgd;
 
@@ -23,13 +23,14 @@ struct Marks(Hyper);
 struct Mark;
 
 impl Kernel<f64> for Mark {
-    fn begin_variable(&self, variable: &VariableStep<'_>, _scalars: &mut [f64]) -> Locals {
+    fn begin_variable(&self, variable: &VariableStep<'_>, _scalars: &mut [f64]) -> VariableScalars {
         assert_eq!(variable.gradient_square_sum, None, "nobody has asked for it");
-        Locals::default()
+        VariableScalars::default()
     }
-    fn update(&self, mut block: Block<'_, f64>) {
+    fn update(&self, mut block: Block<'_, f64>) -> Done {
         let mark = if block.is_touched() { 1.0 } else { 2.0 };
         block.parts().value.fill(mark);
+        block.done()
     }
     fn visits_untouched_rows(&self) -> bool {
         true

@@ -2,7 +2,7 @@
 
 use ndarray::{Array2, s};
 use opt_core::{
-    BLOCK, Block, Ema, Hyper, Kernel, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
+    BLOCK, Block, Done, Ema, Hyper, Kernel, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
     StateValue, Step, UpdateRule, Variable, elementwise,
 };
 
@@ -69,20 +69,24 @@ impl InWay {
 }
 
 impl Kernel<f32> for InWay {
-    fn update(&self, mut block: Block<'_, f32>) {
+    fn update(&self, mut block: Block<'_, f32>) -> Done {
         match self.1 {
             Way::Function => unreachable!("it has another kernel"),
             Way::Elementwise => block.elementwise(self.2, &self.0, element),
-            Way::Parts => self.loops(&mut block),
+            Way::Parts => {
+                self.loops(&mut block);
+                block.done()
+            }
             Way::Last | Way::LastOfMoments => block.into_slots(1..).elementwise(self.2, &self.0, element),
             Way::Wrapped | Way::WrappedMoments => {
                 block.with_slots(1..).elementwise(self.2, &self.0, element);
                 let parts = block.parts();
                 parts.slots[0].iter_mut().for_each(|own| *own += 1.0);
+                block.done()
             }
             Way::Both => {
                 let _ = block.parts();
-                block.elementwise(self.2, &self.0, element);
+                block.elementwise(self.2, &self.0, element)
             }
         }
     }
@@ -117,7 +121,33 @@ impl UpdateRule<f32> for Momentum {
 /// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and not.
 fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Built) -> Bits {
     let rule = Momentum { learning_rate: 0.1.into(), way, sparse, both };
-    let mut opt = around(Optimizer::new(rule)).threads(1).build().unwrap();
+    let (mut found, opt) = after_three_steps(around(Optimizer::new(rule)));
+    for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
+        match value {
+            StateValue::Array(own) if name.ends_with("/own") => {
+                let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 3.0 } else { 0.0 };
+                assert!(sparse == SparseUpdate::Rows || own.iter().all(|&own| own == visits), "{way:?}: {name}");
+            }
+            StateValue::Array(slot) => found.extend(bits(&slot)),
+            value => assert_eq!(value, StateValue::Iterations(3)),
+        }
+    }
+    found
+}
+
+/// All that three steps change.
+fn bits_after_three_steps<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>) -> Bits {
+    let (mut found, opt) = after_three_steps(builder);
+    for weight in opt.weights() {
+        if let StateValue::Array(slot) = weight.value {
+            found.extend(bits(&slot));
+        }
+    }
+    found
+}
+
+fn after_three_steps<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>) -> (Bits, Optimizer<R, f32>) {
+    let mut opt = builder.threads(1).build().unwrap();
     let number = |i: usize, j: usize| (i * 7919 + j * 104_729) as f32 % 10_007.0 * 1.1e-4 - 0.5;
     // A block is 256 rows; under Miri it is 64.
     let (rows, width) = (260, (BLOCK / 256).max(1));
@@ -135,18 +165,7 @@ fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Bui
         });
         opt.apply_gradients(variables).unwrap();
     }
-    let mut found = bits(whole.iter().chain(&scattered));
-    for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
-        match value {
-            StateValue::Array(own) if name.ends_with("/own") => {
-                let visits = if matches!(way, Way::Wrapped | Way::WrappedMoments) { 3.0 } else { 0.0 };
-                assert!(sparse == SparseUpdate::Rows || own.iter().all(|&own| own == visits), "{way:?}: {name}");
-            }
-            StateValue::Array(slot) => found.extend(bits(&slot)),
-            value => assert_eq!(value, StateValue::Iterations(3)),
-        }
-    }
-    found
+    (bits(whole.iter().chain(&scattered)), opt)
 }
 
 type Built = OptimizerBuilder<Momentum, f32>;
@@ -196,5 +215,100 @@ fn slots_in_full_may_come_before_moments() {
         opt.add_variables(&mut [Variable::new(name.as_str(), &mut numbers)]).unwrap();
         let kinds = ["own", "m", "v"].map(|slot| matches!(opt.slot(&name, slot), Ok(StateValue::Bf16(_))));
         assert_eq!(kinds, [false, true, true], "{len} elements");
+    }
+}
+
+/// Momentum around which the gradient is used again: the wrapper adds it to a slot of its own and lets it move the value.
+#[derive(Debug, Clone)]
+struct Twice {
+    learning_rate: Hyper,
+    momentum: Momentum,
+    wrapper: Wrapper,
+}
+
+/// How the wrapper gets at the gradient after its inner rule has had it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wrapper {
+    /// There is no inner rule: one function does all of it.
+    None,
+    /// A loop of its own.
+    Parts,
+    /// The engine's loop.
+    Elementwise,
+}
+
+fn again<E: Real>(rate: &E, w: E, g: E, [own]: [E; 1]) -> (E, [E; 1]) {
+    (w - *rate * g, [own + g])
+}
+
+fn twice<E: Real>(rate: &E, w: E, g: E, [own, m, v]: [E; 3]) -> (E, [E; 3]) {
+    let (w, [m, v]) = element(rate, w, g, [m, v]);
+    let (w, [own]) = again(rate, w, g, [own]);
+    (w, [own, m, v])
+}
+
+struct Wrapped(f32, Wrapper, InWay);
+
+impl Kernel<f32> for Wrapped {
+    fn update(&self, mut block: Block<'_, f32>) -> Done {
+        let (rate, sparse) = (&self.0, self.2.2);
+        match self.1 {
+            Wrapper::None => block.elementwise(sparse, rate, twice),
+            Wrapper::Elementwise => {
+                self.2.update(block.with_slots(1..));
+                block.elementwise(sparse, rate, again)
+            }
+            Wrapper::Parts => {
+                self.2.update(block.with_slots(1..));
+                let parts = block.parts();
+                let [own, ..] = parts.slots;
+                for (i, g) in parts.gradient.into_iter().flatten().enumerate() {
+                    (parts.value[i], [own[i]]) = again(rate, parts.value[i], *g, [own[i]]);
+                }
+                block.done()
+            }
+        }
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        self.2.visits_untouched_rows()
+    }
+}
+
+nothing_to_configure!(Twice, learning_rate);
+
+impl UpdateRule<f32> for Twice {
+    fn slots(&self) -> Vec<SlotSpec> {
+        [SlotSpec::zeros("sum")].into_iter().chain(UpdateRule::<f32>::slots(&self.momentum)).collect()
+    }
+    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f32>> {
+        let rate = step.learning_rate as f32;
+        let Momentum { way, sparse, .. } = self.momentum;
+        Box::new(Wrapped(rate, self.wrapper, InWay(rate, way, sparse)))
+    }
+}
+
+/// Clipped by norm, the gradient is the clipped one for everybody; weight decay happens once.
+#[test]
+fn a_wrapper_sees_the_clipped_gradient_after_its_inner_rule() {
+    let clips: [fn(OptimizerBuilder<Twice, f32>) -> OptimizerBuilder<Twice, f32>; 3] =
+        [|builder| builder.clipnorm(0.5), |builder| builder.global_clipnorm(0.5), |builder| builder];
+    let storages = [MomentStorage::Full, MomentStorage::Bf16 { seed: 7 }];
+    for (clip, storage) in clips.iter().enumerate().flat_map(|clip| storages.map(|storage| (clip, storage))) {
+        for sparse in [SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows] {
+            let run = |wrapper, way| {
+                let learning_rate = Hyper::from(0.1);
+                let momentum = Momentum { learning_rate: learning_rate.clone(), way, sparse, both: true };
+                let builder = Optimizer::new(Twice { learning_rate, momentum, wrapper }).moments(storage);
+                bits_after_three_steps(clip.1(builder).weight_decay(0.25).ema(Ema::new(0.75)))
+            };
+            let expected = run(Wrapper::None, Way::Elementwise);
+            for wrapper in [Wrapper::Parts, Wrapper::Elementwise] {
+                for inner in [Way::Elementwise, Way::Parts, Way::Both] {
+                    let same = run(wrapper, inner) == expected;
+                    assert!(same, "{wrapper:?} around {inner:?}, clip {}, {storage:?}, {sparse:?}", clip.0);
+                }
+            }
+        }
     }
 }

@@ -2,8 +2,8 @@
 
 use opt_core::config::fields;
 use opt_core::{
-    Block, Config, ConfigError, Configurable, Error, Fields, FromFields, Hyper, Hyperparameters, Kernel, Optimizer,
-    OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
+    Block, Config, ConfigError, Configurable, Done, Error, Fields, FromFields, Hyper, Hyperparameters, Kernel,
+    Optimizer, OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
 };
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
@@ -181,11 +181,11 @@ struct Stranger(Hyper);
 struct Touched(f64);
 
 impl Kernel<f64> for Touched {
-    fn update(&self, block: Block<'_, f64>) {
+    fn update(&self, block: Block<'_, f64>) -> Done {
         assert!(block.is_touched(), "a row that the kernel did not ask for");
         block.elementwise(SparseUpdate::Rows, &self.0, |eta, w, g, [sum, ones, start]: [f64; 3]| {
             (w - eta * g, [sum + g, ones, start])
-        });
+        })
     }
 
     fn visits_untouched_rows(&self) -> bool {

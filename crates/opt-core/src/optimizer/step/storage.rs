@@ -1,15 +1,13 @@
-//! Numbers of variables and gradients, with the axes in stored order, wherever they lie in memory.
+//! Where the numbers of variables and gradients lie: side by side or not, in one of three types. Axes are in stored
+//! order.
 
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use ndarray::iter::{Iter, IterMut};
-use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 
-use crate::precision::{Any, Narrow, each, map, split};
+use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
-use crate::rule::{BLOCK, Buffer};
-use crate::stage;
 
 /// The numbers of a variable.
 pub(crate) type AnyValue<'a, T> = Any<Value<'a, T>, Value<'a, bf16>, Value<'a, f16>>;
@@ -29,6 +27,25 @@ pub(crate) enum Value<'a, T> {
 pub(crate) enum Values<'a, T> {
     Slice(&'a [T]),
     Strided(Box<ArrayViewD<'a, T>>),
+}
+
+impl<'a, T> From<ArrayViewMutD<'a, T>> for Value<'a, T> {
+    fn from(view: ArrayViewMutD<'a, T>) -> Self {
+        if view.is_standard_layout() {
+            Self::Slice(view.into_slice().expect("standard layout is a slice"))
+        } else {
+            Self::Strided(Box::new(view))
+        }
+    }
+}
+
+impl<'a, T> From<ArrayViewD<'a, T>> for Values<'a, T> {
+    fn from(view: ArrayViewD<'a, T>) -> Self {
+        match view.to_slice() {
+            Some(slice) => Self::Slice(slice),
+            None => Self::Strided(Box::new(view)),
+        }
+    }
 }
 
 /// Elements of a view that must stay together: it can be cut along axis 0 only.
@@ -81,21 +98,11 @@ impl<'a, T> Value<'a, T> {
         }
     }
 
+    /// The same numbers, to read.
     fn read(&self) -> Values<'_, T> {
         match self {
             Self::Slice(slice) => Values::Slice(slice),
             Self::Strided(view) => Values::Strided(Box::new(view.view())),
-        }
-    }
-
-    /// A walk over the numbers, block by block.
-    pub(crate) fn cursor<'c>(&'c mut self, buffer: &'c mut Buffer<T>) -> Cursor<'c, T> {
-        match self {
-            Self::Slice(slice) => Cursor::Slice(slice),
-            Self::Strided(view) => {
-                let block = Vec::with_capacity(BLOCK);
-                Cursor::Strided(Box::new(Scattered { elements: view.iter_mut(), block, buffer }))
-            }
         }
     }
 }
@@ -172,14 +179,6 @@ impl<'a, T> Values<'a, T> {
             }
         }
     }
-
-    /// A walk over the numbers, block by block.
-    fn reader(&self) -> Reader<'_, T> {
-        match self {
-            Self::Slice(slice) => Reader::Slice(slice),
-            Self::Strided(view) => Reader::Strided(Box::new(view.iter())),
-        }
-    }
 }
 
 impl<T: Copy> Values<'_, T> {
@@ -227,14 +226,9 @@ impl<'a, T> AnyValues<'a, T> {
 }
 
 impl<T: Scalar> AnyValues<'_, T> {
-    /// A walk over the numbers, block by block.
-    pub(crate) fn reader(&self) -> AnyReader<'_, T> {
-        map!(self, values => values.reader())
-    }
-
     /// The elements, row by row, in the element type of the optimizer.
     pub(crate) fn to_rows(&self) -> Cow<'_, [T]> {
-        fn widened<T: Scalar, H: Narrow>(values: &Values<'_, H>) -> Vec<T> {
+        fn widened<T: Scalar, H: HalfFloat>(values: &Values<'_, H>) -> Vec<T> {
             let mut wide = vec![T::zero(); values.len()];
             H::widen(&mut wide, &values.to_rows());
             wide
@@ -244,141 +238,5 @@ impl<T: Scalar> AnyValues<'_, T> {
             Self::Bf16(values) => Cow::Owned(widened(values)),
             Self::F16(values) => Cow::Owned(widened(values)),
         }
-    }
-}
-
-/// Gives blocks of a value, wherever it lies in memory.
-pub(crate) enum Cursor<'a, T> {
-    Slice(&'a mut [T]),
-    Strided(Box<Scattered<'a, T>>),
-}
-
-/// The elements of a value that are not side by side, and room for a block of them.
-pub(crate) struct Scattered<'a, T> {
-    elements: IterMut<'a, T, IxDyn>,
-    block: Vec<&'a mut T>,
-    buffer: &'a mut Buffer<T>,
-}
-
-impl<T: Copy + Default> Cursor<'_, T> {
-    /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
-    #[inline]
-    pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
-        match self {
-            Self::Slice(slice) => change(&mut slice[at..at + n]),
-            Self::Strided(scattered) => {
-                let Scattered { elements, block, buffer } = scattered.as_mut();
-                block.clear();
-                block.extend(elements.take(n));
-                let buffer = buffer.first(n);
-                buffer.iter_mut().zip(&*block).for_each(|(to, from)| *to = **from);
-                change(buffer);
-                block.iter_mut().zip(&*buffer).for_each(|(to, from)| **to = *from);
-            }
-        }
-    }
-
-    pub(crate) fn skip(&mut self, n: usize) {
-        if let Self::Strided(scattered) = self {
-            scattered.elements.by_ref().take(n).for_each(drop);
-        }
-    }
-}
-
-/// A cursor over a variable; over one of 16 bits with its master.
-pub(crate) type AnyCursor<'a, T> = Any<Cursor<'a, T>, Halves<'a, bf16, T>, Halves<'a, f16, T>>;
-
-/// A variable of 16 bits, and its master.
-pub(crate) struct Halves<'a, H, T> {
-    pub(crate) cursor: Cursor<'a, H>,
-    pub(crate) master: &'a mut [T],
-}
-
-impl<T: Scalar> AnyCursor<'_, T> {
-    /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
-    #[inline]
-    pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
-        match self {
-            Self::Full(cursor) => cursor.visit(at, n, change),
-            Self::Bf16(halves) => halves.visit(at, n, change),
-            Self::F16(halves) => halves.visit(at, n, change),
-        }
-    }
-
-    pub(crate) fn skip(&mut self, n: usize) {
-        match self {
-            Self::Full(cursor) => cursor.skip(n),
-            Self::Bf16(halves) => halves.cursor.skip(n),
-            Self::F16(halves) => halves.cursor.skip(n),
-        }
-    }
-}
-
-impl<H: Narrow, T: Scalar> Halves<'_, H, T> {
-    /// Lends the master of the elements `at..at + n`; the variable gets it rounded.
-    #[inline]
-    pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
-        let master = &mut self.master[at..at + n];
-        self.cursor.visit(at, n, |half| {
-            H::take_changed(master, half);
-            change(master);
-            H::round(half, master);
-        });
-    }
-}
-
-/// Reads numbers block by block, wherever they lie in memory.
-pub(crate) enum Reader<'a, T> {
-    Slice(&'a [T]),
-    Strided(Box<Iter<'a, T, IxDyn>>),
-}
-
-impl<H: Narrow> Reader<'_, H> {
-    /// The next numbers, widened.
-    pub(crate) fn read<'t, T: Scalar>(&mut self, to: &'t mut [T]) -> &'t mut [T] {
-        match self {
-            Self::Slice(slice) => {
-                let (front, back) = slice.split_at(to.len());
-                H::widen(to, front);
-                *slice = back;
-            }
-            Self::Strided(elements) => {
-                for (to, &from) in to.iter_mut().zip(elements) {
-                    H::widen(std::slice::from_mut(to), &[from]);
-                }
-            }
-        }
-        to
-    }
-}
-
-/// A reader of numbers of any type.
-pub(crate) type AnyReader<'a, T> = Any<Reader<'a, T>, Reader<'a, bf16>, Reader<'a, f16>>;
-
-impl<T: Scalar> AnyReader<'_, T> {
-    /// The next `n` numbers, within `-limit..=limit`; in the buffer, if they are not as they should be already.
-    #[inline]
-    pub(crate) fn block<'b>(&'b mut self, n: usize, limit: Option<T>, buffer: &'b mut Buffer<T>) -> &'b [T] {
-        let buffer = match self {
-            Self::Full(Reader::Slice(slice)) => {
-                let (front, back) = slice.split_at(n);
-                *slice = back;
-                let Some(limit) = limit else { return front };
-                let buffer = buffer.first(n);
-                stage::clip_by_value(buffer, front, limit);
-                return buffer;
-            }
-            Self::Full(Reader::Strided(elements)) => {
-                let buffer = buffer.first(n);
-                buffer.iter_mut().zip(elements).for_each(|(to, from)| *to = *from);
-                buffer
-            }
-            Self::Bf16(reader) => reader.read(buffer.first(n)),
-            Self::F16(reader) => reader.read(buffer.first(n)),
-        };
-        if limit.is_some() {
-            buffer.iter_mut().for_each(|g| *g = stage::clamp(*g, limit));
-        }
-        buffer
     }
 }

@@ -1,10 +1,10 @@
-//! Parts that ranks updated for each other, put together.
+//! The gather at the end of a step: each rank gets the parts that the others have updated.
 
 use std::sync::Arc;
 
-use super::parts::own_order;
+use super::super::step::input::Input;
+use super::shards::own_order;
 use crate::collective::{Collective, CollectiveError, Part, append_bytes, read_bytes, width};
-use crate::optimizer::resolve::Input;
 use crate::real::Scalar;
 
 /// A variable, and how it is cut.
@@ -18,7 +18,7 @@ pub(super) fn gather_parts<'i, 'v: 'i, T: Scalar>(
 ) -> Result<(), CollectiveError> {
     let mut groups: Vec<Sharing<'i, 'v, T>> = Vec::new();
     for input in inputs {
-        let Some(part) = input.lies.as_ref().and_then(|lies| lies.placement.part.clone()) else { continue };
+        let Some(part) = input.placed.as_ref().and_then(|placed| placed.placement.part.clone()) else { continue };
         match groups.iter_mut().find(|(group, _)| Arc::ptr_eq(group, &part.group)) {
             Some((_, members)) => members.push((part, input)),
             None => groups.push((Arc::clone(&part.group), vec![(part, input)])),
@@ -30,8 +30,8 @@ pub(super) fn gather_parts<'i, 'v: 'i, T: Scalar>(
 fn gather<T: Scalar>(group: &dyn Collective, members: &mut [Member<'_, '_, T>]) -> Result<(), CollectiveError> {
     let mut own = Vec::new();
     for (part, input) in members.iter_mut() {
-        let Input { value, lies: Some(lies), .. } = &mut **input else { continue };
-        let view = own_order(value, &lies.form, part.axis, part.range());
+        let Input { value, placed: Some(placed), .. } = &mut **input else { continue };
+        let view = own_order(value, &placed.form, part.axis, part.range());
         match view.as_slice() {
             Some(slice) => append_bytes(&mut own, slice.iter()),
             None => append_bytes(&mut own, view.iter()),
@@ -41,8 +41,8 @@ fn gather<T: Scalar>(group: &dyn Collective, members: &mut [Member<'_, '_, T>]) 
     for (rank, bytes) in answers.iter().enumerate().filter(|(rank, _)| *rank != group.rank()) {
         let mut rest = bytes.as_slice();
         for (part, input) in members.iter_mut() {
-            let Input { value, lies: Some(lies), .. } = &mut **input else { continue };
-            let mut view = own_order(value, &lies.form, part.axis, part.ranges[rank].clone());
+            let Input { value, placed: Some(placed), .. } = &mut **input else { continue };
+            let mut view = own_order(value, &placed.form, part.axis, part.ranges[rank].clone());
             let (part, others) =
                 rest.split_at_checked(view.len() * width::<T>()).ok_or(CollectiveError::Message { rank })?;
             rest = others;

@@ -1,10 +1,10 @@
-//! Ranks that agree on a step before any of them changes anything.
+//! The agreement of all ranks on a step, before any of them changes anything.
 
 use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::super::Optimizer;
-use super::super::resolve::{Input, InputGradient, Lies};
+use super::super::step::input::{Input, InputGradient, Placed};
 use crate::collective::{Collective, CollectiveError, Distribution};
 use crate::error::Error;
 use crate::real::Scalar;
@@ -13,11 +13,12 @@ use crate::rule::UpdateRule;
 /// What ranks compare, in the order in which differences are reported.
 const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rate", "the shared state", "the variables"];
 
-/// What a rank says before a step, or why it cannot make it.
+/// What a rank tells the others before a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Statement {
     /// A number for each topic: equal numbers mean agreement.
     Ready([u64; TOPICS.len()]),
+    /// Why it cannot make the step.
     Refuses(String),
 }
 
@@ -45,7 +46,8 @@ impl Statement {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Goes on only if all ranks can, and are about to do the same. One gather; a second one to say what differs.
+    /// Refuses the step unless all ranks can make it, and are about to make the same one. One gather; if they differ, a
+    /// second one finds out where.
     pub(super) fn agree<'a, S>(
         &self,
         ranks: &dyn Distribution,
@@ -89,7 +91,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// learning rate is.)
     fn settings(&self, ranks: &dyn Distribution) -> String {
         let configuration = self.to_config().map_or_else(|error| error.to_string(), |config| config.to_string());
-        let (buckets, overlaps) = (ranks.bucket_bytes(), ranks.overlaps());
+        let buckets = ranks.bucket_bytes();
+        let overlaps = ranks.overlaps();
         format!("{configuration}, {:?}, buckets of {buckets} bytes, overlaps: {overlaps}", T::DTYPE)
     }
 
@@ -125,16 +128,16 @@ fn kind<T>(input: &Input<'_, T>) -> &'static str {
 fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
     input.name.hash(hasher);
     kind(input).hash(hasher);
-    if let Some(Lies { placement, .. }) = input.lies.as_deref() {
+    if let Some(Placed { placement, .. }) = input.placed.as_deref() {
         (&placement.shape, &placement.layout).hash(hasher);
     }
 }
 
 fn described<T>(input: &Input<'_, T>) -> String {
     let (name, kind) = (&input.name, kind(input));
-    match input.lies.as_deref() {
+    match input.placed.as_deref() {
         None => format!("{name:?} with {kind}"),
-        Some(Lies { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
+        Some(Placed { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
     }
 }
 

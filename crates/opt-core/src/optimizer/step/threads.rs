@@ -1,4 +1,13 @@
-//! One fork and one join over all variables at once.
+//! One fork and one join of threads over all variables at once.
+//!
+//! Why not one of rayon's parallel iterators:
+//!
+//! * A step is short: microseconds for a small model. A fork and join for each variable, or waking a thread that is not
+//!   worth it, would take longer than the work. So there is one fork, the calling thread works as well, and it looks for
+//!   a while whether the helpers are done before it sleeps.
+//! * Helpers are called while the calling thread still checks its inputs, so that they are awake when work is there.
+//! * Threads take shares from one queue, and shares get smaller towards the end: no thread waits long for another.
+//! * Which thread does what changes no bit: each item is treated by itself, and sums have fixed chunks.
 
 use std::hint;
 use std::mem;
@@ -8,10 +17,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 
 use crate::error::Error;
-use crate::rule::BLOCK;
+use crate::loops::BLOCK;
 
 /// Elements of a chunk: what sums are made of, and what is worth handing to a thread; a multiple of
-/// [`BLOCK`](crate::rule::BLOCK). Miri is slow, and is given threads sooner.
+/// [`BLOCK`](crate::loops::BLOCK). Miri is slow, and is given threads sooner.
 pub(crate) const CHUNK: usize = if cfg!(miri) { BLOCK } else { 65_536 };
 
 /// Below this many elements in all, waking another thread takes longer than the work.
@@ -21,25 +30,25 @@ const WORTH_WAKING: usize = 4 * CHUNK;
 /// thread waits long for another.
 const SHARES: usize = 4;
 
-/// No piece is smaller than one part in so many of a thread's fair share of everything.
-const PIECES: usize = 32;
+/// No slice is smaller than one part in so many of a thread's fair share of everything.
+const SLICES: usize = 32;
 
-/// How often the calling thread looks whether the others are done before it sleeps: some microseconds.
+/// How often the calling thread checks whether the helpers are done before it sleeps: some microseconds.
 const LOOKS: usize = 4096;
 
-/// How often a helper that was called early looks whether there is work: a tenth of a millisecond or so.
+/// How often a helper that was called early checks whether there is work: a tenth of a millisecond or so.
 const LOOKS_FOR_WORK: usize = 8192;
 
 /// Where a step runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Threads {
-    place: Place,
+    pool: Pool,
     /// How often there has been work.
     runs: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Default)]
-enum Place {
+enum Pool {
     /// On rayon's pool: the current one, else the global one.
     #[default]
     Shared,
@@ -51,25 +60,25 @@ enum Place {
 
 impl Threads {
     pub(crate) fn new(count: Option<usize>) -> Result<Self, Error> {
-        let on = |place| Self { place, ..Self::default() };
+        let on = |pool| Self { pool, ..Self::default() };
         let threads = match count {
-            None => return Ok(on(Place::Shared)),
-            Some(1) => return Ok(on(Place::Serial)),
+            None => return Ok(on(Pool::Shared)),
+            Some(1) => return Ok(on(Pool::Serial)),
             Some(threads) => threads,
         };
         let pool = match threads {
             0 => Err("a step needs at least 1".to_owned()),
             _ => ThreadPoolBuilder::new().num_threads(threads - 1).build().map_err(|error| error.to_string()),
         };
-        pool.map(|pool| on(Place::Own(Arc::new(pool)))).map_err(|reason| Error::Threads { threads, reason })
+        pool.map(|pool| on(Pool::Own(Arc::new(pool)))).map_err(|reason| Error::Threads { threads, reason })
     }
 
     /// How many threads there are.
     fn count(&self) -> usize {
-        match &self.place {
-            Place::Shared => rayon::current_num_threads(),
-            Place::Serial => 1,
-            Place::Own(pool) => pool.current_num_threads() + 1,
+        match &self.pool {
+            Pool::Shared => rayon::current_num_threads(),
+            Pool::Serial => 1,
+            Pool::Own(pool) => pool.current_num_threads() + 1,
         }
     }
 
@@ -80,14 +89,15 @@ impl Threads {
             return;
         }
         for _ in 1..self.count() {
-            let (runs, before) = (Arc::clone(&self.runs), self.runs.load(Ordering::Relaxed));
+            let runs = Arc::clone(&self.runs);
+            let before = runs.load(Ordering::Relaxed);
             let waiting = move || {
                 (0..LOOKS_FOR_WORK)
                     .take_while(|_| runs.load(Ordering::Relaxed) == before)
                     .for_each(|_| hint::spin_loop());
             };
-            match &self.place {
-                Place::Own(pool) => pool.spawn(waiting),
+            match &self.pool {
+                Pool::Own(pool) => pool.spawn(waiting),
                 _ => rayon::spawn(waiting),
             }
         }
@@ -98,7 +108,7 @@ impl Threads {
         let threads = self.count();
         let least = match threads {
             1 => usize::MAX,
-            _ => total.div_ceil(PIECES * threads).next_multiple_of(CHUNK).max(CHUNK),
+            _ => total.div_ceil(SLICES * threads).next_multiple_of(CHUNK).max(CHUNK),
         };
         Shares { threads, least }
     }
@@ -124,8 +134,8 @@ impl Threads {
             }
         };
         self.runs.fetch_add(1, Ordering::Relaxed);
-        match &self.place {
-            Place::Own(pool) => pool.in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
+        match &self.pool {
+            Pool::Own(pool) => pool.in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
             _ => rayon::in_place_scope(|scope| fork(scope, helpers, &work_off, &busy)),
         }
     }
@@ -141,7 +151,7 @@ fn is_worth_waking(total: usize) -> bool {
 pub(crate) struct Shares {
     threads: usize,
     /// The fewest elements that are handed to a thread: whole chunks. All of them, if there is only one thread. So the
-    /// number of pieces does not grow with their size.
+    /// number of slices does not grow with their size.
     pub(crate) least: usize,
 }
 

@@ -17,7 +17,7 @@ macro_rules! dispatched {
     };
 }
 
-/// The same with a copy for each limit that tests can set: see [`crate::simd`].
+/// The same with a copy for each limit that tests can set: see [`crate::loops::simd`].
 #[cfg(feature = "limit-simd")]
 macro_rules! dispatched {
     (
@@ -28,34 +28,34 @@ macro_rules! dispatched {
     ) => {
         $(#[$meta])*
         $vis fn $name<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>(
-            $($crate::dispatch::unmarked!($($argument)+): $of),*
+            $($crate::loops::dispatch::unmarked!($($argument)+): $of),*
         ) $(-> $result)? {
             #[::multiversion::multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
             fn any<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
-                $crate::simd::note(::multiversion::target::match_target! {
-                    "x86_64+avx512f+avx512vl+avx512dq+avx512bw" => $crate::simd::Level::Avx512,
-                    "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
-                    _ => $crate::simd::Level::Baseline,
+                $crate::loops::simd::note(::multiversion::target::match_target! {
+                    "x86_64+avx512f+avx512vl+avx512dq+avx512bw" => $crate::loops::simd::Level::Avx512,
+                    "x86_64+avx2+fma" => $crate::loops::simd::Level::Avx2,
+                    _ => $crate::loops::simd::Level::Baseline,
                 });
                 $body
             }
             #[::multiversion::multiversion(targets("x86_64+avx2+fma"))]
             fn avx2<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
-                $crate::simd::note(::multiversion::target::match_target! {
-                    "x86_64+avx2+fma" => $crate::simd::Level::Avx2,
-                    _ => $crate::simd::Level::Baseline,
+                $crate::loops::simd::note(::multiversion::target::match_target! {
+                    "x86_64+avx2+fma" => $crate::loops::simd::Level::Avx2,
+                    _ => $crate::loops::simd::Level::Baseline,
                 });
                 $body
             }
             #[inline(never)]
             fn baseline<$($type $(: $bound)?,)+ $($(const $number: $kind),+)?>($($($argument)+: $of),*) $(-> $result)? {
-                $crate::simd::note($crate::simd::Level::Baseline);
+                $crate::loops::simd::note($crate::loops::simd::Level::Baseline);
                 $body
             }
-            match $crate::simd::limited_to() {
-                $crate::simd::Level::Avx512 => any::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
-                $crate::simd::Level::Avx2 => avx2::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
-                $crate::simd::Level::Baseline => baseline::<$($type,)+ $($($number),+)?>($($crate::dispatch::unmarked!($($argument)+)),*),
+            match $crate::loops::simd::limited_to() {
+                $crate::loops::simd::Level::Avx512 => any::<$($type,)+ $($($number),+)?>($($crate::loops::dispatch::unmarked!($($argument)+)),*),
+                $crate::loops::simd::Level::Avx2 => avx2::<$($type,)+ $($($number),+)?>($($crate::loops::dispatch::unmarked!($($argument)+)),*),
+                $crate::loops::simd::Level::Baseline => baseline::<$($type,)+ $($($number),+)?>($($crate::loops::dispatch::unmarked!($($argument)+)),*),
             }
         }
     };

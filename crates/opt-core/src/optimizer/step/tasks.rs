@@ -1,23 +1,24 @@
-//! What threads work on: variables as they are, small ones together, large ones in parts.
+//! What threads work on: small variables together, larger ones alone, the largest in slices.
 
+use super::super::records::Record;
+use super::input::{Input, InputGradient};
+use super::measure::Measured;
 use super::norms::Norm;
-use super::part::{Buffers, Gradient, Part};
-use super::records::Record;
-use super::resolve::{Input, InputGradient};
-use super::sparse::UniqueRows;
-use super::stages::Pass;
-use super::step::Measured;
+use super::plan::{BlockState, StepPlan};
+use super::slice::{Buffers, SliceGradient, VariableSlice};
+use super::storage::{AnyValue, Value, Values};
 use super::threads::{CHUNK, Shares};
-use super::values::{AnyValue, Value, Values};
+use super::unique_rows::UniqueRows;
+use crate::loops::BLOCK;
 use crate::precision::Any;
 use crate::real::Scalar;
-use crate::rule::{BLOCK, MAX_ARRAY_SLOTS};
+use crate::rule::ArraySlots;
 
 /// Something for a thread to work on.
-pub(crate) enum Piece<'a, 'v, T> {
+pub(crate) enum Task<'a, 'v, T> {
     Batch(Batch<'a, 'v, T>),
-    Whole(Whole<'a, 'v, T>),
-    Part(Box<Part<'a, T>>),
+    Variable(WholeVariable<'a, 'v, T>),
+    Slice(Box<VariableSlice<'a, T>>),
 }
 
 /// Small variables with dense gradients, or none, whose records follow one another.
@@ -31,44 +32,47 @@ pub(crate) struct Batch<'a, 'v, T> {
     len: usize,
 }
 
-/// All of a variable: what happens to it is found out by the thread that gets it.
-pub(crate) struct Whole<'a, 'v, T> {
+/// All of a variable: the thread that gets it makes its plan.
+pub(crate) struct WholeVariable<'a, 'v, T> {
     value: &'a mut AnyValue<'v, T>,
     /// How many elements there are; at least one.
     len: usize,
     gradient: &'a InputGradient<'v, T>,
     unique: Option<&'a UniqueRows<T>>,
     record: &'a mut Record<T>,
-    /// If it is known already.
+    /// Present if it was measured before.
     norm: Option<&'a Norm>,
 }
 
 /// Shares out inputs, which are in the order of their records. `unique` has the rows of sparse gradients by the numbers
 /// of the inputs.
-pub(crate) fn pieces<'a, 'v, T: Scalar>(
+pub(crate) fn tasks<'a, 'v, T: Scalar>(
     mut inputs: &'a mut [Input<'v, T>],
     mut records: &'a mut [Record<T>],
     unique: &'a [(usize, UniqueRows<T>)],
     measured: &'a Measured,
     shares: impl FnOnce(usize) -> Shares,
-    pass: &Pass<'_, T>,
-) -> Vec<Piece<'a, 'v, T>> {
+    plan: &StepPlan<'_, T>,
+) -> Vec<Task<'a, 'v, T>> {
     let mut left = inputs.iter().map(updated).sum();
     let shares = shares(left);
-    let (mut first, mut place) = (0, 0);
-    let (mut unique, mut pieces) = (unique.iter().peekable(), Vec::with_capacity(inputs.len().min(left / CHUNK + 1)));
+    let mut first = 0;
+    let mut place = 0;
+    let mut unique = unique.iter().peekable();
+    let mut tasks = Vec::with_capacity(inputs.len().min(left / CHUNK + 1));
     while let Some(input) = inputs.first() {
         // Variables that are not in the list.
         records = &mut records[input.place - place..];
         place = input.place;
-        let (count, len) = if pass.on_ranks { (0, 0) } else { Batch::fitting(inputs) };
+        let (count, len) = if plan.on_ranks { (0, 0) } else { Batch::fitting(inputs) };
         let step = count.max(1);
         let (taken, behind) = inputs.split_at_mut(step);
         let (of_taken, records_behind) = records.split_at_mut(step);
         if count > 0 {
             left -= len;
-            pieces.push(Piece::Batch(Batch { inputs: taken, records: of_taken, measured, first, len }));
-        } else if let (Input { value, gradient: Some(gradient), .. }, record) = (&mut taken[0], &mut of_taken[0]) {
+            tasks.push(Task::Batch(Batch { inputs: taken, records: of_taken, measured, first, len }));
+        } else if let Input { value, gradient: Some(gradient), .. } = &mut taken[0] {
+            let record = &mut of_taken[0];
             let unique = unique.next_if(|(input, _)| *input == first).map(|(_, rows)| rows);
             if unique.is_some() {
                 record.make_row_major();
@@ -76,33 +80,36 @@ pub(crate) fn pieces<'a, 'v, T: Scalar>(
             let len = value.len();
             if len == 0 {
                 // Its scalar slots move as others do: on other ranks it may have elements.
-                pass.settle(record, unique, *measured.norm(first));
+                plan.update_scalars(record, unique, *measured.norm(first));
             } else {
-                let whole = Whole { value, len, gradient, unique, record, norm: measured.known(first, len) };
-                whole.cut(&mut left, &shares, pass, &mut pieces);
+                let norm = measured.known(first, len);
+                let whole = WholeVariable { value, len, gradient, unique, record, norm };
+                whole.cut(&mut left, &shares, plan, &mut tasks);
             }
         }
-        (first, place) = (first + step, place + step);
-        (inputs, records) = (behind, records_behind);
+        first += step;
+        place += step;
+        inputs = behind;
+        records = records_behind;
     }
-    pieces
+    tasks
 }
 
-impl<'a, 'v, T: Scalar> Piece<'a, 'v, T> {
+impl<'a, 'v, T: Scalar> Task<'a, 'v, T> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Batch(batch) => batch.len,
-            Self::Whole(whole) => whole.len,
-            Self::Part(part) => part.len(),
+            Self::Variable(variable) => variable.len,
+            Self::Slice(slice) => slice.len(),
         }
     }
 
-    /// Runs all stages over the piece.
-    pub(crate) fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
+    /// Updates everything that belongs to the task.
+    pub(crate) fn update(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
         match self {
-            Self::Batch(batch) => batch.run(pass, buffers),
-            Self::Whole(whole) => whole.run(pass, buffers),
-            Self::Part(part) => part.run(pass.kernel, buffers),
+            Self::Batch(batch) => batch.update_variables(plan, buffers),
+            Self::Variable(variable) => variable.update_variable(plan, buffers),
+            Self::Slice(slice) => slice.update_slice(plan.kernel, buffers),
         }
     }
 }
@@ -115,7 +122,8 @@ fn updated<T>(input: &Input<'_, T>) -> usize {
 impl<T: Scalar> Batch<'_, '_, T> {
     /// How many of the first inputs make a batch, and how many elements of them get an update.
     fn fitting(inputs: &[Input<'_, T>]) -> (usize, usize) {
-        let (first, mut len) = (inputs[0].place, 0);
+        let first = inputs[0].place;
+        let mut len = 0;
         let fits = |(number, input): &(usize, &Input<'_, T>)| {
             len += updated(input);
             input.place == first + number && len <= CHUNK && !matches!(input.gradient, Some(InputGradient::Sparse(_)))
@@ -124,67 +132,68 @@ impl<T: Scalar> Batch<'_, '_, T> {
         (count, inputs[..count].iter().map(updated).sum())
     }
 
-    fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
+    /// Updates each variable in turn.
+    fn update_variables(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
         let Self { inputs, records, measured, first, .. } = self;
         for ((number, Input { value, gradient, .. }), record) in inputs.iter_mut().enumerate().zip(&mut **records) {
             let Some(gradient) = gradient else { continue };
             let len = value.len();
             if len == 0 {
-                pass.settle(record, None, Norm::NONE);
+                plan.update_scalars(record, None, Norm::NONE);
             } else {
                 let norm = measured.known(*first + number, len);
-                Whole { value, len, gradient, unique: None, record, norm }.run(pass, buffers);
+                WholeVariable { value, len, gradient, unique: None, record, norm }.update_variable(plan, buffers);
             }
         }
     }
 }
 
-impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
-    /// Cuts the variable into pieces of about as many elements as `shares` say, given how many are `left` to be cut.
-    pub(crate) fn cut(self, left: &mut usize, shares: &Shares, pass: &Pass<'_, T>, pieces: &mut Vec<Piece<'a, 'v, T>>) {
+impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
+    /// Cuts the variable into slices of about as many elements as `shares` say, given how many are `left` to be cut.
+    fn cut(self, left: &mut usize, shares: &Shares, plan: &StepPlan<'_, T>, tasks: &mut Vec<Task<'a, 'v, T>>) {
         if self.len <= shares.of(*left) {
             *left -= self.len;
-            return pieces.push(Piece::Whole(self));
+            return tasks.push(Task::Variable(self));
         }
         let Self { value, gradient, unique, record, norm, .. } = self;
-        let gradient = Gradient::new(gradient, unique, record.shape(), value.len());
-        let plan = gradient.plan(record, norm, pass);
-        let mut part = Part::all_of(record, value.reborrow(), gradient, plan, pass);
-        let width = part.width();
+        let gradient = SliceGradient::new(gradient, unique, record.shape(), value.len());
+        let of_variable = gradient.plan(record, norm, plan);
+        let mut slice = VariableSlice::of(record, value.reborrow(), gradient, of_variable, plan);
+        let width = slice.width();
         loop {
             let rows = (shares.of(*left) / width).max(1);
-            if part.len() <= rows * width {
-                *left -= part.len();
-                return pieces.push(Piece::Part(Box::new(part)));
+            if slice.len() <= rows * width {
+                *left -= slice.len();
+                return tasks.push(Task::Slice(Box::new(slice)));
             }
-            let (front, back) = part.split_at(rows, width);
+            let (front, back) = slice.split_at(rows, width);
             *left -= front.len();
-            pieces.push(Piece::Part(Box::new(front)));
-            part = back;
+            tasks.push(Task::Slice(Box::new(front)));
+            slice = back;
         }
     }
 
-    fn run(&mut self, pass: &Pass<'_, T>, buffers: &mut Buffers<T>) {
+    /// Makes the plan of the variable, and updates it.
+    fn update_variable(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
         let Self { value, len, gradient, unique, record, norm } = self;
-        if let (Any::Full(Value::Slice(value)), InputGradient::Dense(values)) = (&mut **value, *gradient)
+        if let Any::Full(Value::Slice(value)) = &mut **value
+            && let InputGradient::Dense(values) = *gradient
             && let Any::Full(Values::Slice(gradient)) = values
             && *len <= BLOCK
             && record.packed.is_empty()
-            && pass.question.limit.is_none()
+            && plan.question.limit.is_none()
         {
             // One block, with all of its numbers in place: long lists are made of these.
-            let plan = pass.plan(record, norm.copied().unwrap_or_else(|| pass.norm(values)));
-            let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-            for (slot, array) in slots.iter_mut().zip(&mut record.arrays) {
-                *slot = array;
-            }
+            let of_variable = plan.dense(record, norm.copied().unwrap_or_else(|| plan.norm_of(values)));
+            let slots = ArraySlots::of(&mut record.arrays);
             let average = record.average.as_deref_mut().unwrap_or_default();
-            plan.run(pass.kernel, value, Some(gradient), slots, average, None, &mut buffers.workspace);
+            let state = &mut BlockState { slots, packed: None, average };
+            of_variable.update_block(plan.kernel, value, Some(gradient), state, &mut buffers.workspace);
             return;
         }
-        let gradient = Gradient::new(gradient, *unique, record.shape(), *len);
-        let plan = gradient.plan(record, *norm, pass);
-        Part::all_of(record, value.reborrow(), gradient, plan, pass).run(pass.kernel, buffers);
+        let gradient = SliceGradient::new(gradient, *unique, record.shape(), *len);
+        let of_variable = gradient.plan(record, *norm, plan);
+        VariableSlice::of(record, value.reborrow(), gradient, of_variable, plan).update_slice(plan.kernel, buffers);
     }
 }
 
@@ -192,34 +201,38 @@ impl<'a, 'v, T: Scalar> Whole<'a, 'v, T> {
 mod tests {
     use ndarray::{Array2, Axis, Slice};
 
-    use super::super::records::{Fill, NewSlots, Records};
-    use super::super::resolve::resolve;
+    use super::super::super::records::{Fill, NewSlots, Records};
+    use super::super::admit::add_records;
+    use super::super::check::resolve;
     use super::super::threads::Threads;
     use super::*;
     use crate::moments::MomentStorage;
-    use crate::rule::{Block, Kernel};
+    use crate::rule::{Block, Done, Kernel};
     use crate::variable::Variable;
 
     struct Nothing;
 
     impl Kernel<f32> for Nothing {
-        fn update(&self, _block: Block<'_, f32>) {}
+        fn update(&self, block: Block<'_, f32>) -> Done {
+            block.done()
+        }
         fn visits_untouched_rows(&self) -> bool {
             false
         }
     }
 
-    /// The lengths of the pieces in chunks, and which of them are batches.
+    /// The lengths of the tasks in chunks, and which of them are batches.
     fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
         let mut records = Records::new(MomentStorage::Full);
         let mut inputs = resolve(variables.into_iter(), &mut records).unwrap();
-        records.admit(inputs.iter_mut(), &NewSlots { specs: &[], averages: false, fill: Fill::Initial }, |_| true);
-        let pass = Pass::plain(&Nothing, MomentStorage::Full);
+        let new = NewSlots { specs: &[], averages: false, fill: Fill::Initial };
+        add_records(&mut records, &mut inputs, &new, |_| true);
+        let plan = StepPlan::plain(&Nothing, MomentStorage::Full);
         let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());
         let shares = |total| threads.shares(total);
-        let pieces = pieces(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &pass);
-        let length = |piece: &Piece<'_, '_, f32>| piece.len() as f64 / CHUNK as f64;
-        pieces.iter().map(|piece| (length(piece), matches!(piece, Piece::Batch(_)))).collect()
+        let tasks = tasks(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &plan);
+        let length = |task: &Task<'_, '_, f32>| task.len() as f64 / CHUNK as f64;
+        tasks.iter().map(|task| (length(task), matches!(task, Task::Batch(_)))).collect()
     }
 
     fn of_lengths<'a>(numbers: &'a mut [Vec<f32>], gradients: &'a [Vec<f32>]) -> Vec<Variable<'a, f32>> {

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
+use super::super::form::{Form, in_order, inverse};
+use super::super::step::input::{Input, InputGradient};
+use super::super::step::storage::Values;
 use crate::collective::{Collective, CollectiveError, Numbers, Pending, Reduction, Replicas};
 use crate::collective::{append_bytes, from_bytes};
-use crate::optimizer::records::{in_order, inverse};
-use crate::optimizer::resolve::{Form, Input, InputGradient};
-use crate::optimizer::values::Values;
 use crate::real::Scalar;
 
 /// Row indices and their values.
@@ -24,7 +24,7 @@ struct Bucket {
     len: usize,
 }
 
-/// What is to be reduced.
+/// Gradients that are being reduced.
 pub(super) struct Reducing<T> {
     buckets: Vec<Bucket>,
     /// Memory of earlier steps.
@@ -57,7 +57,7 @@ impl<T> Reduced<T> {
 
 /// The replicas of an input whose gradient is to be reduced.
 pub(super) fn replicas<'i, T>(input: &'i Input<'_, T>) -> Option<&'i Replicas> {
-    input.gradient.as_ref().and(input.lies.as_ref()?.placement.replicas.as_ref())
+    input.gradient.as_ref().and(input.placed.as_ref()?.placement.replicas.as_ref())
 }
 
 /// Every group that is to reduce something, in the order of their first variables.
@@ -82,7 +82,10 @@ impl<T: Scalar> Reducing<T> {
                 let Some(replicas) = replicas(input).filter(|replicas| Arc::ptr_eq(&replicas.group, group)) else {
                     continue;
                 };
-                let (true, len) = (is_dense(input), input.value.len()) else { continue };
+                if !is_dense(input) {
+                    continue;
+                }
+                let len = input.value.len();
                 let fits = buckets.len() > first && buckets.last().is_some_and(|last| last.len + len <= capacity);
                 if !fits {
                     buckets.push(Bucket { group: Arc::clone(group), members: Vec::new(), len: 0 });
@@ -109,22 +112,24 @@ impl<T: Scalar> Reducing<T> {
         Arc::clone(&self.buckets[bucket].group)
     }
 
-    /// The gradients of a bucket, one after the other.
-    pub(super) fn packed(&mut self, bucket: usize, inputs: &[Input<'_, T>]) -> Numbers {
+    /// Fills a bucket: its gradients, one after the other.
+    pub(super) fn fill(&mut self, bucket: usize, inputs: &[Input<'_, T>]) -> Numbers {
         let mut elements = self.memory.pop_front().unwrap_or_default();
         elements.clear();
         elements.reserve_exact(self.buckets[bucket].len);
         for (input, ..) in &self.buckets[bucket].members {
             let input = &inputs[*input];
-            if let (Some(InputGradient::Dense(values)), Some(lies)) = (&input.gradient, &input.lies) {
-                append(&mut elements, &values.reborrow().into_full(), &lies.form);
+            if let Some(InputGradient::Dense(values)) = &input.gradient
+                && let Some(placed) = &input.placed
+            {
+                append(&mut elements, &values.reborrow().into_full(), &placed.form);
             }
         }
         Numbers::from_elements(elements)
     }
 
-    /// The sums of a bucket, as elements, divided where a mean is asked for.
-    pub(super) fn unpacked(&self, bucket: usize, sums: Numbers) -> Vec<T> {
+    /// The gradients of a bucket from its sums, divided where a mean is asked for.
+    pub(super) fn gradients(&self, bucket: usize, sums: Numbers) -> Vec<T> {
         let Bucket { group, members, .. } = &self.buckets[bucket];
         let mut elements: Vec<T> = sums.into_elements();
         let ranks = T::literal(group.ranks() as f64);
@@ -134,22 +139,22 @@ impl<T: Scalar> Reducing<T> {
         elements
     }
 
-    /// Reduces everything: while one bucket is on its way, the next one is packed.
+    /// Reduces everything: while one bucket is on its way, the next one is filled.
     pub(super) fn finish(mut self, inputs: &[Input<'_, T>]) -> Result<Reduced<T>, CollectiveError> {
         let groups: Vec<_> = (0..self.buckets()).map(|bucket| self.group(bucket)).collect();
         let mut sums = Vec::with_capacity(groups.len());
         let mut under_way: Option<Box<dyn Pending + '_>> = None;
         for (bucket, group) in groups.iter().enumerate() {
-            let packed = self.packed(bucket, inputs);
+            let filled = self.fill(bucket, inputs);
             if let Some(pending) = under_way.take() {
                 sums.push(pending.wait()?);
             }
-            under_way = Some(group.start_sum(packed)?);
+            under_way = Some(group.start_sum(filled)?);
         }
         if let Some(pending) = under_way {
             sums.push(pending.wait()?);
         }
-        let buckets = sums.into_iter().enumerate().map(|(bucket, sums)| self.unpacked(bucket, sums)).collect();
+        let buckets = sums.into_iter().enumerate().map(|(bucket, sums)| self.gradients(bucket, sums)).collect();
         let mut dense = vec![None; inputs.len()];
         for bucket in 0..self.buckets() {
             self.members(bucket).for_each(|(input, range)| dense[input] = Some((bucket, range)));
@@ -194,8 +199,8 @@ fn gather_rows<T: Scalar>(inputs: &[Input<'_, T>]) -> Result<Vec<Option<SparseRo
         let mut rests: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
         for i in members {
             let mean = replicas(&inputs[i]).is_some_and(|replicas| replicas.reduction == Reduction::Mean);
-            let Some(lies) = &inputs[i].lies else { continue };
-            gathered[i] = Some(concatenated(&lies.form.shape, &mut rests, mean)?);
+            let Some(placed) = &inputs[i].placed else { continue };
+            gathered[i] = Some(concatenated(&placed.form.shape, &mut rests, mean)?);
         }
     }
     Ok(gathered)
@@ -213,7 +218,8 @@ fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
 /// The rows of all ranks, in the order of the ranks.
 fn concatenated<T: Scalar>(shape: &[usize], rests: &mut [&[u8]], mean: bool) -> Result<SparseRows<T>, CollectiveError> {
     let width: usize = shape[1..].iter().product();
-    let (mut rows, mut values) = (Vec::new(), Vec::new());
+    let mut rows = Vec::new();
+    let mut values = Vec::new();
     for (rank, rest) in rests.iter_mut().enumerate() {
         let unreadable = || CollectiveError::Message { rank };
         let count = take(rest, 8).and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?) as usize));

@@ -1,89 +1,90 @@
-//! From a list of variables to checked inputs of a step: nothing is written here.
+//! The first phase of a step: everything that can be checked without a look at the numbers. Nothing is written.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use ndarray::{ArrayView, ArrayViewMut, IxDyn};
 
-use super::records::{Records, in_order, in_order_mut, memory_order};
-use super::values::{AnyValue, AnyValues, Value, Values};
-use crate::collective::Placement;
+use super::super::Optimizer;
+use super::super::distributed::shards;
+use super::super::form::{Form, in_order, in_order_mut, memory_order};
+use super::super::records::{Record, Records};
+use super::input::{Input, InputGradient, SparseGradient};
+use super::storage::{Value, Values};
+use crate::config::{HyperparameterError, require};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::precision::{Any, each, unbox};
 use crate::real::Scalar;
+use crate::report::{Outcome, StepReport};
+use crate::rule::UpdateRule;
 use crate::variable::Variable;
-use crate::view::{Change, Layout, Read, Shape, ShapeMismatch, View};
+use crate::view::{Change, Memory, Read, ShapeMismatch, View, ViewMut};
 
-/// A variable that fits its record, with a gradient that fits the variable.
-#[derive(Debug)]
-pub(crate) struct Input<'a, T> {
-    /// The place of its record; beyond the last one if it is new.
-    pub(crate) place: usize,
-    pub(crate) name: Cow<'a, str>,
-    pub(crate) value: AnyValue<'a, T>,
-    pub(crate) gradient: Option<InputGradient<'a, T>>,
-    /// What its record will be made of, if it is new.
-    pub(crate) new: Option<Box<Form>>,
-    /// How it lies on ranks, if there are any.
-    pub(crate) lies: Option<Box<Lies>>,
-}
+/// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
+const LAST_ITERATION: u64 = u64::MAX - 2;
 
-/// How a variable lies on ranks.
+/// A step that has been checked, as far as its variables do not matter.
 #[derive(Debug, Clone)]
-pub(crate) struct Lies {
-    pub(crate) placement: Arc<Placement>,
-    /// The form in which value and dense gradient were given.
-    pub(crate) form: Form,
+pub(crate) struct Start {
+    pub(crate) learning_rate: f64,
+    /// Weight decay times learning rate.
+    pub(crate) decay: Option<f64>,
+    /// The report of a step in which nothing happens.
+    pub(crate) report: StepReport,
 }
 
-/// The shape of a variable, and the order in which its slots are stored.
-#[derive(Debug, Clone)]
-pub(crate) struct Form {
-    pub(crate) shape: Shape,
-    /// The order of axes, slowest first; `None` is row-major.
-    pub(crate) axes: Option<Vec<usize>>,
-    /// The shape in which the variable is given, if this rank keeps a part of it only.
-    pub(crate) whole: Option<Shape>,
-}
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Everything that can be checked before ranks talk to each other.
+    pub(in crate::optimizer) fn check<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
+        self.ready()?;
+        if self.iterations >= LAST_ITERATION {
+            let error = HyperparameterError {
+                name: "iterations".to_owned(),
+                value: self.iterations as f64,
+                expected: "a count that can go on".to_owned(),
+            };
+            return Err(error.into());
+        }
+        let learning_rate = self.rule.learning_rate_at(self.iterations);
+        require("learning_rate", learning_rate, 0.0..)?;
+        let decay = self.weight_decay_at(learning_rate)?;
+        let report = StepReport {
+            outcome: Outcome::NoVariables,
+            iterations: self.iterations,
+            learning_rate,
+            global_norm: None,
+            clip_factor: None,
+            non_finite: None,
+        };
 
-impl Form {
-    /// The shape in which the variable is given.
-    pub(crate) fn given(&self) -> &[usize] {
-        self.whole.as_ref().unwrap_or(&self.shape)
+        let inputs = self.resolved(variables)?;
+        if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
+            return Err(Error::NoGradients { variables: inputs.len() });
+        }
+        Ok((Start { learning_rate, decay, report }, inputs))
     }
 
-    /// The shape with its axes in stored order.
-    pub(crate) fn stored_shape(&self) -> Shape {
-        match &self.axes {
-            None => self.shape.clone(),
-            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
-        }
+    /// Weight decay times learning rate.
+    fn weight_decay_at(&self, learning_rate: f64) -> Result<Option<f64>, Error> {
+        let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
+        let rate = rate.at(self.iterations);
+        require("weight_decay", rate, 0.0..)?;
+        Ok(Some(rate * learning_rate))
     }
-}
 
-/// A checked gradient.
-#[derive(Debug)]
-pub(crate) enum InputGradient<'a, T> {
-    Dense(AnyValues<'a, T>),
-    Sparse(Box<SparseGradient<'a, T>>),
-}
-
-/// Rows and their values.
-#[derive(Debug)]
-pub(crate) struct SparseGradient<'a, T> {
-    pub(crate) rows: Vec<usize>,
-    pub(crate) values: AnyValues<'a, T>,
-}
-
-impl<'a, T> InputGradient<'a, T> {
-    /// The numbers as they were given.
-    pub(crate) fn values(&self) -> &AnyValues<'a, T> {
-        match self {
-            Self::Dense(values) => values,
-            Self::Sparse(sparse) => &sparse.values,
+    /// Variables that fit their records; on ranks, with their places there.
+    pub(in crate::optimizer) fn resolved<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
+        let mut inputs = resolve(variables, &mut self.records)?;
+        if let Some(ranks) = &self.options.ranks {
+            shards::locate(&**ranks, &self.records, &mut inputs)?;
         }
+        Ok(inputs)
     }
 }
 
@@ -99,23 +100,9 @@ pub(crate) fn resolve<'a, T: Scalar>(
     let mut new_names = HashSet::new();
     for (position, Variable { name, value, gradient }) in variables.enumerate() {
         let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-        let place = records.place(&name, position);
-        let (place, new) = match place {
+        let (place, new) = match records.place(&name, position) {
             Some(place) => {
-                let shape = each!(&value.0, value => shape_of(&name, value))?;
-                let record = records.at_mut(place);
-                if record.seen_in == call {
-                    return Err(Error::DuplicateVariable { name: name.into_owned() });
-                }
-                record.seen_in = call;
-                if !same(record.form.given(), shape) {
-                    let (variable, found) = (name.into_owned(), shape.to_vec());
-                    return Err(Error::VariableShape { variable, expected: record.form.given().to_vec(), found });
-                }
-                let (expected, found) = (record.dtype, value.0.dtype(T::DTYPE));
-                if expected != found {
-                    return Err(Error::VariableType { variable: name.into_owned(), expected, found });
-                }
+                check_known(records.at_mut(place), call, &name, &value)?;
                 (place, None)
             }
             None if new_names.insert(name.to_string()) => {
@@ -134,7 +121,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
         let value = unbox!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, name, value, gradient, new, lies: None });
+        inputs.push(Input { place, name, value, gradient, new, placed: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -142,12 +129,31 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
+/// Checks a variable against its record, and that it is in the list once.
+#[inline]
+fn check_known<T: Scalar>(record: &mut Record<T>, call: u64, name: &str, value: &ViewMut<'_, T>) -> Result<(), Error> {
+    let shape = each!(&value.0, value => shape_of(name, value))?;
+    if record.seen_in == call {
+        return Err(Error::DuplicateVariable { name: name.to_owned() });
+    }
+    record.seen_in = call;
+    if !same(record.form.given(), shape) {
+        let expected = record.form.given().to_vec();
+        return Err(Error::VariableShape { variable: name.to_owned(), expected, found: shape.to_vec() });
+    }
+    let found = value.0.dtype(T::DTYPE);
+    if record.dtype != found {
+        return Err(Error::VariableType { variable: name.to_owned(), expected: record.dtype, found });
+    }
+    Ok(())
+}
+
 #[inline]
 fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], Error> {
     match value {
-        Layout::Filled { shape, .. } => Ok(shape),
-        Layout::Strided(view) => Ok(view.shape()),
-        Layout::Mismatch(mismatch) => {
+        Memory::Filled { shape, .. } => Ok(shape),
+        Memory::Strided(view) => Ok(view.shape()),
+        Memory::Mismatch(mismatch) => {
             let ShapeMismatch { elements, shape } = mismatch.as_ref().clone();
             Err(Error::VariableData { variable: name.to_owned(), elements, shape })
         }
@@ -164,19 +170,14 @@ fn same(a: &[usize], b: &[usize]) -> bool {
 #[inline]
 fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
     let view = match (value, axes) {
-        (Layout::Filled { data, .. }, None) => return Value::Slice(data),
-        (Layout::Filled { data, shape }, _) => {
+        (Memory::Filled { data, .. }, None) => return Value::Slice(data),
+        (Memory::Filled { data, shape }, _) => {
             ArrayViewMut::from_shape(IxDyn(&shape), data).expect("the shape was checked")
         }
-        (Layout::Strided(view), _) => *view,
-        (Layout::Mismatch(_), _) => unreachable!("the shape was checked"),
+        (Memory::Strided(view), _) => *view,
+        (Memory::Mismatch(_), _) => unreachable!("the shape was checked"),
     };
-    let view = in_order_mut(view, axes);
-    if view.is_standard_layout() {
-        Value::Slice(view.into_slice().expect("standard layout is a slice"))
-    } else {
-        Value::Strided(Box::new(view))
-    }
+    in_order_mut(view, axes).into()
 }
 
 /// Numbers to read, of a given shape, with their axes in stored order.
@@ -187,25 +188,21 @@ fn stored_values<'a, T>(
     mismatch: impl FnOnce(ShapeMismatch) -> Error,
 ) -> Result<Values<'a, T>, Error> {
     let view = match (values, axes) {
-        (Layout::Filled { data, shape }, None) => {
+        (Memory::Filled { data, shape }, None) => {
             fits(&shape)?;
             return Ok(Values::Slice(data));
         }
-        (Layout::Filled { data, shape }, _) => {
+        (Memory::Filled { data, shape }, _) => {
             fits(&shape)?;
             ArrayView::from_shape(IxDyn(&shape), data).expect("a view's shape fits its data")
         }
-        (Layout::Strided(view), _) => {
+        (Memory::Strided(view), _) => {
             fits(view.shape())?;
             *view
         }
-        (Layout::Mismatch(found), _) => return Err(mismatch(*found)),
+        (Memory::Mismatch(found), _) => return Err(mismatch(*found)),
     };
-    let view = in_order(view, axes);
-    Ok(match view.to_slice() {
-        Some(slice) => Values::Slice(slice),
-        None => Values::Strided(Box::new(view)),
-    })
+    Ok(in_order(view, axes).into())
 }
 
 #[inline]
@@ -217,7 +214,8 @@ fn dense<'a, T>(
 ) -> Result<InputGradient<'a, T>, Error> {
     let shape = form.given();
     // Nearly all of them.
-    if let (Any::Full(Layout::Filled { data, shape: found }), None) = (&gradient.0, axes)
+    if let Any::Full(Memory::Filled { data, shape: found }) = &gradient.0
+        && axes.is_none()
         && same(found, shape)
     {
         return Ok(InputGradient::Dense(Any::Full(Values::Slice(data))));
@@ -237,8 +235,7 @@ fn scattered<'a, T>(
         if same(found, shape) {
             return Ok(());
         }
-        let (variable, gradient) = (name.to_owned(), found.to_vec());
-        Err(Error::GradientShape { variable, gradient, shape: shape.to_vec() })
+        Err(Error::GradientShape { variable: name.to_owned(), gradient: found.to_vec(), shape: shape.to_vec() })
     };
     let mismatch = |mismatch| gradient_data(name, mismatch);
     Ok(InputGradient::Dense(unbox!(gradient.0, gradient => stored_values(gradient, axes, fits, mismatch)?)))

@@ -1,8 +1,8 @@
 //! Sparse gradients: each row once.
 
-use super::resolve::SparseGradient;
+use super::input::SparseGradient;
+use crate::loops;
 use crate::real::Scalar;
-use crate::stage;
 
 /// Rows of a variable in ascending order, each with its gradient.
 #[derive(Debug)]
@@ -19,7 +19,8 @@ impl<T: Scalar> UniqueRows<T> {
     /// in which they were given.
     pub(crate) fn new(gradient: &SparseGradient<'_, T>, limit: Option<f64>, scale: f64) -> Self {
         let SparseGradient { rows, values } = gradient;
-        let (given, factors) = (values.to_rows(), stage::factors(scale));
+        let given = values.to_rows();
+        let factors = loops::factors(scale);
         let width = if rows.is_empty() { 0 } else { given.len() / rows.len() };
 
         let mut order: Vec<usize> = (0..rows.len()).collect();
@@ -27,7 +28,7 @@ impl<T: Scalar> UniqueRows<T> {
         let mut unique =
             Self { rows: Vec::with_capacity(rows.len()), values: Vec::with_capacity(given.len()), square_sum: None };
         for position in order {
-            let clipped = given[position * width..][..width].iter().map(|&g| stage::clipped(g, limit, factors));
+            let clipped = given[position * width..][..width].iter().map(|&g| loops::clipped(g, limit, factors));
             if unique.rows.last() == Some(&rows[position]) {
                 let start = unique.values.len() - width;
                 unique.values[start..].iter_mut().zip(clipped).for_each(|(sum, g)| *sum = *sum + g);

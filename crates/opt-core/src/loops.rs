@@ -1,7 +1,16 @@
 //! What the engine does to a block before and after the rule: loops over slices, compiled for several instruction
 //! sets, with the same bits on each.
 
-use crate::dispatch::dispatched;
+mod buffer;
+pub(crate) mod dispatch;
+#[cfg(feature = "limit-simd")]
+pub mod simd;
+pub(crate) mod slices;
+
+pub use buffer::BLOCK;
+pub(crate) use buffer::Buffer;
+pub(crate) use dispatch::dispatched;
+
 use crate::real::Scalar;
 
 /// A factor in two parts, to be applied one after the other: a very small one would lose digits in 32 bits.

@@ -2,10 +2,11 @@
 
 use super::super::Optimizer;
 use super::super::records::Fill;
-use super::super::resolve::{Input, InputGradient};
-use super::super::step::{Measured, Start};
-use super::parts::{part, parts, shaped};
-use super::reduce::{Reducing, replicas};
+use super::super::step::check::Start;
+use super::super::step::input::{Input, InputGradient};
+use super::super::step::measure::Measured;
+use super::buckets::{Reducing, replicas};
+use super::shards::{own_part, own_parts, shaped};
 use crate::collective::Pending;
 use crate::error::Error;
 use crate::precision::Any;
@@ -16,7 +17,7 @@ use crate::rule::UpdateRule;
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Whether no stage looks at gradients as a whole: then each bucket can be applied as soon as it is there.
     pub(super) fn can_overlap(&self, inputs: &[Input<'_, T>]) -> bool {
-        let alone = |input: &Input<'_, T>| input.lies.as_ref().is_none_or(|lies| lies.placement.part.is_none());
+        let alone = |input: &Input<'_, T>| input.placed.as_ref().is_none_or(|placed| placed.placement.part.is_none());
         let dense = |input: &Input<'_, T>| !matches!(input.gradient, Some(InputGradient::Sparse(_)));
         !self.needs_norms() && inputs.iter().all(|input| alone(input) && dense(input))
     }
@@ -27,34 +28,33 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         mut inputs: Vec<Input<'_, T>>,
         mut reducing: Reducing<T>,
-        start: Start,
+        start: &Start,
     ) -> Result<StepReport, Error> {
-        let Start { learning_rate, decay, report } = start;
         let measured = Measured::default();
         // Each bucket is a list of its own to the rule, which is to see the shared slots as before the step.
         let shared = self.shared.clone();
         let groups: Vec<_> = (0..reducing.buckets()).map(|bucket| reducing.group(bucket)).collect();
-        let mut under_way = Some(groups[0].start_sum(reducing.packed(0, &inputs))?);
+        let mut under_way = Some(groups[0].start_sum(reducing.fill(0, &inputs))?);
         let mut memory = Vec::with_capacity(groups.len());
         for bucket in 0..groups.len() {
-            let next = groups.get(bucket + 1).map(|group| (group, reducing.packed(bucket + 1, &inputs)));
+            let next = groups.get(bucket + 1).map(|group| (group, reducing.fill(bucket + 1, &inputs)));
             let sums = under_way.take().map(Pending::wait).transpose()?;
-            under_way = next.map(|(group, packed)| group.start_sum(packed)).transpose()?;
+            under_way = next.map(|(group, filled)| group.start_sum(filled)).transpose()?;
             let Some(sums) = sums else { break };
-            let gradients = reducing.unpacked(bucket, sums);
+            let gradients = reducing.gradients(bucket, sums);
             if bucket == 0 {
-                self.admit(&mut parts(&mut inputs), Fill::Initial);
+                self.admit(&mut own_parts(&mut inputs), Fill::Initial);
                 self.poisoned = true;
             }
             self.shared.clone_from(&shared);
             let ready = ready(&mut inputs, &reducing, bucket, &gradients);
-            self.update(ready, &[], &measured, learning_rate, decay);
+            self.write_updates(ready, &[], &measured, start);
             memory.push(gradients);
         }
         self.poisoned = false;
         self.buckets = memory;
         self.iterations += 1;
-        Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
+        Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..start.report.clone() })
     }
 }
 
@@ -69,11 +69,13 @@ fn ready<'b, T: Scalar>(
     let mut ready = Vec::new();
     for (i, input) in inputs.iter_mut().enumerate() {
         if let Some((_, range)) = reducing.members(bucket).find(|(member, _)| *member == i) {
-            let gradient =
-                input.lies.as_ref().map(|lies| InputGradient::Dense(Any::Full(shaped(&gradients[range], &lies.form))));
-            ready.push(part(input, gradient));
+            let gradient = input
+                .placed
+                .as_ref()
+                .map(|placed| InputGradient::Dense(Any::Full(shaped(&gradients[range], &placed.form))));
+            ready.push(own_part(input, gradient));
         } else if bucket == 0 && replicas(input).is_none() {
-            ready.push(part(input, None));
+            ready.push(own_part(input, None));
         }
     }
     ready

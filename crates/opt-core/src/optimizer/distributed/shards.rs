@@ -1,21 +1,22 @@
-//! Where variables lie on the ranks, and the parts that this rank updates.
+//! Sharding: how variables lie on the ranks, and the parts of them that this rank updates.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 
-use super::reduce::{Reduced, SparseRows};
+use super::super::form::{Form, in_order, inverse};
+use super::super::records::Records;
+use super::super::step::input::{Input, InputGradient, Placed, SparseGradient};
+use super::super::step::storage::{AnyValue, Value, Values};
+use super::buckets::{Reduced, SparseRows};
 use crate::collective::{CollectiveError, Distribution};
 use crate::error::Error;
-use crate::optimizer::records::{Records, in_order, inverse};
-use crate::optimizer::resolve::{Form, Input, InputGradient, Lies, SparseGradient};
-use crate::optimizer::values::{AnyValue, Value, Values};
 use crate::precision::Any;
 use crate::real::Scalar;
 
 /// Finds out how each variable lies on the ranks.
-pub(in crate::optimizer) fn place<T: Scalar>(
+pub(in crate::optimizer) fn locate<T: Scalar>(
     ranks: &dyn Distribution,
     records: &Records<T>,
     inputs: &mut [Input<'_, T>],
@@ -27,7 +28,7 @@ pub(in crate::optimizer) fn place<T: Scalar>(
         let axes = known.axes.clone().filter(|_| !is_sparse);
         let form = Form { shape: known.given().into(), axes, whole: None };
         let placement = ranks.placement(&input.name, &form.shape)?;
-        input.lies = Some(Box::new(Lies { placement, form }));
+        input.placed = Some(Box::new(Placed { placement, form }));
     }
     Ok(())
 }
@@ -40,28 +41,30 @@ fn refuse_half<T>(input: &Input<'_, T>) -> Result<(), CollectiveError> {
 }
 
 /// The parts of all variables, with their own gradients.
-pub(in crate::optimizer) fn parts<'b, T: Scalar>(inputs: &'b mut [Input<'_, T>]) -> Vec<Input<'b, T>> {
-    inputs.iter_mut().map(|input| part(input, None)).collect()
+pub(in crate::optimizer) fn own_parts<'b, T: Scalar>(inputs: &'b mut [Input<'_, T>]) -> Vec<Input<'b, T>> {
+    inputs.iter_mut().map(|input| own_part(input, None)).collect()
 }
 
 /// The parts of all variables, with reduced gradients where there are any, else with their own.
-pub(super) fn narrowed<'b, T: Scalar>(
+pub(super) fn own_parts_reduced<'b, T: Scalar>(
     inputs: &'b mut [Input<'_, T>],
     reduced: &'b Reduced<T>,
     rows: &'b [Option<SparseRows<T>>],
 ) -> Vec<Input<'b, T>> {
-    let narrow = |(i, input): (usize, &'b mut Input<'_, T>)| {
-        let gradient = match (&rows[i], reduced.dense(i), &input.lies) {
+    let with_reduced = |(i, input): (usize, &'b mut Input<'_, T>)| {
+        let gradient = match (&rows[i], reduced.dense(i), &input.placed) {
             (Some((rows, values)), ..) => {
-                let values = Any::Full(stored(values.view()));
+                let values = Any::Full(values.view().into());
                 Some(InputGradient::Sparse(Box::new(SparseGradient { rows: rows.clone(), values })))
             }
-            (None, Some(elements), Some(lies)) => Some(InputGradient::Dense(Any::Full(shaped(elements, &lies.form)))),
+            (None, Some(elements), Some(placed)) => {
+                Some(InputGradient::Dense(Any::Full(shaped(elements, &placed.form))))
+            }
             _ => None,
         };
-        part(input, gradient)
+        own_part(input, gradient)
     };
-    inputs.iter_mut().enumerate().map(narrow).collect()
+    inputs.iter_mut().enumerate().map(with_reduced).collect()
 }
 
 /// Reduced elements, which are row by row, in the order of axes in which the input has them.
@@ -70,40 +73,42 @@ pub(super) fn shaped<'b, T: Copy>(elements: &'b [T], form: &Form) -> Values<'b, 
         None => Values::Slice(elements),
         Some(axes) => {
             let view = ArrayViewD::from_shape(IxDyn(&form.shape), elements).expect("as many as the variable has");
-            stored(in_order(view, Some(axes)))
+            in_order(view, Some(axes)).into()
         }
-    }
-}
-
-fn stored<T>(view: ArrayViewD<'_, T>) -> Values<'_, T> {
-    match view.to_slice() {
-        Some(slice) => Values::Slice(slice),
-        None => Values::Strided(Box::new(view)),
     }
 }
 
 /// The part of an input that this rank updates, with another gradient (of the whole) than its own if one is given.
-pub(super) fn part<'b, T: Scalar>(input: &'b mut Input<'_, T>, reduced: Option<InputGradient<'b, T>>) -> Input<'b, T> {
+pub(super) fn own_part<'b, T: Scalar>(
+    input: &'b mut Input<'_, T>,
+    reduced: Option<InputGradient<'b, T>>,
+) -> Input<'b, T> {
     let gradient = match (reduced, &input.gradient) {
         (Some(gradient), _) => Some(gradient),
         (None, Some(InputGradient::Dense(values))) => Some(InputGradient::Dense(values.reborrow())),
         (None, Some(InputGradient::Sparse(sparse))) => {
-            let (rows, values) = (sparse.rows.clone(), sparse.values.reborrow());
-            Some(InputGradient::Sparse(Box::new(SparseGradient { rows, values })))
+            let own = SparseGradient { rows: sparse.rows.clone(), values: sparse.values.reborrow() };
+            Some(InputGradient::Sparse(Box::new(own)))
         }
         (None, None) => None,
     };
-    let (value, name) = (input.value.reborrow(), Cow::Borrowed(&*input.name));
-    let part = Input { place: input.place, name, value, gradient, new: input.new.clone(), lies: input.lies.clone() };
-    narrow(part)
+    cut_to_own_part(Input {
+        place: input.place,
+        name: Cow::Borrowed(&*input.name),
+        value: input.value.reborrow(),
+        gradient,
+        new: input.new.clone(),
+        placed: input.placed.clone(),
+    })
 }
 
 /// Cuts value and dense gradient down to this rank's part; sparse gradients are cut by [`rows`].
-fn narrow<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
-    let Some(lies) = &input.lies else { return input };
-    let Some(part) = &lies.placement.part else { return input };
-    let (shape, range) = (lies.form.stored_shape(), part.range());
-    let axis = stored_axis(lies.form.axes.as_deref(), part.axis);
+fn cut_to_own_part<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
+    let Some(placed) = &input.placed else { return input };
+    let Some(part) = &placed.placement.part else { return input };
+    let shape = placed.form.stored_shape();
+    let range = part.range();
+    let axis = placed.form.stored_axis(part.axis);
     let slice = Slice::from(range.clone());
     if let Some(form) = &mut input.new {
         form.whole = Some(form.shape.clone());
@@ -111,15 +116,11 @@ fn narrow<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
     }
     let mut view = array_mut(input.value.into_full(), &shape);
     view.slice_axis_inplace(axis, slice);
-    input.value = Any::Full(if view.is_standard_layout() {
-        Value::Slice(view.into_slice().expect("standard layout is a slice"))
-    } else {
-        Value::Strided(Box::new(view))
-    });
+    input.value = Any::Full(view.into());
     if let Some(InputGradient::Dense(values)) = input.gradient {
         let mut view = array(values.into_full(), &shape);
         view.slice_axis_inplace(axis, slice);
-        input.gradient = Some(InputGradient::Dense(Any::Full(stored(view))));
+        input.gradient = Some(InputGradient::Dense(Any::Full(view.into())));
     }
     input
 }
@@ -139,23 +140,18 @@ fn array_mut<'b, T>(value: Value<'b, T>, stored_shape: &[usize]) -> ArrayViewMut
     }
 }
 
-/// Where an axis of the variable is among the axes in stored order.
-fn stored_axis(axes: Option<&[usize]>, axis: usize) -> Axis {
-    Axis(axes.map_or(axis, |axes| axes.iter().position(|&stored| stored == axis).unwrap_or(axis)))
-}
-
 /// The sparse gradients of this rank's parts, where they are not simply the given ones.
 pub(super) fn rows<T: Scalar>(inputs: &[Input<'_, T>], reduced: &Reduced<T>) -> Vec<Option<SparseRows<T>>> {
     inputs.iter().enumerate().map(|(i, input)| rows_of_part(input, reduced.sparse(i))).collect()
 }
 
 fn rows_of_part<T: Scalar>(input: &Input<'_, T>, reduced: Option<&SparseRows<T>>) -> Option<SparseRows<T>> {
-    let lies = input.lies.as_deref()?;
-    let part = lies.placement.part.as_ref();
+    let placed = input.placed.as_deref()?;
+    let part = placed.placement.part.as_ref();
     let (rows, values) = match (reduced, &input.gradient) {
         (Some((rows, values)), _) => (rows, values.view()),
         (None, Some(InputGradient::Sparse(sparse))) if part.is_some() => {
-            let mut shape = lies.form.shape.clone();
+            let mut shape = placed.form.shape.clone();
             shape[0] = sparse.rows.len();
             (&sparse.rows, array(sparse.values.reborrow().into_full(), &shape))
         }
@@ -186,7 +182,7 @@ pub(super) fn own_order<'b, T>(
     range: Range<usize>,
 ) -> ArrayViewMutD<'b, T> {
     let mut view = array_mut(value.reborrow().into_full(), &form.stored_shape());
-    view.slice_axis_inplace(stored_axis(form.axes.as_deref(), axis), Slice::from(range));
+    view.slice_axis_inplace(form.stored_axis(axis), Slice::from(range));
     match &form.axes {
         None => view,
         Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),

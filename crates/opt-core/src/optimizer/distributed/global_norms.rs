@@ -1,8 +1,8 @@
 //! Sums over all elements of variables: each element counts once, however often it is replicated.
 
-use super::super::norms::{Norm, scaled_norm, square_sum};
-use super::super::resolve::{Input, InputGradient};
-use super::super::sparse::UniqueRows;
+use super::super::step::input::{Input, InputGradient};
+use super::super::step::norms::{Norm, scaled_norm, square_sum};
+use super::super::step::unique_rows::UniqueRows;
 use crate::collective::{Collective, CollectiveError, Numbers, from_bytes, to_bytes};
 use crate::error::Error;
 use crate::real::Scalar;
@@ -10,7 +10,7 @@ use crate::report::NonFiniteGradient;
 
 /// Whether this rank's elements of an input count in sums.
 fn counts<T>(input: &Input<'_, T>) -> bool {
-    input.lies.as_ref().is_none_or(|lies| lies.placement.counts)
+    input.placed.as_ref().is_none_or(|placed| placed.placement.counts)
 }
 
 /// Turns norms of this rank's elements into norms of whole variables: one call.
@@ -24,7 +24,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
         inputs.iter().zip(&*norms).map(|(input, norm)| if counts(input) { *norm } else { Norm::NONE }).collect();
     let mut numbers: Vec<f64> = own.iter().map(|norm| norm.square_sum).collect();
     if check_finite {
-        // Every rank has a say, whether its elements count or not: replicas may differ.
+        // Every rank is asked, whether its elements count or not: replicas may differ.
         let not_finite = norms.iter().any(|norm| !norm.finite);
         numbers.push(f64::from(u8::from(not_finite)));
     }
@@ -61,7 +61,7 @@ pub(in crate::optimizer) fn sum_rows<T: Scalar>(
 
 /// The first element that is infinite or NaN on any rank, by the names of the variables, then by rank. `found` is
 /// this rank's: the place in `order`, and the element.
-pub(in crate::optimizer) fn first_non_finite<T>(
+pub(in crate::optimizer) fn first_on_all_ranks<T>(
     world: &dyn Collective,
     found: Option<(usize, NonFiniteGradient)>,
     order: &[usize],
@@ -85,8 +85,8 @@ pub(in crate::optimizer) fn first_non_finite<T>(
 
 /// An index into the whole variable. (The first index of a sparse gradient is a place in its list of rows.)
 fn whole_index<T>(input: &Input<'_, T>, mut index: Vec<usize>) -> Vec<usize> {
-    let Some(lies) = &input.lies else { return index };
-    let placement = &lies.placement;
+    let Some(placed) = &input.placed else { return index };
+    let placement = &placed.placement;
     let sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
     for (axis, i) in index.iter_mut().enumerate().skip(usize::from(sparse)) {
         *i += placement.offset[axis];

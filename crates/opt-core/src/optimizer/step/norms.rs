@@ -2,14 +2,14 @@
 
 use std::ops::Add;
 
-use super::resolve::{Form, Input, InputGradient};
+use super::super::form::Form;
+use super::input::{Input, InputGradient};
+use super::storage::{AnyValues, Values};
 use super::threads::{CHUNK, Threads};
-use super::values::{AnyValues, Values};
+use crate::loops::{self, BLOCK, Buffer};
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::NonFiniteGradient;
-use crate::rule::{BLOCK, Buffer};
-use crate::stage;
 
 /// What is known about the gradient of one input.
 #[derive(Debug, Clone, Copy)]
@@ -44,50 +44,50 @@ pub(crate) fn norms<T: Scalar>(
     let wanted = |input: &&Input<'_, T>| wanted(input);
     let total = inputs.iter().filter(wanted).filter_map(|input| Some(input.gradient.as_ref()?.values().len())).sum();
     let share = threads.shares(total).least;
-    let mut parts = Vec::with_capacity(inputs.len());
+    let mut branches = Vec::with_capacity(inputs.len());
     for gradient in inputs.iter().filter(wanted).filter_map(|input| input.gradient.as_ref()) {
-        Part::cut(gradient.values().reborrow(), share, &mut parts);
+        Branch::cut(gradient.values().reborrow(), share, &mut branches);
     }
     threads.run(
-        &mut parts,
-        |part| part.values.len(),
-        |parts| {
-            parts.iter_mut().for_each(|part| part.sum = question.over(&part.values));
+        &mut branches,
+        |branch| branch.values.len(),
+        |branches| {
+            branches.iter_mut().for_each(|branch| branch.sum = question.over(&branch.values));
         },
     );
 
-    let mut sums = parts.into_iter().map(|part| part.sum);
+    let mut sums = branches.into_iter().map(|branch| branch.sum);
     let norm = |input: &Input<'_, T>| match &input.gradient {
         Some(gradient) if wanted(&input) => {
             let values = gradient.values();
-            question.norm(values, Part::<T>::sum(values, share, &mut sums))
+            question.norm(values, Branch::<T>::sum(values, share, &mut sums))
         }
         _ => Norm::NONE,
     };
     inputs.iter().map(norm).collect()
 }
 
-/// A part of one gradient.
-struct Part<'a, T> {
+/// A part of one gradient: a branch of the tree in which its chunks are added.
+struct Branch<'a, T> {
     values: AnyValues<'a, T>,
     sum: Sum,
 }
 
-impl<'a, T: Scalar> Part<'a, T> {
+impl<'a, T: Scalar> Branch<'a, T> {
     /// Cuts a gradient where the tree of its chunks branches, down to a share; scattered ones stay whole.
-    fn cut(values: AnyValues<'a, T>, share: usize, parts: &mut Vec<Self>) {
+    fn cut(values: AnyValues<'a, T>, share: usize, branches: &mut Vec<Self>) {
         if values.len() <= share || !values.is_slice() {
-            return parts.push(Self { values, sum: Sum::NONE });
+            return branches.push(Self { values, sum: Sum::NONE });
         }
         let left = left_of(values.len());
         let (left, right) = values.split_at(left, left);
-        Self::cut(left, share, parts);
-        Self::cut(right, share, parts);
+        Self::cut(left, share, branches);
+        Self::cut(right, share, branches);
     }
 
-    /// Adds the sums of the parts of a gradient.
+    /// Adds the sums of the branches of a gradient.
     fn sum(values: &AnyValues<'_, T>, share: usize, sums: &mut impl Iterator<Item = Sum>) -> Sum {
-        let mut next = || sums.next().expect("each part has a sum");
+        let mut next = || sums.next().expect("each branch has a sum");
         if values.is_slice() { in_tree(values.len(), share, &mut |_| next()) } else { next() }
     }
 }
@@ -119,7 +119,8 @@ impl Question {
                 })
             }
             Any::Bf16(_) | Any::F16(_) => {
-                let (mut reader, mut buffer) = (values.reader(), Buffer::default());
+                let mut reader = values.reader();
+                let mut buffer = Buffer::default();
                 in_tree(values.len(), CHUNK, &mut |len| {
                     let blocks = (0..len).step_by(BLOCK).map(|at| BLOCK.min(len - at));
                     blocks.fold(Sum::NONE, |sum, n| sum + self.over_chunk(reader.block(n, None, &mut buffer)))
@@ -143,11 +144,11 @@ impl Question {
         let square_sum = square_sum(chunk, self.limit);
         // A square of 32 bits never overflows 64, and a sum shows what is not finite; a clip by value may hide it.
         let shown = square_sum.is_finite() && self.limit.is_none();
-        Sum { square_sum, finite: !self.check_finite || shown || stage::all_finite(chunk) }
+        Sum { square_sum, finite: !self.check_finite || shown || loops::all_finite(chunk) }
     }
 }
 
-/// What a part of a gradient adds.
+/// What a branch adds to the whole.
 #[derive(Debug, Clone, Copy)]
 struct Sum {
     square_sum: f64,
@@ -194,7 +195,7 @@ pub(crate) fn scaled_norm(magnitudes: impl Iterator<Item = f64> + Clone) -> f64 
 
 /// The sum of squares, chunk by chunk.
 pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
-    values.chunks(CHUNK).map(|chunk| stage::square_sum(chunk, limit)).sum()
+    values.chunks(CHUNK).map(|chunk| loops::square_sum(chunk, limit)).sum()
 }
 
 /// The first element that is infinite or NaN.

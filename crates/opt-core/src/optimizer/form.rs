@@ -1,0 +1,73 @@
+//! The shape of a variable, and the order of axes in which the engine walks and stores it.
+
+use std::cmp::Reverse;
+
+use ndarray::{ArrayViewD, ArrayViewMutD, Axis, IxDyn};
+
+use crate::precision::Any;
+use crate::view::{Memory, Shape, ViewMut};
+
+/// The shape of a variable, and the order in which its slots are stored.
+#[derive(Debug, Clone)]
+pub(crate) struct Form {
+    pub(crate) shape: Shape,
+    /// The order of axes, slowest first; `None` is row-major.
+    pub(crate) axes: Option<Vec<usize>>,
+    /// The shape in which the variable is given, if this rank keeps a part of it only.
+    pub(crate) whole: Option<Shape>,
+}
+
+impl Form {
+    /// The shape in which the variable is given.
+    pub(crate) fn given(&self) -> &[usize] {
+        self.whole.as_ref().unwrap_or(&self.shape)
+    }
+
+    /// The shape with its axes in stored order.
+    pub(crate) fn stored_shape(&self) -> Shape {
+        match &self.axes {
+            None => self.shape.clone(),
+            Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
+        }
+    }
+
+    /// Where an axis of the variable is among the axes in stored order.
+    pub(crate) fn stored_axis(&self, axis: usize) -> Axis {
+        let stored = self.axes.as_deref().and_then(|axes| axes.iter().position(|&stored| stored == axis));
+        Axis(stored.unwrap_or(axis))
+    }
+}
+
+/// The order of axes that undoes another one.
+pub(crate) fn inverse(axes: &[usize]) -> Vec<usize> {
+    let mut order = vec![0; axes.len()];
+    for (stored, &axis) in axes.iter().enumerate() {
+        order[axis] = stored;
+    }
+    order
+}
+
+/// A view with its axes in the stored order.
+pub(crate) fn in_order<'a, T>(view: ArrayViewD<'a, T>, axes: Option<&[usize]>) -> ArrayViewD<'a, T> {
+    match axes {
+        None => view,
+        Some(axes) => view.permuted_axes(IxDyn(axes)),
+    }
+}
+
+/// A view with its axes in the stored order.
+pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usize]>) -> ArrayViewMutD<'a, T> {
+    match axes {
+        None => view,
+        Some(axes) => view.permuted_axes(IxDyn(axes)),
+    }
+}
+
+/// The axes in memory order, slowest first; `None` if that is their own order, and for variables of 16 bits, whose
+/// slots are stored row by row.
+pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
+    let Any::Full(Memory::Strided(view)) = &value.0 else { return None };
+    let mut axes: Vec<usize> = (0..view.ndim()).collect();
+    axes.sort_by_key(|&axis| Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
+    if axes.is_sorted() { None } else { Some(axes) }
+}

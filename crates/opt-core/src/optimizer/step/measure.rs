@@ -1,0 +1,148 @@
+//! What a step has to know about all gradients before it writes: norms, the global clip, and whether they are finite.
+
+use super::super::Optimizer;
+use super::super::distributed::global_norms;
+use super::input::{Input, InputGradient};
+use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
+use super::threads::CHUNK;
+use super::unique_rows::UniqueRows;
+use crate::clip::{clip_factor, global_clip_factor};
+use crate::error::Error;
+use crate::real::Scalar;
+use crate::report::{NonFinite, NonFiniteGradient};
+use crate::rule::UpdateRule;
+
+/// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
+/// cache need not be read again. Variables of this size are never cut, see `Shares`.
+const MEASURED_LATE: usize = CHUNK;
+
+/// What is known about all gradients before anything is written.
+#[derive(Default)]
+pub(crate) struct Measured {
+    norms: Vec<Norm>,
+    /// Gradients of at most this many elements are not in `norms`.
+    late: usize,
+    pub(crate) global_norm: Option<f64>,
+    /// The factor of the clip by the global norm.
+    pub(crate) factor: Option<f64>,
+}
+
+impl Measured {
+    pub(crate) fn norm(&self, input: usize) -> &Norm {
+        self.norms.get(input).unwrap_or(&Norm::NONE)
+    }
+
+    /// The norm of an input with so many elements, unless that is measured later.
+    pub(crate) fn known(&self, input: usize, len: usize) -> Option<&Norm> {
+        (len > self.late).then(|| self.norm(input))
+    }
+
+    /// Whether all gradients, and the global norm, are finite as far as that was asked.
+    pub(crate) fn is_finite(&self) -> bool {
+        self.norms.iter().all(|norm| norm.finite) && self.global_norm.is_none_or(f64::is_finite)
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// What the stages of a step ask about gradients.
+    pub(in crate::optimizer) fn question(&self) -> Question {
+        Question { limit: self.options.clip.value, check_finite: self.options.non_finite != NonFinite::Propagate }
+    }
+
+    /// Whether a step looks at gradients as a whole.
+    pub(in crate::optimizer) fn needs_norms(&self) -> bool {
+        let clip = &self.options.clip;
+        let clips = clip.norm.is_some() || clip.global_norm.is_some();
+        clips || self.question().check_finite || self.rule.needs_gradient_norm()
+    }
+
+    /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
+    /// slices for several threads.
+    pub(super) fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
+        let clip = &self.options.clip;
+        let question = self.question();
+        let all = clip.global_norm.is_some() || question.check_finite || self.options.ranks.is_some();
+        let late = if all { 0 } else { MEASURED_LATE };
+        let is_wanted = |input: &Input<'_, T>| match &input.gradient {
+            Some(InputGradient::Dense(values)) => values.len() > late,
+            // They are clipped before they are summed.
+            Some(InputGradient::Sparse(_)) => true,
+            None => false,
+        };
+        let mut measured = Measured { late, ..Measured::default() };
+        if self.needs_norms() {
+            measured.norms = norms(inputs, question, is_wanted, &self.options.threads);
+            if let Some(ranks) = &self.options.ranks {
+                global_norms::sum_norms(ranks.world(), inputs, &mut measured.norms, question.check_finite)?;
+            }
+        }
+        if let Some(limit) = clip.global_norm {
+            let norm = self.global_norm(inputs, &measured.norms);
+            measured.global_norm = Some(norm);
+            measured.factor = Some(global_clip_factor(norm, limit));
+        }
+        Ok(measured)
+    }
+
+    /// The norm of all gradients together, after the clip by the norm of each.
+    fn global_norm(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> f64 {
+        let order = self.in_name_order(inputs);
+        let clipped = order.iter().map(|&i| norms[i].norm * self.norm_factor(&norms[i]));
+        let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
+        if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() }
+    }
+
+    /// The factor of the clip by the norm of a variable.
+    fn norm_factor(&self, norm: &Norm) -> f64 {
+        self.options.clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit))
+    }
+
+    /// Rows of sparse gradients, clipped, each once; by the places of the inputs.
+    pub(super) fn unique_rows(
+        &self,
+        inputs: &[Input<'_, T>],
+        measured: &Measured,
+    ) -> Result<Vec<(usize, UniqueRows<T>)>, Error> {
+        let limit = self.options.clip.value;
+        let factor = measured.factor.unwrap_or(1.0);
+        let mut unique = Vec::new();
+        for (i, input) in inputs.iter().enumerate() {
+            if let Some(InputGradient::Sparse(gradient)) = &input.gradient {
+                let scale = self.norm_factor(measured.norm(i)) * factor;
+                unique.push((i, UniqueRows::new(gradient, limit, scale)));
+            }
+        }
+        if self.rule.needs_gradient_norm()
+            && let Some(ranks) = &self.options.ranks
+        {
+            global_norms::sum_rows(ranks.world(), inputs, &mut unique)?;
+        }
+        Ok(unique)
+    }
+
+    /// The first element that is infinite or NaN, by the names of the variables.
+    pub(super) fn find_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
+        let order = self.in_name_order(inputs);
+        let found = order.iter().enumerate().find_map(|(position, &i)| {
+            let form = inputs[i].new.as_deref().unwrap_or_else(|| &self.records.at(inputs[i].place).form);
+            Some((position, first_non_finite(&inputs[i], form)?))
+        });
+        match &self.options.ranks {
+            None => Ok(found.map(|(_, found)| found)),
+            Some(ranks) => global_norms::first_on_all_ranks(ranks.world(), found, &order, inputs),
+        }
+    }
+
+    /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
+    fn in_name_order(&self, inputs: &[Input<'_, T>]) -> Vec<usize> {
+        let all_known =
+            inputs.len() == self.records.len() && inputs.iter().all(|input| input.place < self.records.len());
+        if all_known {
+            // Each record once, in order: the records know their order by name.
+            return self.records.by_name().iter().copied().filter(|&i| inputs[i].gradient.is_some()).collect();
+        }
+        let mut order: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].gradient.is_some()).collect();
+        order.sort_by(|&a, &b| inputs[a].name.cmp(&inputs[b].name));
+        order
+    }
+}

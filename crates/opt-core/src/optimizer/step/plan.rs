@@ -1,0 +1,185 @@
+//! The plan of a step and of each variable in it, and the update of one block by it: clip, decay, the rule with whatever
+//! it wraps, average.
+
+use super::super::records::Record;
+use super::norms::{Norm, Question, square_sum};
+use super::storage::AnyValues;
+use super::unique_rows::UniqueRows;
+use crate::clip::clip_factor;
+use crate::loops;
+use crate::moments::MomentStorage;
+use crate::precision::packed::PackedBlock;
+use crate::precision::stochastic::Noise;
+use crate::real::Scalar;
+use crate::rule::{ArraySlots, Block, Fused, Kernel, VariableScalars, VariableStep, Workspace};
+
+/// What is the same for all variables of a step.
+pub(crate) struct StepPlan<'k, T> {
+    pub(crate) kernel: &'k dyn Kernel<T>,
+    pub(crate) question: Question,
+    /// The limit of a clip by the norm of each variable.
+    pub(crate) norm_limit: Option<f64>,
+    /// The factor of a clip by the global norm.
+    pub(crate) global_factor: f64,
+    /// Whether the rule wants to know the norm.
+    pub(crate) needs_norm: bool,
+    /// Decoupled weight decay times the learning rate.
+    pub(crate) decay: Option<f64>,
+    /// The momentum of the average.
+    pub(crate) average: Option<f64>,
+    /// Whether the average then replaces the value.
+    pub(crate) overwrite: bool,
+    /// Slots of a smaller magnitude become 0.
+    pub(crate) flush_below: T,
+    /// How moments are stored, and which step (counted from 0) they are rounded in.
+    pub(crate) storage: MomentStorage,
+    pub(crate) iteration: u64,
+    /// Whether variables lie on several ranks.
+    pub(crate) on_ranks: bool,
+}
+
+/// What happens to one variable in one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct VariablePlan<T> {
+    /// Clip by value; not for sparse gradients, which are clipped before.
+    pub(crate) limit: Option<T>,
+    fused: Fused<T>,
+    overwrite: bool,
+    /// The rule's numbers for this variable.
+    scalars: VariableScalars,
+}
+
+/// What the optimizer keeps for the elements of a block.
+pub(crate) struct BlockState<'a, T> {
+    pub(crate) slots: ArraySlots<'a, T>,
+    pub(crate) packed: Option<PackedBlock<'a>>,
+    /// Empty if there is none.
+    pub(crate) average: &'a mut [T],
+}
+
+#[cfg(test)]
+impl<'k, T: Scalar> StepPlan<'k, T> {
+    /// A step with nothing around the rule.
+    pub(crate) fn plain(kernel: &'k dyn Kernel<T>, storage: MomentStorage) -> Self {
+        Self {
+            kernel,
+            question: Question { limit: None, check_finite: false },
+            norm_limit: None,
+            global_factor: 1.0,
+            needs_norm: false,
+            decay: None,
+            average: None,
+            overwrite: false,
+            flush_below: T::zero(),
+            storage,
+            iteration: 0,
+            on_ranks: false,
+        }
+    }
+}
+
+impl<T: Scalar> StepPlan<'_, T> {
+    /// The roundings of a variable, if it has any.
+    pub(crate) fn noise(&self, record: &Record<T>) -> Option<Noise> {
+        match self.storage {
+            MomentStorage::Full => None,
+            MomentStorage::Bf16 { seed } => Some(Noise::new(seed, self.iteration, record.hash)),
+        }
+    }
+
+    /// The norm of one gradient, if a clip or the rule wants it.
+    pub(crate) fn norm_of(&self, values: &AnyValues<'_, T>) -> Norm {
+        let is_wanted = self.needs_norm || self.norm_limit.is_some();
+        if is_wanted { self.question.answer(values) } else { Norm::NONE }
+    }
+
+    /// The factor by which the gradient of a variable is clipped.
+    fn scale(&self, norm: &Norm) -> f64 {
+        self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor
+    }
+
+    /// The plan for a dense gradient.
+    pub(crate) fn dense(&self, record: &mut Record<T>, norm: Norm) -> VariablePlan<T> {
+        let scale = self.scale(&norm);
+        let square_sum = norm.square_sum * scale * scale;
+        let fused = self.fused(record, (scale != 1.0).then(|| loops::factors(scale)));
+        VariablePlan { limit: self.question.limit.map(T::literal), ..self.begin_variable(record, square_sum, fused) }
+    }
+
+    /// The plan for rows that are clipped and summed already. `known` is the sum of their squares over all ranks.
+    pub(crate) fn sparse(&self, record: &mut Record<T>, values: &[T], known: Option<f64>) -> VariablePlan<T> {
+        let square_sum = if self.needs_norm { known.unwrap_or_else(|| square_sum(values, None)) } else { 0.0 };
+        let fused = self.fused(record, None);
+        self.begin_variable(record, square_sum, fused)
+    }
+
+    /// What a step does to a variable without elements: its scalar slots move as those of others do.
+    pub(crate) fn update_scalars(&self, record: &mut Record<T>, unique: Option<&UniqueRows<T>>, norm: Norm) {
+        match unique {
+            None => self.dense(record, norm),
+            Some(unique) => self.sparse(record, &[], unique.square_sum),
+        };
+    }
+
+    fn fused(&self, record: &Record<T>, scale: Option<[T; 2]>) -> Fused<T> {
+        Fused {
+            scale,
+            decay: self.decay.filter(|_| record.decays).map(T::literal),
+            average: self.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal)),
+            flush_below: self.flush_below,
+        }
+    }
+
+    fn begin_variable(&self, record: &mut Record<T>, square_sum: f64, fused: Fused<T>) -> VariablePlan<T> {
+        let gradient_square_sum = self.needs_norm.then_some(square_sum);
+        let variable = VariableStep { name: &record.name, gradient_square_sum };
+        let scalars = self.kernel.begin_variable(&variable, &mut record.scalars);
+        VariablePlan { limit: None, fused, overwrite: self.overwrite, scalars }
+    }
+}
+
+impl<T: Scalar> VariablePlan<T> {
+    /// Whether anything happens to rows that a sparse gradient does not touch.
+    pub(crate) fn visits_untouched_rows(&self, kernel: &dyn Kernel<T>) -> bool {
+        kernel.visits_untouched_rows() || self.fused.decay.is_some() || self.fused.average.is_some()
+    }
+
+    /// Updates a block: the rule with what is fused with it, then what its loop has not done on its way.
+    ///
+    /// The state is borrowed, not moved: lists of small variables would feel the copies.
+    #[inline]
+    pub(crate) fn update_block(
+        &self,
+        kernel: &dyn Kernel<T>,
+        value: &mut [T],
+        gradient: Option<&[T]>,
+        state: &mut BlockState<'_, T>,
+        workspace: &mut Workspace<T>,
+    ) {
+        let Self { fused, overwrite, scalars, .. } = self;
+        let BlockState { slots, packed, average } = state;
+        let block = Block {
+            value: &mut *value,
+            gradient,
+            slots: slots.reborrow(),
+            packed: packed.as_mut().map(|packed| packed.from(0)),
+            scalars,
+            average: fused.average.is_some().then_some(&mut **average),
+            fused: *fused,
+            workspace: &mut *workspace,
+        };
+        let is_visited = gradient.is_some() || kernel.visits_untouched_rows();
+        let done = if is_visited { kernel.update(block) } else { block.done() };
+        if let Some(rates) = fused.average
+            && !done.averaged
+        {
+            loops::average(average, value, rates, fused.flush_below);
+        }
+        if *overwrite {
+            value.copy_from_slice(average);
+        }
+        if let Some(packed) = packed {
+            packed.round_lent(&mut workspace.wide);
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Slots in bfloat16: cut into blocks, lent to a rule in its element type, and rounded back.
+
+use half::bf16;
+
+use super::stochastic::{self, Noise, Sequences};
+use crate::loops::Buffer;
+use crate::loops::slices::{block_of, split_off};
+use crate::moments::MAX_PACKED;
+use crate::real::Scalar;
+
+/// The slots of a slice of a variable that are stored in 16 bits.
+pub(crate) struct PackedSlots<'a> {
+    /// In the order of the slots; empty behind the last one.
+    slots: [&'a mut [bf16]; MAX_PACKED],
+    /// Which array slot each of them is.
+    indices: [usize; MAX_PACKED],
+    noise: Noise,
+    /// Where the slice starts in the variable.
+    pub(crate) first: usize,
+}
+
+impl<'a> PackedSlots<'a> {
+    /// All of a variable: its array slots in their order, none where a slot is stored in full.
+    pub(crate) fn of(arrays: &'a mut [Option<Vec<bf16>>], noise: Noise) -> Self {
+        let mut packed = Self { slots: Default::default(), indices: [usize::MAX; MAX_PACKED], noise, first: 0 };
+        let arrays = arrays.iter_mut().enumerate().filter_map(|(index, array)| Some((index, array.as_mut()?)));
+        for ((slot, of), (index, array)) in packed.slots.iter_mut().zip(&mut packed.indices).zip(arrays) {
+            *slot = array;
+            *of = index;
+        }
+        packed
+    }
+
+    /// The elements `at..at + n`.
+    pub(crate) fn block(&mut self, at: usize, n: usize) -> PackedBlock<'_> {
+        let slots = self.slots.each_mut().map(|slot| block_of(slot, at, n));
+        PackedBlock { slots, indices: self.indices, sequences: self.noise.at(self.first + at) }
+    }
+
+    /// How many elements from `at` on can be rounded as one block.
+    pub(crate) fn before_turn(&self, at: usize) -> usize {
+        stochastic::before_turn(self.first + at)
+    }
+
+    /// Cuts before an element.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        let Self { mut slots, indices, noise, first } = self;
+        let back = slots.each_mut().map(|slot| split_off(slot, at));
+        (Self { slots, indices, noise, first }, Self { slots: back, indices, noise, first: first + at })
+    }
+}
+
+/// The slots of a block that are stored in 16 bits.
+#[derive(Debug)]
+pub(crate) struct PackedBlock<'a> {
+    /// In the order of the slots; empty behind the last one.
+    pub(crate) slots: [&'a mut [bf16]; MAX_PACKED],
+    /// Which array slot of the block each of them is.
+    indices: [usize; MAX_PACKED],
+    pub(crate) sequences: Sequences,
+}
+
+impl PackedBlock<'_> {
+    /// The same for a shorter time, for a rule whose array slots are those from `start` on.
+    pub(crate) fn from(&mut self, start: usize) -> PackedBlock<'_> {
+        let slots = self.slots.each_mut().map(|slot| &mut **slot);
+        PackedBlock { slots, indices: self.indices, sequences: self.sequences }.into_from(start)
+    }
+
+    /// As [`from`](Self::from), for good. (Slots before `start` get an index that no slot has.)
+    pub(crate) fn into_from(self, start: usize) -> Self {
+        Self { indices: self.indices.map(|index| index.wrapping_sub(start)), ..self }
+    }
+
+    /// Whether the array slots `0..n` are these, and no others.
+    pub(crate) fn are_first(&self, n: usize) -> bool {
+        let len = self.slots.iter().take_while(|slot| !slot.is_empty()).count();
+        len == n && self.indices[..n].iter().enumerate().all(|(i, &index)| i == index)
+    }
+
+    /// Whether any of them is one of the array slots `0..n`.
+    pub(crate) fn any_first(&self, n: usize) -> bool {
+        self.slots.iter().zip(self.indices).any(|(slot, index)| !slot.is_empty() && index < n)
+    }
+
+    /// Lends them in the element type; [`round_lent`](Self::round_lent) takes them back when the rule is done.
+    pub(crate) fn lend<'w, T: Scalar>(&self, wide: &'w mut WideSlots<T>, slots: &mut [&'w mut [T]]) {
+        let WideSlots { buffers, are_lent } = wide;
+        for ((packed, &index), buffer) in self.slots.iter().zip(&self.indices).zip(buffers) {
+            if packed.is_empty() {
+                continue;
+            }
+            let buffer = buffer.first(packed.len());
+            if !*are_lent {
+                stochastic::widen(buffer, packed);
+            }
+            // Those of a wrapper are before the first one.
+            if let Some(slot) = slots.get_mut(index) {
+                *slot = buffer;
+            }
+        }
+        *are_lent = true;
+    }
+
+    /// Rounds them, if they have been lent.
+    pub(crate) fn round_lent<T: Scalar>(&mut self, wide: &mut WideSlots<T>) {
+        if !wide.are_lent {
+            return;
+        }
+        for (i, (packed, buffer)) in self.slots.iter_mut().zip(&mut wide.buffers).enumerate() {
+            if !packed.is_empty() {
+                stochastic::round(packed, buffer.first(packed.len()), i, self.sequences);
+            }
+        }
+        wide.are_lent = false;
+    }
+}
+
+/// The slots of the current block in the element type, where they are stored in 16 bits.
+#[derive(Debug, Default)]
+pub(crate) struct WideSlots<T> {
+    buffers: [Buffer<T>; MAX_PACKED],
+    /// Whether the buffers, and not the stored slots, have the current numbers: a wrapper and its inner rule share a
+    /// block, and neither may lose what the other has written.
+    are_lent: bool,
+}
+
+impl<T> WideSlots<T> {
+    /// Whether the slots of the current block have been lent.
+    pub(crate) fn are_lent(&self) -> bool {
+        self.are_lent
+    }
+}
