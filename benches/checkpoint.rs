@@ -35,7 +35,7 @@ impl Training {
     }
 
     fn optimizer() -> Result<Optimizer<Nadam, f32>, Failure> {
-        Ok(Optimizer::new(Nadam::new(1e-3)).build()?)
+        Ok(Optimizer::new(Nadam::new(1e-3))?)
     }
 }
 

@@ -78,7 +78,8 @@ fn steps_allocate_next_to_nothing_for_any_size() {
     ];
     for (name, rule, options) in settings {
         for (threads, queue) in [(1, (0, 0)), (2, QUEUE)] {
-            let [small, large] = [1, 8].map(|size| allocated(options(Optimizer::new(rule())), threads, size * MILLION));
+            let [small, large] =
+                [1, 8].map(|size| allocated(options(Optimizer::builder(rule())), threads, size * MILLION));
             // Three times twice the size: by logarithm, not in proportion.
             let pieces = 3 * MORE_PIECES * threads;
             assert_alike(name, &small, &large, (pieces * PIECE.0 + queue.0, pieces * PIECE.1 + queue.1));

@@ -17,12 +17,12 @@ fn close(got: &[f64], want: &[f64]) {
 /// Decay uses the old value and the current learning rate, comes before the rule, and is not clipped.
 #[test]
 fn weight_decay_comes_first() {
-    let mut opt = Optimizer::new(Sgd::new(0.1)).weight_decay(0.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(0.1)).weight_decay(0.5).build().unwrap();
     let mut w = [2.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     close(&w, &[1.8]);
 
-    let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).clipvalue(0.25).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5).clipvalue(0.25).build().unwrap();
     let mut w = [4.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[8.0])]).unwrap();
     close(&w, &[4.0 - 1.0 - 0.125]);
@@ -30,7 +30,7 @@ fn weight_decay_comes_first() {
 
 #[test]
 fn weight_decay_follows_the_schedule_of_the_learning_rate() {
-    let mut opt = Optimizer::new(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).weight_decay(0.1).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).weight_decay(0.1).build().unwrap();
     let mut w = [1.0];
     let mut values = Vec::new();
     for _ in 0..2 {
@@ -42,7 +42,7 @@ fn weight_decay_follows_the_schedule_of_the_learning_rate() {
 
 #[test]
 fn exclusions_hold_for_later_variables_and_end_with_the_first_step() {
-    let mut opt = Optimizer::new(Sgd::new(1.0)).weight_decay(0.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).weight_decay(0.5).build().unwrap();
     let (mut kernel, mut bias, mut scale) = ([1.0], [1.0], [1.0]);
     opt.add_variables(&mut [Variable::new("a/kernel", &mut kernel), Variable::new("a/bias", &mut bias)]).unwrap();
     opt.exclude_from_weight_decay(Exclude::patterns(["bias", "^b/"])).unwrap();
@@ -60,13 +60,13 @@ fn exclusions_hold_for_later_variables_and_end_with_the_first_step() {
 /// Value 3.5, then norm 1, in the legacy generation; [0.65079137, 0.75925660] as TensorFlow has it.
 #[test]
 fn legacy_clips_apply_one_after_the_other() {
-    let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipvalue(3.5).clipnorm(1.0).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0).legacy()).clipvalue(3.5).clipnorm(1.0).build().unwrap();
     let mut w = [0.0, 0.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, 4.0])]).unwrap();
     let norm = 3.0_f64.hypot(3.5);
     close(&w, &[-3.0 / norm, -3.5 / norm]);
 
-    let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipnorm(1.0).global_clipnorm(1.0).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0).legacy()).clipnorm(1.0).global_clipnorm(1.0).build().unwrap();
     let (mut a, mut b) = ([0.0], [0.0]);
     let report = opt
         .apply_gradients([Variable::new("a", &mut a).gradient(&[5.0]), Variable::new("b", &mut b).gradient(&[-7.0])])
@@ -84,15 +84,15 @@ fn sparse_gradients_are_clipped_before_they_are_summed() {
         opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[0_usize, 0], &[3.0, 4.0])]).unwrap();
         w
     };
-    close(&clipped(&mut Optimizer::new(Sgd::new(1.0)).clipnorm(1.0).build().unwrap()), &[-1.4, 0.0]);
-    close(&clipped(&mut Optimizer::new(Sgd::new(1.0)).clipvalue(1.0).build().unwrap()), &[-2.0, 0.0]);
+    close(&clipped(&mut Optimizer::builder(Sgd::new(1.0)).clipnorm(1.0).build().unwrap()), &[-1.4, 0.0]);
+    close(&clipped(&mut Optimizer::builder(Sgd::new(1.0)).clipvalue(1.0).build().unwrap()), &[-2.0, 0.0]);
 }
 
 /// SGD with learning rate 1 on gradients of 1 from 2, momentum 0.5: the numbers of Keras.
 #[test]
 fn averages_overwrite_after_they_are_updated() {
     let trace = |ema: Ema| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).ema(ema).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).ema(ema).build().unwrap();
         let mut w = array![2.0];
         (0..4)
             .flat_map(|_| {
@@ -111,7 +111,7 @@ fn averages_overwrite_after_they_are_updated() {
 fn averages_are_lent_and_given_back() {
     let mut model = BTreeMap::from([("a", array![1.0, 2.0]), ("b", array![3.0])]);
     let grads = BTreeMap::from([("a", array![1.0, 0.0])]);
-    let mut opt = Optimizer::new(Sgd::new(1.0)).ema(Ema::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).ema(Ema::new(0.5)).build().unwrap();
     assert_eq!(opt.swap_in_averages(&mut model).unwrap_err(), Error::UnknownVariable { name: "a".to_owned() });
     opt.step(&mut model, &grads).unwrap();
     let (before, state) = (model.clone(), opt.weights());
@@ -127,7 +127,7 @@ fn averages_are_lent_and_given_back() {
     let refused = opt.step(&mut model, &grads);
     assert_eq!(refused, Err(Error::SwappedIn { slot: "average".to_owned() }));
 
-    let mut without = Optimizer::<_, f64>::new(Sgd::new(1.0)).build().unwrap();
+    let mut without = Optimizer::<_, f64>::new(Sgd::new(1.0)).unwrap();
     assert_eq!(without.swap_in_averages(&mut model).unwrap_err(), Error::NoAverages);
     assert_eq!(without.finalize_variable_values(&mut model), Err(Error::NoAverages));
 }
@@ -136,7 +136,7 @@ fn averages_are_lent_and_given_back() {
 fn non_finite_gradients_do_what_the_policy_says() {
     let spoilt = [1.0, f64::INFINITY, f64::NAN];
     let step = |policy| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
         let (mut a, mut b) = ([0.0; 3], [0.0]);
         let result = opt.apply_gradients([
             Variable::new("b", &mut b).gradient(&[1.0]),
@@ -167,7 +167,7 @@ fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
     let small = 2_f64.powi(-27);
     let mut gradients: Vec<(String, [f64; 1])> = (0..8).map(|i| (format!("small{i}"), [small])).collect();
     gradients.push(("large".to_owned(), [1.0]));
-    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(1.0).build().unwrap();
     for number in 0..4 {
         let mut values = vec![[0.0]; gradients.len()];
         let variables = gradients
@@ -185,7 +185,7 @@ fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
 #[test]
 fn non_finite_gradients_are_found_wherever_they_are() {
     let found = |value: &mut Array2<f64>, gradient: &Array2<f64>| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).non_finite(NonFinite::SkipStep).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).non_finite(NonFinite::SkipStep).build().unwrap();
         opt.apply_gradients([Variable::new("w", value).gradient(gradient)]).unwrap().non_finite.map(|found| found.index)
     };
     for bad in [[0, 5], [350, 0], [699, 299]] {
@@ -202,7 +202,7 @@ fn non_finite_gradients_are_found_wherever_they_are() {
 #[test]
 fn huge_gradients_are_clipped_and_not_lost() {
     for limit in [1.0, 1e-3] {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(limit).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(limit).build().unwrap();
         let mut w = [0.0_f32; 2];
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.5e38, -2e38])]).unwrap();
         let agree = |got: f32, want: f64| (f64::from(got) - want).abs() <= 2.0 * f64::from(f32::EPSILON) * limit;
@@ -214,9 +214,9 @@ fn huge_gradients_are_clipped_and_not_lost() {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3e200, -4e200])]).unwrap();
         w
     };
-    close(&clipped(Optimizer::new(Sgd::new(1.0)).clipnorm(1.0)), &[-0.6, 0.8]);
-    close(&clipped(Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
-    let both = Optimizer::new(Sgd::new(1.0).legacy()).clipvalue(1e200).clipnorm(1.0);
+    close(&clipped(Optimizer::builder(Sgd::new(1.0)).clipnorm(1.0)), &[-0.6, 0.8]);
+    close(&clipped(Optimizer::builder(Sgd::new(1.0)).global_clipnorm(1.0)), &[-0.6, 0.8]);
+    let both = Optimizer::builder(Sgd::new(1.0).legacy()).clipvalue(1e200).clipnorm(1.0);
     close(&clipped(both), &[-0.5_f64.sqrt(), 0.5_f64.sqrt()]);
 }
 
@@ -224,7 +224,7 @@ fn huge_gradients_are_clipped_and_not_lost() {
 #[test]
 fn a_norm_that_no_number_can_hold_is_not_finite() {
     let step = |policy| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(1.0).non_finite(policy).build().unwrap();
         let (mut a, mut b) = ([0.0], [0.0]);
         let largest = [f64::MAX];
         let variables = [Variable::new("a", &mut a).gradient(&largest), Variable::new("b", &mut b).gradient(&largest)];
@@ -290,7 +290,7 @@ fn a_structure_is_a_list_of_named_variables() {
     ];
     assert_eq!(names, want);
 
-    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
     opt.step(&mut model.clone(), &model).unwrap();
     let gradients = ModelGradients {
         embedding: IndexedSlices::new(vec![2, 2], array![[1.0, 0.0], [1.0, 0.0]]),
@@ -306,7 +306,7 @@ fn a_structure_is_a_list_of_named_variables() {
 fn gradients_that_belong_nowhere_are_refused() {
     let mut model = model();
     let before = model.clone();
-    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
     let wrong = BTreeMap::from([("scale", Array0::<f32>::ones(()).into_dyn()), ("gamma", Array0::ones(()).into_dyn())]);
     let unknown = Error::UnknownGradient { name: "gamma".to_owned() };
     assert_eq!(opt.step(&mut model, &wrong), Err(unknown.clone()));
@@ -323,8 +323,7 @@ fn gradients_that_belong_nowhere_are_refused() {
 fn compute_then_apply_is_minimize() {
     let loss = |w: &Array1<f64>| (w.mapv(|w| w * w).sum(), w.mapv(|w| 2.0 * w));
     let (mut w, mut v) = (array![1.0, -3.0], array![1.0, -3.0]);
-    let (mut opt, mut twin) =
-        (Optimizer::new(Sgd::new(0.125)).build().unwrap(), Optimizer::new(Sgd::new(0.125)).build().unwrap());
+    let (mut opt, mut twin) = (Optimizer::new(Sgd::new(0.125)).unwrap(), Optimizer::new(Sgd::new(0.125)).unwrap());
     for _ in 0..3 {
         let minimized = opt.minimize(&mut w, loss).unwrap();
         let (value, mut gradients) = twin.compute_gradients(&mut v, loss).unwrap();
@@ -337,7 +336,7 @@ fn compute_then_apply_is_minimize() {
 
 #[test]
 fn a_schedule_is_not_lost_to_a_number() {
-    let mut opt = Optimizer::<_, f64>::new(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).build().unwrap();
+    let mut opt = Optimizer::<_, f64>::new(Sgd::new(ExponentialDecay::new(1.0, 1, 0.5))).unwrap();
     let refused = opt.set_learning_rate(0.1).unwrap_err();
     assert_eq!(
         refused.to_string(),

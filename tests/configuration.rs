@@ -48,7 +48,7 @@ fn a_value_that_was_left_to_its_default_is_written_once_it_changes() {
 
 #[test]
 fn options_from_code_come_back() {
-    let opt = Optimizer::<_, f64>::new(Sgd::new(0.5).momentum(0.25))
+    let opt = Optimizer::<_, f64>::builder(Sgd::new(0.5).momentum(0.25))
         .weight_decay(0.125)
         .exclude_from_weight_decay(Exclude::patterns(["bias$"]).and_names(["scale"]))
         .ema(Ema::new(0.75).overwrite_every(9))
@@ -69,7 +69,7 @@ fn options_from_code_come_back() {
 #[test]
 fn moments_in_16_bits_come_back_or_are_refused() {
     let moments = MomentStorage::Bf16 { seed: u64::MAX };
-    let opt = Optimizer::<_, f32>::new(Sgd::new(0.5).momentum(0.5)).moments(moments).build().unwrap();
+    let opt = Optimizer::<_, f32>::builder(Sgd::new(0.5).momentum(0.5)).moments(moments).build().unwrap();
     let written = opt.to_config().unwrap();
     assert_eq!(written["config"]["moments"], json!({"dtype": "bfloat16", "seed": u64::MAX}));
     let read_32 = |config: &Value| Optimizer::from_config(config, &optimizers::registry::<f32>());
@@ -91,7 +91,7 @@ fn moments_in_16_bits_come_back_or_are_refused() {
 
 #[test]
 fn a_legacy_optimizer_with_averages_comes_back() {
-    let opt = Optimizer::<_, f64>::new(Sgd::new(0.5).legacy().decay(0.125)).ema(Ema::new(0.5)).build().unwrap();
+    let opt = Optimizer::<_, f64>::builder(Sgd::new(0.5).legacy().decay(0.125)).ema(Ema::new(0.5)).build().unwrap();
     let written = opt.to_config().unwrap();
     assert_eq!(written["config"]["is_legacy_optimizer"], json!(true));
     let again = Optimizer::from_config(&written, &optimizers::registry::<f64>()).unwrap();
@@ -110,7 +110,7 @@ fn legacy_configurations_may_combine_clips_and_others_may_not() {
         let Err(Error::Conflict { first: a, second: b }) = two(first, second) else { panic!("{first}, {second}") };
         assert_eq!((a, b), (first, second));
     }
-    let built = Optimizer::<_, f64>::new(Sgd::new(0.5)).clipnorm(1.0).clipvalue(1.0).build();
+    let built = Optimizer::<_, f64>::builder(Sgd::new(0.5)).clipnorm(1.0).clipvalue(1.0).build();
     assert!(matches!(built, Err(Error::Conflict { first: "clipnorm", second: "clipvalue" })));
 }
 
@@ -189,6 +189,6 @@ fn schedules_are_checked_too() {
 
 #[test]
 fn code_has_no_configuration() {
-    let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).build().unwrap();
+    let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).unwrap();
     assert!(matches!(opt.to_config(), Err(ConfigError::NotSerializable { .. })));
 }

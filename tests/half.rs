@@ -58,7 +58,7 @@ fn rules() -> Vec<(&'static str, Rule)> {
 
 /// Every stage around the rule.
 fn composed(rule: Rule) -> OptimizerBuilder<Rule, f32> {
-    Optimizer::new(rule)
+    Optimizer::builder(rule)
         .global_clipnorm(5.0)
         .weight_decay(0.1)
         .ema(Ema::new(0.75).overwrite_every(3))
@@ -161,8 +161,8 @@ fn moments_in_16_bits_are_no_different() {
 
 #[test]
 fn every_clip_sees_the_gradient_in_32_bits() {
-    all_follow(|rule| Optimizer::new(rule).clipvalue(0.25), false);
-    all_follow(|rule| Optimizer::new(rule).clipnorm(2.0), true);
+    all_follow(|rule| Optimizer::builder(rule).clipvalue(0.25), false);
+    all_follow(|rule| Optimizer::builder(rule).clipnorm(2.0), true);
 }
 
 #[test]
@@ -173,8 +173,8 @@ fn every_length_works() {
         let mut reference: Vec<f32> = w.iter().map(|w| w.to_f32()).collect();
         let g: Vec<f16> = numbers(-0.02).map(f16::from_f32).collect();
         let wide: Vec<f32> = g.iter().map(|g| g.to_f32()).collect();
-        let mut opt = Optimizer::new(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
-        let mut full = Optimizer::new(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
+        let mut opt = Optimizer::builder(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
+        let mut full = Optimizer::builder(Nadam::new(0.01)).clipnorm(1.0).build().unwrap();
         for _ in 0..3 {
             opt.apply_gradients([Variable::half("w", &mut w).half_gradient(&g)]).unwrap();
             full.apply_gradients([Variable::new("w", &mut reference).gradient(&wide)]).unwrap();
@@ -250,7 +250,7 @@ fn a_restored_run_goes_on_to_the_bit() {
     for ((name, rule), (_, other)) in rules().into_iter().zip(rules()) {
         // Without an overwrite by the average, which would hide a lost master.
         let build = |rule: Rule| {
-            let builder = Optimizer::new(rule).ema(Ema::new(0.75)).moments(MomentStorage::Bf16 { seed: 3 });
+            let builder = Optimizer::builder(rule).ema(Ema::new(0.75)).moments(MomentStorage::Bf16 { seed: 3 });
             builder.weight_decay(0.1).build().unwrap()
         };
         let (mut model, mut opt) = (Model::new(), build(rule));

@@ -53,7 +53,7 @@ impl Model {
 }
 
 fn narrow(rule: Rule, threads: usize, seed: u64) -> Optimizer<Rule, f32> {
-    Optimizer::new(rule).moments(MomentStorage::Bf16 { seed }).ema(Ema::new(0.9)).threads(threads).build().unwrap()
+    Optimizer::builder(rule).moments(MomentStorage::Bf16 { seed }).ema(Ema::new(0.9)).threads(threads).build().unwrap()
 }
 
 fn bits_after(rule: Rule, threads: usize, seed: u64, column_major: bool, steps: usize) -> Vec<u32> {
@@ -118,7 +118,7 @@ fn state_takes_what_it_says() {
 fn training_ends_where_it_does_in_full() {
     for ((name, rule, _), (_, full, _)) in rules().into_iter().zip(rules()) {
         let (mut model, mut opt) = (Model::new(false), narrow(rule, 2, 1));
-        let (mut reference, mut reference_opt) = (Model::new(false), Optimizer::new(full).build().unwrap());
+        let (mut reference, mut reference_opt) = (Model::new(false), Optimizer::new(full).unwrap());
         for _ in 0..150 {
             model.step(&mut opt);
             reference.step(&mut reference_opt);
@@ -145,6 +145,6 @@ fn slots_are_what_they_are() {
 
 #[test]
 fn variables_of_64_bits_keep_their_moments() {
-    let built = Optimizer::<_, f64>::new(Nadam::new(0.1)).moments(MomentStorage::Bf16 { seed: 0 }).build();
+    let built = Optimizer::<_, f64>::builder(Nadam::new(0.1)).moments(MomentStorage::Bf16 { seed: 0 }).build();
     assert!(matches!(built, Err(Error::MomentStorage { .. })));
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 /// Everything at once.
 fn builder() -> OptimizerBuilder<Sgd, f32> {
-    Optimizer::new(Sgd::new(CosineDecay::new(0.25, 20)).momentum(0.875).nesterov(true))
+    Optimizer::builder(Sgd::new(CosineDecay::new(0.25, 20)).momentum(0.875).nesterov(true))
         .global_clipnorm(1.5)
         .weight_decay(0.03125)
         .exclude_from_weight_decay(Exclude::names(["v0"]))
@@ -65,13 +65,13 @@ fn at_every_step_through_text_and_another_type() {
 fn column_major_variables_keep_their_meaning() {
     let mut transposed = Array2::<f32>::zeros((3, 4)).reversed_axes();
     let gradient = Array2::from_shape_fn((4, 3), |(i, j)| (i * 3 + j) as f32);
-    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).unwrap();
     opt.apply_gradients([Variable::new("w", &mut transposed).gradient(&gradient)]).unwrap();
     let weights = opt.weights();
     assert_eq!(weights[1].value, StateValue::from(gradient.mapv(|g| -g).into_dyn()));
 
     let mut row_major = Array2::<f32>::zeros((4, 3));
-    let mut second = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+    let mut second = Optimizer::new(Sgd::new(1.0).momentum(0.5)).unwrap();
     second.add_variables(&mut [Variable::new("w", &mut row_major)]).unwrap();
     second.set_weights(weights.clone()).unwrap();
     assert_eq!(second.weights(), weights);
@@ -80,7 +80,7 @@ fn column_major_variables_keep_their_meaning() {
 #[test]
 fn weights_that_do_not_fit_are_refused_whole() {
     let mut w = Array1::<f32>::ones(2);
-    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 2.0])]).unwrap();
     let before: Vec<StateEntry<StateValue<'static, f32>>> = opt.weights();
     let with = |index: usize, value: StateValue<'static, f32>| {

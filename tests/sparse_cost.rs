@@ -89,7 +89,7 @@ type Builder<R> = OptimizerBuilder<Counted<R>, f32>;
 fn visited<R: UpdateRule<f32>>(rule: R, options: impl Fn(Builder<R>) -> Builder<R>) -> [[usize; 2]; 3] {
     let visits = Visits::default();
     let counted = Counted { inner: rule, visits: visits.clone() };
-    let mut opt = options(Optimizer::new(counted)).threads(2).build().unwrap();
+    let mut opt = options(Optimizer::builder(counted)).threads(2).build().unwrap();
     let start: Vec<f32> = (0..ROWS * WIDTH).map(|i| (i % 13) as f32 - 6.5).collect();
     let mut w = ndarray::Array2::from_shape_vec((ROWS, WIDTH), start.clone()).unwrap();
     let gradient = ndarray::Array2::from_elem((4, WIDTH), 0.25_f32);

@@ -31,20 +31,20 @@ fn remembers<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>, arrays: usiz
 
 #[test]
 fn every_rule_keeps_what_it_needs() {
-    remembers(Optimizer::new(Sgd::new(0.1)), 0, 0);
-    remembers(Optimizer::new(Sgd::new(0.1).momentum(0.9)), 1, 0);
-    remembers(Optimizer::new(Sgd::pytorch(0.1).momentum(0.9).dampening(0.1)), 1, 1);
-    remembers(Optimizer::new(Nadam::new(0.1)), 2, 0);
-    remembers(Optimizer::new(Nadam::keras(0.1)), 2, 0);
-    remembers(Optimizer::new(RectifiedAdam::new(0.1)), 2, 0);
-    remembers(Optimizer::new(RectifiedAdam::new(0.1).amsgrad(true)), 3, 0);
-    remembers(Optimizer::new(NovoGrad::new(0.1)), 1, 1);
-    remembers(Optimizer::new(NovoGrad::new(0.1).amsgrad(true)), 1, 2);
+    remembers(Optimizer::builder(Sgd::new(0.1)), 0, 0);
+    remembers(Optimizer::builder(Sgd::new(0.1).momentum(0.9)), 1, 0);
+    remembers(Optimizer::builder(Sgd::pytorch(0.1).momentum(0.9).dampening(0.1)), 1, 1);
+    remembers(Optimizer::builder(Nadam::new(0.1)), 2, 0);
+    remembers(Optimizer::builder(Nadam::keras(0.1)), 2, 0);
+    remembers(Optimizer::builder(RectifiedAdam::new(0.1)), 2, 0);
+    remembers(Optimizer::builder(RectifiedAdam::new(0.1).amsgrad(true)), 3, 0);
+    remembers(Optimizer::builder(NovoGrad::new(0.1)), 1, 1);
+    remembers(Optimizer::builder(NovoGrad::new(0.1).amsgrad(true)), 1, 2);
 }
 
 #[test]
 fn wrappers_and_averages_add_one_array_each() {
-    remembers(Optimizer::new(Lookahead::new(Sgd::new(0.1))), 1, 0);
-    remembers(Optimizer::new(Lookahead::new(NovoGrad::new(0.1))).ema(Ema::new(0.9)), 3, 1);
-    remembers(Optimizer::new(Lookahead::new(Lookahead::new(RectifiedAdam::new(0.1)))), 4, 0);
+    remembers(Optimizer::builder(Lookahead::new(Sgd::new(0.1))), 1, 0);
+    remembers(Optimizer::builder(Lookahead::new(NovoGrad::new(0.1))).ema(Ema::new(0.9)), 3, 1);
+    remembers(Optimizer::builder(Lookahead::new(Lookahead::new(RectifiedAdam::new(0.1)))), 4, 0);
 }

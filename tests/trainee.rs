@@ -59,7 +59,7 @@ impl Trainee {
     /// None that is known: the options are in range.
     pub fn on(mesh: Option<&Mesh>, size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
         let rule = RectifiedAdam::new(CosineDecay::new(0.0, 40).warmup(0.125, 5)).weight_decay(0.0625);
-        let builder = Optimizer::new(Lookahead::new(rule).sync_period(4))
+        let builder = Optimizer::builder(Lookahead::new(rule).sync_period(4))
             .global_clipnorm(2.0)
             .ema(Ema::new(0.875).overwrite_every(7))
             .non_finite(NonFinite::SkipStep)

@@ -90,7 +90,7 @@ fn denormals(c: &mut Criterion) {
             let mut group = c.benchmark_group(format!("denormals/{name}/{state}"));
             group.throughput(Throughput::Elements(CACHED as u64));
             let mut optimizer =
-                Optimizer::new(rule).flush_denormals(flush).threads(1).build().expect("the rule is valid");
+                Optimizer::builder(rule).flush_denormals(flush).threads(1).build().expect("the rule is valid");
             let (mut w, mut gradient) = (vec![0.0_f32; CACHED], vec![1.0; CACHED]);
             let mut step = |gradient: &[f32]| {
                 let variable = Variable::new("w", &mut w).gradient(gradient);

@@ -78,7 +78,7 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
 
 /// Boxes the rule, so that all rules fit into one list.
 fn of<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
-    Optimizer::new(rule).boxed()
+    Optimizer::builder(rule).boxed()
 }
 
 /// With a limit that every gradient here exceeds.

@@ -215,7 +215,7 @@ impl Plan {
                 self.around(rule, formula, problem)
             }
         };
-        (self.options.set(Optimizer::new(rule)), formula)
+        (self.options.set(Optimizer::builder(rule)), formula)
     }
 
     /// Puts Lookahead around both, if the plan has it.

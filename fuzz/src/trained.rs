@@ -17,11 +17,11 @@ pub struct Trained<R, T> {
 
 /// Arrays, averages and a shared number, in 32 bits.
 pub static NADAM: LazyLock<Trained<Lookahead<Nadam>, f32>> =
-    LazyLock::new(|| Trained::new(Optimizer::new(Lookahead::new(Nadam::new(0.125))).ema(Ema::new(0.75))));
+    LazyLock::new(|| Trained::new(Optimizer::builder(Lookahead::new(Nadam::new(0.125))).ema(Ema::new(0.75))));
 
 /// Arrays and a number for each variable, in 64 bits.
 pub static NOVOGRAD: LazyLock<Trained<NovoGrad, f64>> =
-    LazyLock::new(|| Trained::new(Optimizer::new(NovoGrad::new(0.125).amsgrad(true))));
+    LazyLock::new(|| Trained::new(Optimizer::builder(NovoGrad::new(0.125).amsgrad(true))));
 
 fn problem() -> Problem {
     Problem::dense(5, &[&[3], &[2, 2]], 3)

@@ -64,7 +64,7 @@ pub fn fits<T: Scalar>(options: &str) -> bool {
 /// When there is no such option.
 #[must_use]
 pub fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
-    options.split(" + ").fold(Optimizer::new(rule), |builder, option| match option {
+    options.split(" + ").fold(Optimizer::builder(rule), |builder, option| match option {
         "alone" => builder,
         "clipvalue" => builder.clipvalue(0.5),
         "clipnorm" => builder.clipnorm(0.5),

@@ -16,7 +16,7 @@ fn optimizer(
     distributed: Distributed,
     options: impl Fn(Builder) -> Builder,
 ) -> Optimizer<Box<dyn UpdateRule<f32>>, f32> {
-    options(Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()).distributed(distributed).build().unwrap()
+    options(Optimizer::builder(Sgd::new(0.1).momentum(0.9)).boxed()).distributed(distributed).build().unwrap()
 }
 
 /// Calls and bytes of the second step, on rank 0 of four.
@@ -104,7 +104,7 @@ fn sparse_gradients_cost_their_rows() {
 #[test]
 fn norms_of_unique_rows_are_one_more_sum() {
     let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
-    let novograd = |_| Optimizer::new(NovoGrad::new(0.1)).boxed();
+    let novograd = |_| Optimizer::builder(NovoGrad::new(0.1)).boxed();
     assert_eq!(counted(traffic(plain, novograd, false)), (1, 3 * 8, 1, AGREEMENT));
     assert_eq!(counted(traffic(plain, novograd, true)), (2, 3 * 8 + 8, 1, AGREEMENT));
 }

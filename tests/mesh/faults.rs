@@ -22,7 +22,7 @@ type Builder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn plain() -> Builder {
-    Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()
+    Optimizer::builder(Sgd::new(0.1).momentum(0.9)).boxed()
 }
 
 fn reduced(mesh: &Mesh) -> Distributed {
@@ -143,7 +143,7 @@ fn different_step_counts() {
 fn different_options_and_rates() {
     let other = |rank: usize, builder: fn(Builder) -> Builder| if rank == 2 { builder(plain()) } else { plain() };
     let options: [fn(Builder) -> Builder; 5] = [
-        |_| Optimizer::new(Sgd::new(0.1).momentum(0.8)).boxed(),
+        |_| Optimizer::builder(Sgd::new(0.1).momentum(0.8)).boxed(),
         |builder| builder.global_clipnorm(1.0),
         |builder| builder.weight_decay(0.1),
         |builder| builder.ema(Ema::new(0.9)),
@@ -172,7 +172,7 @@ fn different_schedules_of_code() {
     let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
         let base = if mesh.rank() == 3 { 0.5 } else { 0.1 };
         let rule = Sgd::new(schedule_fn(move |step| if step == 0 { 0.1 } else { base }));
-        let mut opt = Optimizer::new(rule).boxed().distributed(reduced(mesh)).build().unwrap();
+        let mut opt = Optimizer::builder(rule).boxed().distributed(reduced(mesh)).build().unwrap();
         let mut model = Model::new();
         model.step(&mut opt).unwrap();
         model.step(&mut opt).unwrap_err().to_string()
@@ -184,7 +184,7 @@ fn different_schedules_of_code() {
 #[test]
 fn different_shared_state() {
     let message = disagreement(
-        |_| Optimizer::new(Nadam::new(0.1)).boxed(),
+        |_| Optimizer::builder(Nadam::new(0.1)).boxed(),
         |_, opt| {
             let weights = opt.weights().into_iter().map(|weight| match weight.value {
                 StateValue::Scalar(_) => StateValue::Scalar(0.5),
@@ -199,7 +199,7 @@ fn different_shared_state() {
 #[test]
 fn different_element_types() {
     fn end<T: optimizers::core::Scalar>(mesh: &Mesh) -> String {
-        let mut opt = Optimizer::new(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
         let (mut w, g) = (whole::<T>(&[3], &[1]), whole(&[3], &[2]));
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap_err().to_string()
     }
@@ -421,7 +421,7 @@ fn gradients_that_are_not_finite_on_one_rank() {
 #[test]
 fn numbers_in_16_bits_are_refused() {
     let ends = Mesh::threads(&[("x", 2)], |mesh| {
-        let mut opt = Optimizer::new(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
         let (mut narrow, mut wide) = ([bf16::ONE; 2], [1.0_f32; 2]);
         let variable = opt.apply_gradients([Variable::half("narrow", &mut narrow).gradient(&[1.0; 2])]).unwrap_err();
         let gradient = [bf16::ONE; 2];

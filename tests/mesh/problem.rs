@@ -52,7 +52,7 @@ pub(crate) fn rule<T: Scalar>(number: usize) -> Box<dyn UpdateRule<T>> {
 pub(crate) const OPTIONS: usize = 7;
 
 pub(crate) fn optimizer<T: Scalar>(problem: &Problem) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
-    let builder = Optimizer::new(rule(problem.rule));
+    let builder = Optimizer::builder(rule(problem.rule));
     match problem.option {
         0 => builder,
         1 => builder.clipvalue(0.25),

@@ -22,12 +22,12 @@ fn named<'a>(values: &'a mut [ArrayD<f32>], gradients: &'a [ArrayD<f32>]) -> imp
 #[test]
 fn state_bytes_per_rank_are_a_share() {
     let gradients = values();
-    let mut alone = Optimizer::new(Nadam::new(0.01)).ema(Ema::new(0.9)).build().unwrap();
+    let mut alone = Optimizer::builder(Nadam::new(0.01)).ema(Ema::new(0.9)).build().unwrap();
     alone.apply_gradients(named(&mut values(), &gradients)).unwrap();
     for ranks in [1, 2, 4, 8] {
         let bytes = Mesh::threads(&[("batch", ranks)], |mesh| {
             let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
-            let builder = Optimizer::new(Nadam::new(0.01)).ema(Ema::new(0.9));
+            let builder = Optimizer::builder(Nadam::new(0.01)).ema(Ema::new(0.9));
             let mut opt = builder.distributed(distributed).build().unwrap();
             opt.apply_gradients(named(&mut values(), &gradients)).unwrap();
             opt.state_bytes()
@@ -48,12 +48,12 @@ fn state_bytes_per_rank_are_a_share() {
 fn averages_in_parts_are_put_together() {
     let mut alone = vec![whole::<f64>(&[9, 5], &[1]), whole(&[6], &[2])];
     let gradients = vec![whole::<f64>(&[9, 5], &[3]), whole(&[6], &[4])];
-    let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5)).build().unwrap();
     opt.step(&mut alone, &gradients).unwrap();
     let averages = opt.swap_in_averages(&mut alone).unwrap().clone();
     let ends = Mesh::threads(&[("batch", 4)], |mesh| {
         let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
-        let builder = Optimizer::new(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5));
+        let builder = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5));
         let mut opt = builder.distributed(distributed).build().unwrap();
         let mut model = vec![whole::<f64>(&[9, 5], &[1]), whole(&[6], &[2])];
         opt.step(&mut model, &gradients).unwrap();
@@ -78,7 +78,7 @@ fn averages_in_parts_are_put_together() {
 fn one_rank_may_look_at_averages_where_all_have_them() {
     let ends = Mesh::threads(&[("batch", 2)], |mesh| {
         let distributed = Distributed::new(mesh).mean_gradients_over(["batch"]).build().unwrap();
-        let builder = Optimizer::new(Sgd::new(0.5)).ema(Ema::new(0.5));
+        let builder = Optimizer::builder(Sgd::new(0.5)).ema(Ema::new(0.5));
         let mut opt = builder.distributed(distributed).build().unwrap();
         let mut model = vec![Array2::<f64>::ones((2, 2))];
         opt.step(&mut model, &vec![Array2::<f64>::ones((2, 2))]).unwrap();
@@ -97,7 +97,7 @@ fn restoring_continues() {
         let build = || {
             let layout = Layout::new([None, Some("model")]);
             let distributed = Distributed::new(mesh).layout("kernel", &[64, 48], layout).shard_state_over("batch");
-            Optimizer::new(Nadam::new(0.01)).distributed(distributed.build().unwrap()).build().unwrap()
+            Optimizer::builder(Nadam::new(0.01)).distributed(distributed.build().unwrap()).build().unwrap()
         };
         let layouts = SHAPES
             .map(|(name, _)| if name == "kernel" { Layout::new([None, Some("model")]) } else { Layout::replicated() });
@@ -128,7 +128,7 @@ fn restoring_continues() {
 fn the_whole_state_does_not_fit_a_part() {
     let ends = Mesh::threads(&[("batch", 2)], |mesh| {
         let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
-        let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9)).distributed(distributed).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).distributed(distributed).build().unwrap();
         let mut w = Array2::<f32>::zeros((4, 3));
         opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();
         let StateValue::Array(part) = opt.slot("w", "momentum").unwrap() else { panic!("an array slot") };

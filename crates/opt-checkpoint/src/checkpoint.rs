@@ -26,11 +26,11 @@ use crate::tensors::{self, Piece, Tensors, WholeTensor};
 /// let folder = tempfile::tempdir()?;
 /// let path = folder.path().join("run.safetensors");
 /// let mut w = [1.0_f32, 2.0];
-/// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.9)).build()?;
+/// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.9))?;
 /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 1.0])])?;
 /// opt_checkpoint::save(&path, &opt, &[Variable::new("w", &mut w)])?;
 ///
-/// let (mut w, mut opt) = ([0.0_f32; 2], Optimizer::new(Sgd::new(0.5).momentum(0.9)).build()?);
+/// let (mut w, mut opt) = ([0.0_f32; 2], Optimizer::new(Sgd::new(0.5).momentum(0.9))?);
 /// let loaded = Checkpoint::open(&path)?.load(&mut opt, &mut [Variable::new("w", &mut w)])?;
 /// assert_eq!((w, loaded.iterations), ([0.5, 1.5], 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

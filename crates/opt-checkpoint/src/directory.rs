@@ -38,7 +38,7 @@ const KEEP: usize = 3;
 /// use opt_sgd::Sgd;
 ///
 /// let folder = tempfile::tempdir()?;
-/// let (mut w, mut opt) = ([1.0], Optimizer::new(Sgd::new(0.5)).build()?);
+/// let (mut w, mut opt) = ([1.0], Optimizer::new(Sgd::new(0.5))?);
 /// let mut checkpoints = CheckpointDir::create(folder.path())?.keep(2);
 /// checkpoints.resume(&mut opt, &mut w)?; // from the newest valid checkpoint, if there is one
 /// for _ in 0..3 {

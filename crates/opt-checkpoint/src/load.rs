@@ -54,7 +54,7 @@ pub struct Loaded {
 /// use opt_sgd::Sgd;
 ///
 /// let (mut body, mut head) = ([1.0, 2.0], [3.0]);
-/// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build()?;
+/// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1))?;
 /// let mut file = std::io::Cursor::new(Vec::new());
 /// let variables = [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)];
 /// SaveOptions::new().write(&mut file, &opt, variables)?;

@@ -61,7 +61,7 @@ impl WeightDecay {
 /// use opt_sgd::Sgd;
 ///
 /// let exclude = Exclude::patterns(["bias$", "^norm/"]).and_names(["dense/scale"]);
-/// let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build()?;
+/// let mut opt = Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build()?;
 /// let (mut kernel, mut bias, grad) = (array![1.0], array![1.0], array![0.0]);
 /// opt.apply_gradients([
 ///     Variable::new("dense/kernel", &mut kernel).gradient(&grad),

@@ -13,7 +13,7 @@
 ///
 /// let mut w = [1.0_f32; 1000];
 /// let rule = Sgd::new(0.1).momentum(0.9);
-/// let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build()?;
+/// let mut opt = Optimizer::builder(rule).moments(MomentStorage::Bf16 { seed: 7 }).build()?;
 /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.3; 1000])])?;
 /// assert_eq!(opt.state_bytes(), 2 * 1000);
 /// # Ok::<(), opt_core::Error>(())

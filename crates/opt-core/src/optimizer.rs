@@ -34,7 +34,7 @@ use crate::variable::Variable;
 
 /// An update rule at work: it owns the step counter and the slots of all variables.
 ///
-/// Made by [`Optimizer::new`] and [`OptimizerBuilder::build`]. `R` is the rule; [`DynOptimizer`] is the type
+/// Made by [`Optimizer::new`], or by [`Optimizer::builder`] and [`OptimizerBuilder::build`]. `R` is the rule; [`DynOptimizer`] is the type
 /// when the rule comes from a file. `T` is the element type of the variables.
 ///
 /// A step does, in this order: learning rate of the schedule, clipping, sum of duplicate rows of sparse gradients,
@@ -66,9 +66,30 @@ pub struct Optimizer<R, T = f32> {
 pub type DynOptimizer<T = f32> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Starts to build an optimizer around a rule.
-    #[expect(clippy::new_ret_no_self, reason = "the builder is how an optimizer is made")]
-    pub fn new(rule: R) -> OptimizerBuilder<R, T> {
+    /// An optimizer around a rule, with all options at their defaults.
+    ///
+    /// # Errors
+    ///
+    /// As [`OptimizerBuilder::build`]: the first hyperparameter of the rule that is out of range.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::Optimizer;
+    /// use opt_sgd::Sgd;
+    ///
+    /// let mut w = [1.0, 2.0];
+    /// let mut opt = Optimizer::new(Sgd::new(0.5))?;
+    /// opt.step(&mut w, &[1.0, 0.0])?;
+    /// assert_eq!(w, [0.5, 2.0]);
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn new(rule: R) -> Result<Self, Error> {
+        Self::builder(rule).build()
+    }
+
+    /// Starts to build an optimizer around a rule, with options such as clipping, weight decay and averages.
+    pub fn builder(rule: R) -> OptimizerBuilder<R, T> {
         OptimizerBuilder::new(rule)
     }
 

@@ -57,7 +57,7 @@ use crate::real::Scalar;
 /// }
 ///
 /// let mut w = [1.0, 2.0];
-/// let mut opt = Optimizer::new(SignSgd { learning_rate: 0.25.into() }).build()?;
+/// let mut opt = Optimizer::new(SignSgd { learning_rate: 0.25.into() })?;
 /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, -0.1])])?;
 /// assert_eq!(w, [0.75, 2.25]);
 /// # Ok::<(), opt_core::Error>(())

@@ -171,7 +171,7 @@ impl<'a> Variable<'a, f32> {
     /// use opt_sgd::Sgd;
     ///
     /// let mut w = vec![bf16::ONE; 2];
-    /// let mut opt = Optimizer::new(Sgd::new(0.001)).build()?;
+    /// let mut opt = Optimizer::new(Sgd::new(0.001))?;
     /// for _ in 0..6 {
     ///     opt.apply_gradients([Variable::half("w", &mut w).gradient(&[1.0, -1.0])])?;
     /// }

@@ -28,7 +28,7 @@
 //! let mut model = Model { layers: vec![layer], t: [1.0] };
 //! let grads = model.clone();
 //!
-//! let mut opt = Optimizer::new(Sgd::new(0.5)).build()?;
+//! let mut opt = Optimizer::new(Sgd::new(0.5))?;
 //! opt.step(&mut model, &grads)?;
 //! assert_eq!(model.layers[0].kernel, array![[0.5, 1.0]]);
 //!

@@ -41,7 +41,7 @@ use opt_core::{
 /// use opt_sgd::Sgd;
 ///
 /// fn trace(rule: impl UpdateRule<f64>) -> Result<Vec<f64>, Error> {
-///     let mut opt = Optimizer::new(rule).build()?;
+///     let mut opt = Optimizer::new(rule)?;
 ///     let mut w = [10.0];
 ///     let mut step = || {
 ///         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;

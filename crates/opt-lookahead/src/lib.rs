@@ -8,7 +8,7 @@
 //! use opt_sgd::Sgd;
 //!
 //! let mut w = [10.0_f64];
-//! let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3)).build()?;
+//! let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3))?;
 //! for _ in 0..3 {
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
 //! }
@@ -26,7 +26,7 @@
 //! use opt_radam::RectifiedAdam;
 //!
 //! let ranger = Lookahead::new(RectifiedAdam::new(1e-3)).sync_period(6).slow_step_size(0.5);
-//! let mut opt = Optimizer::new(ranger).build()?;
+//! let mut opt = Optimizer::new(ranger)?;
 //! let mut w = [1.0_f64];
 //! for _ in 0..5 {
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
@@ -46,7 +46,7 @@
 //! use opt_sgd::Sgd;
 //!
 //! let mut model = vec![10.0_f64];
-//! let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3)).build()?;
+//! let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3))?;
 //! for _ in 0..4 {
 //!     let variables = model.variables().into_iter().map(|variable| variable.gradient(&[1.0]));
 //!     opt.apply_gradients(variables)?;

@@ -28,7 +28,7 @@
 //!     let g = mesh.scatter(&layout, &gradient.view().into_dyn())?;
 //!     let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).build()?;
 //!     let rule = Sgd::new(0.5).momentum(0.9);
-//!     let mut opt = Optimizer::new(rule).global_clipnorm(1.0).distributed(distributed).build()?;
+//!     let mut opt = Optimizer::builder(rule).global_clipnorm(1.0).distributed(distributed).build()?;
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)])?;
 //!     Ok::<_, Box<dyn std::error::Error + Send + Sync>>(w)
 //! })?;

@@ -38,7 +38,7 @@ impl Mesh {
     /// // Two ranks with the same variable, and gradients of different data.
     /// let values = Mesh::threads(&[("batch", 2)], |mesh| {
     ///     let distributed = Distributed::new(mesh).mean_gradients_over(["batch"]).build().unwrap();
-    ///     let mut opt = Optimizer::new(Sgd::new(0.5)).distributed(distributed).build().unwrap();
+    ///     let mut opt = Optimizer::builder(Sgd::new(0.5)).distributed(distributed).build().unwrap();
     ///     let (mut w, gradient) = (array![1.0], Array1::from_elem(1, mesh.rank() as f64));
     ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)]).unwrap();
     ///     w[0]

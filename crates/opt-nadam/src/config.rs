@@ -39,7 +39,7 @@ hyperparameters! {
     /// use opt_nadam::Nadam;
     ///
     /// // psi = 0: the momentum is beta_1 / 2 in every step.
-    /// let mut opt = Optimizer::new(Nadam::new(0.5).beta_1(0.5).schedule_decay(0.0).epsilon(0.0)).build()?;
+    /// let mut opt = Optimizer::new(Nadam::new(0.5).beta_1(0.5).schedule_decay(0.0).epsilon(0.0))?;
     /// let mut w = [1.0_f64];
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[8.0])])?;
     /// // mu = c = 1/4, m = 4, sqrt(v') = 8: the step is 1/2 ((3/4) 8/(3/4) + (1/4) 4/(15/16)) / 8 = 1/2 (1 + 2/15).

@@ -7,7 +7,7 @@
 //! use opt_nadam::Nadam;
 //!
 //! let mut w = [4.0_f64, -3.0];
-//! let mut opt = Optimizer::new(Nadam::new(0.1)).build()?;
+//! let mut opt = Optimizer::new(Nadam::new(0.1))?;
 //! for _ in 0..200 {
 //!     let gradient = [w[0] - 1.0, 100.0 * (w[1] - 2.0)]; // of a long and narrow valley with its floor at [1, 2]
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)])?;

@@ -33,7 +33,7 @@ conformance! {
 /// The values of a variable after each step.
 fn trace<T: Scalar>(rule: Nadam, start: &[f64], gradients: &[&[f64]]) -> (Optimizer<Nadam, T>, Vec<Vec<f64>>) {
     let cast = |values: &[f64]| values.iter().map(|&value| T::literal(value)).collect::<Vec<T>>();
-    let mut opt = Optimizer::new(rule).build().unwrap();
+    let mut opt = Optimizer::new(rule).unwrap();
     let mut w = cast(start);
     let values = gradients.iter().map(|gradient| {
         opt.apply_gradients([Variable::new("w", w.as_mut_slice()).gradient(cast(gradient).as_slice())]).unwrap();
@@ -83,7 +83,7 @@ fn numbers_of_both_generations() {
 #[test]
 fn upstream_unit_tests() {
     let want = [0.9974276423, 1.9974277020, 2.9974277020, 3.9974277020];
-    let mut opt = Optimizer::<_, f32>::new(Nadam::new(0.001)).build().unwrap();
+    let mut opt = Optimizer::<_, f32>::new(Nadam::new(0.001)).unwrap();
     let (mut a, mut b) = ([1.0, 2.0], [3.0, 4.0]);
     for _ in 0..3 {
         let (a, b) = (Variable::new("a", &mut a), Variable::new("b", &mut b));
@@ -92,7 +92,7 @@ fn upstream_unit_tests() {
     let got = [a, b].concat();
     assert_close(&got.iter().map(|w| f64::from(*w)).collect::<Vec<_>>(), &want, 4.0 * f64::from(f32::EPSILON));
 
-    let mut opt = Optimizer::new(Nadam::new(0.001)).build().unwrap();
+    let mut opt = Optimizer::new(Nadam::new(0.001)).unwrap();
     let (mut a, mut b) = ([1.0, 1.0, 2.0], [3.0, 3.0, 4.0]);
     for _ in 0..3 {
         let (a, b) = (Variable::new("a", &mut a), Variable::new("b", &mut b));
@@ -107,7 +107,7 @@ fn upstream_unit_tests() {
 #[test]
 fn generations_treat_sparse_gradients_differently() {
     let run = |rule: Nadam| {
-        let mut opt = Optimizer::<_, f64>::new(rule).build().unwrap();
+        let mut opt = Optimizer::<_, f64>::new(rule).unwrap();
         let mut w = [1.0, 1.0];
         let steps: [(&[usize], &[f64]); 3] = [(&[0, 1], &[0.1, 0.1]), (&[1], &[0.1]), (&[1], &[0.1])];
         let trace = steps.map(|(rows, values)| {
@@ -132,7 +132,7 @@ fn generations_treat_sparse_gradients_differently() {
 #[test]
 fn numbers_of_pytorch_and_optax() {
     let check = |rule: Nadam, want: [[f64; 2]; 5]| {
-        let mut opt = Optimizer::new(rule.beta_1(0.875).beta_2(0.9921875)).build().unwrap();
+        let mut opt = Optimizer::new(rule.beta_1(0.875).beta_2(0.9921875)).unwrap();
         let mut w = [1.0, 2.0];
         for (number, want) in want.iter().enumerate() {
             if number == 3 {
@@ -220,7 +220,7 @@ fn a_million_steps() {
 /// The product goes on in steps that have no gradient for a variable, once, however many variables there are.
 #[test]
 fn the_product_belongs_to_the_steps() {
-    let mut opt = Optimizer::new(Nadam::new(0.1).beta_1(0.5).schedule_decay(0.0)).build().unwrap();
+    let mut opt = Optimizer::new(Nadam::new(0.1).beta_1(0.5).schedule_decay(0.0)).unwrap();
     let (mut a, mut b) = ([0.0], [0.0]);
     for number in 0..3 {
         let (a, b) = (Variable::new("a", &mut a), Variable::new("b", &mut b));
@@ -299,7 +299,7 @@ fn an_epsilon_of_zero() {
 #[test]
 fn weights_of_the_newer_generation() {
     for rule in [Nadam::keras(0.125), Nadam::pytorch(0.125), Nadam::optax(0.125)] {
-        let mut opt = Optimizer::<_, f32>::new(rule).ema(Ema::new(0.5)).build().unwrap();
+        let mut opt = Optimizer::<_, f32>::builder(rule).ema(Ema::new(0.5)).build().unwrap();
         let (mut a, mut b) = ([1.0], [2.0]);
         opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), Variable::new("b", &mut b)]).unwrap();
         let names: Vec<String> = opt.weights().into_iter().map(|weight| weight.name).collect();
@@ -309,9 +309,9 @@ fn weights_of_the_newer_generation() {
 
 #[test]
 fn two_arrays_a_variable() {
-    let opt = Optimizer::<_, f32>::new(Nadam::new(0.1)).build().unwrap();
+    let opt = Optimizer::<_, f32>::new(Nadam::new(0.1)).unwrap();
     assert_eq!(opt.state_bytes_of([&[3, 4][..], &[5]]), 2 * 4 * (12 + 5));
-    let opt = Optimizer::<_, f64>::new(Nadam::keras(0.1)).build().unwrap();
+    let opt = Optimizer::<_, f64>::new(Nadam::keras(0.1)).unwrap();
     assert_eq!(opt.state_bytes_of([&[3, 4][..], &[5]]), 2 * 8 * (12 + 5));
 }
 
@@ -322,7 +322,7 @@ fn read(config: &Value) -> Result<Optimizer<Nadam, f64>, Error> {
 /// A rule reads what it has written as what it was: the next steps are the same.
 #[test]
 fn configurations_mean_what_they_say() {
-    let write = |rule: &Nadam| Optimizer::<_, f64>::new(rule.clone()).build().unwrap().to_config().unwrap();
+    let write = |rule: &Nadam| Optimizer::<_, f64>::new(rule.clone()).unwrap().to_config().unwrap();
     let own = ["learning_rate", "beta_1", "beta_2", "epsilon", "decay", "schedule_decay", "momentum_schedule"];
     let check = |rule: Nadam, want: Value| {
         let written = write(&rule);
@@ -363,7 +363,7 @@ fn missing_keys_have_the_defaults_of_the_generation() {
         w
     };
     let config = |fields: Value| read(&json!({"class_name": "Nadam", "config": fields})).unwrap();
-    let built = |rule: Nadam| Optimizer::new(rule).build().unwrap();
+    let built = |rule: Nadam| Optimizer::new(rule).unwrap();
     assert_eq!(steps(config(json!({}))), steps(built(Nadam::keras(0.001))));
     assert_eq!(steps(config(json!({"is_legacy_optimizer": true}))), steps(built(Nadam::default())));
     assert_ne!(steps(built(Nadam::keras(0.001))), steps(built(Nadam::default())));
@@ -393,7 +393,7 @@ fn configurations_that_cannot_be_meant_are_refused() {
 
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
-    let refused = |rule: Nadam, name: &str| match Optimizer::<_, f32>::new(rule).build() {
+    let refused = |rule: Nadam, name: &str| match Optimizer::<_, f32>::new(rule) {
         Err(Error::Hyperparameter(error)) => assert_eq!(error.name, name),
         other => panic!("{name}: {other:?}"),
     };
@@ -409,7 +409,7 @@ fn hyperparameters_out_of_range_are_refused() {
     }
     refused(Nadam::new(CosineDecay::new(0.1, 0)), "decay_steps");
     let edge = Nadam::new(0.0).beta_1(0.0).beta_2(0.0).epsilon(0.0).schedule_decay(0.0);
-    assert!(Optimizer::<_, f32>::new(edge).build().is_ok());
+    assert!(Optimizer::<_, f32>::new(edge).is_ok());
 }
 
 proptest! {

@@ -43,7 +43,7 @@ hyperparameters! {
     /// use opt_core::{Optimizer, Variable};
     /// use opt_novograd::NovoGrad;
     ///
-    /// let mut opt = Optimizer::new(NovoGrad::new(0.5).beta_1(0.5).epsilon(0.0)).build()?;
+    /// let mut opt = Optimizer::new(NovoGrad::new(0.5).beta_1(0.5).epsilon(0.0))?;
     /// let mut w = [1.0_f64, 2.0];
     /// for want in [[0.7, 1.6], [0.25, 1.0]] {
     ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0, 4.0])])?;
@@ -163,7 +163,7 @@ impl NovoGrad {
     /// use opt_novograd::NovoGrad;
     ///
     /// let mut w = [1.0];
-    /// let mut opt = Optimizer::new(NovoGrad::optax(0.5).epsilon(0.0)).build()?;
+    /// let mut opt = Optimizer::new(NovoGrad::optax(0.5).epsilon(0.0))?;
     /// for (learning_rate, want) in [(0.5, 0.5), (0.0, 0.5)] {
     ///     opt.set_learning_rate(learning_rate)?;
     ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0])])?;
@@ -186,7 +186,7 @@ impl NovoGrad {
     ///
     /// let mut w = [1.0];
     /// let rule = NovoGrad::nvidia(0.5).beta_1(0.75).epsilon(0.0).grad_averaging(true);
-    /// let mut opt = Optimizer::new(rule).build()?;
+    /// let mut opt = Optimizer::new(rule)?;
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0])])?;
     /// assert_eq!(w, [1.0 - 0.5 * 0.25]); // the first step is averaged, too
     /// # Ok::<(), opt_core::Error>(())
@@ -215,7 +215,7 @@ impl NovoGrad {
     /// for (init_zero, want) in [(false, 0.75), (true, 0.5)] {
     ///     let mut w = [1.0];
     ///     let rule = NovoGrad::apex(0.5).beta_1(0.5).beta_2(0.75).epsilon(0.0).init_zero(init_zero);
-    ///     let mut opt = Optimizer::new(rule).build()?;
+    ///     let mut opt = Optimizer::new(rule)?;
     ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[3.0])])?;
     ///     assert_eq!(w, [want]);
     /// }

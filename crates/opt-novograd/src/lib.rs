@@ -8,7 +8,7 @@
 //!
 //! let step = |gradient: &[f64; 2]| {
 //!     let mut w = [1.0, 2.0];
-//!     let mut opt = Optimizer::new(NovoGrad::new(0.5).epsilon(0.0)).build()?;
+//!     let mut opt = Optimizer::new(NovoGrad::new(0.5).epsilon(0.0))?;
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(gradient)])?;
 //!     Ok::<_, opt_core::Error>(w)
 //! };

@@ -41,7 +41,7 @@ fn distance(got: &[f64], want: &[f64]) -> f64 {
 
 /// One variable after each step.
 fn run<const N: usize>(rule: NovoGrad, mut w: [f64; N], gradients: &[[f64; N]]) -> Vec<[f64; N]> {
-    let mut opt = Optimizer::new(rule).build().unwrap();
+    let mut opt = Optimizer::new(rule).unwrap();
     let step = |g: &[f64; N]| {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(g)]).unwrap();
         w
@@ -71,7 +71,7 @@ fn documented_numbers() {
     let decayed = [[0.9452786595, 1.8905573190], [0.7526801690, 1.9516819995], [0.5941414008, 1.9827120559]];
     check(rule().weight_decay(narrow(0.1)), &decayed);
 
-    let mut opt = Optimizer::new(rule()).build().unwrap();
+    let mut opt = Optimizer::new(rule()).unwrap();
     let mut w = [1.0, 2.0];
     for (g, want) in gradients.iter().zip([0.05, 0.0501999974, 0.0501523980]) {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(g)]).unwrap();
@@ -85,7 +85,7 @@ fn documented_numbers() {
 fn upstream_unit_tests_dense() {
     let rule = || NovoGrad::new(0.1).epsilon(1e-8);
     let check = |rule: NovoGrad, steps: usize, want: [[f64; 2]; 2]| {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let (mut a, mut b) = ([1.0, 2.0], [3.0, 4.0]);
         for _ in 0..steps {
             let variables =
@@ -104,7 +104,7 @@ fn upstream_unit_tests_dense() {
 fn upstream_unit_tests_sparse() {
     let rule = || NovoGrad::new(0.1).epsilon(0.0);
     let check = |rule: NovoGrad, want: [[f64; 2]; 2]| {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let (mut a, mut b) = ([1.0, 2.0], [3.0, 4.0]);
         for _ in 0..2 {
             let variables = [
@@ -157,7 +157,7 @@ fn the_scale_of_gradients_does_not_matter() {
 fn a_late_first_gradient_is_a_first_gradient() {
     let rule = NovoGrad::new(1.0).epsilon(0.0).grad_averaging(true);
     let (mut a, mut b, mut c) = ([10.0_f64], [10.0], [10.0]);
-    let mut opt = Optimizer::new(rule).non_finite(NonFinite::SkipStep).build().unwrap();
+    let mut opt = Optimizer::builder(rule).non_finite(NonFinite::SkipStep).build().unwrap();
     // A step that is skipped, as under loss scaling.
     opt.apply_gradients([Variable::new("a", &mut a).gradient(&[f64::INFINITY])]).unwrap();
     // Steps without a gradient for b, and with a gradient of 0 for c.
@@ -190,7 +190,7 @@ fn zero_over_zero_is_zero() {
 /// The learning rate is inside m: what was gained with 0.1 stays, and only what is new counts with 1.
 #[test]
 fn the_learning_rate_is_inside_the_velocity() {
-    let mut opt = Optimizer::new(NovoGrad::new(0.1).epsilon(0.0)).build().unwrap();
+    let mut opt = Optimizer::new(NovoGrad::new(0.1).epsilon(0.0)).unwrap();
     let (mut w, mut before) = ([0.0_f64], 0.0);
     for (learning_rate, want) in [(0.1, -0.1), (1.0, -1.09), (1.0, -1.981)] {
         opt.set_learning_rate(learning_rate).unwrap();
@@ -204,7 +204,7 @@ fn the_learning_rate_is_inside_the_velocity() {
 #[test]
 fn optax_numbers() {
     let check = |rule: NovoGrad, want: [[f64; 3]; 6]| {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let mut w = [1.0, -2.0, 0.5];
         let gradients = [
             [3.0, -4.0, 0.0],
@@ -275,7 +275,7 @@ fn apex_numbers() {
 
 #[test]
 fn each_variable_has_its_own_norm() {
-    let mut opt = Optimizer::new(NovoGrad::new(1.0).epsilon(0.0)).build().unwrap();
+    let mut opt = Optimizer::new(NovoGrad::new(1.0).epsilon(0.0)).unwrap();
     let (mut whole, mut left, mut right) = ([0.0, 0.0], [0.0], [0.0]);
     let variables = [
         Variable::new("whole", &mut whole).gradient(&[3.0, 4.0]),
@@ -306,7 +306,7 @@ fn memory_and_form_matter_through_rounding_alone() {
     }
     let rule = NovoGrad::new(0.125).weight_decay(0.25).grad_averaging(true);
     let train = |problem: &Problem| {
-        let mut opt = Optimizer::new(rule.clone()).build().unwrap();
+        let mut opt = Optimizer::new(rule.clone()).unwrap();
         let mut variables: Variables<f64> = problem.start();
         for number in 0..problem.steps.len() {
             problem.step(number, &mut opt, &mut variables).unwrap();
@@ -316,7 +316,7 @@ fn memory_and_form_matter_through_rounding_alone() {
     let want = train(&dense);
     assert_eq!(train(&sparse), want);
 
-    let mut opt = Optimizer::new(rule.clone()).build().unwrap();
+    let mut opt = Optimizer::new(rule.clone()).unwrap();
     let mut w = dense.variables[0].1.t().as_standard_layout().to_owned();
     for gradient in &transposed {
         opt.apply_gradients([Variable::new("w", w.view_mut().reversed_axes()).gradient(gradient.t())]).unwrap();
@@ -330,8 +330,8 @@ fn state_is_one_array_and_one_number() {
     let bytes = |rule: NovoGrad| {
         let shapes: [&[usize]; 3] = [&[100, 10], &[10], &[]];
         (
-            Optimizer::<_, f32>::new(rule.clone()).build().unwrap().state_bytes_of(shapes),
-            Optimizer::<_, f64>::new(rule).build().unwrap().state_bytes_of(shapes),
+            Optimizer::<_, f32>::new(rule.clone()).unwrap().state_bytes_of(shapes),
+            Optimizer::<_, f64>::new(rule).unwrap().state_bytes_of(shapes),
         )
     };
     assert_eq!(bytes(NovoGrad::default()), (1011 * 4 + 3 * 8, 1011 * 8 + 3 * 8));
@@ -340,7 +340,7 @@ fn state_is_one_array_and_one_number() {
 
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
-    let refused = |rule: NovoGrad, name: &str| match Optimizer::<_, f32>::new(rule).build() {
+    let refused = |rule: NovoGrad, name: &str| match Optimizer::<_, f32>::new(rule) {
         Err(Error::Hyperparameter(error)) => assert_eq!(error.name, name),
         other => panic!("{name}: {other:?}"),
     };
@@ -358,15 +358,14 @@ fn hyperparameters_out_of_range_are_refused() {
     }
     refused(NovoGrad::new(CosineDecay::new(0.1, 0)), "decay_steps");
     for rule in [rule().beta_1(0.0).beta_2(0.0).epsilon(0.0), NovoGrad::apex(0.0).beta_1(0.0).beta_2(0.0)] {
-        assert!(Optimizer::<_, f32>::new(rule).build().is_ok());
+        assert!(Optimizer::<_, f32>::new(rule).is_ok());
     }
 }
 
 /// Defaults are Addons's; what makes a dialect is written only where it is set.
 #[test]
 fn configurations_name_what_differs() {
-    let written =
-        |rule: NovoGrad| Optimizer::<_, f64>::new(rule).build().unwrap().to_config().unwrap()["config"].take();
+    let written = |rule: NovoGrad| Optimizer::<_, f64>::new(rule).unwrap().to_config().unwrap()["config"].take();
     let defaults = json!({
         "name": "NovoGrad", "learning_rate": 1e-3, "decay": 0.0, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7,
         "weight_decay": 0.0, "grad_averaging": false, "amsgrad": false,
@@ -437,7 +436,7 @@ fn any_rule() -> impl Strategy<Value = (NovoGrad, f64, textbook::NovoGrad)> {
 /// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of theirs.
 #[test]
 fn the_generation_is_the_legacy_one() {
-    let opt = Optimizer::<_, f64>::new(NovoGrad::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
+    let opt = Optimizer::<_, f64>::builder(NovoGrad::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
     let written = opt.to_config().unwrap();
     assert_eq!((&written["config"]["clipnorm"], &written["config"]["clipvalue"]), (&2.0.into(), &0.5.into()));
     assert!(written["config"].get("use_ema").is_none());

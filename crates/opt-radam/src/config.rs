@@ -56,7 +56,7 @@ hyperparameters! {
     /// use opt_core::{Optimizer, Variable};
     /// use opt_radam::RectifiedAdam;
     ///
-    /// let mut opt = Optimizer::new(RectifiedAdam::new(0.1).beta_1(0.5)).build()?;
+    /// let mut opt = Optimizer::new(RectifiedAdam::new(0.1).beta_1(0.5))?;
     /// let mut w = [1.0_f64];
     /// for g in [1.0, 1.0, -5.0] {
     ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[g])])?;
@@ -109,7 +109,7 @@ hyperparameters! {
         /// use opt_core::{Optimizer, Variable};
         /// use opt_radam::RectifiedAdam;
         ///
-        /// let mut opt = Optimizer::new(RectifiedAdam::new(0.5).epsilon(0.0)).build()?;
+        /// let mut opt = Optimizer::new(RectifiedAdam::new(0.5).epsilon(0.0))?;
         /// let mut w = [1.0, 1.0];
         /// for _ in 0..8 {
         ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0, 1.0])])?;
@@ -140,7 +140,7 @@ hyperparameters! {
         /// use opt_radam::RectifiedAdam;
         ///
         /// let build = |threshold, beta_2| {
-        ///     Optimizer::<_, f32>::new(RectifiedAdam::new(1e-3).sma_threshold(threshold).beta_2(beta_2)).build()
+        ///     Optimizer::<_, f32>::new(RectifiedAdam::new(1e-3).sma_threshold(threshold).beta_2(beta_2))
         /// };
         /// assert!(build(4.0, 0.999).is_ok()); // rectified from rho_5 = 4.996 on
         /// assert!(build(3.9, 0.999).is_err()); // rho_4 = 3.9975 would reach it
@@ -216,7 +216,7 @@ impl RectifiedAdam {
     /// use opt_core::{Optimizer, StateValue, Variable};
     /// use opt_radam::RectifiedAdam;
     ///
-    /// let mut opt = Optimizer::new(RectifiedAdam::pytorch(0.5).weight_decay(0.25)).build()?;
+    /// let mut opt = Optimizer::new(RectifiedAdam::pytorch(0.5).weight_decay(0.25))?;
     /// let mut w = [2.0_f64];
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
     /// assert!((w[0] - (2.0 - 0.5 * (1.0 + 0.25 * 2.0))).abs() < 1e-15);

@@ -7,7 +7,7 @@
 //! use opt_radam::RectifiedAdam;
 //!
 //! let mut w = [1.0_f64];
-//! let mut opt = Optimizer::new(RectifiedAdam::new(0.25).total_steps(200).warmup_proportion(0.05)).build()?;
+//! let mut opt = Optimizer::new(RectifiedAdam::new(0.25).total_steps(200).warmup_proportion(0.05))?;
 //! assert_eq!(opt.learning_rate(), 0.025); // the first of 10 steps of warmup
 //! for _ in 0..200 {
 //!     let gradient = w; // of w^2 / 2

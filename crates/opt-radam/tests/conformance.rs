@@ -45,7 +45,7 @@ fn what_can_be_squared_stays_finite() {
                 }
             }
         }
-        let mut opt = Optimizer::new(RectifiedAdam::new(0.125).amsgrad(true)).build().unwrap();
+        let mut opt = Optimizer::new(RectifiedAdam::new(0.125).amsgrad(true)).unwrap();
         let mut variables = problem.start::<T>();
         for number in 0..scales.len() {
             problem.step(number, &mut opt, &mut variables).unwrap();
@@ -73,7 +73,7 @@ fn steps(sparse: bool) -> u64 {
 /// Trains `[1, 2]` and `[3, 4]` with the gradients of the unit tests of TensorFlow Addons.
 fn addons(rule: RectifiedAdam, sparse: bool) -> [f64; 4] {
     let (mut a, mut b) = ([1.0_f64, 2.0], [3.0_f64, 4.0]);
-    let mut opt = Optimizer::new(rule).build().unwrap();
+    let mut opt = Optimizer::new(rule).unwrap();
     for _ in 0..steps(sparse) {
         let (a, b) = (Variable::new("a", &mut a), Variable::new("b", &mut b));
         let step = if sparse {
@@ -185,7 +185,7 @@ fn warmup_rises_from_the_first_step_on_and_falls_to_the_end() {
 #[test]
 fn the_engine_sees_the_warmed_up_learning_rate() {
     let rule = RectifiedAdam::new(1.0).total_steps(4).warmup_proportion(1.0);
-    let mut opt = Optimizer::new(rule).weight_decay(0.5).build().unwrap();
+    let mut opt = Optimizer::builder(rule).weight_decay(0.5).build().unwrap();
     let mut w = [1.0_f64];
     for want in [0.25, 0.5, 0.75, 1.0, 0.0] {
         assert_eq!(opt.learning_rate(), want);
@@ -199,7 +199,7 @@ fn the_engine_sees_the_warmed_up_learning_rate() {
 /// Addons ignores such changes.
 #[test]
 fn hyperparameters_may_change_after_construction() {
-    let mut opt = Optimizer::new(RectifiedAdam::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::new(RectifiedAdam::new(1.0)).unwrap();
     let mut w = [0.0_f64];
     let mut step = |opt: &mut Optimizer<RectifiedAdam, f64>| {
         let before = w[0];
@@ -237,7 +237,7 @@ fn slot(opt: &Optimizer<RectifiedAdam, f64>, slot: &str) -> Vec<f64> {
 fn untouched_rows_only_forget() {
     for rule in [RectifiedAdam::new(0.5), RectifiedAdam::pytorch(0.5)] {
         let rule = rule.beta_1(0.5).beta_2(0.5).weight_decay(0.25).amsgrad(true);
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let mut w = [1.0, 2.0, 3.0];
         let variable = Variable::new("w", &mut w).sparse_gradient(&[2_usize, 0, 2], &[1.0, 4.0, 1.0]);
         opt.apply_gradients([variable]).unwrap();
@@ -259,7 +259,7 @@ fn untouched_rows_only_forget() {
 #[test]
 fn a_slot_more_for_amsgrad() {
     let bytes = |rule: RectifiedAdam| {
-        let opt = Optimizer::<_, f32>::new(rule).build().unwrap();
+        let opt = Optimizer::<_, f32>::new(rule).unwrap();
         opt.state_bytes_of([&[3, 4][..], &[5]])
     };
     assert_eq!(bytes(RectifiedAdam::new(0.1)), 2 * 17 * 4);
@@ -268,7 +268,7 @@ fn a_slot_more_for_amsgrad() {
 
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
-    let refused = |rule: RectifiedAdam, name: &str| match Optimizer::<_, f32>::new(rule).build() {
+    let refused = |rule: RectifiedAdam, name: &str| match Optimizer::<_, f32>::new(rule) {
         Err(Error::Hyperparameter(error)) => assert_eq!(error.name, name),
         other => panic!("{name}: {other:?}"),
     };
@@ -297,7 +297,7 @@ fn hyperparameters_out_of_range_are_refused() {
 fn a_threshold_must_leave_r_defined() {
     let accepted = |threshold, beta_2, strict| {
         let rule = RectifiedAdam::new(0.1).sma_threshold(threshold).beta_2(beta_2).strict_threshold(strict);
-        match Optimizer::<_, f64>::new(rule).build() {
+        match Optimizer::<_, f64>::new(rule) {
             Ok(_) => true,
             Err(Error::Hyperparameter(error)) => {
                 assert_eq!((error.name.as_str(), error.value), ("sma_threshold", threshold));
@@ -506,7 +506,7 @@ const TEXTBOOK: f64 = 1e-11;
 /// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of theirs.
 #[test]
 fn the_generation_is_the_legacy_one() {
-    let opt = Optimizer::<_, f64>::new(RectifiedAdam::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
+    let opt = Optimizer::<_, f64>::builder(RectifiedAdam::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();
     let written = opt.to_config().unwrap();
     assert_eq!((&written["config"]["clipnorm"], &written["config"]["clipvalue"]), (&2.0.into(), &0.5.into()));
     assert!(written["config"].get("use_ema").is_none());
@@ -553,7 +553,7 @@ proptest! {
         strict in any::<bool>(),
     ) {
         let rule = RectifiedAdam::new(0.1).beta_2(beta_2).sma_threshold(threshold).strict_threshold(strict);
-        let accepted = Optimizer::<_, f64>::new(rule.clone()).build().is_ok();
+        let accepted = Optimizer::<_, f64>::new(rule.clone()).is_ok();
         let mut all_defined = true;
         for step in 0..10_000 {
             if let Some(r) = rule.rectification_at(step) {

@@ -32,7 +32,7 @@ hyperparameters! {
     /// use opt_core::{Optimizer, Variable};
     /// use opt_sgd::Sgd;
     ///
-    /// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5).nesterov(true)).build()?;
+    /// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5).nesterov(true))?;
     /// let mut w = [1.0, 2.0];
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 0.0])])?;
     /// assert_eq!(w, [0.25, 2.0]); // m = -0.5, and w += 0.5 m - 0.5
@@ -113,7 +113,7 @@ impl Sgd {
     /// use opt_core::{Optimizer, Variable};
     /// use opt_sgd::Sgd;
     ///
-    /// let mut opt = Optimizer::new(Sgd::pytorch(1.0).momentum(0.5)).build()?;
+    /// let mut opt = Optimizer::new(Sgd::pytorch(1.0).momentum(0.5))?;
     /// let mut w = [0.0];
     /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
     /// opt.set_learning_rate(0.5)?;

@@ -7,7 +7,7 @@
 //! use opt_sgd::Sgd;
 //!
 //! let mut w = [1.0_f64];
-//! let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9)).build()?;
+//! let mut opt = Optimizer::new(Sgd::new(0.1).momentum(0.9))?;
 //! for _ in 0..2 {
 //!     let gradient = w; // of w^2 / 2
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)])?;

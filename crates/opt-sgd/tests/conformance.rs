@@ -29,7 +29,7 @@ conformance! {
 #[test]
 fn documented_numbers() {
     let steps = |rule: Sgd| {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let mut w = [1.0_f64];
         let mut moved = Vec::new();
         for _ in 0..2 {
@@ -47,7 +47,7 @@ fn documented_numbers() {
 
 #[test]
 fn the_learning_rate_is_inside_the_velocity() {
-    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).unwrap();
     let mut w = [0.0_f64];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     assert_eq!(w, [-1.0]);
@@ -60,7 +60,7 @@ fn the_learning_rate_is_inside_the_velocity() {
 #[test]
 fn generations_treat_sparse_gradients_differently() {
     let run = |rule: Sgd| {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let mut w = [1.0, 2.0, 3.0];
         let steps: [(&[usize], &[f64]); 3] = [(&[0, 1, 0], &[1.0, 1.0, 1.0]), (&[1], &[1.0]), (&[2], &[1.0])];
         for (rows, values) in steps {
@@ -77,7 +77,7 @@ fn generations_treat_sparse_gradients_differently() {
 #[test]
 fn learning_rates_are_inside_or_outside_the_velocity() {
     let run = |rule: Sgd| {
-        let mut opt = Optimizer::new(rule.momentum(0.5)).build().unwrap();
+        let mut opt = Optimizer::new(rule.momentum(0.5)).unwrap();
         let mut w = [0.0];
         for learning_rate in [1.0, 0.5] {
             opt.set_learning_rate(learning_rate).unwrap();
@@ -91,7 +91,7 @@ fn learning_rates_are_inside_or_outside_the_velocity() {
 /// The momentum of a row goes on without a gradient, as a gradient of 0 would have it.
 #[test]
 fn dampened_momentum_moves_every_row() {
-    let mut opt = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.5)).unwrap();
     let mut w = [1.0, 1.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 1.0])]).unwrap();
     assert_eq!(w, [0.5, 0.5]);
@@ -101,7 +101,7 @@ fn dampened_momentum_moves_every_row() {
 
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
-    let refused = |rule: Sgd, name: &str| match Optimizer::<_, f32>::new(rule).build() {
+    let refused = |rule: Sgd, name: &str| match Optimizer::<_, f32>::new(rule) {
         Err(Error::Hyperparameter(error)) => assert_eq!(error.name, name),
         other => panic!("{name}: {other:?}"),
     };

@@ -14,7 +14,7 @@ type Line = [f64; 2];
 
 fn main() -> Result<(), Error> {
     let mut line: Line = [0.0, 0.0];
-    let mut opt = Optimizer::new(Sgd::new(0.5)).ema(Ema::new(0.98)).build()?;
+    let mut opt = Optimizer::builder(Sgd::new(0.5)).ema(Ema::new(0.98)).build()?;
     for _ in 0..100 {
         for (x, y) in POINTS {
             // One point at a time: each step pulls the line to that point, and away from the others.

@@ -17,7 +17,7 @@ struct Training {
 
 impl Training {
     fn new() -> Self {
-        Self { w: [0.0], opt: Optimizer::new(Sgd::new(1.0)).build().unwrap() }
+        Self { w: [0.0], opt: Optimizer::new(Sgd::new(1.0)).unwrap() }
     }
 
     fn step(&mut self) {

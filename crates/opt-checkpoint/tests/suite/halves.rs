@@ -24,7 +24,7 @@ struct Training {
 impl Training {
     fn new(moments: MomentStorage) -> Self {
         let rule = Lookahead::new(RectifiedAdam::new(0.01).beta_2(0.75)).sync_period(2);
-        let opt = Optimizer::new(rule).ema(Ema::new(0.75)).weight_decay(0.01).moments(moments).build().unwrap();
+        let opt = Optimizer::builder(rule).ema(Ema::new(0.75)).weight_decay(0.01).moments(moments).build().unwrap();
         let numbers = |key: f32| (0..37).map(move |i| (key + i as f32).sin());
         Self {
             opt,

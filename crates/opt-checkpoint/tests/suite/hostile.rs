@@ -144,7 +144,7 @@ fn read(file: Vec<u8>) -> Result<u64, Error> {
     let checkpoint = Checkpoint::from_bytes(file)?;
     checkpoint.verify()?;
     let mut w = [1.0_f32; 2];
-    let mut opt = opt_core::Optimizer::new(opt_sgd::Sgd::new(0.1)).build()?;
+    let mut opt = opt_core::Optimizer::new(opt_sgd::Sgd::new(0.1))?;
     Ok(checkpoint.load(&mut opt, &mut [opt_core::Variable::new("w", &mut w)])?.iterations)
 }
 

@@ -250,7 +250,7 @@ fn other_files_are_refused() {
     std::fs::write(&path, npz).unwrap();
     let error = KerasWeights::open(&path).unwrap_err().to_string();
     assert!(error.contains("arr_1.npy"), "{error}");
-    let mut opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).build().unwrap();
+    let mut opt = Optimizer::<_, f64>::new(Sgd::new(0.1)).unwrap();
     let weights = KerasWeights::open(folder_of("keras_sgd_plain.npz")).unwrap();
     assert_eq!((weights.len(), weights.is_empty()), (3, false));
     let error = weights.load(&mut opt, &mut vec![0.0; 0]).unwrap_err().to_string();

@@ -107,7 +107,7 @@ fn another_configuration_is_refused() {
 fn code_in_a_schedule_leaves_no_configuration() {
     let make = || {
         let schedule = opt_schedules::schedule_fn(|step| 0.5 / (1.0 + step as f64));
-        Optimizer::<_, f32>::new(Sgd::new(Hyper::from(schedule))).build().unwrap()
+        Optimizer::<_, f32>::new(Sgd::new(Hyper::from(schedule))).unwrap()
     };
     let (mut w, folder) = ([1.0], tempfile::tempdir().unwrap());
     let path = folder.path().join("a");
@@ -150,7 +150,7 @@ fn half_a_model_is_not_saved() {
 fn names_that_collide_are_refused() {
     let try_names = |names: [&'static str; 2]| {
         let [mut a, mut b] = [Array1::<f32>::zeros(2), Array1::zeros(2)];
-        let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).unwrap();
         opt.add_variables(&mut [Variable::new(names[0], &mut a), Variable::new(names[1], &mut b)]).unwrap();
         let variables = [Variable::new(names[0], &mut a), Variable::new(names[1], &mut b)];
         match SaveOptions::new().write(&mut std::io::Cursor::new(vec![]), &opt, &variables) {

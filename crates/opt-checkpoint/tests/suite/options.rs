@@ -102,7 +102,7 @@ fn a_pattern_that_is_none_is_refused() {
 fn variables_go_into_models_that_are_trained_otherwise() {
     let (_, want) = trained(builder::<f32>(), 5);
     let mut variables = problem().start::<f32>();
-    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
     checkpoint().load_variables(&mut variables).unwrap();
     assert_eq!(variables, want);
     problem().step(0, &mut opt, &mut variables).unwrap();

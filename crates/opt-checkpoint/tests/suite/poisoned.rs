@@ -28,7 +28,7 @@ impl UpdateRule<f64> for GivesUp {
 fn half_a_step_is_not_saved() {
     let folder = tempfile::tempdir().unwrap();
     let mut directory = CheckpointDir::create(folder.path()).unwrap();
-    let mut opt = Optimizer::new(GivesUp::default()).build().unwrap();
+    let mut opt = Optimizer::new(GivesUp::default()).unwrap();
     let mut w = [1.0];
     let step = |opt: &mut Optimizer<GivesUp, f64>, w: &mut [f64; 1]| {
         opt.apply_gradients([Variable::new("w", w).gradient(&[1.0])]).unwrap();

@@ -51,7 +51,7 @@ fn what_was_there_before_is_forgotten() {
 fn every_bit_of_a_number_comes_back() {
     let odd = [f32::NAN.to_bits() | 1, (-0.0_f32).to_bits(), f32::INFINITY.to_bits(), 1, u32::MAX];
     let mut w = odd.map(f32::from_bits);
-    let opt = Optimizer::new(Sgd::new(0.1)).build().unwrap();
+    let opt = Optimizer::new(Sgd::new(0.1)).unwrap();
     let mut file = std::io::Cursor::new(Vec::new());
     SaveOptions::new().write(&mut file, &opt, &[Variable::new("w", &mut w)]).unwrap();
     let mut w = [0.0_f32; 5];
@@ -64,7 +64,7 @@ fn every_bit_of_a_number_comes_back() {
 #[test]
 fn the_configuration_comes_back_to_the_bit() {
     let learning_rate = 0.052_087_441_512_012_604;
-    let (mut w, opt) = ([1.0_f32], Optimizer::new(Sgd::new(learning_rate)).build().unwrap());
+    let (mut w, opt) = ([1.0_f32], Optimizer::new(Sgd::new(learning_rate)).unwrap());
     let mut file = std::io::Cursor::new(Vec::new());
     SaveOptions::new().write(&mut file, &opt, &[Variable::new("w", &mut w)]).unwrap();
     let checkpoint = Checkpoint::from_bytes(file.into_inner()).unwrap();
@@ -76,7 +76,7 @@ fn the_configuration_comes_back_to_the_bit() {
 fn memory_order_is_no_part_of_the_file() {
     let gradient = Array2::from_shape_fn((4, 3), |(i, j)| (i * 3 + j) as f64);
     let run = |mut w: Array2<f64>| {
-        let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).unwrap();
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&gradient)]).unwrap();
         let mut file = std::io::Cursor::new(Vec::new());
         SaveOptions::new().write(&mut file, &opt, &[Variable::new("w", &mut w)]).unwrap();
@@ -86,7 +86,7 @@ fn memory_order_is_no_part_of_the_file() {
     assert_eq!(rows, run(Array2::ones((3, 4)).reversed_axes()));
 
     let mut transposed = Array2::<f64>::zeros((3, 4)).reversed_axes();
-    let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).unwrap();
     let checkpoint = Checkpoint::from_bytes(rows).unwrap();
     checkpoint.load(&mut opt, &mut [Variable::new("w", &mut transposed)]).unwrap();
     assert_eq!(transposed, 1.0 - 0.5 * &gradient);
@@ -99,7 +99,7 @@ fn large_arrays_come_back() {
     let start = Array2::from_shape_fn((300, 1_001), |(i, j)| (i * 1_001 + j) as f32);
     for mut w in [start.clone(), start.clone().reversed_axes(), start.slice(ndarray::s![..;-1, ..;2]).to_owned()] {
         let want = w.clone();
-        let (opt, folder) = (Optimizer::new(Sgd::new(0.5)).build().unwrap(), tempfile::tempdir().unwrap());
+        let (opt, folder) = (Optimizer::new(Sgd::new(0.5)).unwrap(), tempfile::tempdir().unwrap());
         let path = folder.path().join("a");
         save(&path, &opt, &[Variable::new("w", &mut w)]).unwrap();
         w.fill(0.0);
@@ -214,13 +214,13 @@ fn progress_is_told() {
 #[test]
 fn a_variable_may_come_later_than_others() {
     let (mut a, mut b) = (array![1.0, 2.0], array![3.0]);
-    let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).unwrap();
     opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0, 1.0])]).unwrap();
     let mut file = std::io::Cursor::new(Vec::new());
     let both = [Variable::new("b", &mut b), Variable::new("a", &mut a)];
     SaveOptions::new().write(&mut file, &opt, &both).unwrap();
     let (mut a, mut b) = (array![0.0, 0.0], array![0.0]);
-    let mut second = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+    let mut second = Optimizer::new(Sgd::new(0.5).momentum(0.5)).unwrap();
     let checkpoint = Checkpoint::from_bytes(file.into_inner()).unwrap();
     checkpoint.load(&mut second, &mut [Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
     assert_eq!((a[0], b[0]), (0.5, 3.0));

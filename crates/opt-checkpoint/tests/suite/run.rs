@@ -13,12 +13,12 @@ use opt_novograd::NovoGrad;
 pub(crate) type Rule = Lookahead<Nadam>;
 
 pub(crate) fn builder<T: Scalar>() -> OptimizerBuilder<Rule, T> {
-    Optimizer::new(Lookahead::new(Nadam::new(0.125)).sync_period(3)).ema(Ema::new(0.75))
+    Optimizer::builder(Lookahead::new(Nadam::new(0.125)).sync_period(3)).ema(Ema::new(0.75))
 }
 
 /// Arrays, and a number for each variable.
 pub(crate) fn novograd<T: Scalar>() -> OptimizerBuilder<NovoGrad, T> {
-    Optimizer::new(NovoGrad::new(0.125).amsgrad(true))
+    Optimizer::builder(NovoGrad::new(0.125).amsgrad(true))
 }
 
 /// Variables of no axes to six, of no element to many.

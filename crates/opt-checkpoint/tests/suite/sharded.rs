@@ -48,7 +48,7 @@ impl Training {
     }
 
     fn distributed(mesh: Option<&Mesh>, distribution: impl Fn(&Mesh) -> Box<dyn Distribution>) -> Self {
-        let builder = Optimizer::new(NovoGrad::new(0.125).amsgrad(true)).ema(Ema::new(0.5));
+        let builder = Optimizer::builder(NovoGrad::new(0.125).amsgrad(true)).ema(Ema::new(0.5));
         let builder = builder.moments(MomentStorage::Bf16 { seed: 3 });
         let opt = match mesh {
             None => builder.build(),

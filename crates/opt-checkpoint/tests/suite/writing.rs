@@ -48,7 +48,7 @@ fn passed(output: &Output) {
 
 #[test]
 fn folders_that_are_not_there_are_named() {
-    let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).build().unwrap());
+    let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).unwrap());
     let error = save("no/such/folder/a.safetensors", &opt, &[Variable::new("w", &mut w)]).unwrap_err();
     assert!(error.to_string().starts_with("cannot create no/such/folder/a.safetensors: "), "{error}");
 }
@@ -59,7 +59,7 @@ fn a_file_in_the_current_folder_needs_no_path() {
     let (folder, _) = folder();
     if let Some(child) = std::env::var_os(CHILD) {
         std::env::set_current_dir(child).unwrap();
-        let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).build().unwrap());
+        let (mut w, opt) = ([1.0], Optimizer::new(Sgd::new(0.1)).unwrap());
         save("a.safetensors", &opt, &[Variable::new("w", &mut w)]).unwrap();
         assert!(Path::new("a.safetensors").exists());
         return;

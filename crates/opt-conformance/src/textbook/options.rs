@@ -30,7 +30,7 @@ pub fn options() -> impl Strategy<Value = Naive> {
 impl Naive {
     /// Our engine with the same options.
     pub fn around(&self, rule: Box<dyn UpdateRule<f64>>) -> DynBuilder {
-        let mut builder = Optimizer::new(rule);
+        let mut builder = Optimizer::builder(rule);
         if let Some(limit) = self.clipvalue {
             builder = builder.clipvalue(limit);
         }

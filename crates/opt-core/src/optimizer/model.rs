@@ -37,7 +37,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// let mut model = (array![1.0, 2.0], vec![array![[3.0]]]);
     /// let grads = (array![0.5, 0.0], vec![array![[1.0]]]);
-    /// let mut opt = Optimizer::new(Sgd::new(0.5)).build()?;
+    /// let mut opt = Optimizer::new(Sgd::new(0.5))?;
     /// opt.step(&mut model, &grads)?;
     /// assert_eq!(model, (array![0.75, 2.0], vec![array![[2.5]]]));
     /// # Ok::<(), opt_core::Error>(())
@@ -86,7 +86,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// use opt_sgd::Sgd;
     ///
     /// let mut w = array![4.0];
-    /// let mut opt = Optimizer::new(Sgd::new(0.25)).build()?;
+    /// let mut opt = Optimizer::new(Sgd::new(0.25))?;
     /// let first = opt.minimize(&mut w, |w| (w[0] * w[0], 2.0 * w))?;
     /// assert_eq!((first.loss, w[0]), (16.0, 2.0));
     /// # Ok::<(), opt_core::Error>(())

@@ -75,7 +75,7 @@ impl<T: Scalar> UpdateRule<T> for Normalised {
 }
 
 fn built(sparse: SparseUpdate) -> Optimizer<Normalised, f64> {
-    Optimizer::new(Normalised::new(sparse)).build().unwrap()
+    Optimizer::new(Normalised::new(sparse)).unwrap()
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn the_norm_is_that_of_the_clipped_gradient() {
             other => panic!("{other:?}"),
         }
     };
-    let builder = || Optimizer::new(Normalised::new(SparseUpdate::Dense));
+    let builder = || Optimizer::builder(Normalised::new(SparseUpdate::Dense));
     let close = |got: f64, want: f64| assert!((got - want).abs() <= 1e-15, "got {got}, want {want}");
     close(norm_of(builder(), false), 5.0);
     close(norm_of(builder().clipvalue(3.0), false), 18_f64.sqrt());
@@ -165,7 +165,7 @@ fn variables_may_come_later() {
 fn slots_that_cannot_be_held_are_refused() {
     let problem = |slots: Vec<SlotSpec>| {
         let rule = Normalised { slots, ..Normalised::new(SparseUpdate::Dense) };
-        match Optimizer::<_, f64>::new(rule).build() {
+        match Optimizer::<_, f64>::new(rule) {
             Err(Error::Slots { problem, .. }) => problem,
             other => panic!("{other:?}"),
         }
@@ -175,7 +175,7 @@ fn slots_that_cannot_be_held_are_refused() {
     let many = (0..9).map(|i| SlotSpec::zeros(format!("s{i}"))).collect();
     assert_eq!(problem(many), "9 array slots, at most 8 are possible");
     let slots = (0..8).map(|i| SlotSpec::zeros(format!("s{i}"))).collect();
-    assert!(Optimizer::<_, f64>::new(Normalised { slots, ..Normalised::new(SparseUpdate::Dense) }).build().is_ok());
+    assert!(Optimizer::<_, f64>::new(Normalised { slots, ..Normalised::new(SparseUpdate::Dense) }).is_ok());
 }
 
 /// A rule that panics over its second variable.
@@ -209,7 +209,7 @@ impl UpdateRule<f64> for Panicking {
 
 #[test]
 fn a_panic_in_a_rule_is_not_forgotten() {
-    let mut opt = Optimizer::new(Panicking(1.0.into())).build().unwrap();
+    let mut opt = Optimizer::new(Panicking(1.0.into())).unwrap();
     let (mut a, mut b) = ([1.0], [100.0]);
     let weights = opt.weights();
     let step = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -233,7 +233,7 @@ fn a_panic_in_a_rule_is_not_forgotten() {
 #[test]
 fn boxes_forward_everything() {
     let boxed: Box<dyn UpdateRule<f64>> = Box::new(Normalised::new(SparseUpdate::Moments));
-    let mut opt = Optimizer::new(boxed).non_finite(NonFinite::SkipStep).build().unwrap();
+    let mut opt = Optimizer::builder(boxed).non_finite(NonFinite::SkipStep).build().unwrap();
     let mut plain = built(SparseUpdate::Moments);
     let (mut w, mut v) = (array![1.0, 2.0, 3.0], array![1.0, 2.0, 3.0]);
     for _ in 0..3 {
@@ -264,7 +264,7 @@ fn every_kind_of_slot_is_restored() {
 fn shared_slots_are_told_apart() {
     let mut rule = Normalised::new(SparseUpdate::Dense);
     rule.slots.extend([SlotSpec::shared("second", 2.0), SlotSpec::shared("third", 3.0)]);
-    let opt = Optimizer::<_, f64>::new(rule).build().unwrap();
+    let opt = Optimizer::<_, f64>::new(rule).unwrap();
     let weights: Vec<_> = opt.weights().into_iter().map(|weight| (weight.name, weight.value)).collect();
     let expected = [("gain", 1.0), ("second", 2.0), ("third", 3.0)];
     let expected = expected.map(|(name, number)| (name.to_owned(), StateValue::Scalar(number)));
@@ -277,7 +277,7 @@ fn denormal_state_is_flushed_if_asked() {
     let smallest_after = |flush: bool, gradient: f32| {
         let mut w = [1.0_f32; 3];
         let rule = Normalised::new(SparseUpdate::Dense);
-        let mut opt = Optimizer::new(rule).flush_denormals(flush).threads(1).build().unwrap();
+        let mut opt = Optimizer::builder(rule).flush_denormals(flush).threads(1).build().unwrap();
         for step in 0..140 {
             let gradient = if step == 0 { 1.0 } else { gradient };
             opt.apply_gradients([Variable::new("w", &mut w).gradient(&[gradient; 3])]).unwrap();
@@ -298,7 +298,7 @@ fn four_moments_can_be_stored_in_16_bits() {
     let built = |count: usize| {
         let moments = ["a", "b", "c", "d", "e"].iter().take(count).map(|&name| SlotSpec::zeros(name).moment());
         let rule = Normalised { slots: moments.collect(), ..Normalised::new(SparseUpdate::Dense) };
-        Optimizer::<_, f32>::new(rule).moments(MomentStorage::Bf16 { seed: 1 }).build().map(drop)
+        Optimizer::<_, f32>::builder(rule).moments(MomentStorage::Bf16 { seed: 1 }).build().map(drop)
     };
     assert!(built(0).is_ok() && built(4).is_ok());
     assert!(matches!(built(5), Err(Error::Slots { problem, .. }) if problem.starts_with("5 slots of moments")));
@@ -307,7 +307,7 @@ fn four_moments_can_be_stored_in_16_bits() {
 /// Whoever picks rules at run time gets the same.
 #[test]
 fn boxed_rules_are_the_rules() {
-    let boxed = |rule: Sgd| Optimizer::new(Box::new(rule) as Box<dyn UpdateRule<f64>>);
+    let boxed = |rule: Sgd| Optimizer::builder(Box::new(rule) as Box<dyn UpdateRule<f64>>);
     let error = boxed(Sgd::new(1.0).momentum(2.0)).build().unwrap_err();
     assert!(matches!(&error, Error::Hyperparameter(error) if error.name == "momentum"), "{error}");
     let mut opt = boxed(Sgd::new(0.25).momentum(0.5)).build().unwrap();

@@ -18,7 +18,7 @@ fn model() -> Model {
 }
 
 fn builder() -> OptimizerBuilder<Sgd, f32> {
-    Optimizer::new(Sgd::new(0.1).momentum(0.5))
+    Optimizer::builder(Sgd::new(0.1).momentum(0.5))
 }
 
 /// A step down a quadratic with its minimum at 0.3.
@@ -175,7 +175,7 @@ fn changes_from_outside_are_taken() {
     for strided in [false, true] {
         let turned = model().0.t().as_standard_layout().into_owned().reversed_axes();
         let mut w = if strided { turned } else { model().0 };
-        let mut opt = Optimizer::new(Sgd::new(0.001)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(0.001)).unwrap();
         let ones = Array2::<f32>::ones((20, 30));
         opt.apply_gradients([Variable::half("w", &mut w).gradient(&ones)]).unwrap();
         let mut expected = array(&opt, "w", "master");
@@ -257,7 +257,7 @@ fn slots_of_large_variables_are_shown() {
 #[test]
 fn overflow_is_in_the_variable_alone() {
     let mut w = [65_504.0, 1.0].map(f16::from_f32);
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
     opt.apply_gradients([Variable::half("w", &mut w).gradient(&[-1000.0, f32::NAN])]).unwrap();
     assert!(w[0] == f16::INFINITY && w[1].is_nan());
     opt.apply_gradients([Variable::half("w", &mut w).gradient(&[2000.0, 0.0])]).unwrap();
@@ -272,7 +272,7 @@ fn gradients_that_are_not_finite_are_found() {
     let mut w = Array2::from_elem((2, 3), f16::ONE);
     let mut g = w.clone();
     g[[1, 2]] = f16::NEG_INFINITY;
-    let mut opt = Optimizer::new(Sgd::new(1.0)).non_finite(NonFinite::Error).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).non_finite(NonFinite::Error).build().unwrap();
     let found = |value| Error::NonFiniteGradient { variable: "w".to_owned(), index: vec![1, 2], value };
     let refused = opt.apply_gradients([Variable::half("w", &mut w).half_gradient(&g)]);
     assert_eq!(refused, Err(found(f64::NEG_INFINITY)));
@@ -290,7 +290,7 @@ fn gradients_that_are_not_finite_are_found() {
 #[test]
 fn small_steps_add_up() {
     let (mut w, mut view) = (vec![bf16::ONE; 3], vec![bf16::ONE; 3]);
-    let mut opt = Optimizer::new(Sgd::new(1e-5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1e-5)).unwrap();
     for _ in 0..1000 {
         let variables = [Variable::half("w", &mut w), Variable::new("view", ViewMut::half(&mut view))];
         opt.apply_gradients(variables.map(|variable| variable.gradient(&[1.0; 3]))).unwrap();

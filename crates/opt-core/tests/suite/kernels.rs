@@ -54,7 +54,7 @@ impl UpdateRule<f64> for Marks {
 #[test]
 fn kernels_are_told_which_rows_have_a_gradient() {
     let boxed: Box<dyn UpdateRule<f64>> = Box::new(Marks(1.0.into()));
-    let mut opt = Optimizer::new(boxed).build().unwrap();
+    let mut opt = Optimizer::new(boxed).unwrap();
     let mut rows = [0.0; 8];
     let rows_of_two = (&mut rows[..], &[4, 2][..]);
     let values = (&[1.0; 4][..], &[2, 2][..]);
@@ -65,7 +65,7 @@ fn kernels_are_told_which_rows_have_a_gradient() {
 #[test]
 fn state_has_the_order_that_the_rule_wants_boxed_or_not() {
     fn names<R: UpdateRule<f64>>(rule: R) -> Vec<String> {
-        let mut opt = Optimizer::new(rule).build().unwrap();
+        let mut opt = Optimizer::new(rule).unwrap();
         let (mut a, mut b) = (0.0, 0.0);
         opt.add_variables(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
         opt.weights().into_iter().map(|weight| weight.name).collect()

@@ -7,7 +7,7 @@ use opt_sgd::Sgd;
 #[test]
 fn the_global_norm_is_that_of_all_variables_in_any_order() {
     let run = |order: [usize; 3], gradients: [f64; 3]| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
         let mut values = [0.0; 3];
         let mut all: Vec<_> = values.iter_mut().zip(&gradients).zip(["c", "a", "b"]).map(Some).collect();
         let listed = order.map(|i| all[i].take().unwrap());
@@ -23,7 +23,7 @@ fn the_global_norm_is_that_of_all_variables_in_any_order() {
     }
 
     // A step over some of the variables is about these alone.
-    let mut opt = Optimizer::new(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).global_clipnorm(2.5).build().unwrap();
     let (mut a, mut b, mut c) = (0.0, 0.0, 0.0);
     opt.add_variables(&mut [Variable::new("c", &mut c), Variable::new("b", &mut b), Variable::new("a", &mut a)])
         .unwrap();
@@ -36,7 +36,7 @@ fn the_global_norm_is_that_of_all_variables_in_any_order() {
 #[test]
 fn the_global_norm_does_not_depend_on_what_is_known() {
     const GRADIENTS: [f64; 3] = [3.4, 6.2, 2.1];
-    let new = || Optimizer::<_, f64>::new(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
+    let new = || Optimizer::<_, f64>::builder(Sgd::new(1.0)).global_clipnorm(3.5).build().unwrap();
     let step = |opt: &mut Optimizer<Sgd, f64>, names: [&str; 3], order: [usize; 3]| {
         let mut values = [0.0; 3];
         let mut all: Vec<_> = values.iter_mut().zip(&GRADIENTS).zip(names).map(Some).collect();
@@ -67,7 +67,7 @@ fn the_global_norm_does_not_depend_on_what_is_known() {
 fn every_variable_has_its_own_norm() {
     let norms = [1.0, 2.0, 4.0, 8.0, 16.0];
     let run = |non_finite: NonFinite| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).clipnorm(2.0).non_finite(non_finite).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).clipnorm(2.0).non_finite(non_finite).build().unwrap();
         let (mut values, mut rows) = ([[0.0, 0.0]; 5], [0.0, 0.0]);
         let gradients = norms.map(|norm| [0.6 * norm, 0.8 * norm]);
         let mut listed: Vec<_> = values.iter_mut().zip(&gradients).zip(["a", "b", "c", "d", "e"]).collect();
@@ -89,7 +89,7 @@ fn every_variable_has_its_own_norm() {
 /// Generations that know both clip each variable first.
 #[test]
 fn the_global_norm_is_that_of_clipped_gradients() {
-    let mut opt = Optimizer::new(Sgd::new(1.0).legacy()).clipnorm(3.0).global_clipnorm(2.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0).legacy()).clipnorm(3.0).global_clipnorm(2.5).build().unwrap();
     let (mut a, mut b) = (0.0, [0.0, 0.0]);
     let rows = Variable::new("b", &mut b).sparse_gradient(&[1_usize], &[-4.0]);
     let report = opt.apply_gradients([Variable::new("a", &mut a).gradient(&6.0), rows]).unwrap();
@@ -99,7 +99,7 @@ fn the_global_norm_is_that_of_clipped_gradients() {
 
 #[test]
 fn a_step_says_what_it_did() {
-    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
     let mut w = [1.0];
     let none: [Variable<'_, f64>; 0] = [];
     let report = opt.apply_gradients(none).unwrap();
@@ -112,7 +112,7 @@ fn a_step_says_what_it_did() {
 /// Variables that are known already, too; and not once there has been a step.
 #[test]
 fn variables_can_be_excluded_from_decay_before_the_first_step() {
-    let mut opt = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5).build().unwrap();
     let mut values = [1.0; 2];
     let [bias, kernel] = &mut values;
     opt.add_variables(&mut [Variable::new("bias", &mut *bias), Variable::new("kernel", &mut *kernel)]).unwrap();
@@ -126,7 +126,7 @@ fn variables_can_be_excluded_from_decay_before_the_first_step() {
 
 #[test]
 fn gradients_are_clipped_by_value_where_they_are_too_large() {
-    let mut opt = Optimizer::new(Sgd::new(1.0)).clipvalue(0.5).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0)).clipvalue(0.5).build().unwrap();
     let mut w = [0.0; 4];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[2.0, 0.25, -0.5, -3.0])]).unwrap();
     assert_eq!(w, [-0.5, -0.25, 0.5, 0.5]);
@@ -134,7 +134,7 @@ fn gradients_are_clipped_by_value_where_they_are_too_large() {
 
 #[test]
 fn averages_are_state_until_they_are_the_values() {
-    let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(1.0).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
     let mut w = [8.0, 4.0, 2.0];
     let model = vec![vec![8.0, 4.0, 2.0]];
     let (name, gradient) = model.gradients().remove(0);

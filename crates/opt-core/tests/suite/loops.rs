@@ -121,7 +121,7 @@ impl UpdateRule<f32> for Momentum {
 /// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and not.
 fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Built) -> Bits {
     let rule = Momentum { learning_rate: 0.1.into(), way, sparse, both };
-    let (mut found, opt) = after_three_steps(around(Optimizer::new(rule)));
+    let (mut found, opt) = after_three_steps(around(Optimizer::builder(rule)));
     for (name, value) in opt.weights().into_iter().map(|weight| (weight.name, weight.value)) {
         match value {
             StateValue::Array(own) if name.ends_with("/own") => {
@@ -209,7 +209,7 @@ fn every_loop_rounds_moments_alike() {
 fn slots_in_full_may_come_before_moments() {
     let (learning_rate, sparse) = (0.1.into(), SparseUpdate::Dense);
     let rule = Momentum { learning_rate, way: Way::Last, sparse, both: true };
-    let mut opt = Optimizer::new(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
+    let mut opt = Optimizer::builder(rule).moments(MomentStorage::Bf16 { seed: 7 }).build().unwrap();
     for len in [0, 3] {
         let (name, mut numbers) = (len.to_string(), vec![0.0; len]);
         opt.add_variables(&mut [Variable::new(name.as_str(), &mut numbers)]).unwrap();
@@ -299,7 +299,7 @@ fn a_wrapper_sees_the_clipped_gradient_after_its_inner_rule() {
             let run = |wrapper, way| {
                 let learning_rate = Hyper::from(0.1);
                 let momentum = Momentum { learning_rate: learning_rate.clone(), way, sparse, both: true };
-                let builder = Optimizer::new(Twice { learning_rate, momentum, wrapper }).moments(storage);
+                let builder = Optimizer::builder(Twice { learning_rate, momentum, wrapper }).moments(storage);
                 bits_after_three_steps(clip.1(builder).weight_decay(0.25).ema(Ema::new(0.75)))
             };
             let expected = run(Wrapper::None, Way::Elementwise);

@@ -30,7 +30,7 @@ impl Parameters<f64> for Named {
 
 fn stepped(gradients: &[(&'static str, f64)]) -> Result<Named, Error> {
     let mut model = Named::new(&[("a", 1.0), ("b", 2.0), ("c", 3.0)]);
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build()?;
+    let mut opt = Optimizer::new(Sgd::new(1.0))?;
     opt.minimize(&mut model, |_| ((), Named::new(gradients)))?;
     Ok(model)
 }
@@ -56,7 +56,7 @@ fn gradients_are_matched_by_name() {
 fn parts_are_stepped_if_they_are_there() {
     let mut model = (Some(ArrayD::<f64>::ones(IxDyn(&[3, 1]))), None::<ArrayD<f64>>);
     let gradients = (Some(IndexedSlices::new(vec![2], ndarray::array![[0.25]])), None::<ArrayD<f64>>);
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
     opt.step(&mut model, &gradients).unwrap();
     assert_eq!(model.0.unwrap().into_iter().collect::<Vec<_>>(), [1.0, 1.0, 0.75]);
 }
@@ -67,7 +67,7 @@ fn maps_are_models() {
     let numbers = [("b", 2.0), ("a", 1.0), ("c", 3.0)];
     let mut sorted: BTreeMap<&str, _> = numbers.map(|(name, number)| (name, one(number))).into();
     let mut hashed: HashMap<String, _> = numbers.map(|(name, number)| (name.to_owned(), one(number))).into();
-    let mut opt = Optimizer::new(Sgd::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
     let gradients = (sorted.clone(), hashed.clone());
     opt.step(&mut (&mut sorted, &mut hashed), &gradients).unwrap();
     assert_eq!(sorted.into_values().collect::<Vec<_>>(), [0.5, 1.0, 1.5].map(one));

@@ -63,22 +63,23 @@ fn after_steps(builder: OptimizerBuilder<Sgd, f64>, names: [&str; 3], steps: usi
 #[test]
 fn excluded_variables_do_not_decay() {
     let decayed = |exclude: Exclude| {
-        let builder = Optimizer::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude);
+        let builder = Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude);
         after_steps(builder, ["a/bias", "head", "a/kernel"], 1)
     };
     assert_eq!(decayed(Exclude::default()), [0.75; 3]);
     assert_eq!(decayed(Exclude::patterns(["bias$"])), [1.0, 0.75, 0.75]);
     assert_eq!(decayed(Exclude::names(["head", "kernel"])), [0.75, 1.0, 0.75]);
     assert_eq!(decayed(Exclude::patterns(["bias$"]).and_names(["head"])), [1.0, 1.0, 0.75]);
-    let build =
-        |exclude| Optimizer::<_, f64>::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build();
+    let build = |exclude| {
+        Optimizer::<_, f64>::builder(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build()
+    };
     let error = build(Exclude::patterns(["ok", "("])).unwrap_err();
     assert!(matches!(error, Error::Config(ConfigError::Pattern { pattern, .. }) if pattern == "("));
 }
 
 #[test]
 fn exclusions_need_a_weight_decay() {
-    let build = |exclude| Optimizer::<_, f64>::new(Sgd::new(0.5)).exclude_from_weight_decay(exclude).build();
+    let build = |exclude| Optimizer::<_, f64>::builder(Sgd::new(0.5)).exclude_from_weight_decay(exclude).build();
     assert_eq!(build(Exclude::names(["bias"])).unwrap_err(), Error::NothingToExcludeFrom);
     assert_eq!(build(Exclude::patterns(["bias$"])).unwrap_err(), Error::NothingToExcludeFrom);
     let mut opt = build(Exclude::default()).unwrap();
@@ -89,7 +90,7 @@ fn exclusions_need_a_weight_decay() {
 #[test]
 fn averages_overwrite_at_the_steps_asked_for() {
     let run = |ema: Ema| {
-        let mut opt = Optimizer::new(Sgd::new(1.0)).ema(ema).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0)).ema(ema).build().unwrap();
         let mut w = [0.0];
         let mut seen = Vec::new();
         for _ in 0..4 {
@@ -106,7 +107,7 @@ fn averages_overwrite_at_the_steps_asked_for() {
         (Ema::new(f64::NAN), "ema_momentum"),
         (Ema::new(0.5).overwrite_every(0), "ema_overwrite_frequency"),
     ] {
-        let built = Optimizer::<_, f64>::new(Sgd::new(1.0)).ema(ema).build();
+        let built = Optimizer::<_, f64>::builder(Sgd::new(1.0)).ema(ema).build();
         assert!(matches!(built, Err(Error::Hyperparameter(error)) if error.name == field), "{field}");
     }
 }
@@ -114,12 +115,12 @@ fn averages_overwrite_at_the_steps_asked_for() {
 #[test]
 fn clips_exclude_each_other_and_are_above_zero() {
     let refused = |builder: OptimizerBuilder<Sgd, f64>| builder.build().unwrap_err();
-    let new = || Optimizer::new(Sgd::new(1.0));
+    let new = || Optimizer::builder(Sgd::new(1.0));
     let error = refused(new().clipvalue(1.0).global_clipnorm(1.0));
     assert!(matches!(error, Error::Conflict { first: "global_clipnorm", second: "clipvalue" }), "{error}");
     let Error::Hyperparameter(error) = refused(new().clipnorm(0.0)) else { panic!("a limit of 0") };
     assert_eq!((error.name.as_ref(), error.expected.as_str()), ("clipnorm", "a number above 0"));
-    assert!(Optimizer::<_, f64>::new(Sgd::new(1.0).legacy()).clipvalue(1.0).clipnorm(1.0).build().is_ok());
+    assert!(Optimizer::<_, f64>::builder(Sgd::new(1.0).legacy()).clipvalue(1.0).clipnorm(1.0).build().is_ok());
 }
 
 #[test]
@@ -151,7 +152,7 @@ fn every_option_is_written_and_read() {
         "use_ema": true, "ema_momentum": 0.75, "ema_overwrite_frequency": 5, "is_legacy_optimizer": false,
         "jit_compile": false, "non_finite": "skip_step", "moments": {"dtype": "bfloat16", "seed": 7},
         "flush_denormals": false}});
-    let opt = Optimizer::<_, f32>::new(Sgd::new(Halving(0.5)))
+    let opt = Optimizer::<_, f32>::builder(Sgd::new(Halving(0.5)))
         .global_clipnorm(2.0)
         .weight_decay(0.25)
         .exclude_from_weight_decay(Exclude::patterns(["bias$"]).and_names(["head"]))
@@ -207,7 +208,7 @@ fn every_option_is_written_and_read() {
 
 #[test]
 fn what_keras_does_not_have_is_written_only_when_it_is_set() {
-    let config = Optimizer::<_, f64>::new(Sgd::new(0.5)).build().unwrap().to_config().unwrap();
+    let config = Optimizer::<_, f64>::new(Sgd::new(0.5)).unwrap().to_config().unwrap();
     for key in ["exclude_from_weight_decay", "non_finite", "moments", "flush_denormals"] {
         assert!(!config["config"].as_object().unwrap().contains_key(key), "{key}");
     }
@@ -218,7 +219,7 @@ fn what_keras_does_not_have_is_written_only_when_it_is_set() {
 fn gradients_that_are_not_finite_are_found() {
     use ndarray::{Array2, ShapeBuilder};
     let place = |dense: bool, order: bool| {
-        let mut opt = Optimizer::new(Sgd::new(0.5)).non_finite(NonFinite::Error).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(0.5)).non_finite(NonFinite::Error).build().unwrap();
         let mut w = Array2::<f64>::zeros((2, 3).set_f(order));
         let mut gradient = Array2::zeros((2, 3).set_f(order));
         gradient[[1, 2]] = f64::NEG_INFINITY;
@@ -236,7 +237,7 @@ fn gradients_that_are_not_finite_are_found() {
 
 #[test]
 fn moments_are_narrow_in_32_bits_only() {
-    let narrow = Optimizer::<_, f64>::new(Sgd::new(0.5)).moments(MomentStorage::Bf16 { seed: 0 }).build();
+    let narrow = Optimizer::<_, f64>::builder(Sgd::new(0.5)).moments(MomentStorage::Bf16 { seed: 0 }).build();
     assert!(matches!(narrow, Err(Error::MomentStorage { .. })));
 }
 

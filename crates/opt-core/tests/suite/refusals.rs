@@ -8,7 +8,7 @@ type Opt = Optimizer<Sgd, f64>;
 
 /// An optimizer that has made one step over `known`, a variable of shape [2, 3].
 fn stepped() -> (Opt, Array2<f64>) {
-    let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
+    let mut opt = Optimizer::builder(Sgd::new(0.5).momentum(0.5)).ema(Ema::new(0.5)).build().unwrap();
     let mut known = Array2::ones((2, 3));
     opt.apply_gradients([Variable::new("known", &mut known).gradient(&Array2::ones((2, 3)))]).unwrap();
     (opt, known)

@@ -11,7 +11,7 @@ use opt_core::{
 use opt_sgd::Sgd;
 
 fn builder() -> OptimizerBuilder<Sgd, f32> {
-    Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).ema(Ema::new(0.5))
+    Optimizer::builder(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).ema(Ema::new(0.5))
 }
 
 /// After two steps of `a`, of shape `[2]`, and `b`, of shape `[2, 3]` in column-major memory.
@@ -237,7 +237,7 @@ fn state_has_a_size() {
         (MomentStorage::Bf16 { seed: 1 }, false, 5 * 2 + 8),
         (MomentStorage::Bf16 { seed: 1 }, true, 5 * 6 + 8),
     ] {
-        let builder = Optimizer::new(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).moments(moments);
+        let builder = Optimizer::builder(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).moments(moments);
         let mut opt = if average { builder.ema(Ema::new(0.5)) } else { builder }.build().unwrap();
         assert_eq!((opt.state_bytes(), opt.state_bytes_of([[5]])), (0, bytes));
         opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();
@@ -269,7 +269,7 @@ fn variables_show_their_numbers() {
     let mut variable = Variable::new("w", &mut w).gradient(&[1.0, 1.0]);
     variable.view_mut().unwrap()[1] = 3.0;
     assert_eq!(variable.reborrow().view().unwrap(), ndarray::array![1.0, 3.0].into_dyn());
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
     assert!(opt.apply_gradients([variable.reborrow()]).is_err(), "there is no gradient");
     opt.apply_gradients([variable]).unwrap();
     assert_eq!(w, [0.0, 2.0]);

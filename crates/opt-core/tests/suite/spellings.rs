@@ -94,7 +94,7 @@ fn numbers_have_one_form() {
 #[test]
 fn exclusions_are_written() {
     let written = |exclude: Exclude| {
-        let builder = Optimizer::<_, f32>::new(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude);
+        let builder = Optimizer::<_, f32>::builder(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude);
         builder.build().unwrap().to_config().unwrap()["config"].get("exclude_from_weight_decay").cloned()
     };
     assert_eq!(written(Exclude::default()), None);
@@ -107,8 +107,8 @@ fn exclusions_are_written() {
 fn boxes_change_no_field() {
     let written = |rule: Sgd| {
         let boxed: Box<dyn UpdateRule<f32>> = Box::new(rule.clone());
-        let boxed = Optimizer::new(boxed).build().unwrap().to_config().unwrap();
-        assert_eq!(boxed, Optimizer::<_, f32>::new(rule).build().unwrap().to_config().unwrap());
+        let boxed = Optimizer::new(boxed).unwrap().to_config().unwrap();
+        assert_eq!(boxed, Optimizer::<_, f32>::new(rule).unwrap().to_config().unwrap());
         boxed
     };
     assert_ne!(written(Sgd::new(0.5)), written(Sgd::new(0.5).legacy()));

@@ -32,7 +32,7 @@ fn steps(builder: OptimizerBuilder<Sgd, f32>) -> Result<(Vec<Vec<u32>>, u64), Er
 }
 
 fn builder() -> OptimizerBuilder<Sgd, f32> {
-    Optimizer::new(Sgd::new(0.125).momentum(0.5))
+    Optimizer::builder(Sgd::new(0.125).momentum(0.5))
 }
 
 fn two_are_one(builder: OptimizerBuilder<Sgd, f32>) {

@@ -7,7 +7,7 @@ use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.
 fn descend<'a>(w: impl Into<ViewMut<'a, f64>>, g: impl Into<View<'a, f64>>) {
-    let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
     opt.apply_gradients([Variable::new("w", w).gradient(g.into())]).unwrap();
 }
 
@@ -83,7 +83,7 @@ fn around_blocks_and_pieces_by_rows() {
         let touched: Vec<usize> = (0..rows).rev().filter(|row| row % 3 != 1).collect();
         let values = Array::from_shape_fn((touched.len(), width), |(i, j)| (touched[i] * width + j) as f64);
         let mut value = Array::ones((rows, width));
-        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).unwrap();
         opt.apply_gradients([Variable::new("w", &mut value).sparse_gradient(&touched, &values)]).unwrap();
         for (row, elements) in value.axis_iter(Axis(0)).enumerate() {
             let moved = |j: usize| if row % 3 == 1 { 0.0 } else { (row * width + j) as f64 };
@@ -104,7 +104,7 @@ fn scattered_rows_on_several_threads() {
             let mut room = Array::zeros((rows, width + gap));
             let gradient = Array::from_shape_fn((rows, width + gradient_gap), |(i, j)| (i * width + j) as f64);
             let gradient = gradient.slice(s![.., ..width]);
-            let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).threads(4).build().unwrap();
+            let mut opt = Optimizer::builder(Sgd::new(1.0).momentum(0.5)).threads(4).build().unwrap();
             for _ in 0..2 {
                 let value = room.slice_mut(s![.., ..width]);
                 opt.apply_gradients([Variable::new("w", value).gradient(gradient)]).unwrap();
@@ -122,7 +122,7 @@ fn scattered_rows_that_are_not_touched() {
         let touched: Vec<usize> = (0..rows).rev().filter(|row| row % 3 == 1).collect();
         let values = Array::from_shape_fn((touched.len(), width), |(i, j)| (touched[i] * width + j) as f64);
         let mut room = Array::ones((rows, 2 * width));
-        let mut opt = Optimizer::new(Sgd::new(1.0)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
         let value = room.slice_mut(s![.., ..;2]);
         opt.apply_gradients([Variable::new("w", value).sparse_gradient(&touched, &values)]).unwrap();
         for ((row, column), &w) in room.indexed_iter() {
@@ -145,7 +145,7 @@ fn rows_that_are_not_touched_decay_and_are_averaged() {
         });
         (w, average.ok())
     };
-    let new = || Optimizer::new(Sgd::new(1.0));
+    let new = || Optimizer::builder(Sgd::new(1.0));
     assert_eq!(run(new().weight_decay(0.5)), (array![[0.5, 0.5], [0.25, 0.0]], None));
     let average = array![[1.0, 1.0], [0.875, 0.75]].into_dyn();
     assert_eq!(run(new().ema(Ema::new(0.5))), (array![[1.0, 1.0], [0.75, 0.5]], Some(average)));
@@ -159,7 +159,7 @@ fn scattered_rows_in_16_bits_that_are_not_touched() {
     let (rows, width) = (BLOCK / 2, 31);
     let touched: Vec<usize> = (0..rows).filter(|row| row % 3 == 1).collect();
     let mut room = Array::from_elem((rows, 2 * width), bf16::ONE);
-    let mut opt = Optimizer::<_, f32>::new(Sgd::new(1.0)).build().unwrap();
+    let mut opt = Optimizer::<_, f32>::new(Sgd::new(1.0)).unwrap();
     let variable = Variable::half("w", room.slice_mut(s![.., ..;2]));
     opt.apply_gradients([variable.sparse_gradient(&touched, &Array::ones((touched.len(), width)))]).unwrap();
     for ((row, column), &w) in room.indexed_iter() {
@@ -174,7 +174,7 @@ fn memory_order_does_not_show_in_roundings() {
     let number = |(i, j): (usize, usize)| ((i * 7919 + j * 104_729) % 10_007) as f32 * 1.1e-4 - 0.5;
     let [row_major, column_major] = [false, true].map(|column_major| {
         let mut w = Array::from_shape_fn((20, 30).set_f(column_major), number);
-        let builder = Optimizer::new(Sgd::new(0.1).momentum(0.9)).moments(MomentStorage::Bf16 { seed: 5 });
+        let builder = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).moments(MomentStorage::Bf16 { seed: 5 });
         let mut opt = builder.build().unwrap();
         for _ in 0..3 {
             let gradient = w.mapv(|w| w * 0.3);
@@ -190,7 +190,7 @@ fn memory_order_does_not_show_in_roundings() {
 fn slots_lie_as_their_variables() {
     let columns = |moments: MomentStorage, sparse: bool| {
         let mut w = Array::<f32, _>::zeros((3, 2).f());
-        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).moments(moments).build().unwrap();
+        let mut opt = Optimizer::builder(Sgd::new(1.0).momentum(0.5)).moments(moments).build().unwrap();
         let (variable, ones) = (Variable::new("w", &mut w), Array::ones((3, 2)));
         let variable = if sparse { variable.sparse_gradient(&[0, 1, 2], &ones) } else { variable.gradient(&ones) };
         opt.apply_gradients([variable]).unwrap();
@@ -215,7 +215,7 @@ fn sparse_steps_after_dense_ones_on_column_major_memory() {
     let rows = array![[10.0, 20.0]];
     let mut slots = Vec::new();
     for w in [&mut column_major, &mut row_major] {
-        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).build().unwrap();
+        let mut opt = Optimizer::new(Sgd::new(1.0).momentum(0.5)).unwrap();
         opt.apply_gradients([Variable::new("w", &mut *w).gradient(&dense)]).unwrap();
         opt.apply_gradients([Variable::new("w", &mut *w).sparse_gradient(&[1_usize], &rows)]).unwrap();
         opt.apply_gradients([Variable::new("w", &mut *w).gradient(&dense)]).unwrap();

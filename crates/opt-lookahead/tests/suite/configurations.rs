@@ -79,7 +79,7 @@ fn every_key_has_its_effect() {
 #[test]
 fn what_was_built_in_code_is_written_in_full() {
     let lookahead = Lookahead::new(Sgd::new(0.5).legacy()).sync_period(3).slow_step_size(0.25);
-    let optimizer = Optimizer::<_, f64>::new(lookahead).clipnorm(2.0).build().unwrap();
+    let optimizer = Optimizer::<_, f64>::builder(lookahead).clipnorm(2.0).build().unwrap();
     let sgd = json!({"name": "SGD", "learning_rate": 0.5, "decay": 0.0, "momentum": 0.0, "nesterov": false});
     let want = json!({"class_name": "Lookahead", "config": {
         "name": "Lookahead", "clipnorm": 2.0, "sync_period": 3, "slow_step_size": 0.25,
@@ -291,7 +291,7 @@ fn slots_of_one_name_are_told_apart() {
     assert_eq!(slots(&Lookahead::new(stranger())), want(&once));
     assert_eq!(slots(&Lookahead::new(Lookahead::new(stranger()))), want(&twice));
 
-    let mut opt = Optimizer::new(Lookahead::new(Lookahead::new(stranger()))).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Lookahead::new(stranger()))).unwrap();
     let mut w = [5.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     let names: Vec<String> = opt.weights().into_iter().map(|weight| weight.name).collect();
@@ -304,6 +304,6 @@ fn more_slots_than_fit_are_refused() {
     fn deep(levels: usize) -> Box<dyn UpdateRule<f64>> {
         if levels == 0 { Box::new(Sgd::new(1.0)) } else { Box::new(Lookahead::new(deep(levels - 1))) }
     }
-    assert_eq!(Optimizer::new(deep(8)).build().unwrap().slot_names().last(), Some(&"slow_8"));
-    assert!(matches!(Optimizer::new(deep(9)).build(), Err(Error::Slots { .. })));
+    assert_eq!(Optimizer::new(deep(8)).unwrap().slot_names().last(), Some(&"slow_8"));
+    assert!(matches!(Optimizer::new(deep(9)), Err(Error::Slots { .. })));
 }

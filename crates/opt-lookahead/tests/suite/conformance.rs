@@ -73,7 +73,7 @@ fn recorded_runs_around_every_rule() {
 fn is_its_inner_rule<R: FromConfig<f32> + FromConfig<f64> + Clone>(rule: &R) {
     fn check<R: FromConfig<T> + Clone, T: Scalar>(rule: &R) {
         fn around<T: Scalar>(rule: Box<dyn UpdateRule<T>>) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
-            let builder = Optimizer::new(rule).global_clipnorm(2.0).weight_decay(0.0625);
+            let builder = Optimizer::builder(rule).global_clipnorm(2.0).weight_decay(0.0625);
             builder.ema(Ema::new(0.75).overwrite_every(4))
         }
         let problem = Problem::varied(16, 12);

@@ -10,7 +10,7 @@ use opt_sgd::Sgd;
 
 /// The values after each step with a gradient of 1.
 fn trace(rule: impl UpdateRule<f64>, start: f64, steps: usize) -> Vec<f64> {
-    let mut opt = Optimizer::new(rule).build().unwrap();
+    let mut opt = Optimizer::new(rule).unwrap();
     let mut w = [start];
     let mut step = || {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
@@ -35,7 +35,7 @@ fn three_steps_forward_half_the_way_back() {
 
 #[test]
 fn the_slow_weights_change_in_each_kth_step_only() {
-    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3)).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(3)).unwrap();
     let mut w = [10.0];
     let mut values = Vec::new();
     for _ in 0..7 {
@@ -50,7 +50,7 @@ fn the_slow_weights_change_in_each_kth_step_only() {
 fn lookahead_around_lookahead() {
     let nested = || Lookahead::new(Lookahead::new(Sgd::new(1.0)).sync_period(2)).sync_period(2);
     assert_eq!(trace(nested(), 0.0, 4), [-1.0, -0.5, -1.5, -1.125]);
-    let mut opt = Optimizer::new(nested()).build().unwrap();
+    let mut opt = Optimizer::new(nested()).unwrap();
     let mut w = [0.0];
     for _ in 0..4 {
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
@@ -61,7 +61,7 @@ fn lookahead_around_lookahead() {
 /// Also one that comes late: the steps are those of the optimizer.
 #[test]
 fn without_gradient_there_is_no_synchronisation() {
-    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(2)).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(2)).unwrap();
     let (mut a, mut b) = ([0.0], [0.0]);
     let mut values = Vec::new();
     for step in 0..4 {
@@ -81,7 +81,7 @@ fn without_gradient_there_is_no_synchronisation() {
 #[test]
 fn sparse_gradients_synchronise_all_rows() {
     for sgd in [Sgd::new(1.0), Sgd::new(1.0).legacy()] {
-        let mut opt = Optimizer::new(Lookahead::new(sgd).sync_period(2)).build().unwrap();
+        let mut opt = Optimizer::new(Lookahead::new(sgd).sync_period(2)).unwrap();
         let mut w = [0.0, 0.0, 4.0];
         opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[0_usize, 1], &[1.0, 1.0])]).unwrap();
         assert_eq!(w, [-1.0, -1.0, 4.0]);
@@ -95,7 +95,7 @@ fn sparse_gradients_synchronise_all_rows() {
 #[test]
 fn after_k_steps_the_slow_weights_are_part_of_the_way() {
     let run = |rule: &dyn Fn() -> Box<dyn UpdateRule<f64>>, steps: u64, sparse: bool| {
-        let mut opt = Optimizer::new(rule()).build().unwrap();
+        let mut opt = Optimizer::new(rule()).unwrap();
         let mut w = [1.0, 2.0, -3.0];
         for _ in 0..steps {
             let variable = Variable::new("w", &mut w);
@@ -128,7 +128,7 @@ fn ranger_as_in_tensorflow_addons() {
         assert!(close, "got {got:?}, want {want:?}");
     };
     let (mut a, mut b) = ([1.0, 2.0], [3.0, 4.0]);
-    let mut opt = Optimizer::new(ranger()).build().unwrap();
+    let mut opt = Optimizer::new(ranger()).unwrap();
     for _ in 0..100 {
         let variables =
             [Variable::new("a", &mut a).gradient(&[0.1, 0.2]), Variable::new("b", &mut b).gradient(&[0.03, 0.04])];
@@ -138,7 +138,7 @@ fn ranger_as_in_tensorflow_addons() {
     close(&b, &[2.993_283_0, 3.993_260_6], 1e-6);
 
     let (mut a, mut b) = ([1.0, 2.0], [3.0, 4.0]);
-    let mut opt = Optimizer::new(ranger()).build().unwrap();
+    let mut opt = Optimizer::new(ranger()).unwrap();
     for _ in 0..150 {
         let a = Variable::new("a", &mut a).sparse_gradient(&[0_usize], &[0.1]);
         let b = Variable::new("b", &mut b).sparse_gradient(&[1_usize], &[0.04]);
@@ -161,9 +161,9 @@ fn the_variance_is_that_of_the_paper() {
     let of_sgd = rate.powi(2) / 3.0 / (1.0 - kept.powi(2)); // the minimum is uniform in [-1, 1): variance 1/3
 
     let (mut sgd, mut lookahead) = (vec![0.0; COORDINATES], vec![0.0; COORDINATES]);
-    let mut plain = Optimizer::new(Sgd::new(rate)).build().unwrap();
+    let mut plain = Optimizer::new(Sgd::new(rate)).unwrap();
     let wrapped = Lookahead::new(Sgd::new(rate)).sync_period(k.into()).slow_step_size(alpha);
-    let mut wrapped = Optimizer::new(wrapped).build().unwrap();
+    let mut wrapped = Optimizer::new(wrapped).unwrap();
     let mut rng = Rng(17);
     for _ in 0..100 {
         let minimum: Vec<f64> = (0..COORDINATES).map(|_| rng.number()).collect();
@@ -185,7 +185,7 @@ fn the_variance_is_that_of_the_paper() {
 /// The engine's average sees what Lookahead made of the variables; before it, the average would be -0.5.
 #[test]
 fn averages_come_after_lookahead() {
-    let builder = Optimizer::new(Lookahead::new(Sgd::new(1.0)).sync_period(1)).ema(Ema::new(0.5));
+    let builder = Optimizer::builder(Lookahead::new(Sgd::new(1.0)).sync_period(1)).ema(Ema::new(0.5));
     let mut opt = builder.build().unwrap();
     let mut w = [0.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
@@ -195,13 +195,13 @@ fn averages_come_after_lookahead() {
 #[test]
 fn the_learning_rate_is_that_of_the_rule_inside() {
     let warmed = || RectifiedAdam::new(ExponentialDecay::new(1.0, 1, 0.5)).total_steps(8).warmup_proportion(0.5);
-    let mut opt = Optimizer::new(Lookahead::new(Lookahead::new(warmed()))).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Lookahead::new(warmed()))).unwrap();
     let mut w = [1.0];
     for step in 0..9 {
         assert_eq!(opt.learning_rate(), UpdateRule::<f64>::learning_rate_at(&warmed(), step));
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     }
-    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0))).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0))).unwrap();
     opt.set_learning_rate(0.25).unwrap();
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     assert_eq!(opt.rule().get_ref().learning_rate().at(0), 0.25);
@@ -210,7 +210,7 @@ fn the_learning_rate_is_that_of_the_rule_inside() {
 #[test]
 fn evaluation_on_the_slow_weights() {
     let mut model = vec![10.0, 0.0];
-    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0).momentum(0.5)).sync_period(2)).build().unwrap();
+    let mut opt = Optimizer::new(Lookahead::new(Sgd::new(1.0).momentum(0.5)).sync_period(2)).unwrap();
     for _ in 0..3 {
         opt.apply_gradients(model.variables().into_iter().map(|variable| variable.gradient(&[1.0, 0.0]))).unwrap();
     }
@@ -223,14 +223,14 @@ fn evaluation_on_the_slow_weights() {
 #[test]
 fn it_takes_one_array_more_than_the_rule_inside() {
     let shapes = [[3, 4], [5, 1]];
-    let inner = Optimizer::<_, f32>::new(Nadam::new(0.1)).build().unwrap().state_bytes_of(shapes);
-    let outer = Optimizer::<_, f32>::new(Lookahead::new(Nadam::new(0.1))).build().unwrap().state_bytes_of(shapes);
+    let inner = Optimizer::<_, f32>::new(Nadam::new(0.1)).unwrap().state_bytes_of(shapes);
+    let outer = Optimizer::<_, f32>::new(Lookahead::new(Nadam::new(0.1))).unwrap().state_bytes_of(shapes);
     assert_eq!((inner, outer), (2 * 17 * 4, 3 * 17 * 4));
 }
 
 #[test]
 fn hyperparameters_out_of_range_are_refused() {
-    let refused = |rule: Lookahead<Sgd>, name: &str, value: f64| match Optimizer::<_, f64>::new(rule).build() {
+    let refused = |rule: Lookahead<Sgd>, name: &str, value: f64| match Optimizer::<_, f64>::new(rule) {
         Err(Error::Hyperparameter(error)) => {
             assert_eq!(error.name, name);
             assert!(error.value == value || error.value.is_nan() && value.is_nan(), "{error}");
@@ -245,14 +245,14 @@ fn hyperparameters_out_of_range_are_refused() {
     refused(Lookahead::new(Sgd::new(0.1).momentum(2.0)), "momentum", 2.0);
     refused(Lookahead::new(Sgd::new(-1.0)), "learning_rate", -1.0);
     for nested in [Lookahead::new(lookahead().sync_period(0)), Lookahead::new(lookahead()).sync_period(0)] {
-        assert!(matches!(Optimizer::<_, f64>::new(nested).build(), Err(Error::Hyperparameter(_))));
+        assert!(matches!(Optimizer::<_, f64>::new(nested), Err(Error::Hyperparameter(_))));
     }
 }
 
 #[test]
 fn hyperparameters_may_change_between_steps() {
     let lookahead = || Lookahead::new(Sgd::new(1.0));
-    let mut opt = Optimizer::new(lookahead()).build().unwrap();
+    let mut opt = Optimizer::new(lookahead()).unwrap();
     let mut w = [0.0];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
     let before = (opt.to_config().unwrap(), opt.weights());

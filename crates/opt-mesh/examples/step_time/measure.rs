@@ -67,7 +67,7 @@ pub(crate) fn row(mesh: &Mesh, way: Way) -> Result<String, MeshError> {
     }
     let distributed = way.distributed(builder).build()?;
     // One thread a rank, as on a machine with as many cores as ranks.
-    let builder = way.options(Optimizer::new(Sgd::new(0.1).momentum(0.9))).threads(1);
+    let builder = way.options(Optimizer::builder(Sgd::new(0.1).momentum(0.9))).threads(1);
     let mut opt = builder.distributed(distributed).build().expect("the options are valid");
     let shard = |value: f32| mesh.scatter(&way.layout(), &Array2::from_elem(SHAPE, value).into_dyn().view());
     let gradient: ArrayD<f32> = shard(1e-3)?;

@@ -58,7 +58,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
 
 /// Boxes the rule, so that all rules fit into one list.
 fn of(rule: impl UpdateRule<f32> + 'static) -> Builder {
-    Optimizer::new(rule).boxed()
+    Optimizer::builder(rule).boxed()
 }
 
 /// SGD with momentum, at a learning rate or schedule.

@@ -56,18 +56,18 @@ mod tests {
 
     #[test]
     fn defaults_are_left_out() {
-        let plain = Optimizer::new(boxed(Sgd::new(0.5))).build().unwrap();
+        let plain = Optimizer::new(boxed(Sgd::new(0.5))).unwrap();
         assert_eq!(in_short(&plain), "learning_rate 0.5");
-        let legacy = Optimizer::new(boxed(Sgd::new(0.5).legacy().decay(0.25))).build().unwrap();
+        let legacy = Optimizer::new(boxed(Sgd::new(0.5).legacy().decay(0.25))).unwrap();
         assert_eq!(in_short(&legacy), "learning_rate 0.5, decay 0.25");
-        let narrow = Optimizer::new(boxed(Sgd::new(0.5))).moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
+        let narrow = Optimizer::builder(boxed(Sgd::new(0.5))).moments(MomentStorage::Bf16 { seed: 1 }).build().unwrap();
         assert_eq!(in_short(&narrow), "learning_rate 0.5, moments bfloat16");
     }
 
     #[test]
     fn everything_else_is_there() {
         let rule = boxed(Sgd::new(CosineDecay::new(0.5, 10)).momentum(0.25).nesterov(true));
-        let builder = Optimizer::new(rule).ema(Ema::new(0.75)).clipnorm(2.0);
+        let builder = Optimizer::builder(rule).ema(Ema::new(0.75)).clipnorm(2.0);
         let builder = builder.weight_decay(0.125).exclude_from_weight_decay(Exclude::names(["a"]));
         let expected = "learning_rate CosineDecay, momentum 0.25, nesterov, clipnorm 2.0, ema_momentum 0.75, \
                         exclude_from_weight_decay, use_ema, weight_decay 0.125";

@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn divergence_is_a_result() {
-        let optimizer = Optimizer::new(Sgd::new(1e38)).boxed().build().unwrap();
+        let optimizer = Optimizer::builder(Sgd::new(1e38)).boxed().build().unwrap();
         let entry = Entry { name: "sgd".to_owned(), optimizer };
         let run = super::train(entry, &Digits::load(), &PLAN, Checkpoints::none(), |_| (), |_| ()).unwrap();
         assert!(run.last().training_loss.is_nan());

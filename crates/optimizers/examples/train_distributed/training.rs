@@ -23,10 +23,10 @@ type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 /// The optimizers, and their constructors.
 pub(crate) fn contestants() -> [(&'static str, Builder); 4] {
     [
-        ("sgd-momentum", Optimizer::new(Sgd::new(0.1).momentum(0.9)).boxed()),
-        ("nadam-clipped", Optimizer::new(Nadam::new(0.002)).boxed().global_clipnorm(1.0)),
-        ("novograd", Optimizer::new(NovoGrad::new(0.02)).boxed()),
-        ("ranger-ema", Optimizer::new(Lookahead::new(RectifiedAdam::new(0.01))).boxed().ema(Ema::new(0.99))),
+        ("sgd-momentum", Optimizer::builder(Sgd::new(0.1).momentum(0.9)).boxed()),
+        ("nadam-clipped", Optimizer::builder(Nadam::new(0.002)).boxed().global_clipnorm(1.0)),
+        ("novograd", Optimizer::builder(NovoGrad::new(0.02)).boxed()),
+        ("ranger-ema", Optimizer::builder(Lookahead::new(RectifiedAdam::new(0.01))).boxed().ema(Ema::new(0.99))),
     ]
 }
 

@@ -101,7 +101,8 @@ mod tests {
     /// The schema describes everything that the engine can write.
     #[test]
     fn every_key_that_the_engine_writes_is_known() {
-        let builder = Optimizer::new(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));
+        let builder =
+            Optimizer::builder(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));
         let builder = builder.global_clipnorm(1.0).non_finite(NonFinite::SkipStep);
         let builder = builder.exclude_from_weight_decay(opt_core::Exclude::names(["bias"]));
         let builder = builder.moments(MomentStorage::Bf16 { seed: 7 }).flush_denormals(false);

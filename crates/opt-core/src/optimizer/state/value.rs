@@ -28,7 +28,7 @@ pub struct StateEntry<V> {
 /// use opt_sgd::Sgd;
 ///
 /// let mut w = [1.0, 2.0];
-/// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5)).build()?;
+/// let mut opt = Optimizer::new(Sgd::new(0.5).momentum(0.5))?;
 /// opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0, 0.0])])?;
 /// assert_eq!(opt.slot("w", "momentum")?, StateValue::from(arr1(&[-0.5, 0.0]).into_dyn()));
 /// # Ok::<(), opt_core::Error>(())

@@ -27,7 +27,7 @@ fn step(opt: &mut Opt, w: &mut Array1<f64>) -> Result<(), Error> {
 /// A mesh, an optimizer and a variable after one good step.
 fn begun(ranks: usize) -> (Mesh, Opt, Array1<f64>) {
     let mesh = Mesh::new(Mpi::options().limit(LIMIT).start().unwrap(), &[("batch", ranks)]).unwrap();
-    let mut opt = build(Optimizer::new(Sgd::new(0.5)), &mesh);
+    let mut opt = build(Optimizer::builder(Sgd::new(0.5)), &mesh);
     let mut w = array![1.0, 2.0];
     step(&mut opt, &mut w).unwrap();
     (mesh, opt, w)

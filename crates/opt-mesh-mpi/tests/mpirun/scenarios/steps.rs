@@ -25,7 +25,7 @@ fn train(
     let layout = Layout::new([None, Some("model")]);
     let builder = Distributed::new(mesh).layout("kernel", &[9, 5], layout.clone()).mean_gradients_over(["batch"]);
     let distributed = distributed(builder).build().unwrap();
-    let builder = Optimizer::new(rule).ema(Ema::new(0.5));
+    let builder = Optimizer::builder(rule).ema(Ema::new(0.5));
     let mut opt = builder.distributed(distributed).build().unwrap();
     let mut kernel = mesh.scatter(&layout, &array(9, 5, 0).into_dyn().view()).unwrap();
     let mut bias = array(1, 7, 1000).into_dyn();
