@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{Array0, Array1, Array2, array};
-use optimizers::core::Outcome;
+use optimizers::Outcome;
 use optimizers::schedules::ExponentialDecay;
 use optimizers::{
     Ema, Error, Exclude, Gradients, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Sgd, Variable,

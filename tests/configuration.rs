@@ -1,6 +1,6 @@
 //! Keras's JSON in and out: both generations, older and newer versions, and everything that is refused.
 
-use optimizers::core::{ConfigError, HyperparameterError};
+use optimizers::config::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
 use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, Optimizer, Sgd};
 use serde_json::{Value, json};

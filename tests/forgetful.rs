@@ -4,11 +4,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use opt_conformance::laws::{Broken, Subject, restoring_continues, state_cannot_be_forgotten};
 use optimizers::UpdateRule;
-use optimizers::core::config::fields;
-use optimizers::core::{
-    Config, ConfigError, Configurable, Fields, FromFields, Hyper, Hyperparameters, Kernel, Real, Scalar, SlotSpec,
-    Step, elementwise,
-};
+use optimizers::config::fields;
+use optimizers::config::{Config, ConfigError, Configurable, Fields, FromFields, Hyperparameters};
+use optimizers::rule::{Kernel, Real, SlotSpec, Step, elementwise};
+use optimizers::{Hyper, Scalar};
 
 /// Gradient descent with steps that become shorter: by a counter of its own, or honestly.
 #[derive(Debug)]

@@ -4,7 +4,9 @@ use std::fmt::Debug;
 
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, ShapeBuilder, s};
-use optimizers::core::{Half, StateEntry, StateValue, View};
+use optimizers::View;
+use optimizers::model::Half;
+use optimizers::state::{StateEntry, StateValue};
 use optimizers::{
     Ema, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam,
     Sgd, UpdateRule, Variable,
@@ -145,7 +147,7 @@ fn all_follow(build: impl Fn(Rule) -> OptimizerBuilder<Rule, f32>, strided: bool
 
 #[test]
 fn a_run_is_that_of_the_masters() {
-    all_follow(Optimizer::new, false);
+    all_follow(Optimizer::builder, false);
     all_follow(composed, false);
 }
 

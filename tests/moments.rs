@@ -2,7 +2,7 @@
 
 use half::bf16;
 use ndarray::{Array2, ShapeBuilder};
-use optimizers::core::StateValue;
+use optimizers::state::StateValue;
 use optimizers::{
     Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule, Variable,
 };

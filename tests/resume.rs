@@ -2,8 +2,9 @@
 
 use ndarray::{Array1, Array2, ArrayD};
 use opt_conformance::problem::{Problem, Variables};
-use optimizers::core::{StateEntry, StateValue, UpdateRule};
+use optimizers::UpdateRule;
 use optimizers::schedules::CosineDecay;
+use optimizers::state::{StateEntry, StateValue};
 use optimizers::{Ema, Error, Exclude, NonFinite, Optimizer, OptimizerBuilder, Sgd, Variable};
 use serde_json::Value;
 

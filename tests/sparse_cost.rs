@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use optimizers::core::{
-    Block, Config, ConfigError, Configurable, Done, Hyper, HyperparameterError, Hyperparameters, Kernel, Scalar,
-    SlotSpec, Step, VariableScalars, VariableStep,
-};
+use optimizers::config::{Config, ConfigError, Configurable, HyperparameterError, Hyperparameters};
+use optimizers::rule::{Block, Done, Kernel, SlotSpec, Step, VariableScalars, VariableStep};
 use optimizers::{Ema, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
+use optimizers::{Hyper, Scalar};
 
 const ROWS: usize = 40_000;
 const WIDTH: usize = 16;

@@ -1,7 +1,7 @@
 //! How much each rule remembers.
 
 use ndarray::Array2;
-use optimizers::core::UpdateRule;
+use optimizers::UpdateRule;
 use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, Variable};
 
 /// 1,100 parameters in two variables.
@@ -21,9 +21,9 @@ fn remembers<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>, arrays: usiz
     // What is reported is what is there.
     let weights = opt.weights();
     let elements =
-        |weight: &optimizers::core::StateEntry<optimizers::core::StateValue<'static, f32>>| match &weight.value {
-            optimizers::core::StateValue::Array(array) => 4 * array.len(),
-            optimizers::core::StateValue::Scalar(_) if weight.name.contains('/') => 8,
+        |weight: &optimizers::state::StateEntry<optimizers::state::StateValue<'static, f32>>| match &weight.value {
+            optimizers::state::StateValue::Array(array) => 4 * array.len(),
+            optimizers::state::StateValue::Scalar(_) if weight.name.contains('/') => 8,
             _ => 0,
         };
     assert_eq!(weights.iter().map(elements).sum::<usize>(), want);

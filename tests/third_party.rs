@@ -5,7 +5,8 @@
 use opt_conformance::golden::File;
 use opt_conformance::replay::Registries;
 use opt_conformance::{Verdict, conformance, replay};
-use optimizers::core::{Hyper, Kernel, Real, Scalar, SlotSpec, Step, elementwise, hyperparameters};
+use optimizers::rule::{Kernel, Real, SlotSpec, Step, elementwise};
+use optimizers::{Hyper, Scalar, hyperparameters};
 use optimizers::{Optimizer, Registry, UpdateRule};
 use serde_json::{Value, json};
 

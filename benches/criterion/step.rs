@@ -13,7 +13,7 @@ use benches::model::Model;
 use benches::shapes::Shape;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use optimizers::core::UpdateRule;
+use optimizers::UpdateRule;
 use optimizers::{Nadam, Optimizer, RectifiedAdam, Sgd, Variable};
 
 const THREADS: [usize; 2] = [1, 2];

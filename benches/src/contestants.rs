@@ -119,7 +119,7 @@ fn lookahead<R>(rule: R) -> Lookahead<R> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use optimizers::core::StateValue;
+    use optimizers::state::StateValue;
 
     use super::*;
     use crate::model::Model;

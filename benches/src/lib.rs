@@ -33,7 +33,7 @@ pub mod shapes;
 pub mod traffic;
 
 /// An element type with its name in results.
-pub trait Element: optimizers::core::Scalar + bare::Add {
+pub trait Element: optimizers::Scalar + bare::Add {
     /// `f32` or `f64`.
     const NAME: &'static str;
 }

@@ -8,7 +8,7 @@ use optimizers::checkpoint::{Contents, SaveOptions};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = PathBuf::from(std::env::args().nth(1).ok_or("the folder is missing")?);
-    let (mut nadam, mut novograd) = (NADAM.clone(), NOVOGRAD.clone());
+    let (nadam, novograd) = (NADAM.clone(), NOVOGRAD.clone());
     let path = |name: &str| folder.join(name).with_extension("safetensors");
     SaveOptions::new().save(path("nadam"), &nadam.optimizer, &nadam.variables)?;
     SaveOptions::new().save(path("novograd"), &novograd.optimizer, &novograd.variables)?;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzzer_mutate;
 use opt_conformance::problem::Rng;
-use optimizers::core::{HyperparameterKind, HyperparameterSpec};
+use optimizers::config::{HyperparameterKind, HyperparameterSpec};
 use serde_json::{Number, Value};
 
 use crate::REGISTRIES;

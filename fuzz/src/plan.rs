@@ -3,10 +3,8 @@
 use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, Formula, Naive};
-use optimizers::core::{Scalar, UpdateRule};
-use optimizers::{
-    Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
-};
+use optimizers::{Scalar, UpdateRule};
+use optimizers::{Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd};
 
 /// The content of one run.
 #[derive(Debug, Clone, Arbitrary)]

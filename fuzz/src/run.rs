@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use ndarray::{ArrayD, Axis, IxDyn};
 use opt_conformance::problem::{Gradient, Problem, bits};
 use opt_conformance::textbook::Formula;
-use optimizers::core::{Scalar, StateValue, UpdateRule};
+use optimizers::state::StateValue;
+use optimizers::{Scalar, UpdateRule};
 use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
 use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};

@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use opt_conformance::problem::{Problem, Variables, bits};
-use optimizers::core::{Scalar, StateValue, UpdateRule};
+use optimizers::state::StateValue;
+use optimizers::{Scalar, UpdateRule};
 use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
 
 /// An optimizer after some steps, and its variables.

@@ -2,7 +2,8 @@
 
 use loops::{OPTIONS, Rule, around, fits, levels, rules};
 use opt_conformance::tensors::Tensors;
-use optimizers::core::{Scalar, StateValue};
+use optimizers::Scalar;
+use optimizers::state::StateValue;
 use optimizers::{Optimizer, OptimizerBuilder};
 
 use super::limited::{Limited, side_by_side};

@@ -1,7 +1,7 @@
 //! Every rule with options that choose each of its loops, and the options of the engine around them.
 
 use opt_core::simd::Level;
-use optimizers::core::Scalar;
+use optimizers::Scalar;
 use optimizers::{
     Ema, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };

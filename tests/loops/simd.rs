@@ -13,7 +13,9 @@ use opt_conformance::tensors::Tensors;
 use opt_conformance::textbook::{self, Formula, Naive};
 use opt_conformance::{Verdict, golden_folder, replay};
 use opt_core::simd::Level;
-use optimizers::core::{BLOCK, Scalar, StateValue};
+use optimizers::Scalar;
+use optimizers::rule::BLOCK;
+use optimizers::state::StateValue;
 use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
 
 use super::limited::{Limited, side_by_side};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use ndarray::ArrayD;
 use optimizers::checkpoint::{Checkpoint, save};
-use optimizers::core::{StateEntry, StateValue};
 use optimizers::mesh::Mesh;
+use optimizers::state::{StateEntry, StateValue};
 
 use super::equality::{MESHES, problem};
 use super::problem::{OPTIONS, Problem, RULES};

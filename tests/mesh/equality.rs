@@ -1,6 +1,6 @@
 //! Every rule with every option on every mesh, with variables that lie in every way.
 
-use optimizers::core::Reduction;
+use optimizers::collective::Reduction;
 use optimizers::mesh::Layout;
 
 use super::problem::{OPTIONS, Problem, RULES, Spec};

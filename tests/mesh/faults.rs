@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
-use optimizers::core::{
-    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas, StateValue,
-};
+use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas};
 use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
+use optimizers::state::StateValue;
 use optimizers::{Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
 use super::problem::whole;
@@ -198,7 +197,7 @@ fn different_shared_state() {
 
 #[test]
 fn different_element_types() {
-    fn end<T: optimizers::core::Scalar>(mesh: &Mesh) -> String {
+    fn end<T: optimizers::Scalar>(mesh: &Mesh) -> String {
         let mut opt = Optimizer::builder(Sgd::new(0.1)).distributed(reduced(mesh)).build().unwrap();
         let (mut w, g) = (whole::<T>(&[3], &[1]), whole(&[3], &[2]));
         opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]).unwrap_err().to_string()

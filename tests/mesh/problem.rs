@@ -1,7 +1,8 @@
 //! A training run that can be made on one process and on any mesh.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
-use optimizers::core::{Reduction, Scalar};
+use optimizers::Scalar;
+use optimizers::collective::Reduction;
 use optimizers::mesh::Layout;
 use optimizers::schedules::CosineDecay;
 use optimizers::{

@@ -1,6 +1,6 @@
 //! Meshes, layouts, shapes, rules and options at random.
 
-use optimizers::core::Reduction;
+use optimizers::collective::Reduction;
 use optimizers::mesh::Layout;
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -1,8 +1,9 @@
 //! The same run on one process and on a mesh, and what may differ.
 
 use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
-use optimizers::core::{Scalar, StateValue};
+use optimizers::Scalar;
 use optimizers::mesh::{Distributed, Mesh};
+use optimizers::state::StateValue;
 use optimizers::{Error, Optimizer, UpdateRule, Variable};
 
 use super::problem::{Given, Problem, optimizer, whole};
@@ -136,7 +137,9 @@ pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
     }
     match &problem.reduction {
         None => {}
-        Some((over, optimizers::core::Reduction::Sum)) => builder = builder.sum_gradients_over(over.iter().copied()),
+        Some((over, optimizers::collective::Reduction::Sum)) => {
+            builder = builder.sum_gradients_over(over.iter().copied())
+        }
         Some((over, _)) => builder = builder.mean_gradients_over(over.iter().copied()),
     }
     if let Some(dimension) = problem.state_over {

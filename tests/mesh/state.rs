@@ -1,8 +1,8 @@
 //! Sharded state: how much each rank keeps, and that it is complete where it has to be.
 
 use ndarray::{Array2, ArrayD};
-use optimizers::core::StateValue;
 use optimizers::mesh::{Distributed, Layout, Mesh};
+use optimizers::state::StateValue;
 use optimizers::{Ema, Nadam, Optimizer, Sgd, Variable};
 
 use super::problem::whole;

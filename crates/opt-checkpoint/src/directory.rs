@@ -6,7 +6,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use fs4::{FileExt, TryLockError};
-use opt_core::{Collective, Optimizer, Parameters, UpdateRule};
+use opt_core::collective::Collective;
+use opt_core::{Optimizer, Parameters, UpdateRule};
 
 use crate::atomic::{self, TEMPORARY};
 use crate::checkpoint::Checkpoint;

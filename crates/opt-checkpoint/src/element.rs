@@ -1,7 +1,8 @@
 //! Numbers as bytes: little-endian, as safetensors has them.
 
 use half::{bf16, f16};
-use opt_core::{DType, Scalar};
+use opt_core::Scalar;
+use opt_core::state::DType;
 use safetensors::Dtype;
 
 /// The element types of optimizers whose state checkpoints can hold: `f32` and `f64`. (Their variables may have 16

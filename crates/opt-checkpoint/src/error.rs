@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use opt_core::ConfigError;
+use opt_core::config::ConfigError;
 use serde_json::Value;
 
 use crate::checksum::Checksum;

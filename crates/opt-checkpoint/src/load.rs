@@ -7,7 +7,8 @@ mod select;
 mod stage;
 
 use names::Names;
-use opt_core::{Distribution, Optimizer, Parameters, UpdateRule, Variable};
+use opt_core::collective::Distribution;
+use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 use select::{Selection, Tracked};
 use serde_json::Value;
 use stage::Staged;

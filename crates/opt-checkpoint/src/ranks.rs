@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use ndarray::{ArrayViewD, Axis, Slice};
-use opt_core::{Any, AnyArray, Collective, CollectiveError, Distribution, Variable};
+use opt_core::Variable;
+use opt_core::collective::{Collective, CollectiveError, Distribution};
+use opt_core::model::{Any, AnyArray};
 
 use crate::element::Element;
 use crate::error::Error;

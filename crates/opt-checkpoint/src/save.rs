@@ -9,7 +9,8 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use content::Content;
-use opt_core::{ConfigError, Optimizer, Parameters, UpdateRule};
+use opt_core::config::ConfigError;
+use opt_core::{Optimizer, Parameters, UpdateRule};
 use serde_json::Value;
 
 use crate::atomic::AtomicFile;
@@ -91,7 +92,7 @@ impl<'o> SaveOptions<'o> {
     ///
     /// `model` gives all variables, those without gradients included: a model, or a list of variables.
     ///
-    /// If the variables are on several ranks (the optimizer has a [`Distribution`](opt_core::Distribution)), all
+    /// If the variables are on several ranks (the optimizer has a [`Distribution`](opt_core::collective::Distribution)), all
     /// ranks call this at the same time with the same path. The path is that of a folder, which is made. Each rank
     /// writes a file with the variables and slots that it owns; of replicated data, one rank writes it. Then rank 0
     /// writes `manifest.safetensors`, which names these files with their checksums. Without this file there is no

@@ -173,8 +173,8 @@ impl<T: Scalar> Setting<'_, T> {
 
     fn broken(&self, how: impl Into<String>) -> Broken {
         let dtype = match T::DTYPE {
-            opt_core::DType::F32 => "f32",
-            opt_core::DType::F64 => "f64",
+            opt_core::state::DType::F32 => "f32",
+            opt_core::state::DType::F64 => "f64",
             _ => "another type",
         };
         Broken { law: self.law, stage: format!("{:?}", self.stage), dtype, how: how.into() }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
-use opt_core::{Error, Gradients, Optimizer, Parameters, Path, Scalar, StepReport, UpdateRule, Variable, ViewMut};
+use opt_core::model::Path;
+use opt_core::{Error, Gradients, Optimizer, Parameters, Scalar, StepReport, UpdateRule, Variable, ViewMut};
 
 /// A small generator of numbers (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]

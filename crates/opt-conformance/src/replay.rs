@@ -4,7 +4,9 @@ mod mesh;
 
 use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Exclude, FromConfig, Optimizer, OptimizerBuilder, Registry, Scalar, StateValue, UpdateRule, Variable};
+use opt_core::config::FromConfig;
+use opt_core::state::StateValue;
+use opt_core::{Exclude, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
 use opt_mesh::Mesh;
 use serde_json::Value;
 

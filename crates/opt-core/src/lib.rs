@@ -1,11 +1,22 @@
 //! The contract of first-order optimizers, and the one engine that runs them.
 //!
 //! * Authors implement [`UpdateRule`]: hyperparameters, slots, and one function per element.
-//! * Users hold an [`Optimizer`]: it counts, allocates slots, evaluates schedules, clips, decays, averages, checks and
-//!   reports, for every rule.
+//! * Users hold an [`Optimizer`]: it counts steps, allocates slots, evaluates schedules, clips, decays, averages, checks
+//!   and reports, for every rule.
 //!
 //! Rules live in crates of their own (`opt-sgd` is the one to read first), schedules in `opt-schedules`; the crate
 //! `optimizers` has everything in one place.
+//!
+//! # Where to find what
+//!
+//! | who | where |
+//! |---|---|
+//! | users of optimizers | the root |
+//! | authors of rules | [`rule`], [`hyperparameters!`] |
+//! | whoever reads or writes configurations | [`config`] |
+//! | whoever saves and restores state | [`state`] |
+//! | whoever connects another framework's models | [`model`] |
+//! | whoever connects ranks | [`collective`] |
 //!
 //! # Guarantees
 //!
@@ -17,7 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod clip;
-mod collective;
+pub mod collective;
 pub mod config;
 mod decay;
 mod ema;
@@ -25,45 +36,36 @@ mod error;
 mod gradient;
 mod hyper;
 mod loops;
+pub mod model;
 mod moments;
 mod optimizer;
 mod parameters;
 mod precision;
 mod real;
 mod report;
-mod rule;
+pub mod rule;
 mod schedule;
+pub mod state;
 mod variable;
 mod view;
 
-pub use collective::{
-    Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Reduction, Replicas,
-};
-pub use config::{
-    Choice, Config, ConfigError, Configurable, Envelope, Fields, FromConfig, FromFields, Generation,
-    HyperparameterError, HyperparameterKind, HyperparameterSpec, HyperparameterValue, Hyperparameters, Interval,
-    Registry, ScheduleRegistry, require,
-};
+#[doc(inline)]
+pub use config::Registry;
 pub use decay::Exclude;
 pub use ema::Ema;
 pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
-pub use hyper::{Hyper, Scheduled};
+pub use hyper::Hyper;
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;
 pub use moments::MomentStorage;
-pub use optimizer::{
-    DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard, StateEntry, StateKind, StateValue,
-};
-pub use parameters::{Gradients, Parameters, Path};
-pub use precision::{Any, AnyArray, AnyArrayMut};
-pub use real::{DType, Real, Scalar};
+pub use optimizer::{DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard};
+pub use parameters::{Gradients, Parameters};
+pub use real::Scalar;
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
-pub use rule::{
-    BLOCK, Block, BlockParts, Done, Elementwise, Kernel, MAX_ARRAY_SLOTS, SlotInit, SlotSpec, SparseUpdate, Step,
-    UpdateRule, VariableScalars, VariableStep, WeightsOrder, elementwise,
-};
+#[doc(inline)]
+pub use rule::UpdateRule;
 pub use schedule::Schedule;
 pub use variable::Variable;
-pub use view::{Half, Stored, View, ViewMut};
+pub use view::{View, ViewMut};

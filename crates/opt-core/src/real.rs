@@ -13,7 +13,7 @@ use num_traits::{AsPrimitive, Zero};
 /// # Examples
 ///
 /// ```
-/// use opt_core::Real;
+/// use opt_core::rule::Real;
 ///
 /// fn descend<E: Real>(w: E, g: E, learning_rate: E) -> E {
 ///     w - learning_rate * g

@@ -17,6 +17,7 @@ pub(crate) use workspace::Workspace;
 
 use crate::config::Hyperparameters;
 pub use crate::loops::BLOCK;
+pub use crate::real::Real;
 use crate::real::Scalar;
 
 /// A first-order update rule over elements of type `T`: the formula, on top of its [`Hyperparameters`].
@@ -29,9 +30,8 @@ use crate::real::Scalar;
 /// Signed gradient descent, complete:
 ///
 /// ```
-/// use opt_core::{
-///     Hyper, Kernel, Optimizer, Real, Scalar, SlotSpec, Step, UpdateRule, Variable, elementwise, hyperparameters,
-/// };
+/// use opt_core::rule::{elementwise, Kernel, Real, SlotSpec, Step};
+/// use opt_core::{Hyper, Optimizer, Scalar, UpdateRule, Variable, hyperparameters};
 ///
 /// hyperparameters! {
 ///     /// Steps of the same length, whatever the gradient.

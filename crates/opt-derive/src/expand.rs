@@ -70,7 +70,7 @@ fn implementation(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
         impl #impl_generics #core::#name<__T> for #structure #type_generics #where_clause {
             fn #method<'__a>(
                 &'__a #mutability self,
-                path: &#core::Path<'_>,
+                path: &#core::model::Path<'_>,
                 visit: &mut dyn ::core::ops::FnMut(::std::string::String, #core::#leaf<'__a, __T>),
             ) {
                 let _ = (path, &mut *visit);
@@ -171,7 +171,7 @@ fn core_path() -> Result<TokenStream> {
     match crate_name("optimizers") {
         Ok(found) => {
             let umbrella = path(found, "optimizers");
-            Ok(quote!(::#umbrella::core))
+            Ok(quote!(::#umbrella::opt_core))
         }
         Err(error) => Err(Error::new(Span::call_site(), error)),
     }

@@ -3,10 +3,11 @@
 mod inner;
 
 use inner::Inner;
-use opt_core::{
-    Config, ConfigError, Configurable, Fields, FromConfig, FromFields, Generation, Hyper, HyperparameterError,
-    HyperparameterKind, HyperparameterSpec, Hyperparameters, Interval, Registry, Scalar, UpdateRule, hyperparameters,
+use opt_core::config::{
+    Config, ConfigError, Configurable, Fields, FromConfig, FromFields, Generation, HyperparameterError,
+    HyperparameterKind, HyperparameterSpec, Hyperparameters, Interval,
 };
+use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
 
 /// Lookahead: after every k steps of a rule, the variables go part of the way back to where those steps began.
 ///

@@ -63,7 +63,7 @@
 //! # Configurations
 //!
 //! A [registry](opt_core::Registry) that should know Lookahead around every rule it knows is given to [`register`].
-//! `Lookahead<R>` itself is [`FromConfig`](opt_core::FromConfig) where `R` is: its configuration must then name the
+//! `Lookahead<R>` itself is [`FromConfig`](opt_core::config::FromConfig) where `R` is: its configuration must then name the
 //! class of `R`.
 //!
 //! * `config.rs`: hyperparameters, their ranges and defaults, configurations

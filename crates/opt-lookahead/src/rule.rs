@@ -1,9 +1,9 @@
 //! The formula of Lookahead.
 
-use opt_core::{
-    Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars, VariableStep,
-    WeightsOrder,
+use opt_core::rule::{
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, WeightsOrder,
 };
+use opt_core::{Scalar, UpdateRule};
 
 use crate::config::Lookahead;
 

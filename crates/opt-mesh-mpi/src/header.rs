@@ -1,6 +1,6 @@
 //! Headers: the first message of each call, which detects ranks that make another call than the others.
 
-use opt_core::{CollectiveError, Numbers};
+use opt_core::collective::{CollectiveError, Numbers};
 
 /// The size of the first message: small calls fit into it.
 pub(crate) const SIZE: usize = 512;

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use opt_core::{Collective, CollectiveError, Numbers, Pending};
+use opt_core::collective::{Collective, CollectiveError, Numbers, Pending};
 use opt_mesh::{DEFAULT_LIMIT, Engine};
 
 use crate::MpiError;

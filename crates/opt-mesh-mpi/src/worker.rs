@@ -12,7 +12,7 @@ use std::time::Duration;
 use mpi::Threading;
 use mpi::topology::{Color, SimpleCommunicator};
 use mpi::traits::Communicator;
-use opt_core::CollectiveError;
+use opt_core::collective::CollectiveError;
 
 use crate::MpiError;
 use crate::header::Header;

@@ -3,7 +3,8 @@
 use std::iter::once;
 
 use ndarray::{ArrayBase, ArrayD, ArrayViewD, Axis, IxDyn, RawData, Slice};
-use opt_core::{CollectiveError, Scalar};
+use opt_core::Scalar;
+use opt_core::collective::CollectiveError;
 
 use crate::error::MeshError;
 use crate::layout::{Layout, Shard};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use opt_core::{Collective, CollectiveError, Distribution, Part, Placement, Reduction, Replicas};
+use opt_core::collective::{Collective, CollectiveError, Distribution, Part, Placement, Reduction, Replicas};
 
 use crate::error::MeshError;
 use crate::layout::{Layout, piece};

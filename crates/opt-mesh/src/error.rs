@@ -1,6 +1,6 @@
 //! Errors of meshes and layouts.
 
-use opt_core::CollectiveError;
+use opt_core::collective::CollectiveError;
 
 /// The reason why a mesh, a layout or a shard was refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

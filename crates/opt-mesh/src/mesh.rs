@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::{self, Debug};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use opt_core::{Collective, CollectiveError};
+use opt_core::collective::{Collective, CollectiveError};
 
 use crate::error::MeshError;
 use crate::layout::{Layout, Shard, piece};

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use hub::{Hub, Seat};
-use opt_core::{Collective, CollectiveError};
+use opt_core::collective::{Collective, CollectiveError};
 
 use crate::error::MeshError;
 use crate::mesh::{Engine, Mesh};

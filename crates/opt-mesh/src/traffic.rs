@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use opt_core::{Collective, CollectiveError, Numbers, Pending};
+use opt_core::collective::{Collective, CollectiveError, Numbers, Pending};
 
 /// The data that one rank has contributed to collective calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

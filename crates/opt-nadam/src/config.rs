@@ -1,6 +1,7 @@
 //! Hyperparameters of Nadam.
 
-use opt_core::{Choice, Generation, Hyper, HyperparameterError, hyperparameters};
+use opt_core::config::{Choice, Generation, HyperparameterError};
+use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
     /// Adam with Nesterov momentum.

@@ -1,6 +1,8 @@
 //! The formula of Nadam.
 
-use opt_core::{Generation, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, WeightsOrder, elementwise};
+use opt_core::config::Generation;
+use opt_core::rule::{Kernel, Real, SlotSpec, SparseUpdate, Step, WeightsOrder, elementwise};
+use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{MomentumSchedule, Nadam};
 

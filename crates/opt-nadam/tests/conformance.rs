@@ -3,10 +3,10 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::{Problem, Variables};
 use opt_conformance::textbook::{self, all_close, options};
-use opt_core::{
-    ConfigError, Ema, Error, Optimizer, OptimizerBuilder, Registry, Scalar, StateEntry, StateValue, Step, UpdateRule,
-    Variable,
-};
+use opt_core::config::ConfigError;
+use opt_core::rule::Step;
+use opt_core::state::{StateEntry, StateValue};
+use opt_core::{Ema, Error, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
 use opt_nadam::Nadam;
 use opt_schedules::CosineDecay;
 use proptest::prelude::*;

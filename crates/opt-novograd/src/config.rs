@@ -1,6 +1,7 @@
 //! Hyperparameters of NovoGrad.
 
-use opt_core::{Generation, Hyper, hyperparameters};
+use opt_core::config::Generation;
+use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
     /// NovoGrad: momentum of gradients that are divided by the norm of their whole variable.

@@ -1,8 +1,7 @@
 //! The formula of NovoGrad.
 
-use opt_core::{
-    Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars, VariableStep,
-};
+use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep};
+use opt_core::{Scalar, UpdateRule};
 
 use crate::config::NovoGrad;
 

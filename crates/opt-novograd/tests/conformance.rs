@@ -4,7 +4,9 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem, Variables};
 use opt_conformance::textbook::{self, options};
-use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, StateValue, Step, UpdateRule, Variable};
+use opt_core::rule::Step;
+use opt_core::state::StateValue;
+use opt_core::{Error, NonFinite, Optimizer, OptimizerBuilder, Registry, UpdateRule, Variable};
 use opt_novograd::NovoGrad;
 use opt_schedules::CosineDecay;
 use proptest::prelude::*;

@@ -1,6 +1,7 @@
 //! Hyperparameters of RectifiedAdam.
 
-use opt_core::{Choice, Generation, Hyper, HyperparameterError, hyperparameters};
+use opt_core::config::{Choice, Generation, HyperparameterError};
+use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
     /// Rectified Adam: Adam whose steps are shortened while too few gradients have been seen to trust its second moment.
@@ -213,7 +214,8 @@ impl RectifiedAdam {
     /// # Examples
     ///
     /// ```
-    /// use opt_core::{Optimizer, StateValue, Variable};
+    /// use opt_core::state::StateValue;
+    /// use opt_core::{Optimizer, Variable};
     /// use opt_radam::RectifiedAdam;
     ///
     /// let mut opt = Optimizer::new(RectifiedAdam::pytorch(0.5).weight_decay(0.25))?;

@@ -1,6 +1,7 @@
 //! The formula of RectifiedAdam.
 
-use opt_core::{Block, Done, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule};
+use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step};
+use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
 

@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use opt_conformance::conformance;
 use opt_conformance::problem::{Gradient, Problem};
 use opt_conformance::textbook::{self, options};
-use opt_core::{
-    Config, ConfigError, Configurable, Error, FromFields, Hyper, Optimizer, OptimizerBuilder, Registry, StateValue,
-    UpdateRule, Variable,
-};
+use opt_core::config::{Config, ConfigError, Configurable, FromFields};
+use opt_core::state::StateValue;
+use opt_core::{Error, Hyper, Optimizer, OptimizerBuilder, Registry, UpdateRule, Variable};
 use opt_radam::{EpsilonPlacement, RectifiedAdam};
 use opt_schedules::{CosineDecay, ExponentialDecay, InverseTimeDecay};
 use proptest::prelude::*;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use opt_core::{Config, ConfigError, Configurable, Schedule};
+use opt_core::Schedule;
+use opt_core::config::{Config, ConfigError, Configurable};
 
 /// A schedule that calls a function; made by [`schedule_fn`].
 #[derive(Clone)]
@@ -44,7 +45,7 @@ pub struct Closure<F> {
 ///
 /// # Errors
 ///
-/// [`config`](opt_core::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is
+/// [`config`](opt_core::config::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is
 /// not checked.
 ///
 /// # References

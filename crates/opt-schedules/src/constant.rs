@@ -31,7 +31,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses a `value` that is negative, infinite or NaN.
+    /// [`validate`](opt_core::config::Configurable::validate) refuses a `value` that is negative, infinite or NaN.
     #[derive(Debug, Clone, PartialEq)]
     pub struct Constant {
         #[required] value: f64, in 0.0.., "value at every step, v";

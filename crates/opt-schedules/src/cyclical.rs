@@ -2,7 +2,8 @@
 
 mod wave;
 
-use opt_core::{HyperparameterError, Interval, Schedule, hyperparameters, require};
+use opt_core::config::{HyperparameterError, Interval, require};
+use opt_core::{Schedule, hyperparameters};
 
 pub use wave::ScaleMode;
 use wave::Wave;
@@ -89,7 +90,7 @@ cyclical! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or
     /// NaN. The wave may also go down from the initial rate, as momentum does when the learning rate goes up.
     ///
     /// # References

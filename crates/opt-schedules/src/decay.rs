@@ -80,7 +80,7 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
     /// or NaN.
     ExponentialDecay,
     "ExponentialDecay",
@@ -120,7 +120,7 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
     /// or NaN.
     ///
     /// # References

@@ -1,6 +1,7 @@
 //! Schedules one after the other.
 
-use opt_core::{Hyper, HyperparameterError, Schedule, hyperparameters};
+use opt_core::config::HyperparameterError;
+use opt_core::{Hyper, Schedule, hyperparameters};
 
 use crate::lists;
 
@@ -39,9 +40,9 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of
+    /// [`validate`](opt_core::config::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of
     /// schedules that is not one longer, and whatever one of the schedules refuses.
-    /// [`config`](opt_core::Configurable::config) fails if one holds code.
+    /// [`config`](opt_core::config::Configurable::config) fails if one holds code.
     #[derive(Debug, Clone)]
     pub struct Join {
         #[required] schedules: Vec<Hyper>, in 0.0.., "schedules, f";

@@ -29,7 +29,7 @@
 //! let rate = CosineDecay::new(0.1, 1_000).alpha(0.1);
 //! rate.validate()?;
 //! assert_eq!([0, 1_000, 5_000].map(|step| rate.value(step)), [0.1, 0.1 * 0.1, 0.1 * 0.1]);
-//! # Ok::<(), opt_core::HyperparameterError>(())
+//! # Ok::<(), opt_core::config::HyperparameterError>(())
 //! ```
 //!
 //! # Numbers
@@ -47,7 +47,7 @@
 //! known to a [`ScheduleRegistry`].
 //!
 //! ```
-//! use opt_core::ScheduleRegistry;
+//! use opt_core::config::ScheduleRegistry;
 //!
 //! let mut registry = ScheduleRegistry::new();
 //! opt_schedules::register(&mut registry);
@@ -62,7 +62,7 @@
 //! let rate = registry.hyper(&saved)?;
 //! assert_eq!(rate.at(4), 0.05);
 //! assert_eq!(rate.to_json()?, saved);
-//! # Ok::<(), opt_core::ConfigError>(())
+//! # Ok::<(), opt_core::config::ConfigError>(())
 //! ```
 
 #![forbid(unsafe_code)]
@@ -89,20 +89,21 @@ pub use cyclical::{
 pub use decay::{ExponentialDecay, InverseTimeDecay};
 pub use join::Join;
 pub use one_cycle::{Anneal, OneCycle};
+pub use opt_core::Schedule;
 #[doc(no_inline)]
-pub use opt_core::{Configurable, Schedule};
+pub use opt_core::config::Configurable;
 pub use piecewise::PiecewiseConstantDecay;
 pub use polynomial::PolynomialDecay;
 pub use warmup::LinearWarmup;
 
-use opt_core::ScheduleRegistry;
+use opt_core::config::ScheduleRegistry;
 
 /// Makes every class of this crate that has a configuration known to a registry.
 ///
 /// # Examples
 ///
 /// ```
-/// let mut registry = opt_core::ScheduleRegistry::new();
+/// let mut registry = opt_core::config::ScheduleRegistry::new();
 /// opt_schedules::register(&mut registry);
 /// assert_eq!(registry.class_names().count(), 13);
 /// ```

@@ -1,6 +1,6 @@
 //! Checks of lists and their boundaries.
 
-use opt_core::HyperparameterError;
+use opt_core::config::HyperparameterError;
 
 /// Accepts a list with something in it.
 pub(crate) fn not_empty(name: &str, length: usize) -> Result<(), HyperparameterError> {

@@ -1,6 +1,7 @@
 //! One rise and one long fall.
 
-use opt_core::{Choice, HyperparameterError, Interval, Schedule, hyperparameters, require};
+use opt_core::config::{Choice, HyperparameterError, Interval, require};
+use opt_core::{Schedule, hyperparameters};
 
 use crate::numbers::{blend, half_cosine};
 
@@ -75,7 +76,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1], a
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1], a
     /// `max_lr` that is negative, infinite or NaN, and factors that lead above `max_lr`: a `div_factor` below 1, a
     /// `final_div_factor` below `1 / div_factor`.
     ///

@@ -1,6 +1,7 @@
 //! Constant values between boundaries.
 
-use opt_core::{HyperparameterError, Schedule, hyperparameters};
+use opt_core::config::HyperparameterError;
+use opt_core::{Schedule, hyperparameters};
 
 use crate::lists;
 
@@ -36,7 +37,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise
+    /// [`validate`](opt_core::config::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise
     /// strictly, a list of values that is not one longer, and values that are negative, infinite or NaN.
     ///
     /// # References

@@ -45,7 +45,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
     /// negative, infinite or NaN. The end may be above the beginning.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PolynomialDecay {

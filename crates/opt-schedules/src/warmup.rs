@@ -55,8 +55,8 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and
-    /// whatever the inner schedule refuses. [`config`](opt_core::Configurable::config) fails if the inner schedule
+    /// [`validate`](opt_core::config::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and
+    /// whatever the inner schedule refuses. [`config`](opt_core::config::Configurable::config) fails if the inner schedule
     /// holds code.
     ///
     /// # References

@@ -1,6 +1,7 @@
 //! Hyperparameters of SGD.
 
-use opt_core::{Generation, Hyper, HyperparameterError, hyperparameters};
+use opt_core::config::{Generation, HyperparameterError};
+use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
     /// Stochastic gradient descent, with momentum and Nesterov momentum.

@@ -1,9 +1,10 @@
 //! The formula of SGD.
 
-use opt_core::{
-    Block, Done, Generation, Kernel, Real, Scalar, SlotSpec, SparseUpdate, Step, UpdateRule, VariableScalars,
-    VariableStep, elementwise,
+use opt_core::config::Generation;
+use opt_core::rule::{
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, elementwise,
 };
+use opt_core::{Scalar, UpdateRule};
 
 use crate::config::Sgd;
 

@@ -3,7 +3,8 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, options};
-use opt_core::{Error, Optimizer, Step, UpdateRule, Variable};
+use opt_core::rule::Step;
+use opt_core::{Error, Optimizer, UpdateRule, Variable};
 use opt_schedules::CosineDecay;
 use opt_sgd::Sgd;
 use proptest::prelude::*;

@@ -4,8 +4,7 @@
 #[cfg(feature = "checkpoint")]
 #[doc(inline)]
 pub use opt_checkpoint as checkpoint;
-#[doc(inline)]
-pub use opt_core as core;
+pub use opt_core;
 #[cfg(feature = "derive")]
 #[doc(inline)]
 pub use opt_derive::{Gradients, Parameters};
@@ -33,8 +32,10 @@ pub use opt_sgd as sgd;
 
 #[doc(inline)]
 pub use opt_core::{
-    Ema, Error, Exclude, Gradients, Hyper, IndexedSlices, MomentStorage, NonFinite, Optimizer, OptimizerBuilder,
-    Parameters, Registry, Schedule, StepReport, UpdateRule, Variable,
+    DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Hyper, IndexedSlices, Indices, Minimized, MomentStorage,
+    NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome, Parameters, Registry, Scalar, Schedule,
+    SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model, rule,
+    state,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]

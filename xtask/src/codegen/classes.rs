@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use opt_core::HyperparameterSpec;
+use opt_core::config::HyperparameterSpec;
 
 use crate::workspace::{Package, Workspace};
 
@@ -74,7 +74,8 @@ fn find<'a>(workspace: &'a Workspace, class: &str) -> anyhow::Result<&'a Package
 impl Classes {
     /// One rule and one schedule.
     pub(super) fn sample() -> Self {
-        use opt_core::{Hyper, Interval};
+        use opt_core::Hyper;
+        use opt_core::config::Interval;
 
         let rate =
             HyperparameterSpec::optional::<Hyper>("learning_rate", 0.01, Interval::NOT_NEGATIVE, "learning rate");

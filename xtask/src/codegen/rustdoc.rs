@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use opt_core::HyperparameterSpec;
+use opt_core::config::HyperparameterSpec;
 
 use super::classes::{Class, Classes};
 use super::tables;

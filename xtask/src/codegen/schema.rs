@@ -3,7 +3,7 @@
 mod engine;
 mod values;
 
-use opt_core::HyperparameterSpec;
+use opt_core::config::HyperparameterSpec;
 use serde_json::{Map, Value, json};
 
 use super::classes::{Class, Classes};

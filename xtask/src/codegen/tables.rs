@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::bail;
-use opt_core::{HyperparameterKind, HyperparameterSpec, Interval};
+use opt_core::config::{HyperparameterKind, HyperparameterSpec, Interval};
 
 use super::features::Feature;
 use crate::workspace::Package;

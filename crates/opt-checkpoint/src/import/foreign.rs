@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Optimizer, StateKind, StateValue, UpdateRule, Variable};
+use opt_core::state::{StateKind, StateValue};
+use opt_core::{Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use crate::element::{Element, Number};

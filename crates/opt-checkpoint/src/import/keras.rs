@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use opt_core::{Optimizer, Parameters, SlotInit, StateKind, StateValue, Step, UpdateRule, Variable};
+use opt_core::rule::{SlotInit, Step};
+use opt_core::state::{StateKind, StateValue};
+use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 
 use super::foreign::{Foreign, Weights, expected};
 use super::npz;
@@ -158,7 +160,7 @@ impl KerasWeights {
     }
 }
 
-fn initial(slot: &opt_core::SlotSpec) -> Option<(String, f64)> {
+fn initial(slot: &opt_core::rule::SlotSpec) -> Option<(String, f64)> {
     match slot.init() {
         SlotInit::Shared(initial) => Some((slot.name().to_owned(), initial)),
         _ => None,

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use opt_core::{Optimizer, Parameters, StateKind, StateValue, UpdateRule, Variable};
+use opt_core::state::{StateKind, StateValue};
+use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 use safetensors::SafeTensors;
 
 use super::foreign::{Foreign, Weights, expected};

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use ndarray::{ArrayD, ArrayViewMutD, Zip};
-use opt_core::{Any, Optimizer, StateEntry, StateValue, UpdateRule, Variable};
+use opt_core::model::Any;
+use opt_core::state::{StateEntry, StateValue};
+use opt_core::{Optimizer, UpdateRule, Variable};
 
 use super::select::Tracked;
 use super::stage::{Staged, Value};

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use opt_core::{ConfigError, DType, Distribution, Optimizer, StateEntry, StateKind, UpdateRule, Variable};
+use opt_core::collective::Distribution;
+use opt_core::config::ConfigError;
+use opt_core::state::{DType, StateEntry, StateKind};
+use opt_core::{Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 use serde_json::Value;
 

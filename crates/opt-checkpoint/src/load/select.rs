@@ -5,7 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use opt_core::{DType, Optimizer, UpdateRule, Variable};
+use opt_core::state::DType;
+use opt_core::{Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use super::names::Names;

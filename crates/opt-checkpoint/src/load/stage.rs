@@ -2,7 +2,9 @@
 
 use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Any, Distribution, StateValue};
+use opt_core::collective::Distribution;
+use opt_core::model::Any;
+use opt_core::state::StateValue;
 use safetensors::Dtype;
 
 use super::select::{Kind, Selection, Target};

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use half::{bf16, f16};
 use ndarray::{CowArray, IxDyn};
-use opt_core::{Any, AnyArray, Optimizer, StateEntry, StateValue, UpdateRule};
+use opt_core::model::{Any, AnyArray};
+use opt_core::state::{StateEntry, StateValue};
+use opt_core::{Optimizer, UpdateRule};
 use safetensors::Dtype;
 
 use crate::element::{Element, file_dtype};

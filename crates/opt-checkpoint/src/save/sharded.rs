@@ -6,7 +6,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use opt_core::Collective;
+use opt_core::collective::Collective;
 
 use super::content::{Entry, Numbers};
 use super::write::{Plan, Written};

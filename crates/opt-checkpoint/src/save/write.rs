@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use ndarray::{CowArray, IxDyn};
-use opt_core::Any;
+use opt_core::model::Any;
 
 use super::content::{Entry, Numbers};
 use super::{Action, Element, Error, Manifest, Meter, Progress};

@@ -4,7 +4,8 @@ use std::io::Cursor;
 
 use half::{bf16, f16};
 use opt_checkpoint::{Checkpoint, Contents, Error, LoadOptions, Mismatch, SaveOptions};
-use opt_core::{Ema, MomentStorage, Optimizer, StateValue, Variable};
+use opt_core::state::StateValue;
+use opt_core::{Ema, MomentStorage, Optimizer, Variable};
 use opt_lookahead::Lookahead;
 use opt_radam::RectifiedAdam;
 

@@ -2,7 +2,8 @@
 
 use ndarray::{ArrayD, IxDyn};
 use opt_checkpoint::{Checkpoint, Error, LoadOptions, Mismatch};
-use opt_core::{Optimizer, StateValue};
+use opt_core::Optimizer;
+use opt_core::state::StateValue;
 use opt_sgd::Sgd;
 
 use crate::run::{Rule, builder, checkpoint, problem, trained};

@@ -3,7 +3,8 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use opt_checkpoint::{Checkpoint, CheckpointDir, Error};
-use opt_core::{Hyper, Kernel, Optimizer, SlotSpec, Step, UpdateRule, Variable, hyperparameters};
+use opt_core::rule::{Kernel, SlotSpec, Step};
+use opt_core::{Hyper, Optimizer, UpdateRule, Variable, hyperparameters};
 
 hyperparameters! {
     /// A rule that panics in its third step, after the step has begun.
@@ -20,7 +21,7 @@ impl UpdateRule<f64> for GivesUp {
     }
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
         assert!(step.iteration < 2, "it gives up");
-        Box::new(opt_core::elementwise(step.learning_rate, |k, w, g, [m]: [f64; 1]| (w - k * (m + g), [m + g])))
+        Box::new(opt_core::rule::elementwise(step.learning_rate, |k, w, g, [m]: [f64; 1]| (w - k * (m + g), [m + g])))
     }
 }
 

@@ -2,7 +2,8 @@
 
 use ndarray::{Array2, ArrayViewD, array};
 use opt_checkpoint::{Checkpoint, Contents, Element, Progress, SaveOptions, save};
-use opt_core::{Ema, Optimizer, OptimizerBuilder, StateValue, UpdateRule, Variable};
+use opt_core::state::StateValue;
+use opt_core::{Ema, Optimizer, OptimizerBuilder, UpdateRule, Variable};
 use opt_sgd::Sgd;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
@@ -183,7 +184,7 @@ fn averages_and_slow_weights_can_be_saved_for_evaluation() {
         for (name, value) in &loaded.0 {
             assert_eq!(
                 optimizer.slot(name, slot).unwrap(),
-                opt_core::StateValue::from(value.view()),
+                opt_core::state::StateValue::from(value.view()),
                 "{slot} of {name}"
             );
         }

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
 use opt_checkpoint::{Checkpoint, CheckpointDir, Contents, Damage, Error, LoadOptions, SaveOptions, Saved, save};
-use opt_core::{CollectiveError, Distribution, Optimizer, Placement, StateValue, Variable};
+use opt_core::collective::{CollectiveError, Distribution, Placement};
+use opt_core::state::StateValue;
+use opt_core::{Optimizer, Variable};
 use opt_novograd::NovoGrad;
 use optimizers::mesh::{Distributed, Layout, Mesh};
 use optimizers::{Ema, MomentStorage};
@@ -231,7 +233,9 @@ fn parts_of_it_and_variables_alone() {
         training.values[4].clone()
     });
     let want = after(2, |_, training| {
-        let opt_core::StateValue::Array(average) = training.opt.slot("table", "average").unwrap() else { panic!() };
+        let opt_core::state::StateValue::Array(average) = training.opt.slot("table", "average").unwrap() else {
+            panic!()
+        };
         average.to_owned()
     });
     assert_eq!(averages, want);
@@ -298,7 +302,7 @@ fn ranks_have_to_save_and_load_the_same() {
 struct Wrong(Distributed, bool);
 
 impl Distribution for Wrong {
-    fn world(&self) -> &dyn opt_core::Collective {
+    fn world(&self) -> &dyn opt_core::collective::Collective {
         self.0.world()
     }
     fn placement(&self, variable: &str, shape: &[usize]) -> Result<std::sync::Arc<Placement>, CollectiveError> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use opt_checkpoint::{Action, Checkpoint, Damage, Error, Mismatch, SaveOptions};
-use opt_core::CollectiveError;
+use opt_core::collective::CollectiveError;
 use optimizers::mesh::{Mesh, MeshError};
 
 use crate::sharded::{RANKS, Training, after, files, saved, shards};

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use opt_core::{OptimizerBuilder, Scalar, SlotInit, SlotSpec, StateValue, UpdateRule, WeightsOrder};
+use opt_core::rule::{SlotInit, SlotSpec, WeightsOrder};
+use opt_core::state::StateValue;
+use opt_core::{OptimizerBuilder, Scalar, UpdateRule};
 use serde_json::Value;
 
 use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
@@ -50,7 +52,7 @@ pub fn restoring_continues(rule: &Subject) -> Result<(), Broken> {
 /// When the law does not hold.
 pub fn configurations_come_back(rule: &Subject) -> Result<(), Broken> {
     fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
-        let broken = |error: opt_core::ConfigError| setting.broken(error.to_string());
+        let broken = |error: opt_core::config::ConfigError| setting.broken(error.to_string());
         let written = setting.optimizer()?.to_config().map_err(broken)?;
         let builder = OptimizerBuilder::from_config(&written, &setting.rule.registry).map_err(broken)?;
         let again = setting.build(builder)?.to_config().map_err(broken)?;

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use opt_core::{FromConfig, Registry, Scalar, UpdateRule};
+use opt_core::config::FromConfig;
+use opt_core::{Registry, Scalar, UpdateRule};
 
 /// A rule that the laws can handle: copies of it, whose type is forgotten, and how it is read from a configuration.
 #[derive(Debug)]

@@ -135,7 +135,7 @@ impl HyperparameterError {
 /// # Examples
 ///
 /// ```
-/// use opt_core::require;
+/// use opt_core::config::require;
 ///
 /// assert!(require("momentum", 0.9, 0.0..=1.0).is_ok());
 /// let error = require("momentum", f64::NAN, 0.0..=1.0).unwrap_err();

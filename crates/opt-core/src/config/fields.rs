@@ -13,14 +13,14 @@ use super::{Config, ConfigError, Envelope, Generation, HyperparameterValue, Sche
 ///
 /// ```
 /// use opt_core::config::{ScheduleRegistry, fields};
-/// use opt_core::Fields;
+/// use opt_core::config::Fields;
 ///
 /// let schedules = ScheduleRegistry::new();
 /// let mut reader = Fields::new("SGD", fields([("momentum", 0.5.into()), ("nesterof", true.into())]), &schedules);
 /// assert_eq!(reader.required::<f64>("momentum")?, 0.5);
 /// assert_eq!(reader.or("nesterov", false)?, false);
 /// assert_eq!(reader.finish().unwrap_err().to_string(), r#"SGD: unknown key "nesterof""#);
-/// # Ok::<(), opt_core::ConfigError>(())
+/// # Ok::<(), opt_core::config::ConfigError>(())
 /// ```
 #[derive(Debug)]
 pub struct Fields<'a> {

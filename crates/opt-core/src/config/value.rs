@@ -63,7 +63,7 @@ pub trait HyperparameterValue: Sized {
 ///
 /// assert_eq!(Shape::Cosine.to_json()?, "cos");
 /// assert_eq!(Shape::expected(), r#""cos" or "linear""#);
-/// # Ok::<(), opt_core::ConfigError>(())
+/// # Ok::<(), opt_core::config::ConfigError>(())
 /// ```
 pub trait Choice: Copy + PartialEq + 'static {
     /// All values, with their names in configurations.

@@ -38,7 +38,7 @@ pub struct Block<'a, T> {
 /// The numbers of a block, for loops of one's own.
 #[derive(Debug)]
 pub struct BlockParts<'a, T> {
-    /// The elements of the variable, at most [`BLOCK`](crate::BLOCK) of them.
+    /// The elements of the variable, at most [`BLOCK`](crate::rule::BLOCK) of them.
     pub value: &'a mut [T],
     /// Their gradient, clipped; `None` for rows that a sparse gradient does not touch.
     pub gradient: Option<&'a [T]>,
@@ -171,7 +171,7 @@ pub struct Elementwise<K, F, const N: usize> {
 /// Turns one function of an element, with a state of `N` array slots, into a [`Kernel`].
 ///
 /// `element` gets the coefficients, the value `w`, its gradient `g` and the state, and returns the new value and the
-/// new state. It should be generic over [`Real`](crate::Real).
+/// new state. It should be generic over [`Real`](crate::rule::Real).
 ///
 /// # Examples
 ///

@@ -3,10 +3,11 @@
 use std::panic::{self, AssertUnwindSafe};
 
 use ndarray::{Array1, Array2, array};
-use opt_core::{
-    Block, Done, Elementwise, Error, Hyper, Kernel, MomentStorage, NonFinite, Optimizer, Real, Scalar, SlotSpec,
-    SparseUpdate, StateValue, Step, UpdateRule, Variable, VariableScalars, VariableStep, elementwise,
+use opt_core::rule::{
+    Block, Done, Elementwise, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, elementwise,
 };
+use opt_core::state::StateValue;
+use opt_core::{Error, Hyper, MomentStorage, NonFinite, Optimizer, Scalar, UpdateRule, Variable};
 use opt_sgd::Sgd;
 
 /// A rule with every kind of slot: normalised momentum, whose gain is shared and whose norm is kept by variable.

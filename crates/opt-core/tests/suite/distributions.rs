@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use opt_core::{Collective, CollectiveError, Distribution, Placement};
+use opt_core::collective::{Collective, CollectiveError, Distribution, Placement};
 
 /// What has to be said is not asked for here.
 #[derive(Debug)]

@@ -2,9 +2,8 @@
 
 use half::{bf16, f16};
 use ndarray::{Array2, ArrayD, array};
-use opt_core::{
-    DType, Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, StateValue, Variable, View, ViewMut,
-};
+use opt_core::state::{DType, StateValue};
+use opt_core::{Ema, Error, MomentStorage, NonFinite, Optimizer, OptimizerBuilder, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 type Momentum = Optimizer<Sgd, f32>;
@@ -80,7 +79,7 @@ fn a_run_is_that_of_the_masters() {
 /// Their norms are measured block by block.
 #[test]
 fn large_gradients_are_measured() {
-    let len = 2 * opt_core::BLOCK + 3;
+    let len = 2 * opt_core::rule::BLOCK + 3;
     let g: Vec<f32> = (0..len).map(|i| (i % 113) as f32 / 64.0).collect();
     let g16: Vec<f16> = g.iter().map(|g| f16::from_f32(*g)).collect();
     let run = |in_16_bits: bool| {
@@ -238,7 +237,7 @@ fn averages_can_stay() {
 /// Any slot of full precision can be shown, in every block of a variable.
 #[test]
 fn slots_of_large_variables_are_shown() {
-    let len = 2 * opt_core::BLOCK + 3;
+    let len = 2 * opt_core::rule::BLOCK + 3;
     let mut w: Vec<bf16> = (0..len).map(|i| bf16::from_f32((i % 251) as f32 / 64.0)).collect();
     let g: Vec<f32> = (0..len).map(|i| (i % 241) as f32 / 96.0).collect();
     let mut opt = builder().build().unwrap();

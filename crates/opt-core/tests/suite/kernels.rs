@@ -1,9 +1,9 @@
 //! What kernels are told of the rows of a sparse gradient, and what they say of them; the order of a rule's state.
 
-use opt_core::{
-    Block, Done, Hyper, Kernel, Optimizer, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, VariableScalars,
-    VariableStep, WeightsOrder, elementwise,
+use opt_core::rule::{
+    Block, Done, Kernel, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, WeightsOrder, elementwise,
 };
+use opt_core::{Hyper, Optimizer, UpdateRule, Variable};
 use opt_sgd::Sgd;
 
 /// What a rule says of rows without a gradient saves the visits.

@@ -1,10 +1,9 @@
 //! Rules with loops of their own, and rules around others: with the engine's loop or without it, the same bits.
 
 use ndarray::{Array2, s};
-use opt_core::{
-    BLOCK, Block, Done, Ema, Hyper, Kernel, MomentStorage, Optimizer, OptimizerBuilder, Real, SlotSpec, SparseUpdate,
-    StateValue, Step, UpdateRule, Variable, elementwise,
-};
+use opt_core::rule::{BLOCK, Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, elementwise};
+use opt_core::state::StateValue;
+use opt_core::{Ema, Hyper, MomentStorage, Optimizer, OptimizerBuilder, UpdateRule, Variable};
 
 /// Momentum with a second moment, written in several ways.
 #[derive(Debug, Clone)]

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{ArrayD, IxDyn};
-use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, Path, ViewMut};
+use opt_core::model::Path;
+use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, ViewMut};
 use opt_sgd::Sgd;
 
 /// Numbers by name, in any order.

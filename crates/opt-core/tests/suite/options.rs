@@ -1,10 +1,13 @@
 //! What can be set, from code and from a configuration: each option with its effect, each field with its type.
 
 use opt_core::config::fields;
+use opt_core::config::{
+    Config, ConfigError, Configurable, Envelope, Fields, FromConfig, FromFields, Generation, HyperparameterSpec,
+    Hyperparameters, ScheduleRegistry,
+};
 use opt_core::{
-    Config, ConfigError, Configurable, Ema, Envelope, Error, Exclude, Fields, FromConfig, FromFields, Generation,
-    Hyper, HyperparameterSpec, Hyperparameters, IndexedSlices, Indices, MomentStorage, NonFinite, Optimizer,
-    OptimizerBuilder, Registry, Schedule, ScheduleRegistry, UpdateRule, Variable,
+    Ema, Error, Exclude, Hyper, IndexedSlices, Indices, MomentStorage, NonFinite, Optimizer, OptimizerBuilder,
+    Registry, Schedule, UpdateRule, Variable,
 };
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
@@ -26,8 +29,8 @@ impl Configurable for Halving {
     fn config(&self) -> Result<Config, ConfigError> {
         Ok(fields([("initial", self.0.into()), ("steps", 1.into())]))
     }
-    fn validate(&self) -> Result<(), opt_core::HyperparameterError> {
-        opt_core::require("initial", self.0, 0.0..)
+    fn validate(&self) -> Result<(), opt_core::config::HyperparameterError> {
+        opt_core::config::require("initial", self.0, 0.0..)
     }
 }
 

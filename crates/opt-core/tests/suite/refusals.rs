@@ -130,12 +130,12 @@ fn learning_rates_that_are_none() {
             f64::NAN
         }
     }
-    impl opt_core::Configurable for Bad {
+    impl opt_core::config::Configurable for Bad {
         fn class_name(&self) -> &str {
             "Bad"
         }
-        fn config(&self) -> Result<opt_core::Config, opt_core::ConfigError> {
-            Ok(opt_core::Config::new())
+        fn config(&self) -> Result<opt_core::config::Config, opt_core::config::ConfigError> {
+            Ok(opt_core::config::Config::new())
         }
     }
     opt.set_learning_rate(Bad).unwrap();
@@ -151,12 +151,12 @@ fn learning_rates_that_are_none() {
 fn a_step_counter_that_cannot_go_on() {
     let (mut opt, mut known) = stepped();
     let mut weights = opt.weights();
-    weights[0].value = opt_core::StateValue::Iterations(u64::MAX - 3);
+    weights[0].value = opt_core::state::StateValue::Iterations(u64::MAX - 3);
     opt.set_weights(weights.clone()).unwrap();
     let gradient = known.clone();
     opt.apply_gradients([Variable::new("known", &mut known).gradient(&gradient)]).unwrap();
     assert_eq!(opt.iterations(), u64::MAX - 2);
-    weights[0].value = opt_core::StateValue::Iterations(u64::MAX);
+    weights[0].value = opt_core::state::StateValue::Iterations(u64::MAX);
     opt.set_weights(weights.clone()).unwrap();
     let before = known.clone();
     let Err(Error::Hyperparameter(error)) = opt.apply_gradients([Variable::new("known", &mut known).gradient(&before)])

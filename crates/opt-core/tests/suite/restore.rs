@@ -4,9 +4,10 @@ use std::panic::{self, AssertUnwindSafe};
 
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD};
+use opt_core::model::Path;
+use opt_core::state::{DType, StateEntry, StateKind, StateValue};
 use opt_core::{
-    DType, Ema, Error, Gradient, Gradients, MomentStorage, Optimizer, OptimizerBuilder, Parameters, Path, StateEntry,
-    StateKind, StateValue, Variable, View, ViewMut,
+    Ema, Error, Gradient, Gradients, MomentStorage, Optimizer, OptimizerBuilder, Parameters, Variable, View, ViewMut,
 };
 use opt_sgd::Sgd;
 

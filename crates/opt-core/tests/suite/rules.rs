@@ -3,16 +3,16 @@
 /// Hyperparameters of rules with nothing to configure but a learning rate, which is not written.
 macro_rules! nothing_to_configure {
     ($rule:ty, $learning_rate:tt) => {
-        impl opt_core::Configurable for $rule {
+        impl opt_core::config::Configurable for $rule {
             fn class_name(&self) -> &str {
                 stringify!($rule)
             }
-            fn config(&self) -> Result<opt_core::Config, opt_core::ConfigError> {
-                Ok(opt_core::Config::new())
+            fn config(&self) -> Result<opt_core::config::Config, opt_core::config::ConfigError> {
+                Ok(opt_core::config::Config::new())
             }
         }
 
-        impl opt_core::Hyperparameters for $rule {
+        impl opt_core::config::Hyperparameters for $rule {
             fn learning_rate(&self) -> &Hyper {
                 &self.$learning_rate
             }

@@ -1,9 +1,7 @@
 //! Configurations that say the same in other words come back in their own.
 
-use opt_core::{
-    Envelope, Exclude, HyperparameterKind, HyperparameterSpec, Interval, Optimizer, OptimizerBuilder, Registry,
-    UpdateRule, config::fields,
-};
+use opt_core::config::{Envelope, HyperparameterKind, HyperparameterSpec, Interval, fields};
+use opt_core::{Exclude, Optimizer, OptimizerBuilder, Registry, UpdateRule};
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
 

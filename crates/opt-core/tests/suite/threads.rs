@@ -6,7 +6,7 @@ use opt_sgd::Sgd;
 
 /// Elements that are worth a second thread. Miri takes milliseconds for each: blocks and all that is made of them are smaller
 /// there.
-const LARGE: usize = if cfg!(miri) { 5 * opt_core::BLOCK } else { 300_000 };
+const LARGE: usize = if cfg!(miri) { 5 * opt_core::rule::BLOCK } else { 300_000 };
 
 /// Two steps over a large variable, a small one, rows of a third, and a large one whose numbers are not side by side.
 fn steps(builder: OptimizerBuilder<Sgd, f32>) -> Result<(Vec<Vec<u32>>, u64), Error> {

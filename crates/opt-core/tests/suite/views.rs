@@ -2,7 +2,9 @@
 
 use half::bf16;
 use ndarray::{Array, Array0, ArrayD, Axis, IxDyn, ShapeBuilder, array, s};
-use opt_core::{BLOCK, Ema, MomentStorage, Optimizer, OptimizerBuilder, StateValue, Variable, View, ViewMut};
+use opt_core::rule::BLOCK;
+use opt_core::state::StateValue;
+use opt_core::{Ema, MomentStorage, Optimizer, OptimizerBuilder, Variable, View, ViewMut};
 use opt_sgd::Sgd;
 
 /// One step with learning rate 1 and gradient `g`.

@@ -1,6 +1,7 @@
 //! The rule inside a wrapper, with its configuration.
 
-use opt_core::{Config, ConfigError, Envelope, Fields, Hyperparameters, Registry, Scalar};
+use opt_core::config::{Config, ConfigError, Envelope, Fields, Hyperparameters};
+use opt_core::{Registry, Scalar};
 use serde_json::Value;
 
 /// Keys of an optimizer that change nothing for a rule inside another one.

@@ -1,10 +1,9 @@
 //! Configurations: the optimizer inside comes back key for key, and nothing in it is ignored.
 
 use opt_core::config::fields;
-use opt_core::{
-    Block, Config, ConfigError, Configurable, Done, Error, Fields, FromFields, Hyper, Hyperparameters, Kernel,
-    Optimizer, OptimizerBuilder, Registry, SlotInit, SlotSpec, SparseUpdate, Step, UpdateRule, Variable, WeightsOrder,
-};
+use opt_core::config::{Config, ConfigError, Configurable, Fields, FromFields, Hyperparameters};
+use opt_core::rule::{Block, Done, Kernel, SlotInit, SlotSpec, SparseUpdate, Step, WeightsOrder};
+use opt_core::{Error, Hyper, Optimizer, OptimizerBuilder, Registry, UpdateRule, Variable};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_radam::RectifiedAdam;

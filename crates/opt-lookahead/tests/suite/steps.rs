@@ -1,7 +1,10 @@
 //! Steps with numbers that can be checked by hand, in the paper, or in the tests of TensorFlow Addons.
 
 use opt_conformance::problem::Rng;
-use opt_core::{Ema, Error, Hyperparameters, Optimizer, Parameters, StateValue, Step, UpdateRule, Variable};
+use opt_core::config::Hyperparameters;
+use opt_core::rule::Step;
+use opt_core::state::StateValue;
+use opt_core::{Ema, Error, Optimizer, Parameters, UpdateRule, Variable};
 use opt_lookahead::Lookahead;
 use opt_nadam::Nadam;
 use opt_radam::RectifiedAdam;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use mpi::collective::SystemOperation;
 use mpi::request::scope;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence, Root};
-use opt_core::{CollectiveError, Numbers};
+use opt_core::collective::{CollectiveError, Numbers};
 
 use super::Worker;
 use super::patience::Answer;

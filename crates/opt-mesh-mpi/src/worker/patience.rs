@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mpi::request::{Request, Scope};
-use opt_core::CollectiveError;
+use opt_core::collective::CollectiveError;
 
 use super::{Worker, abort};
 use crate::link::Command;

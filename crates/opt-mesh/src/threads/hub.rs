@@ -5,7 +5,7 @@ use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use opt_core::{Collective, CollectiveError, Numbers, Pending};
+use opt_core::collective::{Collective, CollectiveError, Numbers, Pending};
 
 /// The contribution of a rank to a round.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,6 +1,7 @@
 //! One half cosine, with an optional linear warmup.
 
-use opt_core::{HyperparameterError, Schedule, hyperparameters};
+use opt_core::config::HyperparameterError;
+use opt_core::{Schedule, hyperparameters};
 
 use super::above_floor;
 use crate::numbers::{blend, fraction, half_cosine};
@@ -46,7 +47,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `decay_steps = 0`, an `alpha` outside [0, 1] (it is a
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, an `alpha` outside [0, 1] (it is a
     /// fraction), rates that are negative, infinite or NaN, and `warmup_steps` without `warmup_target`.
     ///
     /// # References

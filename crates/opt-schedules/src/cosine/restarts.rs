@@ -46,7 +46,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha`
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha`
     /// outside [0, 1] (it is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
     ///
     /// # References

@@ -1,6 +1,6 @@
 //! The triangular wave that all cyclical schedules share.
 
-use opt_core::Choice;
+use opt_core::config::Choice;
 
 use crate::numbers::{blend, fraction, saturate, split};
 

@@ -1,7 +1,8 @@
 //! Schedules around and beside others: constants, warmup, joins, functions.
 
 use approx::assert_relative_eq;
-use opt_core::{ConfigError, Hyper};
+use opt_core::Hyper;
+use opt_core::config::ConfigError;
 use opt_schedules::{Configurable, Constant, CosineDecay, Join, LinearWarmup, PolynomialDecay, Schedule, schedule_fn};
 
 /// A schedule whose value is the step that it sees.

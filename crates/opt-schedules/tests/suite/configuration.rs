@@ -1,7 +1,8 @@
 //! Configurations of every class: read, written, refused.
 
-use opt_core::{ConfigError, FromFields, HyperparameterError, Interval, Schedule, ScheduleRegistry};
-use opt_core::{HyperparameterKind, HyperparameterSpec};
+use opt_core::Schedule;
+use opt_core::config::{ConfigError, FromFields, HyperparameterError, Interval, ScheduleRegistry};
+use opt_core::config::{HyperparameterKind, HyperparameterSpec};
 use opt_schedules::{
     Anneal, Configurable, Constant, CosineDecay, CosineDecayRestarts, ExponentialCyclicalLearningRate,
     ExponentialDecay, InverseTimeDecay, Join, LinearWarmup, OneCycle, PiecewiseConstantDecay, PolynomialDecay,
@@ -50,7 +51,7 @@ fn assert_default<S: Schedule + FromFields>(config: &Value, spec: &Hyperparamete
     if spec.name == "warmup_target" {
         fields.remove("warmup_steps"); // nothing without a target
     }
-    let result = S::from_fields(&mut opt_core::Fields::new(S::CLASS_NAME, fields, &registry()));
+    let result = S::from_fields(&mut opt_core::config::Fields::new(S::CLASS_NAME, fields, &registry()));
     let written = result.and_then(|schedule| schedule.config());
     match &spec.default {
         None => {

@@ -153,7 +153,7 @@ fn boundaries_of_joins() {
 
 #[test]
 fn lists_that_do_not_fit_are_refused() {
-    let mut registry = opt_core::ScheduleRegistry::new();
+    let mut registry = opt_core::config::ScheduleRegistry::new();
     opt_schedules::register(&mut registry);
     for (schedules, length) in [("[]", 0), ("[1.0]", 1), ("[1.0, 0.5, 0.25]", 3)] {
         let text = format!(r#"{{"class_name": "Join", "config": {{"schedules": {schedules}, "boundaries": [5]}}}}"#);

@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 
+use optimizers::Gradient;
 use optimizers::Gradients;
-use optimizers::core::Gradient;
 
 use crate::args::Args;
 use crate::digits::Digits;

@@ -1,7 +1,7 @@
 //! The values of a hyperparameter, as a schema.
 
 use anyhow::bail;
-use opt_core::{HyperparameterKind, HyperparameterSpec, Interval};
+use opt_core::config::{HyperparameterKind, HyperparameterSpec, Interval};
 use serde_json::{Value, json};
 
 /// The schema of one hyperparameter, with its meaning and default.

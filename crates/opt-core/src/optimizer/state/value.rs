@@ -24,7 +24,8 @@ pub struct StateEntry<V> {
 ///
 /// ```
 /// use ndarray::arr1;
-/// use opt_core::{Optimizer, StateValue, Variable};
+/// use opt_core::state::StateValue;
+/// use opt_core::{Optimizer, Variable};
 /// use opt_sgd::Sgd;
 ///
 /// let mut w = [1.0, 2.0];

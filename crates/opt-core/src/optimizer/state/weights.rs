@@ -12,7 +12,7 @@ use crate::rule::UpdateRule;
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// All state besides the variables, copied: `iterations`; with averaging the average of each variable; the `master`
     /// of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot of each
-    /// variable. (A rule may ask for its slots [variable by variable](crate::WeightsOrder) instead.) Slots in bfloat16
+    /// variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) Slots in bfloat16
     /// are widened.
     ///
     /// The list, the configuration and the variables are everything that a run depends on.

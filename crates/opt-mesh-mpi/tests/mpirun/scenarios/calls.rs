@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use opt_core::{Collective, CollectiveError, Numbers};
+use opt_core::collective::{Collective, CollectiveError, Numbers};
 use opt_mesh::{Engine, Mesh};
 use opt_mesh_mpi::Mpi;
 

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, IxDyn};
 use opt_mesh::{Distributed, Layout, Mesh};
 use opt_mesh_mpi::Mpi;
 use optimizers::checkpoint::CheckpointDir;
-use optimizers::{Nadam, Optimizer, Parameters};
+use optimizers::{Nadam, Optimizer};
 
 type Model = Vec<ArrayD<f64>>;
 
@@ -36,7 +36,7 @@ impl Training {
         self.opt.step(&mut self.model, &gradients).unwrap();
     }
 
-    fn state(&self) -> (Model, Vec<optimizers::core::StateEntry<StateValue<'static, f64>>>) {
+    fn state(&self) -> (Model, Vec<optimizers::state::StateEntry<optimizers::state::StateValue<'static, f64>>>) {
         (self.model.clone(), self.opt.weights())
     }
 }

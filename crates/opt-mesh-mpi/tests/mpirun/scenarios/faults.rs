@@ -5,7 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use ndarray::{Array1, array};
-use opt_core::{CollectiveError, Error, Numbers};
+use opt_core::Error;
+use opt_core::collective::{CollectiveError, Numbers};
 use opt_mesh::{Distributed, Engine, Mesh};
 use opt_mesh_mpi::{Mpi, MpiError};
 use optimizers::{Optimizer, OptimizerBuilder, Sgd, Variable};

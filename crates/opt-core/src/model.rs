@@ -1,0 +1,6 @@
+//! What models are made of: for implementations of [`Parameters`](crate::Parameters), and for adapters to other
+//! frameworks.
+
+pub use crate::parameters::Path;
+pub use crate::precision::{Any, AnyArray, AnyArrayMut};
+pub use crate::view::{Half, Stored};
