@@ -120,8 +120,8 @@ fn named<'r>(modules: &Modules<'r>, module: &[&'r str], path: &str) -> Option<Ve
         base.pop();
     }
     let wanted: Vec<&str> = base.into_iter().chain(rest).collect();
-    let lengths = (0..=wanted.len()).rev();
-    lengths.filter_map(|length| modules.get_key_value(&wanted[..length])).map(|(module, _)| module.clone()).next()
+    let mut lengths = (0..=wanted.len()).rev();
+    lengths.find_map(|length| modules.keys().find(|module| module[..] == wanted[..length])).cloned()
 }
 
 #[cfg(test)]
