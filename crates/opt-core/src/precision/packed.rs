@@ -83,7 +83,7 @@ impl PackedBlock<'_> {
         self.slots.iter().zip(self.indices).any(|(slot, index)| !slot.is_empty() && index < n)
     }
 
-    /// Lends them in the element type; [`round_lent`](Self::round_lent) takes them back when the rule is done.
+    /// Lends them in the element type; [`round`](Self::round) takes them back when the rule is done.
     pub(crate) fn lend<'w, T: Scalar>(&self, wide: &'w mut WideSlots<T>, slots: &mut [&'w mut [T]]) {
         let WideSlots { buffers, are_lent } = wide;
         for ((packed, &index), buffer) in self.slots.iter().zip(&self.indices).zip(buffers) {
@@ -102,11 +102,8 @@ impl PackedBlock<'_> {
         *are_lent = true;
     }
 
-    /// Rounds them, if they have been lent.
-    pub(crate) fn round_lent<T: Scalar>(&mut self, wide: &mut WideSlots<T>) {
-        if !wide.are_lent {
-            return;
-        }
+    /// Takes back what was lent, rounded.
+    pub(crate) fn round<T: Scalar>(&mut self, wide: &mut WideSlots<T>) {
         for (i, (packed, buffer)) in self.slots.iter_mut().zip(&mut wide.buffers).enumerate() {
             if !packed.is_empty() {
                 stochastic::round(packed, buffer.first(packed.len()), i, self.sequences);

@@ -52,6 +52,7 @@ pub(crate) struct VariablePlan<T> {
 /// What the optimizer keeps for the elements of a block.
 pub(crate) struct BlockState<'a, T> {
     pub(crate) slots: ArraySlots<'a, T>,
+    /// The rule gets it; whoever made it rounds what the rule was lent.
     pub(crate) packed: Option<PackedBlock<'a>>,
     /// Empty if there is none.
     pub(crate) average: &'a mut [T],
@@ -162,7 +163,7 @@ impl<T: Scalar> VariablePlan<T> {
             value: &mut *value,
             gradient,
             slots: slots.reborrow(),
-            packed: packed.as_mut().map(|packed| packed.from(0)),
+            packed: packed.take(),
             scalars,
             average: fused.average.is_some().then_some(&mut **average),
             fused: *fused,
@@ -177,9 +178,6 @@ impl<T: Scalar> VariablePlan<T> {
         }
         if *overwrite {
             value.copy_from_slice(average);
-        }
-        if let Some(packed) = packed {
-            packed.round_lent(&mut workspace.wide);
         }
     }
 }

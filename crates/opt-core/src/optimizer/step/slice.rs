@@ -111,8 +111,10 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
                 while at < len {
                     let n = state.block_len(at, len);
                     let g = gradient.block(n, plan.limit, &mut buffers.gradient);
-                    let state = &mut state.block(at, n);
-                    cursor.visit(at, n, |value| plan.update_block(kernel, value, Some(g), state, workspace));
+                    cursor.visit(at, n, |value| {
+                        plan.update_block(kernel, value, Some(g), &mut state.block(at, n), workspace);
+                    });
+                    state.round_lent(at, n, workspace);
                     at += n;
                 }
             }
@@ -127,8 +129,10 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
                     while at < range.end {
                         let n = state.block_len(at, range.end);
                         let g = touched.map(|start| &values[start + at - range.start..][..n]);
-                        let state = &mut state.block(at, n);
-                        cursor.visit(at, n, |value| plan.update_block(kernel, value, g, state, workspace));
+                        cursor.visit(at, n, |value| {
+                            plan.update_block(kernel, value, g, &mut state.block(at, n), workspace);
+                        });
+                        state.round_lent(at, n, workspace);
                         at += n;
                     }
                 }
@@ -137,7 +141,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
     }
 }
 
-impl<T> SliceState<'_, T> {
+impl<T: Scalar> SliceState<'_, T> {
     /// How long the block is that starts at `at` and ends before `end`.
     fn block_len(&self, at: usize, end: usize) -> usize {
         let longest = self.packed.as_ref().map_or(BLOCK, |packed| BLOCK.min(packed.before_turn(at)));
@@ -150,6 +154,15 @@ impl<T> SliceState<'_, T> {
             slots: self.slots.block(at, n),
             packed: self.packed.as_mut().map(|packed| packed.block(at, n)),
             average: block_of(self.average, at, n),
+        }
+    }
+
+    /// Takes back the slots in 16 bits of the elements `at..at + n`, if a rule was lent them in its element type.
+    fn round_lent(&mut self, at: usize, n: usize, workspace: &mut Workspace<T>) {
+        if let Some(packed) = &mut self.packed
+            && workspace.wide.are_lent()
+        {
+            packed.block(at, n).round(&mut workspace.wide);
         }
     }
 
