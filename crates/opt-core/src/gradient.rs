@@ -175,5 +175,7 @@ dense!(
     [] &'a [T],
     [] &'a Vec<T>,
     [const N: usize] &'a [T; N],
-    [] (&'a [T], &[usize]),
+    [Axes: AsRef<[usize]> + ?Sized] (&'a [T], &Axes),
+    [Axes: AsRef<[usize]> + ?Sized] (&'a Vec<T>, &Axes),
+    [Axes: AsRef<[usize]> + ?Sized, const N: usize] (&'a [T; N], &Axes),
 );

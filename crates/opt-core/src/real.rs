@@ -51,6 +51,11 @@ pub enum DType {
 /// The element types that variables, gradients and slots may have: `f32` and `f64`.
 ///
 /// The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not the element type of an optimizer",
+    label = "not `f32` or `f64`",
+    note = "variables in `half::bf16` and `half::f16` belong to optimizers in `f32`: `Variable::half`, `Variable::half_gradient`"
+)]
 pub trait Scalar:
     Real + Zero + AsPrimitive<f64> + PartialOrd + Default + Debug + Display + Send + Sync + sealed::Sealed
 {

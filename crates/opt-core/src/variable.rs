@@ -30,7 +30,7 @@ use crate::view::{Half, ShapeMismatch, View, ViewMut};
 /// // Memory of another framework: row-major numbers and their shape.
 /// let (mut raw, raw_grad) = (vec![0.0_f32; 12], vec![1.0; 12]);
 /// let shape = [3, 4];
-/// let foreign = Variable::new("raw", (&mut raw[..], &shape[..])).gradient((&raw_grad[..], &shape[..]));
+/// let foreign = Variable::new("raw", (&mut raw, &shape)).gradient((&raw_grad, &shape));
 ///
 /// let mut temperature = 1.0_f32;
 /// let number = Variable::new("temperature", &mut temperature).gradient(&0.5);
@@ -45,8 +45,8 @@ pub struct Variable<'a, T> {
     pub(crate) gradient: Option<Gradient<'a, T>>,
 }
 
-impl<'a, T> Variable<'a, T> {
-    /// A variable without a gradient: a step leaves it alone.
+impl<'a, T: Scalar> Variable<'a, T> {
+    /// A variable without a gradient: a step leaves it alone. For numbers in 16 bits see [`half`](Self::half).
     pub fn new(name: impl Into<Cow<'a, str>>, value: impl Into<ViewMut<'a, T>>) -> Self {
         Self { name: name.into(), value: value.into(), gradient: None }
     }

@@ -180,65 +180,48 @@ impl<'a, T, S: DataMut<Elem = T>, D: Dimension> From<&'a mut ArrayBase<S, D>> fo
     }
 }
 
-impl<'a, T> From<&'a [T]> for View<'a, T> {
-    fn from(slice: &'a [T]) -> Self {
-        Self(Any::Full(Memory::Filled { shape: smallvec![slice.len()], data: slice }))
-    }
+/// Slices, vectors and arrays have one axis, or the shape that they are paired with.
+macro_rules! slices {
+    ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
+        impl<'a, T, $($generics)*> From<&'a $type> for View<'a, T> {
+            fn from(data: &'a $type) -> Self {
+                Self(Any::Full(Memory::Filled { shape: smallvec![data.len()], data }))
+            }
+        }
+
+        impl<'a, T, $($generics)*> From<&'a mut $type> for ViewMut<'a, T> {
+            fn from(data: &'a mut $type) -> Self {
+                Self(Any::Full(Memory::Filled { shape: smallvec![data.len()], data }))
+            }
+        }
+
+        impl<'a, T, Axes: AsRef<[usize]> + ?Sized, $($generics)*> From<(&'a $type, &Axes)> for View<'a, T> {
+            fn from((data, shape): (&'a $type, &Axes)) -> Self {
+                Self(Any::Full(filled(data.len(), shape.as_ref(), data)))
+            }
+        }
+
+        impl<'a, T, Axes: AsRef<[usize]> + ?Sized, $($generics)*> From<(&'a mut $type, &Axes)> for ViewMut<'a, T> {
+            fn from((data, shape): (&'a mut $type, &Axes)) -> Self {
+                Self(Any::Full(filled(data.len(), shape.as_ref(), data)))
+            }
+        }
+    )+};
 }
 
-impl<'a, T> From<&'a mut [T]> for ViewMut<'a, T> {
-    fn from(slice: &'a mut [T]) -> Self {
-        Self(Any::Full(Memory::Filled { shape: smallvec![slice.len()], data: slice }))
-    }
-}
-
-impl<'a, T> From<&'a Vec<T>> for View<'a, T> {
-    fn from(vec: &'a Vec<T>) -> Self {
-        vec.as_slice().into()
-    }
-}
-
-impl<'a, T> From<&'a mut Vec<T>> for ViewMut<'a, T> {
-    fn from(vec: &'a mut Vec<T>) -> Self {
-        vec.as_mut_slice().into()
-    }
-}
-
-impl<'a, T, const N: usize> From<&'a [T; N]> for View<'a, T> {
-    fn from(array: &'a [T; N]) -> Self {
-        array.as_slice().into()
-    }
-}
-
-impl<'a, T, const N: usize> From<&'a mut [T; N]> for ViewMut<'a, T> {
-    fn from(array: &'a mut [T; N]) -> Self {
-        array.as_mut_slice().into()
-    }
-}
+slices!([] [T], [] Vec<T>, [const N: usize] [T; N]);
 
 /// A single number is a variable without axes.
 impl<'a, T: Scalar> From<&'a T> for View<'a, T> {
     fn from(number: &'a T) -> Self {
-        (slice::from_ref(number), &[][..]).into()
+        (slice::from_ref(number), &[0; 0]).into()
     }
 }
 
 /// A single number is a variable without axes.
 impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
     fn from(number: &'a mut T) -> Self {
-        (slice::from_mut(number), &[][..]).into()
-    }
-}
-
-impl<'a, T> From<(&'a [T], &[usize])> for View<'a, T> {
-    fn from((slice, shape): (&'a [T], &[usize])) -> Self {
-        Self(Any::Full(filled(slice.len(), shape, slice)))
-    }
-}
-
-impl<'a, T> From<(&'a mut [T], &[usize])> for ViewMut<'a, T> {
-    fn from((slice, shape): (&'a mut [T], &[usize])) -> Self {
-        Self(Any::Full(filled(slice.len(), shape, slice)))
+        (slice::from_mut(number), &[0; 0]).into()
     }
 }
 

@@ -226,3 +226,24 @@ fn sparse_steps_after_dense_ones_on_column_major_memory() {
     assert_eq!(column_major, row_major);
     assert_eq!(slots[0], slots[1]);
 }
+
+/// Numbers in a slice, a vector or an array take their shape from a slice, a vector or an array.
+#[test]
+fn shapes_come_in_any_form() {
+    let (array, vec) = ([2, 3], vec![2, 3]);
+    let step = |variable: Variable<'_, f32>| {
+        let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
+        opt.apply_gradients([variable]).unwrap();
+        opt.variables().map(|(_, shape)| shape.to_vec()).next().unwrap()
+    };
+    let gradient = vec![1.0; 6];
+    let mut numbers = [1.0; 6];
+    assert_eq!(step(Variable::new("w", (&mut numbers, &array)).gradient((&gradient, &vec))), [2, 3]);
+    assert_eq!(step(Variable::new("w", (&mut numbers[..], &vec)).gradient((&gradient[..], &array[..]))), [2, 3]);
+    let mut numbers = numbers.to_vec();
+    assert_eq!(step(Variable::new("w", (&mut numbers, &vec[..])).gradient((&[1.0; 6], &array))), [2, 3]);
+    assert_eq!(numbers, [-2.0; 6]);
+    let error =
+        Optimizer::new(Sgd::new(1.0)).unwrap().add_variables(&mut [Variable::new("w", (&mut numbers, &[4, 2]))]);
+    assert!(matches!(error, Err(opt_core::Error::VariableData { elements: 6, shape, .. }) if shape == [4, 2]));
+}
