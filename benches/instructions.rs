@@ -6,9 +6,10 @@
 
 use anyhow::Context;
 use benches::Element;
-use benches::contestants::{AnyOptimizer, contestants};
+use benches::contestants::contestants;
 use benches::model::Model;
 use benches::shapes::Shape;
+use optimizers::DynOptimizer;
 
 /// Steps before the count: state is allocated, and RAdam is past its first steps. These are whole cycles.
 const WARM_UP: usize = 12;
@@ -54,7 +55,7 @@ fn counts<T: Element>(shape: &Shape) -> Vec<Count<'_>> {
 
 /// Found by its name.
 #[inline(never)]
-fn measured_steps<T: Element>(optimizer: &mut AnyOptimizer<T>, model: &mut Model<T>) -> anyhow::Result<()> {
+fn measured_steps<T: Element>(optimizer: &mut DynOptimizer<T>, model: &mut Model<T>) -> anyhow::Result<()> {
     for _ in 0..STEPS {
         optimizer.apply_gradients(model.variables())?;
     }

@@ -1,14 +1,13 @@
 //! The contestants: every rule alone, and the usual compositions.
 
 use optimizers::{
-    Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    DynOptimizer, Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
+    Sgd, UpdateRule,
 };
 
 use crate::Element;
 use crate::traffic::{Sweep, Traffic};
 
-/// An optimizer of any rule.
-pub type AnyOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
 /// The period of Lookahead; peers use the same.
@@ -30,7 +29,7 @@ impl<T: Element> Contestant<T> {
     /// # Errors
     ///
     /// When the threads cannot be started.
-    pub fn build(&self, threads: usize) -> Result<AnyOptimizer<T>, Error> {
+    pub fn build(&self, threads: usize) -> Result<DynOptimizer<T>, Error> {
         (self.builder)().threads(threads).build()
     }
 }

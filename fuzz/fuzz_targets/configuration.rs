@@ -7,11 +7,11 @@ use ndarray::{ArrayD, Axis, arr2};
 use opt_conformance::problem::bits;
 use opt_conformance::replay::same_json;
 use opt_fuzz::{REGISTRIES, json};
-use optimizers::{Scalar, UpdateRule};
+use optimizers::{DynOptimizer, Scalar, UpdateRule};
 use optimizers::{Optimizer, Registry, Variable};
 use serde_json::Value;
 
-type Boxed<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
+type Boxed<T> = DynOptimizer<T>;
 
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| { json::mutate(data, size, max_size, seed) });
 

@@ -6,7 +6,7 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use opt_conformance::problem::{Gradient, Problem, bits};
 use opt_conformance::textbook::Formula;
 use optimizers::state::StateValue;
-use optimizers::{Scalar, UpdateRule};
+use optimizers::{DynOptimizer, Scalar, UpdateRule};
 use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
 use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};
@@ -27,7 +27,7 @@ type Gradients<T> = Vec<(usize, Option<(Option<Vec<i64>>, ArrayD<T>)>)>;
 /// An optimizer, and its inputs so far.
 struct Run<'p, T: 'static> {
     plan: &'p Plan,
-    optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
+    optimizer: DynOptimizer<T>,
     formula: Box<dyn Formula>,
     values: Vec<ArrayD<T>>,
     done: Done,

@@ -2,7 +2,7 @@
 
 use ndarray::{Array1, Array2, ArrayD};
 use optimizers::mesh::{Distributed, Mesh, Traffic};
-use optimizers::{NonFinite, Sgd};
+use optimizers::{DynOptimizer, NonFinite, Sgd};
 use optimizers::{NovoGrad, Optimizer, OptimizerBuilder, UpdateRule, Variable};
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
@@ -12,10 +12,7 @@ const MODEL: u64 = 4 * (30 * 20 + 20 + 20 * 10);
 /// What a rank says before each step: that it is ready, and five numbers.
 const AGREEMENT: u64 = 1 + 5 * 8;
 
-fn optimizer(
-    distributed: Distributed,
-    options: impl Fn(Builder) -> Builder,
-) -> Optimizer<Box<dyn UpdateRule<f32>>, f32> {
+fn optimizer(distributed: Distributed, options: impl Fn(Builder) -> Builder) -> DynOptimizer<f32> {
     options(Optimizer::builder(Sgd::new(0.1).momentum(0.9)).boxed()).distributed(distributed).build().unwrap()
 }
 

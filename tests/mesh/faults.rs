@@ -10,11 +10,10 @@ use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers,
 use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
 use optimizers::state::StateValue;
-use optimizers::{Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
+use optimizers::{DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
 use super::problem::whole;
 
-type Opt = Optimizer<Box<dyn UpdateRule<f64>>, f64>;
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;
 
 /// How long ranks wait for each other; only a rank that is late makes them wait as long.
@@ -46,7 +45,7 @@ impl Model {
         }
     }
 
-    fn step(&mut self, opt: &mut Opt) -> Result<(), Error> {
+    fn step(&mut self, opt: &mut DynOptimizer<f64>) -> Result<(), Error> {
         let Self { names, values, gradients } = self;
         let variables = names.iter().zip(values).zip(gradients);
         let variables = variables
@@ -57,7 +56,10 @@ impl Model {
 
 /// Makes one good step; then rank 2 of 4 is changed, and the next step must fail on all ranks without a trace. Returns
 /// what the ranks were told.
-fn refused(build: impl Fn(usize) -> Builder + Sync, change: impl Fn(&mut Model, &mut Opt) + Sync) -> Vec<Error> {
+fn refused(
+    build: impl Fn(usize) -> Builder + Sync,
+    change: impl Fn(&mut Model, &mut DynOptimizer<f64>) + Sync,
+) -> Vec<Error> {
     let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
         let mut opt = build(mesh.rank()).distributed(reduced(mesh)).build().unwrap();
         let mut model = Model::new();
@@ -74,7 +76,10 @@ fn refused(build: impl Fn(usize) -> Builder + Sync, change: impl Fn(&mut Model, 
 }
 
 /// As [`refused`], where all ranks have to be told the same.
-fn disagreement(build: impl Fn(usize) -> Builder + Sync, change: impl Fn(&mut Model, &mut Opt) + Sync) -> String {
+fn disagreement(
+    build: impl Fn(usize) -> Builder + Sync,
+    change: impl Fn(&mut Model, &mut DynOptimizer<f64>) + Sync,
+) -> String {
     let errors = refused(build, change);
     assert!(matches!(errors[0], Error::Collective(CollectiveError::Disagreement { rank: 2, .. })), "{errors:?}");
     assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");

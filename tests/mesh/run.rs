@@ -4,11 +4,9 @@ use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
 use optimizers::Scalar;
 use optimizers::mesh::{Distributed, Mesh};
 use optimizers::state::StateValue;
-use optimizers::{Error, Optimizer, UpdateRule, Variable};
+use optimizers::{DynOptimizer, Error, Variable};
 
 use super::problem::{Given, Problem, optimizer, whole};
-
-type Opt<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 
 /// Everything that came out of a run, as whole arrays.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +44,7 @@ fn replica(problem: &Problem, variable: usize, mesh: &Mesh) -> usize {
 pub(crate) struct Run<'r, T> {
     problem: &'r Problem,
     mesh: Option<&'r Mesh>,
-    pub(crate) opt: Opt<T>,
+    pub(crate) opt: DynOptimizer<T>,
     pub(crate) values: Vec<ArrayD<T>>,
     global_norms: Vec<f64>,
 }
@@ -66,7 +64,7 @@ impl<'r, T: Scalar> Run<'r, T> {
     }
 
     /// The optimizer and its variables.
-    pub(crate) fn parts(&mut self) -> (&mut Opt<T>, Vec<Variable<'_, T>>) {
+    pub(crate) fn parts(&mut self) -> (&mut DynOptimizer<T>, Vec<Variable<'_, T>>) {
         let specs = self.problem.variables.iter().zip(&mut self.values);
         (&mut self.opt, specs.map(|(spec, value)| Variable::new(spec.name.as_str(), value)).collect())
     }
@@ -149,7 +147,7 @@ pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
 }
 
 fn outcome<T: Scalar>(
-    opt: &mut Opt<T>,
+    opt: &mut DynOptimizer<T>,
     problem: &Problem,
     values: Vec<ArrayD<T>>,
     global_norms: Vec<f64>,

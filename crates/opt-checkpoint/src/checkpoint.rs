@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use opt_core::{Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule};
+use opt_core::{DynOptimizer, OptimizerBuilder, Registry, Scalar};
 use serde_json::Value;
 
 use crate::checksum::Checksum;
@@ -152,7 +152,7 @@ impl Checkpoint {
     /// # Errors
     ///
     /// [`Error::NoConfiguration`]; a class that is not registered.
-    pub fn optimizer<T: Scalar>(&self, registry: &Registry<T>) -> Result<Optimizer<Box<dyn UpdateRule<T>>, T>, Error> {
+    pub fn optimizer<T: Scalar>(&self, registry: &Registry<T>) -> Result<DynOptimizer<T>, Error> {
         let config = self.config().ok_or_else(|| Error::NoConfiguration { path: self.path().to_owned() })?;
         let builder = OptimizerBuilder::from_config(config, registry).map_err(opt_core::Error::from)?;
         Ok(builder.build()?)

@@ -10,7 +10,7 @@ mod numbers;
 mod state;
 mod subject;
 
-use opt_core::{Ema, Exclude, Optimizer, OptimizerBuilder, Scalar, UpdateRule};
+use opt_core::{DynOptimizer, Ema, Exclude, Optimizer, OptimizerBuilder, Scalar, UpdateRule};
 
 pub use checkpoints::state_cannot_be_forgotten;
 pub use engine::{
@@ -48,9 +48,6 @@ pub fn is_excepted(law: Law, reason: &str, mut variants: impl Iterator<Item = Su
     let is_broken = variants.any(|rule| law(&rule).is_err());
     assert!(is_broken, "the law holds for every variant, although it is excepted: {reason}");
 }
-
-/// An optimizer with any rule.
-type DynOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 
 /// Its builder.
 type DynBuilder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;

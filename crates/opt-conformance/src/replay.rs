@@ -6,7 +6,7 @@ use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
 use opt_core::config::FromConfig;
 use opt_core::state::StateValue;
-use opt_core::{Exclude, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
+use opt_core::{DynOptimizer, Exclude, OptimizerBuilder, Registry, Scalar, Variable};
 use opt_mesh::Mesh;
 use serde_json::Value;
 
@@ -101,7 +101,7 @@ fn replay_schedule(case: &ScheduleCase, registry: &Registry<f64>) -> Result<(), 
 struct Replay<'c, T: Scalar> {
     case: &'c OptimizerCase,
     tolerance: Tolerance,
-    optimizer: Optimizer<Box<dyn UpdateRule<T>>, T>,
+    optimizer: DynOptimizer<T>,
     place: Place<'c>,
     /// What this rank has of them.
     variables: Vec<ArrayD<T>>,

@@ -7,7 +7,7 @@ use ndarray::{ArrayD, IxDyn};
 use opt_checkpoint::import::{KerasWeights, TorchState};
 use opt_checkpoint::{Element, Error, Mismatch};
 use opt_conformance::problem::Variables;
-use opt_core::{Optimizer, UpdateRule, Variable};
+use opt_core::{DynOptimizer, Optimizer, Variable};
 use opt_sgd::Sgd;
 use serde::Deserialize;
 use serde_json::Value;
@@ -45,8 +45,6 @@ struct File {
 /// The order in which the recorded optimizers first saw their variables.
 const ORDER: [&str; 2] = ["kernel", "bias"];
 
-type AnyOptimizer<T> = Optimizer<Box<dyn UpdateRule<T>>, T>;
-
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/data/imports")
 }
@@ -65,7 +63,7 @@ impl Case {
         folder().join(&self.saved)
     }
 
-    fn start<T: Element>(&self) -> (AnyOptimizer<T>, Variables<T>) {
+    fn start<T: Element>(&self) -> (DynOptimizer<T>, Variables<T>) {
         let optimizer = Optimizer::from_config(&self.optimizer, &optimizers::registry()).unwrap();
         let variables = ORDER.iter().map(|&name| (name.to_owned(), self.array(name, &self.variables)));
         (optimizer, Variables(variables.collect()))
@@ -77,7 +75,7 @@ impl Case {
     }
 
     /// Takes the recorded steps; returns the first number that differs from the recorded one.
-    fn differs<T: Element>(&self, optimizer: &mut AnyOptimizer<T>, variables: &mut Variables<T>) -> Option<String> {
+    fn differs<T: Element>(&self, optimizer: &mut DynOptimizer<T>, variables: &mut Variables<T>) -> Option<String> {
         for (number, step) in self.steps.iter().enumerate() {
             let gradients: BTreeMap<&str, ArrayD<T>> =
                 ORDER.iter().map(|&name| (name, self.array(name, &step.gradients))).collect();
@@ -99,7 +97,7 @@ impl Case {
     }
 }
 
-fn goes_on<T: Element>(case: &Case, load: impl Fn(&mut AnyOptimizer<T>, &mut Variables<T>)) {
+fn goes_on<T: Element>(case: &Case, load: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>)) {
     let (mut optimizer, mut variables) = case.start::<T>();
     load(&mut optimizer, &mut variables);
     assert_eq!(optimizer.iterations(), case.iterations, "{}", case.name);
@@ -159,8 +157,8 @@ fn weights_of_models_come_in() {
 /// Checks that optimizer and variables are unchanged.
 fn refused<T: Element>(
     case: &Case,
-    change: impl Fn(&mut AnyOptimizer<T>, &mut Variables<T>),
-    load: impl Fn(&mut AnyOptimizer<T>, &mut Variables<T>) -> Result<(), Error>,
+    change: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>),
+    load: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>) -> Result<(), Error>,
 ) -> Error {
     let (mut optimizer, mut variables) = case.start::<T>();
     change(&mut optimizer, &mut variables);
@@ -174,7 +172,7 @@ fn refused<T: Element>(
 fn lists_of_keras_that_do_not_fit_are_refused_whole() {
     let load = |case: &Case| {
         let path = case.path();
-        move |optimizer: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
+        move |optimizer: &mut DynOptimizer<f64>, variables: &mut Variables<f64>| {
             KerasWeights::open(&path).unwrap().load(optimizer, variables)
         }
     };
@@ -182,7 +180,7 @@ fn lists_of_keras_that_do_not_fit_are_refused_whole() {
     let error = refused(&radam, |_, _| (), load(&novograd)).to_string();
     let text = "7 arrays, the optimizer has 5: iterations, kernel/m, bias/m, kernel/v, bias/v";
     assert!(error.ends_with(text), "{error}");
-    let swapped = |_: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| variables.0.reverse();
+    let swapped = |_: &mut DynOptimizer<f64>, variables: &mut Variables<f64>| variables.0.reverse();
     let Error::Mismatch { mismatches, .. } = refused(&radam, swapped, load(&radam)) else { panic!() };
     assert_eq!(mismatches.len(), 4);
     let (expected, found) = (vec![3], vec![4, 3]);
@@ -194,7 +192,7 @@ fn lists_of_keras_that_do_not_fit_are_refused_whole() {
     };
     assert_eq!(mismatches.len(), 2);
     let sgd = case("keras.json", "sgd");
-    let model = |_: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
+    let model = |_: &mut DynOptimizer<f64>, variables: &mut Variables<f64>| {
         KerasWeights::open(folder().join("keras_sgd.npz")).unwrap().load_variables(variables)
     };
     assert!(refused(&sgd, |_, _| (), model).to_string().ends_with("3 arrays for 2 variables"));
@@ -204,7 +202,7 @@ fn lists_of_keras_that_do_not_fit_are_refused_whole() {
 fn state_of_pytorch_that_does_not_fit_is_refused_whole() {
     let load = |file: &str, iterations: Option<u64>| {
         let path = folder().join(file);
-        move |optimizer: &mut AnyOptimizer<f64>, variables: &mut Variables<f64>| {
+        move |optimizer: &mut DynOptimizer<f64>, variables: &mut Variables<f64>| {
             let state = TorchState::open(&path).unwrap();
             let state = iterations.into_iter().fold(state, TorchState::iterations);
             state.load(optimizer, variables)

@@ -5,7 +5,9 @@ use std::io::Cursor;
 use opt_checkpoint::{Checkpoint, Element, SaveOptions};
 use opt_core::OptimizerBuilder;
 
-use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
+use opt_core::DynOptimizer;
+
+use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Problem, Variables};
 
 /// A checkpoint is all there is of a run.

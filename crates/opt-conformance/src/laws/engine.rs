@@ -3,7 +3,9 @@
 use ndarray::{Array, ArrayD, Axis, Slice};
 use opt_core::{Error, NonFinite, Outcome, Parameters, Scalar, Variable};
 
-use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all, state};
+use opt_core::DynOptimizer;
+
+use super::{Broken, Setting, Stage, Subject, for_all, state};
 use crate::problem::{Gradient, Problem, Rng, Variables};
 
 /// A step that is refused leaves variables, slots and counter as they were, and does not disturb later steps.

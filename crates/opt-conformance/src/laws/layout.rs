@@ -3,7 +3,9 @@
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, ShapeBuilder, Slice};
 use opt_core::{Scalar, Variable};
 
-use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
+use opt_core::DynOptimizer;
+
+use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Gradient, Problem, Variables};
 
 /// Column-major variables and gradients give the same bits as row-major ones. Not for rules that look at a variable

@@ -7,7 +7,9 @@ use opt_core::state::StateValue;
 use opt_core::{OptimizerBuilder, Scalar, UpdateRule};
 use serde_json::Value;
 
-use super::{Broken, DynOptimizer, Setting, Stage, Subject, for_all};
+use opt_core::DynOptimizer;
+
+use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{self, Problem};
 
 /// Configuration, `weights` and variables are all that a run depends on: one that is restored from them at any step,

@@ -4,12 +4,10 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
-    Sgd, UpdateRule,
+    DynOptimizer, Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder,
+    RectifiedAdam, Sgd, UpdateRule,
 };
 
-/// An optimizer of any rule, for `f32` variables.
-pub(crate) type AnyOptimizer = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 
 /// A name, and a constructor of the optimizer for a training with this many steps.
@@ -20,7 +18,7 @@ pub(crate) struct Contestant {
 }
 
 impl Contestant {
-    pub(crate) fn build(&self, steps: u64) -> Result<AnyOptimizer, Error> {
+    pub(crate) fn build(&self, steps: u64) -> Result<DynOptimizer, Error> {
         (self.builder)(steps).build()
     }
 }

@@ -3,17 +3,17 @@
 use std::fs;
 use std::path::Path;
 
-use optimizers::Optimizer;
+use optimizers::{DynOptimizer, Optimizer};
 
 use crate::args::Args;
-use crate::contestants::{AnyOptimizer, contestants};
+use crate::contestants::contestants;
 use crate::failure::Failure;
 
 /// An optimizer that will be trained.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
-    pub(crate) optimizer: AnyOptimizer,
+    pub(crate) optimizer: DynOptimizer,
 }
 
 /// The optimizers that the command line selects, for a training with this many steps.
@@ -62,7 +62,7 @@ fn all(steps: u64) -> Result<Vec<Entry>, Failure> {
     contestants().into_iter().map(build).collect()
 }
 
-fn class_name(optimizer: &AnyOptimizer) -> String {
+fn class_name(optimizer: &DynOptimizer) -> String {
     optimizer.rule().class_name().to_owned()
 }
 

@@ -1,11 +1,10 @@
 //! An optimizer's settings in a few words: the fields of its configuration that differ from the defaults.
 
+use optimizers::DynOptimizer;
 use serde_json::Value;
 
-use crate::contestants::AnyOptimizer;
-
 /// Such as `learning_rate 0.1, momentum 0.9`: the rule's own hyperparameters, then the options of every optimizer.
-pub(crate) fn in_short(optimizer: &AnyOptimizer) -> String {
+pub(crate) fn in_short(optimizer: &DynOptimizer) -> String {
     let Ok(Value::Object(mut config)) = optimizer.to_config().map(|mut config| config["config"].take()) else {
         return String::new();
     };

@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use optimizers::Error;
+use optimizers::{DynOptimizer, Error};
 
 use crate::checkpoints::{Checkpoints, Resumed};
-use crate::contestants::AnyOptimizer;
 use crate::digits::Digits;
 use crate::failure::Failure;
 use crate::model::{Evaluation, Mlp};
@@ -60,7 +59,7 @@ impl Run {
 /// A training between two epochs: everything that the next epoch depends on.
 #[derive(Debug)]
 pub(crate) struct Session {
-    pub(crate) optimizer: AnyOptimizer,
+    pub(crate) optimizer: DynOptimizer,
     pub(crate) model: Mlp,
     pub(crate) random: Random,
     /// The order of the images.
@@ -70,7 +69,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    fn new(optimizer: AnyOptimizer, digits: &Digits, seed: u64) -> Self {
+    fn new(optimizer: DynOptimizer, digits: &Digits, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let model = Mlp::new(&mut random);
         let order = (0..digits.training.len()).collect();
@@ -109,7 +108,7 @@ pub(crate) fn train(
 }
 
 fn train_epoch(
-    optimizer: &mut AnyOptimizer,
+    optimizer: &mut DynOptimizer,
     model: &mut Mlp,
     digits: &Digits,
     order: &[usize],
@@ -125,7 +124,7 @@ fn train_epoch(
 }
 
 /// Evaluates the averages of the model if the optimizer keeps some; training continues with the model itself.
-fn evaluate(optimizer: &mut AnyOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
+fn evaluate(optimizer: &mut DynOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
     if optimizer.has_averages() {
         Ok(Epoch::of(&*optimizer.swap_in_averages(model)?, digits))
     } else {

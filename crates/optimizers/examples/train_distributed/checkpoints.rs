@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use optimizers::DynOptimizer;
 use optimizers::checkpoint::{CheckpointDir, Error, SaveOptions};
 use optimizers::mesh::Mesh;
-use optimizers::{Optimizer, UpdateRule};
 use serde_json::{Value, json};
 
 use crate::model::Mlp;
@@ -30,8 +30,6 @@ pub(crate) struct Position {
     pub(crate) order: Vec<usize>,
 }
 
-type Opt = Optimizer<Box<dyn UpdateRule<f32>>, f32>;
-
 impl<'m> Checkpoints<'m> {
     /// Checkpoints in a folder. A folder that already has some is accepted only to resume from them.
     pub(crate) fn open(mesh: &'m Mesh, folder: &Path, resume: bool) -> Result<Self, Failure> {
@@ -46,7 +44,7 @@ impl<'m> Checkpoints<'m> {
     /// entry.
     pub(crate) fn resume(
         &mut self,
-        optimizer: &mut Opt,
+        optimizer: &mut DynOptimizer,
         model: &mut Mlp,
         position: &mut Position,
     ) -> Result<Option<String>, Failure> {
@@ -62,7 +60,7 @@ impl<'m> Checkpoints<'m> {
     }
 
     /// Saves everything on which the rest of the training depends.
-    pub(crate) fn save(&mut self, optimizer: &Opt, model: &Mlp, position: &Position) -> Result<(), Error> {
+    pub(crate) fn save(&mut self, optimizer: &DynOptimizer, model: &Mlp, position: &Position) -> Result<(), Error> {
         let options = SaveOptions::new().extra(position.write());
         let before = self.mesh.traffic().time;
         let saved = self.directory.save_with(options, optimizer, model);

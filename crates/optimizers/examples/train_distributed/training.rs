@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use optimizers::checkpoint;
 use optimizers::mesh::{Distributed, Mesh, MeshError};
-use optimizers::{Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule};
+use optimizers::{
+    DynOptimizer, Ema, Error, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+};
 
 use crate::args::Args;
 use crate::checkpoints::{Checkpoints, Position};
@@ -103,7 +105,7 @@ pub(crate) fn train_all(mesh: &Mesh, args: &Args, digits: &Digits) -> Result<Vec
 /// the point from which the training resumes, and then each epoch.
 pub(crate) fn train(
     name: &'static str,
-    mut optimizer: Optimizer<Box<dyn UpdateRule<f32>>, f32>,
+    mut optimizer: DynOptimizer<f32>,
     (rank, ranks): (usize, usize),
     args: &Args,
     digits: &Digits,
