@@ -165,7 +165,7 @@ fn what_nobody_reads_is_refused() {
         let found = error(sgd(json!({key: value})));
         assert!(matches!(&found, ConfigError::WrongType { key: k, .. } if k == key), "{key}: {found:?}");
     }
-    let pattern = error(sgd(json!({"exclude_from_weight_decay": {"var_names": ["("]}})));
+    let pattern = error(sgd(json!({"weight_decay": 0.5, "exclude_from_weight_decay": {"var_names": ["("]}})));
     assert!(matches!(pattern, ConfigError::Pattern { .. }));
 }
 

@@ -152,7 +152,7 @@ mod tests {
              --cargo-test-arg=not test(threads_do_not_matter) --file a b.rs --sharding=round-robin --shard 0/5"
         );
         let core = Options { shard: Some("1/2".into()), ..Options::default() };
-        assert!(core.first(CORE).to_string().ends_with("ranks/** --sharding=round-robin --shard 1/2"));
+        assert!(core.first(CORE).to_string().ends_with("distributed/** --sharding=round-robin --shard 1/2"));
         assert!(!options.first(CORE).to_string().contains("--exclude"));
         assert!(options.takes("opt-sgd"));
         let one = Options { package: vec!["opt-nadam".into()], ..Options::default() };

@@ -6,7 +6,7 @@ use crate::error::Error;
 /// Limits on gradients; each is a positive number.
 ///
 /// They apply in this order: by value, by the norm of each variable's gradient, by the norm of all gradients together.
-/// The optimizer's builder accepts one of them, as Keras does since 2.11; only legacy configurations combine them.
+/// The optimizer's builder accepts only one of them, as Keras does since 2.11; only legacy configurations combine them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct Clip {
     pub(crate) value: Option<f64>,
@@ -25,7 +25,7 @@ impl Clip {
         Ok(())
     }
 
-    /// At most one limit.
+    /// Refuses more than one limit.
     pub(crate) fn validate_single(&self) -> Result<(), Error> {
         let mut set = self.named().into_iter().filter(|(_, limit)| limit.is_some());
         match (set.next(), set.next()) {
@@ -39,12 +39,12 @@ impl Clip {
     }
 }
 
-/// The factor that brings a norm down to a limit: `limit / max(norm, limit)`; NaN for a norm of NaN.
+/// The factor that scales a norm down to a limit: `limit / max(norm, limit)`; NaN for a norm of NaN.
 pub(crate) fn clip_factor(norm: f64, limit: f64) -> f64 {
     if norm <= limit { 1.0 } else { limit / norm }
 }
 
-/// As [`clip_factor`], but NaN for an infinite norm too, as in Keras: nobody can tell what the direction was.
+/// As [`clip_factor`], but NaN also for an infinite norm, as in Keras: the direction of such a gradient is unknown.
 pub(crate) fn global_clip_factor(norm: f64, limit: f64) -> f64 {
     if norm.is_finite() { clip_factor(norm, limit) } else { f64::NAN }
 }

@@ -1,7 +1,7 @@
-//! Ranks that work on one model: what the engine asks of whatever connects them.
+//! Ranks that work on one model: the interface between the engine and whatever connects the ranks.
 //!
-//! A [`Collective`] is a group of ranks that sum, gather and broadcast together; a [`Distribution`] says how each
-//! variable lies on such ranks. Both are implemented by `opt-mesh`; the engine knows no more about distribution.
+//! A [`Collective`] is a group of ranks that sum, gather and broadcast together. A [`Distribution`] describes how
+//! variables are distributed over ranks. `opt-mesh` implements both; the engine uses nothing else of it.
 
 mod error;
 mod numbers;
@@ -16,21 +16,21 @@ pub(crate) use numbers::{append_bytes, from_bytes, read_bytes, to_bytes, width};
 
 /// A group of ranks that communicate. Every rank of the group makes the same calls in the same order.
 ///
-/// A call ends in the same way on all ranks: with what was asked for, or with an error within a time limit. After an
-/// error of a call, the group may refuse all later ones.
+/// A call ends in the same way on all ranks: with the result, or with an error within a time limit. After a call has
+/// ended with an error, the group may refuse all later ones.
 pub trait Collective: Debug + Send + Sync {
-    /// How many ranks there are, at least 1.
+    /// The number of ranks, at least 1.
     fn ranks(&self) -> usize;
 
-    /// Which of them this is, from 0.
+    /// The number of this rank, from 0.
     fn rank(&self) -> usize;
 
-    /// Starts the sum, element by element, of the numbers of all ranks. All ranks give the same number of elements of
-    /// the same type, and get the same bits.
+    /// Starts to sum the numbers of all ranks, element by element. All ranks give the same number of elements of the
+    /// same type, and get the same bits.
     ///
     /// # Errors
     ///
-    /// When the call cannot be started; other errors come when the result is waited for.
+    /// When the call cannot be started. Other errors are returned by [`Pending::wait`].
     fn start_sum(&self, numbers: Numbers) -> Result<Box<dyn Pending + '_>, CollectiveError>;
 
     /// The sum, element by element, of the numbers of all ranks.
@@ -42,14 +42,14 @@ pub trait Collective: Debug + Send + Sync {
         self.start_sum(numbers)?.wait()
     }
 
-    /// The bytes of each rank, in the order of the ranks; each may give as many as it likes.
+    /// The bytes of each rank, in the order of the ranks. Ranks may give different numbers of bytes.
     ///
     /// # Errors
     ///
     /// When a rank is lost or late, or the ranks do not make the same call.
     fn gather(&self, bytes: Vec<u8>) -> Result<Vec<Vec<u8>>, CollectiveError>;
 
-    /// The bytes of the rank `root`; what the others give is ignored.
+    /// The bytes of the rank `root`; the bytes of the other ranks are ignored.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ pub trait Collective: Debug + Send + Sync {
     fn broadcast(&self, root: usize, bytes: Vec<u8>) -> Result<Vec<u8>, CollectiveError>;
 }
 
-/// A sum under way.
+/// A sum that has been started.
 pub trait Pending {
     /// Waits for the result.
     ///
@@ -67,30 +67,31 @@ pub trait Pending {
     fn wait(self: Box<Self>) -> Result<Numbers, CollectiveError>;
 }
 
-/// How variables lie on ranks.
+/// The distribution of variables over ranks.
 pub trait Distribution: Debug + Send + Sync {
     /// All ranks.
     fn world(&self) -> &dyn Collective;
 
-    /// How a variable lies on the ranks; `shape` is that of this rank's array. A pure function.
+    /// The placement of a variable; `shape` is the shape of this rank's array. A pure function.
     ///
     /// # Errors
     ///
     /// When the array is not this rank's shard.
     fn placement(&self, variable: &str, shape: &[usize]) -> Result<Arc<Placement>, CollectiveError>;
 
-    /// Whether ranks keep slots of a part of their arrays only, so that reading slots into variables takes all ranks.
+    /// Whether ranks keep slots for a part of their arrays only (sharded state), so that reading slots into variables
+    /// takes all ranks.
     fn shards_state(&self) -> bool {
         false
     }
 
-    /// Gradients are reduced in buckets of about this many bytes.
+    /// The size in bytes, roughly, of the buckets in which gradients are reduced.
     fn bucket_bytes(&self) -> usize {
         25 << 20
     }
 
-    /// Whether a bucket may be reduced while the one before it is already being applied, where a step allows it. If a
-    /// rank is lost in that time, the step is half applied.
+    /// Whether a bucket may be reduced while the bucket before it is being applied, where a step allows it. If a rank
+    /// is lost in that time, the step is half applied.
     fn overlaps(&self) -> bool {
         false
     }
@@ -115,34 +116,34 @@ impl<D: Distribution + ?Sized> Distribution for Arc<D> {
     }
 }
 
-/// How one variable lies on the ranks.
+/// The placement of one variable on the ranks.
 #[derive(Debug, Clone)]
 pub struct Placement {
     /// The shape of the whole variable.
     pub shape: Vec<usize>,
-    /// The layout in words, the same on all ranks.
+    /// The layout in words; the text is the same on all ranks.
     pub layout: String,
-    /// Where this rank's array starts in the whole variable.
+    /// The index in the whole variable of the first element of this rank's array.
     pub offset: Vec<usize>,
-    /// Whether this rank's array (or its [part](Self::part)) is the one, among equal ones, whose elements count in sums
-    /// and are written to checkpoints.
+    /// Whether the elements of this rank's array (or of its [part](Self::part)) count in sums and are written to
+    /// checkpoints. Among equal arrays, exactly one does.
     pub counts: bool,
-    /// Ranks whose gradients are to be reduced before anything else happens to them.
+    /// The ranks over whose replicas the gradient is reduced, before any other stage; `None` if it is not reduced.
     pub replicas: Option<Replicas>,
-    /// The part of this rank's array that this rank updates, and keeps slots of.
+    /// The part of this rank's array that this rank updates and keeps slots for; `None` for the whole array.
     pub part: Option<Part>,
 }
 
-/// Ranks that hold the same array and gradients of different data.
+/// Ranks that hold the same array, and compute gradients from different data.
 #[derive(Debug, Clone)]
 pub struct Replicas {
     /// The ranks.
     pub group: Arc<dyn Collective>,
-    /// What becomes of their gradients.
+    /// How their gradients are combined.
     pub reduction: Reduction,
 }
 
-/// What becomes of the gradients of replicas.
+/// How the gradients of replicas are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reduction {
     /// Their sum.
@@ -151,19 +152,19 @@ pub enum Reduction {
     Mean,
 }
 
-/// One of the parts into which ranks that hold the same array have cut it.
+/// One of the parts into which ranks that hold the same array divide it.
 #[derive(Debug, Clone)]
 pub struct Part {
     /// The ranks, in the order of their parts.
     pub group: Arc<dyn Collective>,
     /// The axis along which the array is cut.
     pub axis: usize,
-    /// The part of each rank.
+    /// The range of each rank along the axis.
     pub ranges: Vec<Range<usize>>,
 }
 
 impl Part {
-    /// This rank's part of the axis.
+    /// The range of this rank along the axis.
     #[must_use]
     pub fn range(&self) -> Range<usize> {
         self.ranges[self.group.rank()].clone()

@@ -40,9 +40,9 @@ pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Config {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Which of Keras's two optimizer generations a configuration speaks.
+/// The generation of Keras's optimizers that a configuration belongs to.
 ///
-/// They write other fields, treat sparse gradients differently, and combine clips differently.
+/// The two generations write different fields, treat sparse gradients differently, and combine clips differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Generation {
     /// `OptimizerV2`, called `keras.optimizers.legacy` since 2.11, and TensorFlow Addons: the configuration has `decay`
@@ -63,31 +63,33 @@ impl Generation {
     }
 }
 
-/// What a serialised object says besides its class and its own fields: kept, and written back as it was.
+/// The entries of a serialised object that are neither its class nor its own fields. They are kept, and written back
+/// unchanged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Envelope {
     class_name: Option<String>,
-    /// `module`, `registered_name` and the like, beside `class_name`.
+    /// `module`, `registered_name` and other keys beside `class_name`.
     outer: Config,
-    /// `name`, `jit_compile` and the like, inside `config`.
+    /// `name`, `jit_compile` and other keys without effect, inside `config`.
     inner: Config,
-    /// Fields that the configuration left to their defaults, with the values that they then got.
+    /// Fields that the configuration left out, with the defaults that they got.
     absent: Config,
-    /// Fields that say what is said without them, or in other words: as they were given, and as they would be written.
+    /// Fields with a spelling of their own, or that would not be written: as they were given, and as they would be
+    /// written.
     spelled: BTreeMap<String, (Value, Option<Value>)>,
-    /// Whether there was no `config`, which leaves all fields to their defaults.
+    /// Whether there was no `config`, so that all fields have their defaults.
     without_fields: bool,
 }
 
-/// Keys beside `class_name` and `config` that say nothing about the optimizer.
+/// Keys beside `class_name` and `config` that do not concern the optimizer.
 const OUTER: [&str; 4] = ["module", "registered_name", "shared_object_id", "build_config"];
 
 impl Envelope {
-    /// Takes a serialised object apart: class name without package prefix, fields, and the rest.
+    /// Splits a serialised object: the class name without package prefix, the fields, and the other entries.
     ///
     /// # Errors
     ///
-    /// When it is not an object of that form, or has keys nobody knows.
+    /// When it is not an object of the form `{"class_name": ..., "config": {...}}`, or has unknown keys.
     pub fn open(value: &Value) -> Result<(String, Config, Self), ConfigError> {
         let not_an_object = || ConfigError::NotAnObject { found: shorten(value) };
         let object = value.as_object().ok_or_else(not_an_object)?;
@@ -112,7 +114,7 @@ impl Envelope {
         Ok((class_name, fields, envelope))
     }
 
-    /// Moves fields that say nothing about the optimizer out of the configuration, if they are there.
+    /// Moves fields that do not concern the optimizer out of the configuration, if they are there.
     pub fn keep(&mut self, fields: &mut Config, keys: &[&str]) {
         for key in keys {
             if let Some((key, value)) = fields.remove_entry(*key) {
@@ -121,21 +123,21 @@ impl Envelope {
         }
     }
 
-    /// Remembers which of the fields that would be written were not there to read: as long as they keep their
-    /// values, they are not written either. So a configuration comes back key for key, whatever version wrote it.
+    /// Remembers fields that the configuration left out. As long as they keep their values, they are not written
+    /// either. So a configuration is written back key for key, whichever version wrote it.
     pub fn remember_absent(&mut self, read: &Config, written: Config) {
         self.absent = written.into_iter().filter(|(key, _)| !read.contains_key(key)).collect();
     }
 
-    /// Remembers which of the class's own fields were given with their defaults, though they are not written then. As long
-    /// as they keep their values, they are written as they were given.
+    /// Remembers fields of the class that were given with their default values and would not be written. As long as
+    /// they keep their values, they are written as they were given.
     pub fn remember_defaults(&mut self, read: &Config, written: &Config, fields: &[HyperparameterSpec]) {
         let is_default =
             |key: &str, value: &Value| fields.iter().any(|field| field.name == key && field.is_default(value));
         self.remember_spelled(read, written, |key, value| !written.contains_key(key) && is_default(key, value));
     }
 
-    /// Remembers fields that would be written otherwise than they were given, or not at all, though both mean the same.
+    /// Remembers fields that would be written with another spelling, or not at all, though the meaning is the same.
     pub(crate) fn remember_spelled(
         &mut self,
         read: &Config,

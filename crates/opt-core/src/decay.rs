@@ -11,9 +11,10 @@ use crate::hyper::Hyper;
 pub(crate) struct WeightDecay {
     pub(crate) rate: Option<Hyper>,
     exclude: Exclude,
-    /// The patterns of `exclude`.
+    /// The patterns of `exclude`, compiled.
     compiled: Vec<Regex>,
-    /// Whether the configuration used the name that rules with a weight decay of their own leave to it.
+    /// Whether the configuration used `decoupled_weight_decay`, the engine's key beside a rule with a weight decay of
+    /// its own.
     pub(crate) is_called_decoupled: bool,
 }
 
@@ -22,13 +23,13 @@ impl WeightDecay {
         &self.exclude
     }
 
-    /// Takes exclusions as they are; [`compile`](Self::compile) checks them.
+    /// Stores exclusions unchecked; [`compile`](Self::compile) checks them.
     pub(crate) fn set_exclude(&mut self, exclude: Exclude) {
         self.exclude = exclude;
         self.compiled.clear();
     }
 
-    /// Compiles the patterns, and refuses exclusions where there is no weight decay to exclude variables from.
+    /// Compiles the patterns. Refuses exclusions where there is no weight decay to exclude variables from.
     pub(crate) fn compile(&mut self) -> Result<(), Error> {
         if self.rate.is_none() && !self.exclude.is_empty() {
             return Err(Error::NothingToExcludeFrom);
@@ -42,16 +43,15 @@ impl WeightDecay {
         Ok(())
     }
 
-    /// Whether a variable decays, if there is a weight decay.
+    /// Whether weight decay, if there is any, applies to a variable.
     pub(crate) fn applies_to(&self, variable: &str) -> bool {
         let by_name = self.exclude.names.iter().any(|excluded| excluded == variable);
         !by_name && !self.compiled.iter().any(|pattern| pattern.is_match(variable))
     }
 }
 
-/// Variables without weight decay, by pattern or by name. Checked by
-/// [`build`](crate::OptimizerBuilder::build), which refuses patterns that are no regular expressions, and exclusions
-/// where the optimizer has no weight decay.
+/// Variables without weight decay, by pattern or by name. [`build`](crate::OptimizerBuilder::build) refuses patterns
+/// that are not regular expressions, and exclusions where the optimizer has no weight decay.
 ///
 /// # Examples
 ///
@@ -77,17 +77,17 @@ pub struct Exclude {
 }
 
 impl Exclude {
-    /// Variables whose name contains a match of one of these regular expressions: Keras's `var_names`.
+    /// Excludes variables whose name contains a match of one of these regular expressions: Keras's `var_names`.
     pub fn patterns<S: Into<String>>(patterns: impl IntoIterator<Item = S>) -> Self {
         Self { patterns: patterns.into_iter().map(Into::into).collect(), names: Vec::new() }
     }
 
-    /// Variables of exactly these names: Keras's `var_list`.
+    /// Excludes variables of exactly these names: Keras's `var_list`.
     pub fn names<S: Into<String>>(names: impl IntoIterator<Item = S>) -> Self {
         Self::default().and_names(names)
     }
 
-    /// Variables of exactly these names, in addition.
+    /// Also excludes variables of exactly these names.
     #[must_use]
     pub fn and_names<S: Into<String>>(mut self, names: impl IntoIterator<Item = S>) -> Self {
         self.names.extend(names.into_iter().map(Into::into));

@@ -29,16 +29,16 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// The slot that holds the average.
+    /// The name of the slot that holds the average.
     pub const SLOT: &str = "average";
 
-    /// Averages with this momentum, in `[0, 1]`.
+    /// Averages with this momentum, in `[0, 1]`. The default is 0.99.
     #[must_use]
     pub fn new(momentum: f64) -> Self {
         Self { momentum, overwrite_frequency: None }
     }
 
-    /// Writes the average into the variable after every `steps` steps (at least 1).
+    /// Writes the average into the variable after every `steps` steps (at least 1). Never by default.
     #[must_use]
     pub fn overwrite_every(mut self, steps: u64) -> Self {
         self.overwrite_frequency = Some(steps);
@@ -53,7 +53,7 @@ impl Ema {
         }
     }
 
-    /// Whether the average replaces the variable in a step (counted from 1).
+    /// Whether the average replaces the variable at the end of a step (counted from 1).
     pub(crate) fn overwrites_at(&self, step: u64) -> bool {
         self.overwrite_frequency.is_some_and(|frequency| step.is_multiple_of(frequency))
     }

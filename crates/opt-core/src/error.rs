@@ -1,10 +1,11 @@
-//! What can go wrong, with the numbers.
+//! The errors of the engine, with the numbers that they are about.
 
 use crate::collective::CollectiveError;
 use crate::config::{ConfigError, HyperparameterError};
 use crate::real::DType;
 
-/// Why the engine refused. Unless a variant says otherwise, variables, slots and `iterations` are as they were.
+/// The reason why the engine refused a call. Unless a variant says otherwise, variables, slots and `iterations` are
+/// unchanged.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,14 +17,14 @@ pub enum Error {
     #[error(transparent)]
     Config(#[from] ConfigError),
 
-    /// The ranks that work on the variables could not go on together. All of them get an error.
+    /// The ranks that work on the variables could not complete the call together. All of them get an error.
     ///
-    /// If it came while ranks exchanged what they had updated, the step is half applied, and later steps are refused
+    /// If the error came while ranks exchanged updated values, the step is half applied, and later steps are refused
     /// with [`Error::Poisoned`].
     #[error(transparent)]
     Collective(#[from] CollectiveError),
 
-    /// Two options that exclude each other.
+    /// Two options exclude each other.
     #[error("{first} and {second} exclude each other: set one of them")]
     Conflict {
         /// The first option.
@@ -38,19 +39,19 @@ pub enum Error {
     )]
     NothingToExcludeFrom,
 
-    /// A rule whose slots the engine cannot hold.
+    /// The engine cannot hold the slots of a rule.
     #[error("rule {rule}: {problem}")]
     Slots {
         /// The class name of the rule.
         rule: String,
-        /// What is wrong with its slots.
+        /// The problem with its slots.
         problem: String,
     },
 
     /// Every variable was given without a gradient.
     #[error("no gradients provided for any of {variables} variables")]
     NoGradients {
-        /// How many variables there were.
+        /// The number of variables.
         variables: usize,
     },
 
@@ -61,25 +62,25 @@ pub enum Error {
         name: String,
     },
 
-    /// A model that gives a sparse gradient where its variables are read.
+    /// A model gives a sparse gradient where its variables are read.
     #[error("variable {name:?} is a sparse gradient, not an array")]
     SparseVariable {
         /// The name.
         name: String,
     },
 
-    /// A variable whose data does not fill its shape.
+    /// The data of a variable does not fill its shape.
     #[error("variable {variable:?}: {elements} elements do not fill shape {shape:?}")]
     VariableData {
         /// The name of the variable.
         variable: String,
-        /// How many elements there are.
+        /// The number of elements.
         elements: usize,
-        /// The shape that was asked for.
+        /// The shape that was given with the data.
         shape: Vec<usize>,
     },
 
-    /// A known variable came back with another shape.
+    /// A known variable was given with another shape.
     #[error("variable {variable:?} has shape {found:?}, its slots were made for {expected:?}")]
     VariableShape {
         /// The name of the variable.
@@ -90,7 +91,7 @@ pub enum Error {
         found: Vec<usize>,
     },
 
-    /// A known variable came back in another element type.
+    /// A known variable was given in another element type.
     #[error("variable {variable:?} is in {found:?}, its slots were made for {expected:?}")]
     VariableType {
         /// The name of the variable.
@@ -101,7 +102,7 @@ pub enum Error {
         found: DType,
     },
 
-    /// A gradient of another shape than its variable.
+    /// A gradient has another shape than its variable.
     #[error("variable {variable:?}: gradient has shape {gradient:?}, variable has {shape:?}")]
     GradientShape {
         /// The name of the variable.
@@ -112,14 +113,14 @@ pub enum Error {
         shape: Vec<usize>,
     },
 
-    /// Gradient data that does not fill its shape.
+    /// The data of a gradient does not fill its shape.
     #[error("variable {variable:?}: {elements} gradient elements do not fill shape {shape:?}")]
     GradientData {
         /// The name of the variable.
         variable: String,
-        /// How many elements there are.
+        /// The number of elements.
         elements: usize,
-        /// The shape that was asked for.
+        /// The shape that was given with the data.
         shape: Vec<usize>,
     },
 
@@ -130,35 +131,35 @@ pub enum Error {
     SparseShape {
         /// The name of the variable.
         variable: String,
-        /// How many indices there are.
+        /// The number of indices.
         indices: usize,
         /// The shape of the values.
         values: Vec<usize>,
-        /// The shape that they should have.
+        /// The shape that the values should have.
         expected: Vec<usize>,
     },
 
-    /// A sparse gradient for a variable without rows.
+    /// A variable without axes was given a sparse gradient.
     #[error("variable {variable:?}: a 0-dimensional variable has no rows for a sparse gradient")]
     SparseScalar {
         /// The name of the variable.
         variable: String,
     },
 
-    /// A row index outside the variable.
+    /// A row index is outside the variable.
     #[error("variable {variable:?}: index {index} at position {position} is outside 0..{rows}")]
     IndexOutOfRange {
         /// The name of the variable.
         variable: String,
-        /// Where in the list of indices it stands.
+        /// The position in the list of indices.
         position: usize,
         /// The index.
         index: i128,
-        /// How many rows the variable has.
+        /// The number of rows of the variable.
         rows: usize,
     },
 
-    /// A gradient that belongs to no variable of the model.
+    /// A gradient belongs to no variable of the model.
     #[error("gradient {name:?} belongs to no variable of the model")]
     UnknownGradient {
         /// The name of the gradient.
@@ -172,29 +173,30 @@ pub enum Error {
         name: String,
     },
 
-    /// A NaN or an infinity under [`NonFinite::Error`](crate::NonFinite::Error).
+    /// A gradient is NaN or infinite under [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("variable {variable:?}: gradient is {value} at index {index:?}")]
     NonFiniteGradient {
         /// The name of the variable.
         variable: String,
-        /// Where in the gradient; for a sparse gradient, where in its values.
+        /// The index in the gradient; for a sparse gradient, the index in its values.
         index: Vec<usize>,
-        /// The value found there.
+        /// The value at this index.
         value: f64,
     },
 
-    /// Finite gradients whose norm is too large for 64 bits, under [`NonFinite::Error`](crate::NonFinite::Error).
+    /// All gradients are finite, but their norm is too large for 64 bits, under
+    /// [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the norm of the gradients is not finite, though each of them is")]
     NormOverflow,
 
-    /// The optimizer has not seen this variable.
+    /// The optimizer does not know this variable.
     #[error("unknown variable {name:?}")]
     UnknownVariable {
         /// The name asked for.
         name: String,
     },
 
-    /// Moments can be stored in 16 bits only if variables have 32.
+    /// Moments can be stored in 16 bits only if the variables have 32 bits.
     #[error("moments in 16 bits need variables of 32 bits, not {dtype:?}")]
     MomentStorage {
         /// The element type of the variables.
@@ -217,58 +219,58 @@ pub enum Error {
         schedule: String,
     },
 
-    /// An option that may not change any more.
+    /// An option can no longer be changed.
     #[error("{option} can only be changed before the first step")]
     AlreadyStepped {
         /// The option.
         option: &'static str,
     },
 
-    /// A list of weights of the wrong length.
+    /// A list of weights has the wrong length.
     #[error("expected {expected} weights, got {found}")]
     WeightCount {
-        /// How many the optimizer has.
+        /// The number of weights that the optimizer has.
         expected: usize,
-        /// How many were given.
+        /// The number of weights that were given.
         found: usize,
     },
 
-    /// A weight of the wrong kind or shape.
+    /// A weight has the wrong kind or shape.
     #[error("weight {index} ({name}): expected {expected}, got {found}")]
     WeightMismatch {
-        /// Its place in the list.
+        /// Its index in the list.
         index: usize,
         /// Its name.
         name: String,
-        /// What the optimizer has there.
+        /// The kind and shape of the optimizer's weight.
         expected: String,
-        /// What was given.
+        /// The kind and shape that were given.
         found: String,
     },
 
-    /// The averages of an optimizer without averaging.
+    /// Averages were asked for, but the optimizer keeps none.
     #[error("the optimizer keeps no averages: build it with .ema(...)")]
     NoAverages,
 
-    /// A step while the variables hold a slot instead of their values.
+    /// A step, while the variables hold a slot instead of their values.
     #[error("slot {slot:?} is swapped into the variables: swap back before going on")]
     SwappedIn {
         /// The slot.
         slot: String,
     },
 
-    /// A rule panicked, or a rank was lost, in the middle of an earlier step; restore the last checkpoint.
+    /// An earlier step was interrupted halfway: a rule panicked, or a rank was lost. Restore the last checkpoint.
     ///
     /// Variables and slots are partly updated.
     #[error("an earlier step broke off half applied: restore a checkpoint")]
     Poisoned,
 
-    /// The threads could not be started.
+    /// Threads could not be started.
     #[error("could not start {threads} threads: {reason}")]
     Threads {
-        /// How many were asked for.
+        /// The number of threads that were asked for.
         threads: usize,
-        /// What the operating system said.
+        /// The message of the operating system.
         reason: String,
     },
 }

@@ -1,4 +1,4 @@
-//! Gradients: dense, or some rows of a variable.
+//! Gradients: dense, or of some rows of a variable.
 
 use ndarray::{ArrayBase, ArrayD, ArrayView, Data, Dimension};
 use num_traits::ToPrimitive;
@@ -6,45 +6,46 @@ use num_traits::ToPrimitive;
 use crate::real::Scalar;
 use crate::view::View;
 
-/// A gradient of a variable.
+/// The gradient of a variable.
 ///
-/// Made from whatever makes a [`View`], from [`IndexedSlices`], or by [`Gradient::sparse`].
+/// Made from anything that converts into a [`View`], from [`IndexedSlices`], or by [`Gradient::sparse`].
 #[derive(Debug, Clone)]
 pub enum Gradient<'a, T> {
-    /// One number for each element of the variable.
+    /// One number for each element of the variable, in the variable's shape.
     Dense(View<'a, T>),
-    /// Numbers for some rows (entries of axis 0) of the variable. Rows of the same index are summed, after clipping.
+    /// Numbers for some rows (entries of axis 0) of the variable. Several gradients of the same row are clipped first,
+    /// then summed.
     Sparse {
-        /// Which rows.
+        /// The row of each gradient, from 0.
         indices: Indices<'a>,
-        /// Their gradients, of shape `[indices.len()] + shape[1..]`.
+        /// The gradients of these rows, of shape `[indices.len()] + shape[1..]`.
         values: View<'a, T>,
     },
 }
 
 impl<'a, T> Gradient<'a, T> {
-    /// A sparse gradient from row indices and the gradients of these rows.
+    /// A sparse gradient: row indices, and the gradients of these rows, of shape `[indices.len()] + shape[1..]`.
     pub fn sparse(indices: impl Into<Indices<'a>>, values: impl Into<View<'a, T>>) -> Self {
         Self::Sparse { indices: indices.into(), values: values.into() }
     }
 }
 
-/// Row indices, of whichever integer type the data comes with. Negative ones are refused, not wrapped.
+/// Row indices, in any of the usual integer types. Negative indices are refused; they do not count from the end.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Indices<'a> {
-    /// Rust's own.
+    /// Rust's own index type.
     Usize(&'a [usize]),
-    /// As PyTorch and TensorFlow have them.
+    /// The index type of PyTorch and TensorFlow.
     I64(&'a [i64]),
-    /// As TensorFlow and JAX have them.
+    /// An index type of TensorFlow and JAX.
     I32(&'a [i32]),
-    /// As graphics processors have them.
+    /// An index type of graphics processors.
     U32(&'a [u32]),
 }
 
 impl Indices<'_> {
-    /// How many there are.
+    /// The number of indices.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -55,13 +56,13 @@ impl Indices<'_> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no indices.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The indices as row numbers below `rows`, or the position and value of the first that is none.
+    /// The indices as row numbers below `rows`, or the position and value of the first that is out of range.
     pub(crate) fn rows(&self, rows: usize) -> Result<Vec<usize>, (usize, i128)> {
         fn convert<I: Copy + ToPrimitive>(indices: &[I], rows: usize) -> Result<Vec<usize>, (usize, i128)> {
             let convert = |(position, index): (usize, &I)| match index.to_usize() {
@@ -104,7 +105,7 @@ indices!(i64, I64);
 indices!(i32, I32);
 indices!(u32, U32);
 
-/// An owned sparse gradient, as a field of a gradient structure.
+/// An owned sparse gradient, for a field of a structure of gradients.
 ///
 /// # Examples
 ///
@@ -123,18 +124,19 @@ pub struct IndexedSlices<T> {
 }
 
 impl<T> IndexedSlices<T> {
-    /// Rows and their gradients, of shape `[indices.len()] + shape[1..]`; checked when a step uses them.
+    /// A sparse gradient: row indices, and the gradients of these rows, of shape `[indices.len()] + shape[1..]`. A step
+    /// checks them.
     pub fn new<D: Dimension>(indices: Vec<usize>, values: ndarray::Array<T, D>) -> Self {
         Self { indices, values: values.into_dyn() }
     }
 
-    /// Which rows.
+    /// The row indices.
     #[must_use]
     pub fn indices(&self) -> &[usize] {
         &self.indices
     }
 
-    /// Their gradients.
+    /// The gradients of the rows.
     #[must_use]
     pub fn values(&self) -> &ArrayD<T> {
         &self.values

@@ -7,9 +7,9 @@ use serde_json::Value;
 use crate::config::{ConfigError, Envelope, HyperparameterError, Interval, require};
 use crate::schedule::Schedule;
 
-/// A number, or a schedule that gives one for each step.
+/// A number, or a schedule that gives a number for each step.
 ///
-/// Numbers and schedules convert into it, so `Sgd::new(0.1)` and `Sgd::new(CosineDecay::new(0.1, 1_000))` both work.
+/// Numbers and schedules convert into it: `Sgd::new(0.1)` and `Sgd::new(CosineDecay::new(0.1, 1_000))` both work.
 #[derive(Debug, Clone)]
 pub enum Hyper {
     /// The same value at every step.
@@ -18,7 +18,7 @@ pub enum Hyper {
     Schedule(Scheduled),
 }
 
-/// A schedule together with what its configuration said besides the schedule's own fields.
+/// A schedule, with the entries of its configuration that are not fields of the schedule.
 #[derive(Debug, Clone)]
 pub struct Scheduled {
     schedule: Arc<dyn Schedule>,
@@ -26,7 +26,7 @@ pub struct Scheduled {
 }
 
 impl Hyper {
-    /// The value at a step (counted from 0).
+    /// The value at a step (counted from 0, the number of steps already applied).
     #[must_use]
     pub fn at(&self, step: u64) -> f64 {
         match self {
@@ -78,7 +78,7 @@ impl Hyper {
         }
     }
 
-    /// Checks the number against a range, or the schedule by its own rules.
+    /// Checks that the number is in a range, or that the schedule's hyperparameters are valid.
     ///
     /// # Errors
     ///

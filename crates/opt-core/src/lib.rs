@@ -1,28 +1,30 @@
 //! The contract of first-order optimizers, and the one engine that runs them.
 //!
-//! * Authors implement [`UpdateRule`]: hyperparameters, slots, and one function per element.
-//! * Users hold an [`Optimizer`]: it counts steps, allocates slots, evaluates schedules, clips, decays, averages, checks
-//!   and reports, for every rule.
+//! * Authors of rules implement [`UpdateRule`]: hyperparameters, slots, and one function of one element.
+//! * Users hold an [`Optimizer`]. For every rule, it counts steps, allocates slots, evaluates schedules, clips, decays,
+//!   averages, checks and reports.
 //!
-//! Rules live in crates of their own (`opt-sgd` is the one to read first), schedules in `opt-schedules`; the crate
+//! Each rule has a crate of its own (read `opt-sgd` first), schedules are in `opt-schedules`, and the crate
 //! `optimizers` has everything in one place.
 //!
-//! # Where to find what
+//! # Where to find each item
 //!
-//! | who | where |
+//! | reader | module |
 //! |---|---|
 //! | users of optimizers | the root |
 //! | authors of rules | [`rule`], [`hyperparameters!`] |
-//! | whoever reads or writes configurations | [`config`] |
-//! | whoever saves and restores state | [`state`] |
-//! | whoever connects another framework's models | [`model`] |
-//! | whoever connects ranks | [`collective`] |
+//! | programs that read or write configurations | [`config`] |
+//! | programs that save and restore state | [`state`] |
+//! | adapters to another framework's models | [`model`] |
+//! | adapters to another way of connecting ranks | [`collective`] |
 //!
 //! # Guarantees
 //!
-//! * **All or nothing.** An error leaves variables, slots and `iterations` as they were.
-//! * **Same bits** for any number of threads and any instruction set, and after saving and restoring at any step.
-//! * **Nothing silent.** Unknown keys, options that exclude each other, numbers out of range: a typed error.
+//! * **All or nothing.** After an error, variables, slots and `iterations` are unchanged.
+//! * **Bit for bit the same** for any number of threads and any instruction set, and after saving and restoring at any
+//!   step.
+//! * **No silent mistakes.** Unknown keys, options that exclude each other, and numbers out of range give a typed
+//!   error.
 //! * Gradients are never written.
 
 #![forbid(unsafe_code)]

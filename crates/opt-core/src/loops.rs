@@ -1,5 +1,5 @@
-//! What the engine does to a block before and after the rule: loops over slices, compiled for several instruction
-//! sets, with the same bits on each.
+//! The engine's loops over slices, before and after the rule. They are compiled for several instruction sets, with the
+//! same bits on each.
 
 mod buffer;
 pub(crate) mod dispatch;
@@ -13,7 +13,8 @@ pub(crate) use dispatch::dispatched;
 
 use crate::real::Scalar;
 
-/// A factor in two parts, to be applied one after the other: a very small one would lose digits in 32 bits.
+/// A factor as a product of two, to be applied one after the other: a very small factor alone would lose digits in 32
+/// bits.
 pub(crate) fn factors<T: Scalar>(scale: f64) -> [T; 2] {
     const SMALL: f64 = 1e-30;
     const PART: f64 = 1.0 / (1_u128 << 64) as f64;
@@ -21,12 +22,12 @@ pub(crate) fn factors<T: Scalar>(scale: f64) -> [T; 2] {
     [T::literal(first), T::literal(second)]
 }
 
-/// One element of a gradient, clipped by value and scaled.
+/// An element of a gradient, clipped by value and scaled.
 pub(crate) fn clipped<T: Scalar>(g: T, limit: Option<f64>, [first, second]: [T; 2]) -> T {
     clamp(g, limit.map(T::literal)) * first * second
 }
 
-/// NaN stays NaN.
+/// Clips an element by value; NaN stays NaN.
 #[inline(always)]
 pub(crate) fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
     match limit {
@@ -67,10 +68,11 @@ dispatched! {
     }
 }
 
-/// Independent partial sums, so that the order of additions does not depend on the width of vectors.
+/// The number of independent partial sums. It is fixed, so that the order of additions does not depend on the width of
+/// vectors.
 const LANES: usize = 32;
 
-/// The sum of squares in 64 bits, in an order that depends on the length alone.
+/// The sum of squares in 64 bits. The order of additions depends on the length alone.
 pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
     match limit {
         None => squares::<T, false>(values, T::zero()),
@@ -79,8 +81,8 @@ pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
 }
 
 dispatched! {
-    /// Four quarters are read side by side: where a loop only reads, processors fetch ahead of four places faster than
-    /// of one.
+    /// Reads four quarters side by side: where a loop only reads, processors prefetch faster from four places than from
+    /// one.
     fn squares<T: Scalar; CLIP: bool>(values: &[T], limit: T) -> f64 {
         let mut lanes = [0.0_f64; LANES];
         let (chunks, rest) = values.as_chunks::<LANES>();
@@ -95,7 +97,8 @@ dispatched! {
         }
         behind.iter().for_each(|chunk| add_squares::<T, CLIP>(&mut lanes, chunk, limit));
         add_squares::<T, CLIP>(&mut lanes, rest, limit);
-        // Halves upon each other: one after the other would take as long as a thousand elements.
+        // Adds one half to the other, again and again. Adding the sums one by one would take as long as a thousand
+        // elements.
         let mut width = LANES;
         while width > 1 {
             width /= 2;
@@ -106,7 +109,7 @@ dispatched! {
     }
 }
 
-/// Adds the squares of as many elements as there are lanes, or fewer.
+/// Adds the squares of up to [`LANES`] elements.
 #[inline(always)]
 fn add_squares<T: Scalar, const CLIP: bool>(lanes: &mut [f64; LANES], values: &[T], limit: T) {
     for (lane, &g) in lanes.iter_mut().zip(values) {
@@ -139,7 +142,7 @@ mod tests {
         assert_eq!(to[1..], [0.5, -0.5, 0.25]);
     }
 
-    /// In 32 bits 1e-40 has 5 digits, and 1e-30 / 2^64 none.
+    /// In 32 bits, 1e-40 has 5 digits, and 1e-30 / 2^64 has none.
     #[test]
     fn small_factors_and_small_gradients_keep_their_digits() {
         let close = |got: f32, want: f32| (got - want).abs() <= 4.0 * f32::EPSILON * want;
@@ -150,7 +153,7 @@ mod tests {
 
     #[test]
     fn every_element_counts() {
-        // Miri takes minutes for all of them.
+        // Miri would take minutes for all of them.
         let every = if cfg!(miri) { 12 } else { 1 };
         for len in (0..70).chain([127, 128, 131, 160, 257]).step_by(every) {
             let ones = vec![1.0_f32; len];

@@ -1,4 +1,4 @@
-//! What models are made of: for implementations of [`Parameters`](crate::Parameters), and for adapters to other
+//! The building blocks of models: for implementations of [`Parameters`](crate::Parameters), and for adapters to other
 //! frameworks.
 
 pub use crate::parameters::Path;

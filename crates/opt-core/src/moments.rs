@@ -1,6 +1,6 @@
-//! The option that says how the moments of a rule are stored.
+//! The option for the storage of moments.
 
-/// How the moments of a rule (its velocities and averages of gradients) are stored.
+/// How the moments of a rule (velocities, averages of gradients and of their squares) are stored.
 ///
 /// Slots of other kinds, such as Lookahead's slow weights or AMSGrad's maximum, and averages of variables keep the
 /// element type.
@@ -26,17 +26,18 @@ pub enum MomentStorage {
     Full,
     /// As bfloat16 with stochastic rounding; arithmetic stays in 32 bits. Only for variables of 32 bits.
     ///
-    /// A number between two of bfloat16 becomes one or the other, with a chance that makes it right on average, so that
-    /// changes that are small against a moment are not lost. The chance is a function of the seed, the step, the name
-    /// of the variable and the place of the element: the same bits for any number of threads, and after a restart. On a
-    /// device mesh the place is that in the shard.
+    /// A number between two numbers of bfloat16 becomes one of them. The probabilities make the rounding right on
+    /// average, so that changes that are small against a moment are not lost. The rounding is a function of the seed,
+    /// the step, the name of the variable and the place of the element: it gives the same bits for any number of
+    /// threads, and after a restart. On a device mesh, the place is the place in the shard.
     ///
-    /// [`Optimizer::set_weights`](crate::Optimizer::set_weights) takes numbers in full and rounds them to nearest.
+    /// [`Optimizer::set_weights`](crate::Optimizer::set_weights) takes numbers in full precision and rounds them to
+    /// nearest.
     Bf16 {
-        /// Picks the sequence of roundings.
+        /// The seed of the roundings.
         seed: u64,
     },
 }
 
-/// How many slots of moments a rule, with everything it wraps, may have in 16 bits.
+/// The largest number of slots in 16 bits that a rule may have, including the rules that it wraps.
 pub(crate) const MAX_PACKED: usize = 4;

@@ -1,4 +1,5 @@
-//! The one engine: it counts, allocates, schedules, clips, decays, averages, checks and reports, for every rule.
+//! The one engine: for every rule it counts steps, allocates slots, evaluates schedules, clips, decays, averages,
+//! checks and reports.
 
 mod builder;
 mod config;
@@ -32,14 +33,16 @@ use crate::report::StepReport;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 use crate::variable::Variable;
 
-/// An update rule at work: it owns the step counter and the slots of all variables.
+/// An update rule with its state: the step counter and the slots of all variables.
 ///
-/// Made by [`Optimizer::new`], or by [`Optimizer::builder`] and [`OptimizerBuilder::build`]. `R` is the rule; [`DynOptimizer`] is the type
-/// when the rule comes from a file. `T` is the element type of the variables.
+/// Made by [`Optimizer::new`], or by [`Optimizer::builder`] and [`OptimizerBuilder::build`]. `R` is the rule;
+/// [`DynOptimizer`] is the type when the rule comes from a file. `T` is the element type of the variables, `f32` by
+/// default.
 ///
 /// A step does, in this order: learning rate of the schedule, clipping, sum of duplicate rows of sparse gradients,
-/// decoupled weight decay, the rule with whatever it wraps, averages, `iterations += 1`. Either all of it happens, or
-/// the call returns an error and nothing has changed.
+/// decoupled weight decay, the rule with the rules that it wraps, averages, `iterations += 1`. Either all of it
+/// happens, or the call returns an error and nothing has changed. Errors that leave a step half applied say so: see
+/// [`Error::Poisoned`].
 ///
 /// # Examples
 ///
@@ -50,27 +53,26 @@ pub struct Optimizer<R, T = f32> {
     options: Options,
     slots: Vec<SlotSpec>,
     iterations: u64,
-    /// The values of the rule's shared slots.
+    /// The values of the rule's shared slots, in the rule's order.
     shared: Vec<f64>,
     records: Records<T>,
-    /// The slot whose values are in the variables now.
+    /// The slot whose values the variables hold now, instead of their own.
     swapped_in: Option<String>,
-    /// Whether a step broke off in the middle: a rule panicked, or a rank was lost.
+    /// Whether a step was interrupted halfway: a rule panicked, or a rank was lost.
     poisoned: bool,
-    /// Memory in which gradients of ranks are reduced.
+    /// Buffers in which the gradients of replicas are reduced; kept from step to step.
     buckets: Vec<Vec<T>>,
 }
 
-/// An optimizer whose rule was chosen at run time: read from a configuration, or forgotten by
-/// [`OptimizerBuilder::boxed`].
+/// An optimizer whose rule was chosen at run time: read from a configuration, or boxed by [`OptimizerBuilder::boxed`].
 pub type DynOptimizer<T = f32> = Optimizer<Box<dyn UpdateRule<T>>, T>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// An optimizer around a rule, with all options at their defaults.
+    /// Makes an optimizer from a rule, with all options at their defaults.
     ///
     /// # Errors
     ///
-    /// As [`OptimizerBuilder::build`]: the first hyperparameter of the rule that is out of range.
+    /// As [`OptimizerBuilder::build`]: names the first hyperparameter of the rule that is out of range.
     ///
     /// # Examples
     ///
@@ -88,21 +90,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Self::builder(rule).build()
     }
 
-    /// Starts to build an optimizer around a rule, with options such as clipping, weight decay and averages.
+    /// Starts to build an optimizer from a rule, with options such as clipping, weight decay and averages.
     pub fn builder(rule: R) -> OptimizerBuilder<R, T> {
         OptimizerBuilder::new(rule)
     }
 
     /// Applies one step to a list of variables.
     ///
-    /// Variables without a gradient are left alone, but get their slots. A variable may appear later than others; from
-    /// then on its shape is fixed. An empty list is no step.
+    /// A variable without a gradient keeps its values, but gets its slots. A variable may appear later than others;
+    /// from then on its shape is fixed. An empty list is no step: `iterations` stays.
     ///
     /// # Errors
     ///
-    /// Anything wrong with names, shapes, indices or the learning rate; no gradient at all; under
-    /// [`NonFinite::Error`](crate::NonFinite::Error) a gradient that is not finite. Variables, slots and `iterations`
-    /// are then as they were.
+    /// When a name, a shape, an index or the learning rate is wrong; when no variable has a gradient; under
+    /// [`NonFinite::Error`](crate::NonFinite::Error), when a gradient is not finite. Variables, slots and `iterations`
+    /// are then unchanged. (On ranks, see [`Error::Collective`].)
     pub fn apply_gradients<'a>(
         &mut self,
         variables: impl IntoIterator<Item = Variable<'a, T>>,
@@ -114,11 +116,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Makes the slots of a model's variables before their first step, so that [`set_weights`](Self::set_weights) can
-    /// fill them. Known variables are only checked.
+    /// fill them. Variables that are known already are only checked.
     ///
     /// # Errors
     ///
-    /// Anything wrong with names or shapes. No slot is then made.
+    /// When a name or a shape is wrong. No slot is then made.
     pub fn add_variables<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
         self.ready()?;
         let variables = model.variables();
@@ -127,13 +129,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(())
     }
 
-    /// How many steps have been applied.
+    /// The number of steps that have been applied.
     #[must_use]
     pub fn iterations(&self) -> u64 {
         self.iterations
     }
 
-    /// How the variables lie on ranks, if there are any: what [`OptimizerBuilder::distributed`] was given.
+    /// How the variables are distributed over ranks: the value given to [`OptimizerBuilder::distributed`], if any.
     #[must_use]
     pub fn distribution(&self) -> Option<&dyn Distribution> {
         self.options.ranks.as_deref()
@@ -145,11 +147,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &self.rule
     }
 
-    /// Replaces the rule by one with other hyperparameters and the same slots. State stays.
+    /// Replaces the rule by one with other hyperparameters and the same slots. The state stays.
     ///
     /// # Errors
     ///
-    /// When a hyperparameter is out of range, or the slots differ. The rule is then still the old one.
+    /// When a hyperparameter is out of range, or the slots differ. The old rule then stays.
     pub fn set_rule(&mut self, rule: R) -> Result<(), Error> {
         builder::check_rule(&rule)?;
         if rule.slots() != self.slots {
@@ -172,7 +174,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// [`Error::LearningRateScheduled`] for a number while a schedule is set, since the schedule would be lost; an
-    /// error of the value itself. The learning rate is then as it was.
+    /// error of the value itself. The learning rate is then unchanged.
     pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
         let learning_rate = learning_rate.into();
         learning_rate.validate("learning_rate", 0.0..)?;
@@ -184,12 +186,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(())
     }
 
-    /// Excludes variables from decoupled weight decay; replaces earlier exclusions.
+    /// Excludes variables from decoupled weight decay. Replaces earlier exclusions.
     ///
     /// # Errors
     ///
-    /// [`Error::AlreadyStepped`] after the first step; [`Error::NothingToExcludeFrom`] without weight decay; a pattern that
-    /// is no regular expression. The exclusions are then as they were.
+    /// [`Error::AlreadyStepped`] after the first step; [`Error::NothingToExcludeFrom`] without weight decay; a pattern
+    /// that is not a regular expression. The exclusions are then unchanged.
     pub fn exclude_from_weight_decay(&mut self, exclude: Exclude) -> Result<(), Error> {
         if self.iterations > 0 {
             return Err(Error::AlreadyStepped { option: "exclude_from_weight_decay" });
@@ -202,13 +204,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(())
     }
 
-    /// Names and shapes of the variables, in the order in which they were first seen.
+    /// The names and shapes of the variables, in the order in which they were first seen.
     pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
-    /// The names of the slots that each variable has, the rule's first. `master` is the last one if there are variables
-    /// in [16 bits](Variable::half), which alone have it.
+    /// The names of the slots that each variable has, the rule's first. If there are variables in [16
+    /// bits](Variable::half), `master` comes last; only these variables have it.
     #[must_use]
     pub fn slot_names(&self) -> Vec<&str> {
         let rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
@@ -220,7 +222,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When the variable has not been seen, or there is no such slot.
+    /// When the variable is not known, or there is no such slot.
     pub fn slot(&self, variable: &str, slot: &str) -> Result<StateValue<'_, T>, Error> {
         let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
         match self.slot_place(slot)? {
@@ -229,15 +231,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// How many bytes the slots of all known variables take.
+    /// The number of bytes that the slots of all known variables take.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
         let masters: usize = self.records.iter().map(|record| record.master.len() * size_of::<T>()).sum();
         self.state_bytes_of(self.variables().map(|(_, shape)| shape)) + masters
     }
 
-    /// How many bytes the slots of variables of these shapes would take; shared slots and the counter are 8 bytes
-    /// each, whatever the variables are. A variable in [16 bits](Variable::half) takes 4 more for each element.
+    /// The number of bytes that the slots of variables of these shapes would take. Shared slots and the step counter
+    /// take 8 bytes each, whatever the variables are. A variable in [16 bits](Variable::half) takes 4 bytes more for
+    /// each element.
     pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
         let bytes = |slot: &SlotSpec| match slot.init() {
             SlotInit::Shared(_) => (0, 0),
@@ -252,7 +255,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         shapes.into_iter().map(of_shape).sum()
     }
 
-    /// The rule's slots, in its order, with their places in a record; a shared slot has none.
+    /// The rule's slots, in its order, each with its place in a record; a shared slot has none.
     fn places(&self) -> impl Iterator<Item = (&str, Option<SlotPlace>)> {
         let (mut arrays, mut scalars) = (0.., 0..);
         self.slots.iter().map(move |slot| {
@@ -282,7 +285,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.records.iter().any(Record::is_half)
     }
 
-    /// Whether state is whole and the variables hold their own values.
+    /// Refuses unless the state is complete and the variables hold their own values.
     fn ready(&self) -> Result<(), Error> {
         match &self.swapped_in {
             _ if self.poisoned => Err(Error::Poisoned),
@@ -292,12 +295,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// Where a record keeps a slot.
+/// Where a record stores a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SlotPlace {
     Array(usize),
     Scalar(usize),
     Average,
-    /// Of variables of 16 bits only.
+    /// Only variables in 16 bits have it.
     Master,
 }

@@ -16,9 +16,9 @@ use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 
 /// A source of named numbers to read: gradients, or the variables of a model.
 ///
-/// Implemented for ndarray arrays, vectors and arrays of numbers, [`IndexedSlices`], and for vectors, arrays, tuples,
-/// options and maps of sources; derive it for structures. Names are paths: `layers.0.kernel`. An absent option has no
-/// variables.
+/// Implemented for ndarray arrays, for vectors and arrays of numbers, for [`IndexedSlices`], and for vectors, arrays,
+/// tuples, options and maps of sources. Derive it for structures. Names are paths, such as `layers.0.kernel`. An option
+/// that is `None` has no variables.
 ///
 /// # Examples
 ///
@@ -31,10 +31,10 @@ use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 /// assert_eq!(names, ["0.0", "0.1", "1"]);
 /// ```
 pub trait Gradients<T: Scalar> {
-    /// Gives each array under `path` to `visit`.
+    /// Calls `visit` with the name and the numbers of each array; `path` is the path of this source in the model.
     fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, T>));
 
-    /// All arrays with their names.
+    /// The names of all arrays, with their numbers.
     fn gradients(&self) -> Vec<(String, Gradient<'_, T>)> {
         let mut gradients = Vec::new();
         self.visit(&Path::Root, &mut |name, gradient| gradients.push((name, gradient)));
@@ -44,9 +44,9 @@ pub trait Gradients<T: Scalar> {
 
 /// A source of named variables: a model.
 ///
-/// Implemented for what implements [`Gradients`], except sparse gradients; derive it for structures. Arrays and vectors
-/// of 16 bits are variables as [`Variable::half`] makes them. A model is a
-/// source of gradients as well: a second value of the same type can hold them.
+/// Implemented for the same types as [`Gradients`], except sparse gradients. Derive it for structures. Arrays and
+/// vectors of 16-bit numbers are variables as [`Variable::half`] makes them. A model is also a source of gradients: a
+/// second value of the same type can hold them.
 ///
 /// # Examples
 ///
@@ -59,14 +59,14 @@ pub trait Gradients<T: Scalar> {
 /// assert_eq!(names, ["0", "1"]);
 /// ```
 pub trait Parameters<T: Scalar>: Gradients<T> {
-    /// Gives each array under `path` to `visit`.
+    /// Calls `visit` with the name and the numbers of each variable; `path` is the path of this source in the model.
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));
 
-    /// All variables with their names, to read.
+    /// The names of all variables, with their numbers to read.
     ///
     /// # Errors
     ///
-    /// [`Error::VariableData`] for numbers that do not fill the shape that they were given with;
+    /// [`Error::VariableData`] for numbers that do not fill the shape that was given with them;
     /// [`Error::SparseVariable`] where [`Gradients::visit`] gives a sparse gradient instead of a variable.
     fn arrays(&self) -> Result<Vec<(String, AnyArray<'_, T>)>, Error> {
         self.gradients().into_iter().map(array).collect()
@@ -80,31 +80,31 @@ pub trait Parameters<T: Scalar>: Gradients<T> {
     }
 }
 
-/// Where in a model a source is.
+/// The path of a source in a model.
 #[derive(Debug, Clone, Copy)]
 pub enum Path<'p> {
     /// The model itself.
     Root,
-    /// A named part.
+    /// A named part of another path.
     Field(&'p Path<'p>, &'p str),
-    /// A numbered part.
+    /// A numbered part of another path, from 0.
     Index(&'p Path<'p>, usize),
 }
 
 impl Path<'_> {
-    /// The name of a part.
+    /// The path of a named part.
     #[must_use]
     pub fn field<'p>(&'p self, name: &'p str) -> Path<'p> {
         Path::Field(self, name)
     }
 
-    /// The name of a numbered part.
+    /// The path of a numbered part.
     #[must_use]
     pub fn index(&self, index: usize) -> Path<'_> {
         Path::Index(self, index)
     }
 
-    /// The whole path, with dots: `layers.0.kernel`. A model that is a single array is called `value`.
+    /// The name for this path, with dots: `layers.0.kernel`. The name of a model that is a single array is `value`.
     #[must_use]
     pub fn name(&self) -> String {
         let (parent, last) = match self {
@@ -149,14 +149,16 @@ impl<T: Scalar> Gradients<T> for IndexedSlices<T> {
     }
 }
 
-/// A variable is a model of its own name, so that a list of variables is a model. Its gradient is not looked at.
+/// A variable is a model with one variable, of its own name, so that a list of variables is a model. Its gradient is
+/// not used.
 impl<T: Scalar> Gradients<T> for Variable<'_, T> {
     fn visit<'a>(&'a self, _path: &Path<'_>, visit: Visit<'_, 'a, T>) {
         visit(self.name().to_owned(), self.value.as_view().into());
     }
 }
 
-/// A variable is a model of its own name, so that a list of variables is a model. Its gradient is not looked at.
+/// A variable is a model with one variable, of its own name, so that a list of variables is a model. Its gradient is
+/// not used.
 impl<T: Scalar> Parameters<T> for Variable<'_, T> {
     fn visit_mut<'a>(&'a mut self, _path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
         visit(self.name().to_owned(), self.value.reborrow());
@@ -190,7 +192,7 @@ plain!(
     [const N: usize] [f16; N]: f16 as f32,
 );
 
-/// Things that point to one source.
+/// Pointers to one source.
 macro_rules! pointer {
     ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
         impl<$($generics)* T: Scalar, P: Gradients<T> + ?Sized> Gradients<T> for $type {
@@ -220,7 +222,7 @@ impl<T: Scalar, P: Parameters<T>> Parameters<T> for Option<P> {
     }
 }
 
-/// Numbered lists of sources.
+/// Lists of sources, numbered from 0.
 macro_rules! list {
     ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
         impl<T: Scalar, P: Gradients<T>, $($generics)*> Gradients<T> for $type {
@@ -250,7 +252,7 @@ impl<T: Scalar, K: AsRef<str> + Ord, P: Parameters<T>> Parameters<T> for BTreeMa
     }
 }
 
-/// In the order of the keys, so that the order of variables does not change from run to run.
+/// Visits the parts in the order of their keys, so that the order of variables does not change from run to run.
 impl<T: Scalar, K: AsRef<str>, P: Gradients<T>, S: BuildHasher> Gradients<T> for HashMap<K, P, S> {
     fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
         let mut parts: Vec<_> = self.iter().collect();
@@ -259,7 +261,7 @@ impl<T: Scalar, K: AsRef<str>, P: Gradients<T>, S: BuildHasher> Gradients<T> for
     }
 }
 
-/// In the order of the keys, so that the order of variables does not change from run to run.
+/// Visits the parts in the order of their keys, so that the order of variables does not change from run to run.
 impl<T: Scalar, K: AsRef<str>, P: Parameters<T>, S: BuildHasher> Parameters<T> for HashMap<K, P, S> {
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
         let mut parts: Vec<_> = self.iter_mut().collect();

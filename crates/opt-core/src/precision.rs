@@ -1,5 +1,5 @@
-//! Numbers in the element type of the optimizer, or in one of 16 bits: how they are told apart. How they are rounded is in
-//! [`nearest`] and [`stochastic`].
+//! Numbers in the element type of the optimizer, or in one of two 16-bit types, and how they are told apart.
+//! [`nearest`] and [`stochastic`] round them.
 
 pub(crate) mod nearest;
 pub(crate) mod packed;
@@ -12,7 +12,7 @@ pub(crate) use nearest::HalfFloat;
 
 use crate::real::DType;
 
-/// The slot that holds a variable of 16 bits in full precision.
+/// The slot that holds a 16-bit variable in full precision.
 pub(crate) const MASTER: &str = "master";
 
 /// A value for one of three element types: the optimizer's own, `bf16`, or `f16`.
@@ -26,13 +26,13 @@ pub enum Any<T, B, F> {
     F16(F),
 }
 
-/// An array to read, in whichever element type it has.
+/// An array to read, in any of the three element types.
 pub type AnyArray<'a, T> = Any<ArrayViewD<'a, T>, ArrayViewD<'a, bf16>, ArrayViewD<'a, f16>>;
 
-/// An array to change, in whichever element type it has.
+/// An array to change, in any of the three element types.
 pub type AnyArrayMut<'a, T> = Any<ArrayViewMutD<'a, T>, ArrayViewMutD<'a, bf16>, ArrayViewMutD<'a, f16>>;
 
-/// Evaluates the same expression for each type of numbers.
+/// Evaluates an expression for each of the three element types.
 macro_rules! each {
     ($any:expr, $inner:pat => $result:expr) => {
         match $any {
@@ -43,7 +43,7 @@ macro_rules! each {
     };
 }
 
-/// Evaluates the same expression for each type of numbers; the result is for that type.
+/// Evaluates an expression for each of the three element types; the result is an `Any` again.
 macro_rules! map {
     ($any:expr, $inner:pat => $result:expr) => {
         match $any {
@@ -94,7 +94,7 @@ macro_rules! split {
 pub(crate) use {each, map, split, unbox};
 
 impl<T, B, F> Any<T, B, F> {
-    /// The type of the numbers, if `full` is that of the optimizer.
+    /// The element type of the numbers, where `full` is that of the optimizer.
     #[must_use]
     pub fn dtype(&self, full: DType) -> DType {
         match self {

@@ -7,8 +7,8 @@ use num_traits::{AsPrimitive, Zero};
 
 /// The few operations that an update rule needs.
 ///
-/// A rule's element function is written once, for every `E: Real`. The trait is kept small on purpose: a type that
-/// records operations instead of performing them can implement it too.
+/// A rule's element function is written once, for every `E: Real`. The trait is kept small on purpose, so that a type
+/// can implement it that records operations instead of computing them.
 ///
 /// # Examples
 ///
@@ -34,7 +34,7 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn max(self, other: Self) -> Self;
 }
 
-/// The name of a storage type, as safetensors and NumPy users know it.
+/// The name of a storage type, as in safetensors and NumPy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DType {
@@ -42,9 +42,9 @@ pub enum DType {
     F32,
     /// 64-bit floating point.
     F64,
-    /// bfloat16, of variables: see [`Variable::half`](crate::Variable::half).
+    /// bfloat16; for variables only: see [`Variable::half`](crate::Variable::half).
     Bf16,
-    /// 16-bit floating point, of variables: see [`Variable::half`](crate::Variable::half).
+    /// 16-bit floating point; for variables only: see [`Variable::half`](crate::Variable::half).
     F16,
 }
 
@@ -59,22 +59,22 @@ pub enum DType {
 pub trait Scalar:
     Real + Zero + AsPrimitive<f64> + PartialOrd + Default + Debug + Display + Send + Sync + sealed::Sealed
 {
-    /// Which of the types this is.
+    /// The name of the type.
     const DTYPE: DType;
 
     /// The smallest normal number above 0.
     const SMALLEST: Self;
 
-    /// Neither infinite nor NaN.
+    /// Whether the number is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
-    /// In 32 bits, rounded.
+    /// The number in 32 bits, rounded.
     fn to_f32(self) -> f32;
 
-    /// From 32 bits, exactly.
+    /// The number from 32 bits, exactly.
     fn from_f32(value: f32) -> Self;
 
-    /// 0 instead of a magnitude below `limit`; NaN stays NaN.
+    /// The number itself, or 0 if its magnitude is below `limit`; NaN stays NaN.
     #[must_use]
     fn flushed(self, limit: Self) -> Self;
 }

@@ -1,21 +1,22 @@
-//! What a step tells.
+//! The report of a step.
 
-/// What happened in a step.
+/// The report of a step.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StepReport {
     /// Whether the step was applied.
     pub outcome: Outcome,
-    /// How many steps have been applied, this one included.
+    /// The number of steps that have been applied, including this one.
     pub iterations: u64,
     /// The learning rate of this step.
     pub learning_rate: f64,
-    /// The norm of all gradients together, before it was clipped; present with
+    /// The norm of all gradients together, before clipping by it; present with
     /// [`global_clipnorm`](crate::OptimizerBuilder::global_clipnorm).
     pub global_norm: Option<f64>,
-    /// What all gradients were multiplied with by the clip of the global norm; 1 if it was small enough.
+    /// The factor by which the clip of the global norm multiplied all gradients; 1 if the norm was within the limit.
+    /// Present with [`global_clipnorm`](crate::OptimizerBuilder::global_clipnorm).
     pub clip_factor: Option<f64>,
-    /// The first gradient, by the names of the variables, that is infinite or NaN; looked for with
+    /// The first gradient, in the order of the names of the variables, that is infinite or NaN; present only with
     /// [`NonFinite::SkipStep`].
     pub non_finite: Option<NonFiniteGradient>,
 }
@@ -28,11 +29,11 @@ impl StepReport {
     }
 }
 
-/// Whether a step was applied, or why not.
+/// Whether a step was applied, or the reason why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
-    /// The variables were updated and `iterations` counted on.
+    /// The variables were updated, and `iterations` has grown by 1.
     Applied,
     /// There were no variables: nothing changed.
     NoVariables,
@@ -40,24 +41,24 @@ pub enum Outcome {
     NonFinite,
 }
 
-/// Where a gradient is infinite or NaN.
+/// The place of an infinity or a NaN in a gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonFiniteGradient {
-    /// The variable.
+    /// The name of the variable.
     pub variable: String,
-    /// Where in the gradient; for a sparse gradient, where in its values.
+    /// The index in the gradient; for a sparse gradient, the index in its values.
     pub index: Vec<usize>,
-    /// The value found there.
+    /// The value at this index.
     pub value: f64,
 }
 
-/// What to do about gradients that are infinite or NaN.
+/// The policy for gradients that are infinite or NaN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NonFinite {
-    /// Use them. As in Keras, a global norm that is not finite then makes every gradient NaN.
+    /// Use them. Under a clip by the global norm, a norm that is not finite makes every gradient NaN, as in Keras.
     #[default]
     Propagate,
-    /// Leave the step out: nothing changes, `iterations` included, and the report says where the first one is.
+    /// Skip the step: nothing changes, `iterations` included. The report gives the place of the first such gradient.
     SkipStep,
     /// Refuse the step with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient).
     Error,

@@ -1,7 +1,7 @@
 //! The contract between update rules and the engine.
 //!
-//! A rule is hyperparameters, a list of [slots](SlotSpec), a few numbers computed once a step, and one pure function
-//! per element. Everything else (counting, allocating, clipping, decaying, averaging, checking) is the engine's.
+//! A rule consists of hyperparameters, a list of [slots](SlotSpec), a few numbers computed once a step, and one pure
+//! function of one element. The engine does everything else: it counts, allocates, clips, decays, averages and checks.
 
 mod block;
 mod fused_loop;
@@ -20,10 +20,10 @@ pub use crate::loops::BLOCK;
 pub use crate::real::Real;
 use crate::real::Scalar;
 
-/// A first-order update rule over elements of type `T`: the formula, on top of its [`Hyperparameters`].
+/// A first-order update rule over elements of type `T`: the formula, in addition to its [`Hyperparameters`].
 ///
-/// The trait is object safe: `Box<dyn UpdateRule<T>>` is a rule, too. Rules hold hyperparameters only. They keep no
-/// step counter and no state of their own: what they remember are slots.
+/// The trait is object safe: `Box<dyn UpdateRule<T>>` is a rule, too. Rules hold hyperparameters only. They have no
+/// step counter and no state of their own: the engine keeps their state in slots.
 ///
 /// # Examples
 ///
@@ -63,24 +63,25 @@ use crate::real::Scalar;
 /// # Ok::<(), opt_core::Error>(())
 /// ```
 pub trait UpdateRule<T: Scalar>: Hyperparameters {
-    /// What the rule remembers, in the order of `weights`. Must not change after `build()`.
+    /// The slots of the rule, in the order in which `weights` lists them. The list must not change after `build()`.
     fn slots(&self) -> Vec<SlotSpec>;
 
-    /// Computes everything that is the same for all elements of a step. `shared` holds the
-    /// [shared slots](SlotSpec::shared) in their order; what is written there becomes part of the state.
+    /// Computes the coefficients of a step, which are the same for all elements. `shared` holds the [shared
+    /// slots](SlotSpec::shared) in their order; values written to it become part of the state.
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a>;
 
-    /// The learning rate of a step (counted from 0), with whatever the rule itself does to it, like a built-in warmup.
+    /// The learning rate of a step (counted from 0), after changes that the rule itself makes, such as a built-in
+    /// warmup.
     fn learning_rate_at(&self, step: u64) -> f64 {
         self.learning_rate().at(step)
     }
 
-    /// Whether [`VariableStep::gradient_square_sum`] is wanted.
+    /// Whether the rule needs [`VariableStep::gradient_square_sum`].
     fn needs_gradient_norm(&self) -> bool {
         false
     }
 
-    /// In which order `weights` lists the slots.
+    /// The order in which `weights` lists the slots.
     fn weights_order(&self) -> WeightsOrder {
         WeightsOrder::BySlot
     }
@@ -96,11 +97,11 @@ pub enum WeightsOrder {
     ByVariable,
 }
 
-/// When a step happens.
+/// The place of a step in the run, and its learning rate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Step {
-    /// How many steps have been applied before this one.
+    /// The number of steps applied before this one.
     pub iteration: u64,
     /// The learning rate of this step.
     pub learning_rate: f64,
@@ -113,30 +114,30 @@ impl Step {
         Self { iteration, learning_rate }
     }
 
-    /// The step counted from 1, as papers do.
+    /// The number of the step, counted from 1 as in papers.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.iteration + 1
     }
 }
 
-/// One step of a rule: its coefficients are fixed, the elements follow.
+/// The update of one step: the coefficients of the step are fixed, and the elements follow.
 ///
 /// The engine calls [`begin_variable`](Self::begin_variable) once for each variable that has a gradient, then
-/// [`update`](Self::update) for its blocks, in any order and on any thread.
+/// [`update`](Self::update) for the blocks of the variable, in any order and on any thread.
 pub trait Kernel<T: Scalar>: Send + Sync {
-    /// Computes what is the same for all elements of one variable. `scalars` holds its
-    /// [scalar slots](SlotSpec::scalar) in their order; what is written there becomes part of the state.
+    /// Computes the numbers that are the same for all elements of one variable. `scalars` holds its [scalar
+    /// slots](SlotSpec::scalar) in their order; values written to it become part of the state.
     fn begin_variable(&self, variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
         let _ = (variable, scalars);
         VariableScalars::default()
     }
 
-    /// Updates the elements of one block. What it returns comes from the block: of [`Block::elementwise`], or of
-    /// [`Block::done`] after loops of one's own.
+    /// Updates the elements of one block. Returns the [`Done`] of [`Block::elementwise`], or of [`Block::done`] after
+    /// loops of its own.
     fn update(&self, block: Block<'_, T>) -> Done;
 
-    /// Whether [`update`](Self::update) wants the rows, too, that a sparse gradient does not touch.
+    /// Whether [`update`](Self::update) is also called for rows that a sparse gradient does not touch.
     fn visits_untouched_rows(&self) -> bool;
 }
 
@@ -146,12 +147,12 @@ pub trait Kernel<T: Scalar>: Send + Sync {
 pub struct VariableStep<'a> {
     /// The variable's name.
     pub name: &'a str,
-    /// The sum of the squared elements of its gradient, after clipping; present if the rule
-    /// [needs](UpdateRule::needs_gradient_norm) it. For a sparse gradient: after rows of the same index were summed.
+    /// The sum of the squared elements of its gradient, after clipping. Present if the rule
+    /// [needs](UpdateRule::needs_gradient_norm) it. For a sparse gradient, gradients of the same row are summed first.
     pub gradient_square_sum: Option<f64>,
 }
 
-/// Numbers that a kernel computes once for a variable and finds again in each of its blocks.
+/// Numbers that a kernel computes once for a variable and reads in each block of the variable.
 pub type VariableScalars = [f64; 4];
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]

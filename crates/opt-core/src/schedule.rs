@@ -1,4 +1,4 @@
-//! Values that change with the step.
+//! Values that change from step to step.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use crate::config::Configurable;
 
 /// A pure function from the step to a value: a learning rate, a weight decay.
 ///
-/// The step counts from 0: it is the number of steps already applied, exact for every `u64`.
-/// The crate `opt-schedules` holds the usual ones. [`hyperparameters!`](crate::hyperparameters) declares a schedule that
-/// has a configuration; one that has none says so itself.
+/// The step counts from 0: it is the number of steps already applied, exact for every `u64`. The crate `opt-schedules`
+/// has the usual schedules. [`hyperparameters!`](crate::hyperparameters) declares a schedule that has a configuration.
+/// A schedule without one implements [`Configurable`] by hand, and its `config` returns an error.
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ use crate::config::Configurable;
 /// assert_eq!(Halving { initial: 1.0 }.value(3), 0.125);
 /// ```
 pub trait Schedule: Configurable {
-    /// The value at a step.
+    /// The value at a step (counted from 0).
     fn value(&self, step: u64) -> f64;
 }
 

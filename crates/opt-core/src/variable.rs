@@ -10,10 +10,10 @@ use crate::precision::{Any, AnyArray, AnyArrayMut, map};
 use crate::real::{DType, Scalar};
 use crate::view::{Half, ShapeMismatch, View, ViewMut};
 
-/// A variable as a step sees it: a name, the numbers to update, and a gradient if there is one.
+/// A variable as a step gets it: a name, the numbers to update, and a gradient if there is one.
 ///
-/// The name is how the optimizer knows the variable from step to step; two variables may not share one, and the shape
-/// of a name may not change.
+/// The optimizer recognises a variable by its name from step to step. Two variables may not have the same name, and the
+/// variable of a name always has the same shape.
 ///
 /// # Examples
 ///
@@ -46,25 +46,25 @@ pub struct Variable<'a, T> {
 }
 
 impl<'a, T: Scalar> Variable<'a, T> {
-    /// A variable without a gradient: a step leaves it alone. For numbers in 16 bits see [`half`](Self::half).
+    /// A variable without a gradient: a step does not change it. For numbers in 16 bits see [`half`](Self::half).
     pub fn new(name: impl Into<Cow<'a, str>>, value: impl Into<ViewMut<'a, T>>) -> Self {
         Self { name: name.into(), value: value.into(), gradient: None }
     }
 
-    /// Sets the gradient; its shape must be the variable's.
+    /// Sets the gradient; its shape must be the shape of the variable.
     #[must_use]
     pub fn gradient(mut self, gradient: impl Into<Gradient<'a, T>>) -> Self {
         self.gradient = Some(gradient.into());
         self
     }
 
-    /// Sets the gradient of some rows; `values` has shape `[indices.len()] + shape[1..]`.
+    /// Sets the gradient of some rows: `indices` are the rows, `values` has shape `[indices.len()] + shape[1..]`.
     #[must_use]
     pub fn sparse_gradient(self, indices: impl Into<Indices<'a>>, values: impl Into<View<'a, T>>) -> Self {
         self.gradient(Gradient::sparse(indices, values))
     }
 
-    /// Sets the gradient if there is one.
+    /// Sets the gradient, if there is one.
     #[must_use]
     pub fn optional_gradient(mut self, gradient: Option<impl Into<Gradient<'a, T>>>) -> Self {
         self.gradient = gradient.map(Into::into);
@@ -84,12 +84,12 @@ impl<'a, T: Scalar> Variable<'a, T> {
 }
 
 impl<T: Scalar> Variable<'_, T> {
-    /// The numbers, to read.
+    /// The numbers as an array to read, in the variable's shape.
     ///
     /// # Errors
     ///
-    /// [`Error::VariableData`] when they do not fill the shape that they were given with, [`Error::VariableType`] when
-    /// they are in 16 bits.
+    /// [`Error::VariableData`] when the numbers do not fill the shape that was given with them, [`Error::VariableType`]
+    /// when they are in 16 bits.
     pub fn view(&self) -> Result<ArrayViewD<'_, T>, Error> {
         match &self.value.0 {
             Any::Full(layout) => layout.view().map_err(|mismatch| data(&self.name, mismatch)),
@@ -97,7 +97,7 @@ impl<T: Scalar> Variable<'_, T> {
         }
     }
 
-    /// The numbers, to change.
+    /// The numbers as an array to change, in the variable's shape.
     ///
     /// # Errors
     ///
@@ -113,17 +113,17 @@ impl<T: Scalar> Variable<'_, T> {
         }
     }
 
-    /// The numbers, to read, in whichever type they have.
+    /// The numbers as an array to read, in whichever element type they have.
     ///
     /// # Errors
     ///
-    /// [`Error::VariableData`] when they do not fill the shape that they were given with.
+    /// [`Error::VariableData`] when the numbers do not fill the shape that was given with them.
     pub fn array(&self) -> Result<AnyArray<'_, T>, Error> {
         let refused = |mismatch| data(&self.name, mismatch);
         Ok(map!(&self.value.0, layout => layout.view().map_err(refused)?))
     }
 
-    /// The numbers, to change, in whichever type they have.
+    /// The numbers as an array to change, in whichever element type they have.
     ///
     /// # Errors
     ///
@@ -133,7 +133,7 @@ impl<T: Scalar> Variable<'_, T> {
         Ok(map!(&mut value.0, layout => layout.view_mut().map_err(|mismatch| data(name, mismatch))?))
     }
 
-    /// The type of the numbers.
+    /// The element type of the numbers.
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.value.0.dtype(T::DTYPE)
@@ -151,16 +151,17 @@ fn data(name: &str, ShapeMismatch { elements, shape }: &ShapeMismatch) -> Error 
 impl<'a> Variable<'a, f32> {
     /// A variable in 16 bits, [`half::bf16`] or [`half::f16`], of an optimizer in 32 bits.
     ///
-    /// The optimizer keeps it in 32 bits in a slot of its own, `master`: the rule, weight decay and averages work on
-    /// that, and after each block of a step the variable gets it rounded to nearest, ties to even. So many small steps
-    /// add up that would each be rounded away. A number that is too large for the type becomes infinite in the variable
-    /// (above 65,519 in `f16`), while its master stays finite; NaN stays NaN.
+    /// The optimizer keeps a copy in 32 bits, the master, in a slot of its own, `master`. The rule, weight decay and
+    /// averages work on the master. After each block of a step the variable gets the master rounded to nearest, ties to
+    /// even. In this way many small steps add up, each of which would be rounded away on its own. A number that is too
+    /// large for the type becomes infinite in the variable (above 65,519 in `f16`), while its master stays finite; NaN
+    /// stays NaN.
     ///
-    /// The master starts as the exact value of the variable. An element that is not its rounded master at the next step
-    /// has been changed by somebody else, and its master is taken anew from it: a model can be loaded into the
-    /// variables at any time.
+    /// The master starts as the exact value of the variable. If an element at the next step is not its rounded master,
+    /// the caller has changed it, and the master takes the new value. So a model can be loaded into the variables at
+    /// any time.
     ///
-    /// Row-major numbers are updated in place, others through a buffer. Gradients may have 32 bits or 16
+    /// Row-major numbers are updated in place, others through a buffer. Gradients may be in 32 bits or in 16
     /// ([`half_gradient`](Self::half_gradient)).
     ///
     /// # Examples
@@ -185,8 +186,8 @@ impl<'a> Variable<'a, f32> {
         Self::new(name, ViewMut::half(value))
     }
 
-    /// Sets a gradient in 16 bits, of a variable in 16 or 32; its shape must be the variable's. It is widened block by
-    /// block: clips, norms and checks see the numbers in 32 bits.
+    /// Sets a gradient in 16 bits, for a variable in 16 or 32; its shape must be the shape of the variable. The
+    /// gradient is widened block by block: clips, norms and checks work on the numbers in 32 bits.
     #[must_use]
     pub fn half_gradient<H: Half>(self, gradient: impl Into<View<'a, H>>) -> Self {
         self.gradient(View::half(gradient))

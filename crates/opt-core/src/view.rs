@@ -14,20 +14,20 @@ pub use stored::{Half, Stored};
 use crate::precision::{Any, AnyArray};
 use crate::real::Scalar;
 
-/// Data and the shape that it does not fill.
+/// Numbers that do not fill their shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ShapeMismatch {
     pub(crate) elements: usize,
     pub(crate) shape: Vec<usize>,
 }
 
-/// Numbers of any shape and layout, to read: made from references to ndarray arrays and views, slices, vectors, numbers, and
-/// `(slice, shape)` pairs in row-major order.
+/// Numbers of any shape and layout, to read. Made from references to ndarray arrays and views, slices, vectors, single
+/// numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug, Clone)]
 pub struct View<'a, T>(pub(crate) AnyMemory<'a, T>);
 
 impl<T> View<'_, T> {
-    /// The numbers as an array; nothing if there are not as many as the shape asks for, or if they are in 16 bits.
+    /// The numbers as an array. `None` if they do not fill the shape, or are in 16 bits.
     #[must_use]
     pub fn array(&self) -> Option<ArrayViewD<'_, T>> {
         match &self.0 {
@@ -59,12 +59,13 @@ impl<'a, T> Memory<&'a [T], ArrayViewD<'a, T>> {
     }
 }
 
-/// Numbers of any shape and layout, to change: made from mutable references to ndarray arrays and views, slices,
-/// vectors, numbers, and `(slice, shape)` pairs in row-major order.
+/// Numbers of any shape and layout, to change. Made from mutable references to ndarray arrays and views, slices,
+/// vectors, single numbers, and `(slice, shape)` pairs in row-major order.
 #[derive(Debug)]
 pub struct ViewMut<'a, T>(pub(crate) AnyMemoryMut<'a, T>);
 
-/// Numbers to read, in `T` or in 16 bits. Rare variants are boxed here as well.
+/// Numbers to read, in `T` or in 16 bits. The 16-bit variants are boxed: they are rarer, and lists of variables are
+/// long.
 pub(crate) type AnyMemory<'a, T> = Any<Read<'a, T>, Box<Read<'a, bf16>>, Box<Read<'a, f16>>>;
 
 /// Numbers to change, in `T` or in 16 bits.
@@ -82,16 +83,16 @@ pub(crate) type Shape = SmallVec<[usize; 4]>;
 /// How numbers lie in memory. Rare variants are boxed: lists of variables are long.
 #[derive(Debug, Clone)]
 pub(crate) enum Memory<S, V> {
-    /// Row by row, without gaps.
+    /// Row-major, without gaps.
     Filled { data: S, shape: Shape },
-    /// With gaps, or in another order.
+    /// With gaps, or in another order of axes.
     Strided(Box<V>),
     /// The data does not fill the shape.
     Mismatch(Box<ShapeMismatch>),
 }
 
 impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
-    /// As an array, to read.
+    /// The numbers as an array to read.
     pub(crate) fn view(&self) -> Result<ArrayViewD<'_, T>, &ShapeMismatch> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
@@ -100,7 +101,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         }
     }
 
-    /// As an array, to change.
+    /// The numbers as an array to change.
     pub(crate) fn view_mut(&mut self) -> Result<ArrayViewMutD<'_, T>, &ShapeMismatch> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayViewMut::from_shape(&shape[..], data).expect("the data fills it")),
@@ -109,7 +110,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         }
     }
 
-    /// To read only.
+    /// The same numbers, to read only.
     fn as_read(&self) -> Read<'_, T> {
         match self {
             Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
@@ -118,7 +119,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         }
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     fn reborrow(&mut self) -> Change<'_, T> {
         match self {
             Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
@@ -129,7 +130,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
 }
 
 impl<T> ViewMut<'_, T> {
-    /// The same numbers to read only, for a shorter time.
+    /// The same numbers to read only, borrowed for a shorter time.
     pub(crate) fn as_view(&self) -> View<'_, T> {
         View(match &self.0 {
             Any::Full(layout) => Any::Full(layout.as_read()),
@@ -138,7 +139,7 @@ impl<T> ViewMut<'_, T> {
         })
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     pub(crate) fn reborrow(&mut self) -> ViewMut<'_, T> {
         ViewMut(match &mut self.0 {
             Any::Full(layout) => Any::Full(layout.reborrow()),
@@ -211,21 +212,21 @@ macro_rules! slices {
 
 slices!([] [T], [] Vec<T>, [const N: usize] [T; N]);
 
-/// A single number is a variable without axes.
+/// A single number is a view without axes.
 impl<'a, T: Scalar> From<&'a T> for View<'a, T> {
     fn from(number: &'a T) -> Self {
         (slice::from_ref(number), &[0; 0]).into()
     }
 }
 
-/// A single number is a variable without axes.
+/// A single number is a view without axes.
 impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
     fn from(number: &'a mut T) -> Self {
         (slice::from_mut(number), &[0; 0]).into()
     }
 }
 
-/// Exactly as many elements as there are in the shape.
+/// Row-major data, or a mismatch if the number of elements is not that of the shape.
 fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Memory<S, V> {
     let wanted = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if wanted == Some(elements) {

@@ -1,17 +1,17 @@
-//! What can go wrong between ranks.
+//! The errors of ranks that work together.
 
 use std::time::Duration;
 
-/// Why ranks could not work together. Unless a variant says otherwise, nothing has changed on any of them.
+/// The reason why ranks could not work together. Unless a variant says otherwise, nothing has changed on any of them.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CollectiveError {
     /// A rank did not make the call in time.
     #[error("{call}: no answer from {} within {limit:?}", named(missing))]
     Timeout {
-        /// What was called.
+        /// The call.
         call: &'static str,
-        /// The ranks that did not answer; empty if that is not known.
+        /// The ranks that did not answer; empty if they are not known.
         missing: Vec<usize>,
         /// The time limit.
         limit: Duration,
@@ -33,20 +33,20 @@ pub enum CollectiveError {
         reason: String,
     },
 
-    /// Two ranks do not say the same.
+    /// Two ranks have different values.
     #[error("ranks disagree about {what}: rank 0 has {expected}, rank {rank} has {found}")]
     Disagreement {
-        /// What they disagree about.
+        /// The name of the value.
         what: &'static str,
-        /// What rank 0 has.
+        /// The value of rank 0.
         expected: String,
-        /// The first rank that has something else.
+        /// The first rank with another value.
         rank: usize,
-        /// What it has.
+        /// The value of that rank.
         found: String,
     },
 
-    /// Another rank cannot go on.
+    /// Another rank cannot make the step.
     #[error("rank {rank} refuses: {reason}")]
     Refused {
         /// The rank.
@@ -62,7 +62,7 @@ pub enum CollectiveError {
         variable: String,
     },
 
-    /// An array that is not the shard that the layout asks for.
+    /// An array is not the shard that the layout asks for.
     #[error("variable {variable:?}: rank {rank} holds shape {found:?}, its shard has {expected:?}")]
     Shard {
         /// The variable.
@@ -78,20 +78,20 @@ pub enum CollectiveError {
     /// A group of ranks could not be set up.
     #[error("cannot connect the ranks: {reason}")]
     Setup {
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
 
-    /// A call that names a rank that the group does not have.
+    /// A call names a rank that the group does not have.
     #[error("rank {rank} is not one of the {ranks} ranks")]
     NoRank {
         /// The rank.
         rank: usize,
-        /// How many there are.
+        /// The number of ranks of the group.
         ranks: usize,
     },
 
-    /// A message that another version of this library would understand, if any.
+    /// A message cannot be read; it may come from another version of this library.
     #[error("a message of rank {rank} cannot be read")]
     Message {
         /// The rank that sent it.
@@ -99,7 +99,7 @@ pub enum CollectiveError {
     },
 }
 
-/// Ranks in words.
+/// A list of ranks in words.
 fn named(ranks: &[usize]) -> String {
     match ranks {
         [] => "some rank".to_owned(),

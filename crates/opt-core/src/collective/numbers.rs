@@ -1,10 +1,10 @@
-//! Numbers on their way between ranks.
+//! Numbers in messages between ranks.
 
 use std::any::Any;
 
 use crate::real::{DType, Scalar};
 
-/// Numbers to be summed over ranks, in one of the types that every engine can sum.
+/// Numbers to be summed over ranks, in one of the types that every collective can sum.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Numbers {
@@ -15,7 +15,7 @@ pub enum Numbers {
 }
 
 impl Numbers {
-    /// How many there are.
+    /// The number of numbers.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -24,7 +24,7 @@ impl Numbers {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no numbers.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -39,7 +39,7 @@ impl Numbers {
         }
     }
 
-    /// Elements of a variable, without a copy where the types are the same.
+    /// Converts elements of a variable; no copy if the types are the same.
     pub(crate) fn from_elements<T: Scalar>(elements: Vec<T>) -> Self {
         match T::DTYPE {
             DType::F64 => Self::F64(converted(elements, T::as_)),
@@ -47,7 +47,7 @@ impl Numbers {
         }
     }
 
-    /// Back again.
+    /// Converts back to elements of a variable.
     pub(crate) fn into_elements<T: Scalar>(self) -> Vec<T> {
         match self {
             Self::F64(numbers) => converted(numbers, T::literal),
@@ -56,7 +56,7 @@ impl Numbers {
     }
 }
 
-/// The same vector where both types are one, else a converted copy.
+/// The same vector if both types are the same, else a converted copy.
 fn converted<A: 'static, B: 'static>(elements: Vec<A>, convert: impl Fn(A) -> B) -> Vec<B> {
     let mut elements = Some(elements);
     match (&mut elements as &mut dyn Any).downcast_mut::<Option<Vec<B>>>().and_then(Option::take) {
@@ -65,7 +65,7 @@ fn converted<A: 'static, B: 'static>(elements: Vec<A>, convert: impl Fn(A) -> B)
     }
 }
 
-/// How many bytes an element takes on its way.
+/// The number of bytes that an element takes in a message.
 pub(crate) fn width<T: Scalar>() -> usize {
     match T::DTYPE {
         DType::F64 => 8,
@@ -73,7 +73,7 @@ pub(crate) fn width<T: Scalar>() -> usize {
     }
 }
 
-/// Appends elements as bytes, the same on every machine.
+/// Appends elements as bytes. The bytes are the same on every machine.
 pub(crate) fn append_bytes<'e, T: Scalar>(bytes: &mut Vec<u8>, elements: impl ExactSizeIterator<Item = &'e T>) {
     let start = bytes.len();
     bytes.resize(start + elements.len() * width::<T>(), 0);
@@ -91,7 +91,7 @@ pub(crate) fn to_bytes<'e, T: Scalar>(elements: impl ExactSizeIterator<Item = &'
     bytes
 }
 
-/// Fills elements from bytes; whichever there are more of, the rest is left out.
+/// Fills elements from bytes. Surplus elements keep their values, surplus bytes are ignored.
 pub(crate) fn read_bytes<'e, T: Scalar>(elements: impl Iterator<Item = &'e mut T>, bytes: &[u8]) {
     match T::DTYPE {
         DType::F64 => {
@@ -105,7 +105,7 @@ pub(crate) fn read_bytes<'e, T: Scalar>(elements: impl Iterator<Item = &'e mut T
     }
 }
 
-/// Elements from bytes; bytes that do not fill an element are left out.
+/// Elements from bytes. Surplus bytes that do not fill an element are ignored.
 pub(crate) fn from_bytes<T: Scalar>(bytes: &[u8]) -> Vec<T> {
     let mut elements = vec![T::zero(); bytes.len() / width::<T>()];
     read_bytes(elements.iter_mut(), bytes);

@@ -1,4 +1,4 @@
-//! What has a class name and fields in a configuration: rules and schedules.
+//! Classes with a name and fields in a configuration: rules and schedules.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -6,21 +6,22 @@ use std::sync::Arc;
 use super::{Config, ConfigError, Fields, Generation, HyperparameterError, HyperparameterSpec};
 use crate::hyper::Hyper;
 
-/// A rule or a schedule, as a configuration sees it: a class name, fields, and their ranges.
+/// A rule or a schedule as configurations describe it: a class name, fields, and their ranges.
 ///
-/// Object safe. [`hyperparameters!`](crate::hyperparameters) implements it; wrappers forward to what is inside.
+/// Object safe. [`hyperparameters!`](crate::hyperparameters) implements it; wrappers forward to the rule or schedule
+/// inside.
 pub trait Configurable: Debug + Send + Sync {
     /// The class name in configurations.
     fn class_name(&self) -> &str;
 
-    /// The fields, by Keras's names.
+    /// The fields, with Keras's names.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NotSerializable`] when one of them holds code.
+    /// [`ConfigError::NotSerializable`] when a field holds code.
     fn config(&self) -> Result<Config, ConfigError>;
 
-    /// Checks the ranges; called once, by `build()`.
+    /// Checks the ranges; `build()` calls it once.
     ///
     /// # Errors
     ///
@@ -30,15 +31,15 @@ pub trait Configurable: Debug + Send + Sync {
     }
 }
 
-/// The hyperparameters of an update rule: everything about it that is not arithmetic.
+/// The hyperparameters of an update rule: everything but the arithmetic.
 ///
 /// Object safe, and without an element type; [`UpdateRule`](crate::UpdateRule) adds the formula.
 /// [`hyperparameters!`](crate::hyperparameters) implements it; wrappers forward to the rule inside.
 pub trait Hyperparameters: Configurable {
-    /// The learning rate. A wrapper's is that of the rule inside it.
+    /// The learning rate. The learning rate of a wrapper is that of the rule inside.
     fn learning_rate(&self) -> &Hyper;
 
-    /// The learning rate, to change it.
+    /// The learning rate, to be changed.
     fn learning_rate_mut(&mut self) -> &mut Hyper;
 
     /// The generation whose configuration the rule writes.
@@ -54,13 +55,14 @@ pub trait FromFields: Sized + 'static {
     /// The class name in configurations.
     const CLASS_NAME: &'static str;
 
-    /// The class's own fields: what [`Configurable::config`] writes. Documents are made from it.
+    /// The class's own fields, which [`Configurable::config`] writes. Tables in the documents are generated from this
+    /// list.
     #[must_use]
     fn hyperparameters() -> Vec<HyperparameterSpec> {
         Vec::new()
     }
 
-    /// Reads the class's own fields. What is left over belongs to the engine, or is refused.
+    /// Reads the class's own fields. The other fields belong to the engine, or are refused.
     ///
     /// # Errors
     ///

@@ -1,45 +1,46 @@
-//! `hyperparameters!`: each hyperparameter of a class, said once.
+//! `hyperparameters!`: declares each hyperparameter of a class once.
 
 use super::{Config, ConfigError, HyperparameterValue};
 
-/// Declares a rule or a schedule by its hyperparameters: each of them once, with its type, default, range and meaning.
+/// Declares a rule or a schedule by its hyperparameters, each of them once: type, default, range and meaning.
 ///
 /// ```text
 /// learning_rate: Hyper = 0.01, in 0.0.., "learning rate, eta";
 /// name           type    default  range   meaning
 /// ```
 ///
-/// From this follow the struct, its defaults, the checks of the ranges, how its configuration is read and written, and
-/// the tables and the JSON Schema in the documents. The types are those of
+/// The struct, its defaults, the checks of the ranges, reading and writing of its configuration, and the tables and the
+/// JSON Schema in the documents follow from the declaration. The types are those of
 /// [`HyperparameterValue`](crate::config::HyperparameterValue); the meaning is a few words for the tables.
 ///
 /// # Fields
 ///
-/// | in a declaration | what it means |
+/// | in a declaration | meaning |
 /// |---|---|
-/// | `/// Sets ...` above a field | a public method of that name sets it, with this documentation |
-/// | `#[required]` instead of a default | a configuration must have it; these fields come first |
-/// | `in 0.0..1.0` | the range; any finite number without it. `in 1..` for whole numbers |
-/// | `if Generation::Legacy` | only configurations of this generation have it |
-/// | `unless default` | it is written only if it is not the default; for what Keras does not have |
+/// | `/// Sets ...` above a field | a public method with the name of the field sets it, with this documentation |
+/// | `#[required]` instead of a default | a configuration must have the field; required fields come first |
+/// | `in 0.0..1.0` | the range; without it, any finite number. `in 1..` for whole numbers |
+/// | `if Generation::Legacy` | only configurations of this generation have the field |
+/// | `unless default` | the field is written only if it is not the default; for fields that Keras does not have |
 /// | `#[generation] generation = Generation::New;` | the first line, for a rule that knows both generations: a field |
 ///
 /// # After the struct
 ///
-/// `rule "SGD"` or `schedule "CosineDecay"`, the class name (or `part "Lookahead"` for the fields that a class adds to
-/// those of the rule inside it), and in braces what is needed of:
+/// First the class name: `rule "SGD"` or `schedule "CosineDecay"` (or `part "Lookahead"` for fields that a class adds
+/// to those of the rule inside it). Then, in braces, any of these clauses:
 ///
-/// | clause | what it means |
+/// | clause | meaning |
 /// |---|---|
 /// | `generation: Generation::Legacy,` | the only generation that the rule knows, if not the newer one |
-/// | `check: Self::check,` | what is checked between several fields, after the ranges |
+/// | `check: Self::check,` | a check of several fields together, after the ranges |
 /// | `check_read: Self::check_read,` | the same, but only when the fields have been read from a configuration |
 ///
-/// Both are functions `fn(&Self) -> Result<(), HyperparameterError>`.
+/// Both checks are functions `fn(&Self) -> Result<(), HyperparameterError>`.
 ///
 /// A rule must have a field `learning_rate: Hyper`. It also gets [`Default`].
 ///
-/// `Self::with_defaults(...)` is for constructors: it takes the required fields in their order.
+/// `Self::with_defaults(...)` is for constructors: it takes the required fields in their order, and sets all others to
+/// their defaults.
 ///
 /// # Examples
 ///
@@ -101,7 +102,7 @@ macro_rules! hyperparameters {
         }
 
         impl $Struct {
-            /// Takes the required hyperparameters; all others have their defaults.
+            /// Takes the required hyperparameters; all others get their defaults.
             pub(crate) fn with_defaults($($required: $Required),*) -> Self {
                 Self {
                     $($generation: $first_generation,)?
@@ -110,7 +111,7 @@ macro_rules! hyperparameters {
                 }
             }
 
-            /// Reads what there is of all others.
+            /// Reads the optional hyperparameters that are present.
             fn read_optional(
                 &mut self,
                 fields: &mut $crate::config::Fields<'_>,
@@ -248,7 +249,7 @@ pub fn default_of<V: HyperparameterValue>(default: V::Literal) -> V {
     default.into()
 }
 
-/// Writes a hyperparameter, unless it is the one that is left out.
+/// Writes a hyperparameter, unless it has the value that is left out.
 #[doc(hidden)]
 pub fn put<V: HyperparameterValue>(
     config: &mut Config,

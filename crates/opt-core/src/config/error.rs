@@ -1,30 +1,30 @@
-//! What can be wrong with a configuration or a hyperparameter.
+//! The errors of configurations and hyperparameters.
 
 use serde_json::Value;
 
 use super::Interval;
 
-/// Why a configuration was not read or written.
+/// The reason why a configuration was not read or written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// Not of the form `{"class_name": ..., "config": {...}}`.
+    /// The value is not of the form `{"class_name": ..., "config": {...}}`.
     #[error("expected {{\"class_name\": ..., \"config\": {{...}}}}, found {found}")]
     NotAnObject {
-        /// The beginning of what was found.
+        /// The beginning of the value.
         found: String,
     },
 
-    /// A class that is not registered.
+    /// The class is not registered.
     #[error("unknown class {class_name:?}, registered are {known:?}")]
     UnknownClass {
-        /// The class asked for.
+        /// The class that was asked for.
         class_name: String,
-        /// The classes that are registered.
+        /// The registered classes.
         known: Vec<String>,
     },
 
-    /// A class other than the type that reads it.
+    /// The class is not that of the type that reads it.
     #[error("class {found:?} cannot be read as {expected:?}")]
     OtherClass {
         /// The class in the configuration.
@@ -33,7 +33,7 @@ pub enum ConfigError {
         expected: &'static str,
     },
 
-    /// A key that the class does not have.
+    /// The class does not have this key.
     #[error("{class_name}: unknown key {key:?}")]
     UnknownKey {
         /// The class.
@@ -42,7 +42,7 @@ pub enum ConfigError {
         key: String,
     },
 
-    /// A key that the class needs.
+    /// A key is missing that the class needs.
     #[error("{class_name}: key {key:?} is missing")]
     MissingKey {
         /// The class.
@@ -51,38 +51,38 @@ pub enum ConfigError {
         key: String,
     },
 
-    /// A value of the wrong type.
+    /// A value has the wrong type.
     #[error("{class_name}: {key} is {found}, expected {expected}")]
     WrongType {
         /// The class.
         class_name: String,
         /// The key.
         key: String,
-        /// The beginning of the value found.
+        /// The beginning of the value.
         found: String,
-        /// The type expected.
+        /// The expected type.
         expected: String,
     },
 
-    /// A pattern that is no regular expression.
+    /// A pattern is not a regular expression.
     #[error("{pattern:?} is not a regular expression: {reason}")]
     Pattern {
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
-    /// Something that has no form in a configuration.
+    /// An object cannot be written as a configuration.
     #[error("{what} cannot be written to a configuration: {reason}")]
     NotSerializable {
-        /// What it is.
+        /// The object.
         what: String,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
 
-    /// A hyperparameter out of range.
+    /// A hyperparameter is out of range.
     #[error(transparent)]
     Hyperparameter(#[from] HyperparameterError),
 }
@@ -106,7 +106,7 @@ impl ConfigError {
     }
 }
 
-/// A hyperparameter out of its range.
+/// A hyperparameter is out of its range.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{name} is {value}, expected {expected}")]
 pub struct HyperparameterError {
@@ -114,12 +114,12 @@ pub struct HyperparameterError {
     pub name: String,
     /// Its value.
     pub value: f64,
-    /// The range, in words.
+    /// The range in words.
     pub expected: String,
 }
 
 impl HyperparameterError {
-    /// The error that a field does not have the value expected.
+    /// The error of a field that does not have the expected value.
     #[must_use]
     pub fn new(name: impl Into<String>, value: f64, expected: impl Into<String>) -> Self {
         Self { name: name.into(), value, expected: expected.into() }
@@ -149,7 +149,7 @@ pub fn require(name: &str, value: f64, range: impl Into<Interval>) -> Result<(),
     Err(HyperparameterError::new(name, value, format!("a number in {range}")))
 }
 
-/// The beginning of a value, for messages.
+/// The beginning of a value, for error messages.
 pub(super) fn shorten(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();

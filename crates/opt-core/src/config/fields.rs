@@ -6,8 +6,8 @@ use super::{Config, ConfigError, Envelope, Generation, HyperparameterValue, Sche
 
 /// The fields of a configuration that have not been read yet.
 ///
-/// Each field is read exactly once; a field that nobody has read is an error: every method that reads a field removes
-/// it, and [`finish`](Self::finish) refuses whatever is left. So no field is ignored silently.
+/// Each field is read exactly once; a field that nobody has read is an error. Every method that reads a field removes
+/// it, and [`finish`](Self::finish) refuses the fields that are left. So no field is ignored silently.
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// Starts to read.
+    /// Starts to read the fields of a class.
     #[must_use]
     pub fn new(class_name: &str, fields: Config, schedules: &'a ScheduleRegistry) -> Self {
         let generation = Generation::of(&fields);
@@ -44,24 +44,24 @@ impl<'a> Fields<'a> {
         &self.class_name
     }
 
-    /// Which generation the configuration speaks.
+    /// The generation that the configuration belongs to.
     #[must_use]
     pub fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether a field is there and not yet read.
+    /// Whether a field is present and not yet read.
     #[must_use]
     pub fn contains(&self, key: &str) -> bool {
         self.fields.contains_key(key)
     }
 
-    /// Takes a field as it is.
+    /// Takes a field as it is, if it is present.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.fields.remove(key)
     }
 
-    /// Takes a field as it is; it must be there.
+    /// Takes a field as it is; it must be present.
     ///
     /// # Errors
     ///
@@ -70,25 +70,25 @@ impl<'a> Fields<'a> {
         self.take(key).ok_or_else(|| ConfigError::missing_key(&self.class_name, key))
     }
 
-    /// Moves fields without meaning into the envelope.
+    /// Moves fields without effect into the envelope.
     pub fn keep(&mut self, envelope: &mut Envelope, keys: &[&str]) {
         envelope.keep(&mut self.fields, keys);
     }
 
-    /// Takes a field that must be there.
+    /// Takes a field that must be present.
     ///
     /// # Errors
     ///
-    /// When it is missing or of another type.
+    /// When it is missing or has another type.
     pub fn required<V: HyperparameterValue>(&mut self, key: &str) -> Result<V, ConfigError> {
         self.optional(key)?.ok_or_else(|| ConfigError::missing_key(&self.class_name, key))
     }
 
-    /// Takes a field, or the default where there is none.
+    /// Takes a field, or the default if it is missing.
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// When it has another type.
     pub fn or<V: HyperparameterValue>(&mut self, key: &str, default: V) -> Result<V, ConfigError> {
         Ok(self.optional(key)?.unwrap_or(default))
     }
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// When it has another type.
     pub fn optional<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
         let Some(value) = self.fields.remove(key) else { return Ok(None) };
         match V::from_json(&value, self.schedules)? {
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
     ///
     /// # Errors
     ///
-    /// When it is of another type.
+    /// When it has another type.
     pub fn nullable<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
         let Some(value) = self.fields.remove(key).filter(|value| !value.is_null()) else { return Ok(None) };
         match V::from_json(&value, self.schedules)? {
@@ -119,11 +119,11 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Takes a list of texts; an empty one where there is none.
+    /// Takes a list of texts, or an empty list if it is missing.
     ///
     /// # Errors
     ///
-    /// When it is something else.
+    /// When it has another type.
     pub fn string_list(&mut self, key: &str) -> Result<Vec<String>, ConfigError> {
         let texts = |value: &Value| -> Option<Vec<String>> {
             value.as_array()?.iter().map(|text| text.as_str().map(str::to_owned)).collect()
@@ -132,7 +132,7 @@ impl<'a> Fields<'a> {
         texts(&value).ok_or_else(|| ConfigError::wrong_type(&self.class_name, key, &value, "a list of texts"))
     }
 
-    /// Refuses what has not been read.
+    /// Refuses fields that have not been read.
     ///
     /// # Errors
     ///

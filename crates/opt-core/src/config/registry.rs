@@ -1,4 +1,4 @@
-//! From class names to rules and schedules; open to anyone's classes.
+//! From class names to rules and schedules. Anyone can register classes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,20 +14,20 @@ use crate::schedule::Schedule;
 
 /// A rule that can be read from a configuration.
 ///
-/// Whoever implements [`FromFields`] has it. A rule around another rule implements it instead: it reads the rule inside
+/// Every rule that implements [`FromFields`] implements it. A wrapper implements it directly: it reads the rule inside
 /// through the registry.
 pub trait FromConfig<T: Scalar>: UpdateRule<T> + Sized + 'static {
     /// The class name in configurations.
     const CLASS_NAME: &'static str;
 
-    /// The rule's own fields of the configuration: what [`Configurable::config`](super::Configurable::config) writes.
-    /// Documents are made from it.
+    /// The rule's own fields, which [`Configurable::config`](super::Configurable::config) writes. Tables in the
+    /// documents are generated from this list.
     #[must_use]
     fn hyperparameters() -> Vec<HyperparameterSpec> {
         Vec::new()
     }
 
-    /// Reads the rule's own fields. What is left over belongs to the engine, or is refused by it.
+    /// Reads the rule's own fields. The other fields belong to the engine, or are refused by it.
     ///
     /// # Errors
     ///
@@ -49,7 +49,7 @@ impl<T: Scalar, R: UpdateRule<T> + FromFields> FromConfig<T> for R {
 
 type ReadSchedule = fn(&mut Fields<'_>) -> Result<Arc<dyn Schedule>, ConfigError>;
 
-/// Reads a rule from its fields, and rules inside it through the registry.
+/// A function that reads a rule from its fields, and rules inside it through the registry.
 pub type ReadRule<T> = fn(&mut Fields<'_>, &Registry<T>) -> Result<Box<dyn UpdateRule<T>>, ConfigError>;
 
 /// A registered class.
@@ -66,20 +66,20 @@ pub struct ScheduleRegistry {
 }
 
 impl ScheduleRegistry {
-    /// A registry that knows no schedule.
+    /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a class, or replaces the one of the same name.
+    /// Adds a schedule, or replaces the one with the same class name.
     pub fn register<S: Schedule + FromFields>(&mut self) -> &mut Self {
         let read: ReadSchedule = |fields| Ok(Arc::new(S::from_fields(fields)?));
         self.classes.insert(S::CLASS_NAME, Class { read, hyperparameters: S::hyperparameters });
         self
     }
 
-    /// What a class says about its fields.
+    /// The fields of a class; an empty list if the class is unknown.
     #[must_use]
     pub fn hyperparameters(&self, class_name: &str) -> Vec<HyperparameterSpec> {
         self.classes.get(class_name).map_or_else(Vec::new, |class| (class.hyperparameters)())
@@ -94,7 +94,7 @@ impl ScheduleRegistry {
     ///
     /// # Errors
     ///
-    /// When it is neither, or its class, one of its fields, or a value is not known or not valid.
+    /// When the value is neither, its class is unknown, or one of its fields is unknown or not valid.
     pub fn hyper(&self, value: &Value) -> Result<Hyper, ConfigError> {
         if let Some(number) = value.as_f64() {
             return Ok(number.into());
@@ -132,20 +132,20 @@ pub struct Registry<T> {
 }
 
 impl<T: Scalar> Registry<T> {
-    /// A registry that knows nothing.
+    /// An empty registry.
     #[must_use]
     pub fn new() -> Self {
         Self { rules: BTreeMap::new(), schedules: ScheduleRegistry::new() }
     }
 
-    /// Adds a rule, or replaces the one of the same name.
+    /// Adds a rule, or replaces the one with the same class name.
     pub fn register<R: FromConfig<T>>(&mut self) -> &mut Self {
         let read: ReadRule<T> = |fields, registry| Ok(Box::new(R::from_config(fields, registry)?));
         self.register_class(R::CLASS_NAME, R::hyperparameters, read)
     }
 
-    /// Adds a class by the function that reads it, or replaces the one of the same name: for a rule around whatever
-    /// other rule a configuration names, which has no type of its own.
+    /// Adds a class by the function that reads it, or replaces the one with the same class name. For a wrapper around
+    /// any rule that a configuration names: such a wrapper has no type of its own.
     pub fn register_class(
         &mut self,
         class_name: &'static str,
@@ -156,13 +156,13 @@ impl<T: Scalar> Registry<T> {
         self
     }
 
-    /// What the class of a rule says about its fields.
+    /// The fields of the class of a rule; an empty list if the class is unknown.
     #[must_use]
     pub fn hyperparameters(&self, class_name: &str) -> Vec<HyperparameterSpec> {
         self.rules.get(class_name).map_or_else(Vec::new, |class| (class.hyperparameters)())
     }
 
-    /// Adds a schedule, or replaces the one of the same name.
+    /// Adds a schedule, or replaces the one with the same class name.
     pub fn register_schedule<S: Schedule + FromFields>(&mut self) -> &mut Self {
         self.schedules.register::<S>();
         self
@@ -179,7 +179,7 @@ impl<T: Scalar> Registry<T> {
         &self.schedules
     }
 
-    /// The schedules, to add some.
+    /// The schedules, to be changed.
     pub fn schedules_mut(&mut self) -> &mut ScheduleRegistry {
         &mut self.schedules
     }
@@ -190,11 +190,11 @@ impl<T: Scalar> Registry<T> {
         Fields::new(class_name, config, &self.schedules)
     }
 
-    /// Reads the rule that the fields' class name asks for; what it does not take stays in `fields`.
+    /// Reads the rule that the class name of `fields` asks for. Fields that the rule does not take stay in `fields`.
     ///
     /// # Errors
     ///
-    /// When the class is not registered, or one of its fields is missing or of the wrong type.
+    /// When the class is not registered, or one of its fields is missing or has the wrong type.
     pub fn rule(&self, fields: &mut Fields<'_>) -> Result<Box<dyn UpdateRule<T>>, ConfigError> {
         let class = self.rules.get(fields.class_name()).ok_or_else(|| ConfigError::UnknownClass {
             class_name: fields.class_name().to_owned(),

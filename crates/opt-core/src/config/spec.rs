@@ -1,4 +1,4 @@
-//! What a class says about its hyperparameters: the source of the tables in the documents and of the JSON Schema.
+//! Descriptions of hyperparameters: the source of the tables in the documents and of the JSON Schema.
 
 use std::fmt;
 use std::ops::{Bound, RangeBounds, RangeFrom};
@@ -7,16 +7,16 @@ use serde_json::Value;
 
 use super::HyperparameterValue;
 
-/// A hyperparameter of a class that can be configured.
+/// The description of one hyperparameter of a class.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HyperparameterSpec {
     /// The key in configurations.
     pub name: &'static str,
-    /// What values it takes.
+    /// The values that it takes.
     pub kind: HyperparameterKind,
-    /// The value where the key is missing; `None` if the key is required.
+    /// The value if the key is missing; `None` if the key is required.
     pub default: Option<Value>,
-    /// What it does, in a few words.
+    /// Its meaning, in a few words.
     pub meaning: &'static str,
 }
 
@@ -39,7 +39,7 @@ impl HyperparameterSpec {
         Self { name, kind: V::kind(range), default: default.to_json().ok(), meaning }
     }
 
-    /// Whether a value is the default; numbers by value.
+    /// Whether a value is the default. Numbers are compared by value: 1 and 1.0 are the same.
     pub(super) fn is_default(&self, value: &Value) -> bool {
         self.default.as_ref().is_some_and(|default| match (default.as_f64(), value.as_f64()) {
             (Some(default), Some(value)) => default == value,
@@ -48,17 +48,17 @@ impl HyperparameterSpec {
     }
 }
 
-/// What values a hyperparameter takes.
+/// The values that a hyperparameter takes.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum HyperparameterKind {
     /// A number.
     Number(Interval),
-    /// A number, or `null` for none.
+    /// A number, or `null` for no number.
     OptionalNumber(Interval),
     /// A number or a schedule.
     NumberOrSchedule(Interval),
-    /// A whole number of at least this.
+    /// A whole number of at least this value.
     Integer(u64),
     /// True or false.
     Bool,
@@ -144,7 +144,7 @@ impl fmt::Display for Interval {
     }
 }
 
-/// The whole numbers from one on: `1..` converts into it.
+/// Whole numbers of at least this value; `1..` converts into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AtLeast(pub u64);
 

@@ -1,4 +1,4 @@
-//! The types that a hyperparameter may have: how they are read, written, and checked.
+//! The types that a hyperparameter may have: how they are read, written and checked.
 
 use serde_json::Value;
 
@@ -10,16 +10,17 @@ use crate::hyper::Hyper;
 /// These are `f64`, `u64`, `bool`, [`Hyper`] (a number or a schedule), `Option<f64>`, lists of numbers and schedules, and
 /// every [`Choice`].
 pub trait HyperparameterValue: Sized {
-    /// How a declaration writes a default: `0.9`. It is the type itself, except for [`Hyper`], where it is a number.
+    /// The type of a default in a declaration, such as `0.9`. It is the type itself, except for [`Hyper`], where it is
+    /// a number.
     type Literal: Into<Self>;
 
-    /// How a declaration writes a range. What has no range has `()` here. The default takes every value.
+    /// The type of a range in a declaration; `()` for types without ranges. The default range has every value.
     type Range: Default;
 
-    /// What a configuration should have here, in words.
+    /// The values that a configuration may have here, in words.
     fn expected() -> String;
 
-    /// Reads a value; `None` if it is of another type.
+    /// Reads a value; `None` if it has another type.
     ///
     /// # Errors
     ///
@@ -30,13 +31,13 @@ pub trait HyperparameterValue: Sized {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NotSerializable`] when it holds code.
+    /// [`ConfigError::NotSerializable`] when the value holds code.
     fn to_json(&self) -> Result<Value, ConfigError>;
 
-    /// What documents say about the type and the range.
+    /// The description of the type and the range, for documents.
     fn kind(range: Self::Range) -> HyperparameterKind;
 
-    /// Refuses a value out of range.
+    /// Refuses a value that is out of range.
     ///
     /// # Errors
     ///
@@ -44,7 +45,7 @@ pub trait HyperparameterValue: Sized {
     fn check(&self, name: &str, range: Self::Range) -> Result<(), HyperparameterError>;
 }
 
-/// A hyperparameter that is one of a few names.
+/// A hyperparameter that takes one of a few names.
 ///
 /// # Examples
 ///
@@ -173,7 +174,7 @@ impl HyperparameterValue for Hyper {
     fn kind(range: Interval) -> HyperparameterKind {
         HyperparameterKind::NumberOrSchedule(range)
     }
-    /// The error of a schedule says where the schedule stands: `weight_decay.decay_steps`.
+    /// An error of a schedule names the field of the schedule, too: `weight_decay.decay_steps`.
     fn check(&self, name: &str, range: Interval) -> Result<(), HyperparameterError> {
         let result = self.validate(name, range);
         match self {
@@ -212,7 +213,7 @@ impl<C: Choice> HyperparameterValue for C {
     }
 }
 
-/// A list is checked element by element: `values[1]`.
+/// Lists are checked element by element. An error names the element: `values[1]`.
 macro_rules! list {
     ($element:ty, range: $range:ty, expected: $expected:literal, kind: $kind:expr) => {
         impl HyperparameterValue for Vec<$element> {
@@ -245,9 +246,9 @@ list!(f64, range: Interval, expected: "a list of numbers", kind: HyperparameterK
 list!(u64, range: AtLeast, expected: "a list of whole numbers of at least 0", kind: |_| HyperparameterKind::Integers);
 list!(Hyper, range: Interval, expected: "a list of schedules", kind: |_| HyperparameterKind::Schedules);
 
-/// A whole number, also when it is written with a decimal point: `10000.0`, as Python writes `1e4`.
+/// A whole number, also if it is written with a decimal point, such as `10000.0` (Python writes `1e4` so).
 fn whole(value: &Value) -> Option<u64> {
-    /// 2^53: above, a float does not tell neighbouring whole numbers apart.
+    /// 2^53: above it, floats cannot tell neighbouring whole numbers apart.
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     value.as_u64().or_else(|| {
         let number = value.as_f64()?;

@@ -1,8 +1,8 @@
-//! Loops that are compiled for several instruction sets; which of them runs is decided at run time.
+//! Loops that are compiled for several instruction sets. The processor decides at run time which copy runs.
 
 /// Defines a function that is compiled for several instruction sets, with the same bits on each.
 ///
-/// Numbers among the generic parameters are behind a semicolon: `fn name<T: Bound; N: usize>(..) {..}`.
+/// Generic parameters that are numbers come after a semicolon: `fn name<T: Bound; N: usize>(..) {..}`.
 #[cfg(not(feature = "limit-simd"))]
 macro_rules! dispatched {
     (
@@ -17,7 +17,7 @@ macro_rules! dispatched {
     };
 }
 
-/// The same with a copy for each limit that tests can set: see [`crate::loops::simd`].
+/// Defines the same function, with a copy for each limit that tests can set: see [`crate::loops::simd`].
 #[cfg(feature = "limit-simd")]
 macro_rules! dispatched {
     (

@@ -1,4 +1,4 @@
-//! For tests: the widest instruction set that loops may use. No part of the interface.
+//! For tests only, not part of the interface: a limit on the instruction sets that loops may use.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -8,19 +8,19 @@ use multiversion::target::match_target;
 /// Instruction sets that loops are compiled for, narrowest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// What every processor of the architecture has.
+    /// The instructions that every processor of the architecture has.
     Baseline,
     /// AVX2.
     Avx2,
-    /// AVX-512 as `multiversion` understands it: of processors from Ice Lake on.
+    /// AVX-512 as `multiversion` defines it: on processors since Ice Lake.
     Avx512,
 }
 
 impl Level {
-    /// All of them.
+    /// All levels, narrowest first.
     pub const ALL: [Self; 3] = [Self::Baseline, Self::Avx2, Self::Avx512];
 
-    /// Whether the dispatch of loops can choose it on this processor.
+    /// Whether loops can be dispatched to this level on this processor.
     #[must_use]
     pub fn is_available(self) -> bool {
         match self {
@@ -43,15 +43,15 @@ fn has_avx512() -> bool {
 
 static LIMIT: AtomicU8 = AtomicU8::new(Level::Avx512 as u8);
 
-/// A bit for each level.
+/// One bit for each level.
 static RAN: AtomicU8 = AtomicU8::new(0);
 
-/// From now on, loops of the whole process use nothing wider.
+/// Limits all loops of the process to this level, from now on.
 pub fn limit(level: Level) {
     LIMIT.store(level as u8, Ordering::Relaxed);
 }
 
-/// The levels whose copies of any loop have run since the last call.
+/// The levels at which any loop has run since the last call.
 pub fn take_ran() -> Vec<Level> {
     let ran = RAN.swap(0, Ordering::Relaxed);
     Level::ALL.into_iter().filter(|&level| ran & (1 << level as u8) != 0).collect()

@@ -52,9 +52,9 @@ impl Default for Options {
     }
 }
 
-/// Options of an optimizer that is being built.
+/// The options of an optimizer that is being built.
 ///
-/// Any value can be set; [`build`](Self::build) checks them all.
+/// Setters accept any value; [`build`](Self::build) checks them all.
 #[derive(Debug, Clone)]
 pub struct OptimizerBuilder<R, T = f32> {
     pub(super) rule: R,
@@ -68,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         Self { rule, options: Options::default(), thread_count: None, element: PhantomData }
     }
 
-    /// Limits each element of a gradient to `-limit..=limit`.
+    /// Limits each element of a gradient to `-limit..=limit`; `limit` is positive. No limit by default.
     #[doc(alias = "clip_grad_value_")]
     #[must_use]
     pub fn clipvalue(mut self, limit: f64) -> Self {
@@ -76,14 +76,15 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
-    /// Scales the gradient of each variable down to a norm of at most `limit`.
+    /// Scales the gradient of each variable down to a norm of at most `limit`, which is positive. No limit by default.
     #[must_use]
     pub fn clipnorm(mut self, limit: f64) -> Self {
         self.options.clip.norm = Some(limit);
         self
     }
 
-    /// Scales all gradients down, by the same factor, to a common norm of at most `limit`.
+    /// Scales all gradients down, by the same factor, to a common norm of at most `limit`, which is positive. No limit
+    /// by default.
     ///
     /// R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", arXiv:1211.5063.
     #[doc(alias = "clip_grad_norm_")]
@@ -95,8 +96,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
-    /// Decoupled weight decay, a number or a schedule: `w -= w * weight_decay * learning_rate` before the rule. It is
-    /// not part of the gradient, and not clipped.
+    /// Decoupled weight decay, a number or a schedule: `w -= w * weight_decay * learning_rate` before the rule. The
+    /// decay is not part of the gradient, and is not clipped. None by default.
     ///
     /// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101.
     #[doc(alias = "add_decayed_weights")]
@@ -106,15 +107,15 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
-    /// Excludes variables from decoupled weight decay. [`build`](Self::build) refuses exclusions where the optimizer has
-    /// no [`weight_decay`](Self::weight_decay): a weight decay of the rule itself applies to every variable.
+    /// Excludes variables from decoupled weight decay. [`build`](Self::build) refuses exclusions where the optimizer
+    /// has no [`weight_decay`](Self::weight_decay): a weight decay of the rule itself applies to every variable.
     #[must_use]
     pub fn exclude_from_weight_decay(mut self, exclude: Exclude) -> Self {
         self.options.weight_decay.set_exclude(exclude);
         self
     }
 
-    /// Keeps an exponential moving average of each variable, in the slot `average`.
+    /// Keeps an exponential moving average of each variable, in the slot `average`. None by default.
     #[doc(alias = "AveragedModel")]
     #[doc(alias = "use_ema")]
     #[must_use]
@@ -124,7 +125,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
-    /// Says what to do about gradients that are infinite or NaN.
+    /// Sets the policy for gradients that are infinite or NaN; [`NonFinite::Propagate`] by default.
     #[doc(alias = "apply_if_finite")]
     #[doc(alias = "error_if_nonfinite")]
     #[must_use]
@@ -133,41 +134,41 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
-    /// Whether numbers of slots and averages that are too small for full precision (below 1.2e-38 in 32 bits, 2.2e-308
-    /// in 64) become 0; `true` by default, as in TensorFlow, whose kernels run that way.
+    /// Whether numbers of slots and averages become 0 when they are too small for full precision (below 1.2e-38 in 32
+    /// bits, 2.2e-308 in 64). `true` by default, as in TensorFlow, whose kernels run that way.
     ///
-    /// Arithmetic with such denormal numbers can be 30 times slower. They arise where gradients stay 0 for long: moments
-    /// of rarely touched rows decay until they get there. The results are the same on every machine either way, and
-    /// gradients and variables are taken as they are.
+    /// Arithmetic with such denormal numbers can be 30 times slower. They arise where gradients stay 0 for long: the
+    /// moments of rarely touched rows decay towards 0. Either way, the results are the same on every machine, and
+    /// gradients and variables are not flushed.
     #[must_use]
     pub fn flush_denormals(mut self, flush: bool) -> Self {
         self.options.flush_denormals = flush;
         self
     }
 
-    /// Says how the moments of the rule are stored; in full by default.
+    /// Sets how the moments of the rule are stored; in full by default.
     #[must_use]
     pub fn moments(mut self, storage: MomentStorage) -> Self {
         self.options.moments = storage;
         self
     }
 
-    /// Runs steps on this many threads of their own; 1 is the calling thread. By default, rayon's pool is used. The
-    /// number of threads does not change a bit of the results.
+    /// Runs steps on this number of threads of its own; 1 is the calling thread. By default, steps run on rayon's pool.
+    /// The number of threads does not change a bit of the results.
     #[must_use]
     pub fn threads(mut self, threads: usize) -> Self {
         self.thread_count = Some(threads);
         self
     }
 
-    /// Says how the variables lie on ranks that work on them together. Every rank then makes the same calls.
+    /// Sets how the variables are distributed over ranks. Every rank then makes the same calls.
     #[must_use]
     pub fn distributed(mut self, distribution: impl Distribution + 'static) -> Self {
         self.options.ranks = Some(Arc::new(distribution));
         self
     }
 
-    /// Forgets the type of the rule, so that optimizers with different rules have the same type.
+    /// Boxes the rule, so that optimizers with different rules have the same type.
     #[must_use]
     pub fn boxed(self) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T>
     where
@@ -181,8 +182,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     ///
     /// # Errors
     ///
-    /// Names the first option that is out of range, two clips that exclude each other, or what is wrong with the
-    /// rule's slots.
+    /// Names the first option that is out of range, two options that exclude each other, an exclusion without weight
+    /// decay, a pattern that is not a regular expression, or the problem with the rule's slots.
     pub fn build(self) -> Result<Optimizer<R, T>, Error> {
         let Self { rule, mut options, thread_count, .. } = self;
         check_rule(&rule)?;
@@ -224,7 +225,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 }
 
-/// Checks a rule's hyperparameters, learning rate included.
+/// Checks a rule's hyperparameters, including the learning rate.
 pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Error> {
     rule.learning_rate().validate("learning_rate", 0.0..)?;
     Ok(rule.validate()?)

@@ -1,4 +1,4 @@
-//! Optimizers from and to Keras's JSON.
+//! Reads optimizers from Keras's JSON, and writes them.
 
 use serde_json::{Value, json};
 
@@ -12,23 +12,23 @@ use crate::real::Scalar;
 use crate::report::NonFinite;
 use crate::rule::UpdateRule;
 
-/// Keys of Keras optimizers that change nothing here.
+/// Keys of Keras optimizers that have no effect here.
 const WITHOUT_MEANING: [&str; 3] = ["name", "jit_compile", "is_legacy_optimizer"];
 
-/// Keys of Keras 3 that ask for something we leave to the caller; accepted as long as they ask for nothing.
+/// Keys of Keras 3 for features that we leave to the caller. Accepted as long as they are off.
 const ONLY_NULL: [&str; 2] = ["loss_scale_factor", "gradient_accumulation_steps"];
 
-/// Our key for the engine's weight decay where the rule has a `weight_decay` of its own.
+/// Our key for the engine's weight decay, where the rule has a `weight_decay` of its own.
 const DECOUPLED: &str = "decoupled_weight_decay";
 
 impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
-    /// Reads the configuration of any registered class: what `tf.keras.optimizers.serialize` returns, of both
-    /// generations and of TensorFlow Addons, or what [`Optimizer::to_config`] wrote.
+    /// Reads the configuration of any registered class: the result of `tf.keras.optimizers.serialize`, of both
+    /// generations and of TensorFlow Addons, or of [`Optimizer::to_config`].
     ///
     /// # Errors
     ///
-    /// When the class or a key is unknown, or a value has the wrong type. Ranges are checked by
-    /// [`build`](OptimizerBuilder::build).
+    /// When the class or a key is unknown, or a value has the wrong type. [`build`](OptimizerBuilder::build) checks the
+    /// ranges.
     pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
         let (class_name, fields, envelope) = Envelope::open(config)?;
         let mut reader = registry.fields(&class_name, fields.clone());
@@ -38,11 +38,11 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
 }
 
 impl<T: Scalar> DynOptimizer<T> {
-    /// Reads and builds: see [`OptimizerBuilder::from_config`].
+    /// Reads a configuration and builds the optimizer: see [`OptimizerBuilder::from_config`].
     ///
     /// # Errors
     ///
-    /// Whatever the configuration has wrong: classes, keys, types, ranges.
+    /// When a class or a key is unknown, a value has the wrong type, or a number is out of range.
     pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, Error> {
         OptimizerBuilder::from_config(config, registry)?.build()
     }
@@ -66,7 +66,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
-    /// Reads what the rule has left, and refuses what nobody reads.
+    /// Reads the engine's options from the fields that the rule has left, and refuses keys that nobody has read.
     fn read_options(
         mut self,
         fields: &Config,
@@ -111,11 +111,11 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The configuration, `{"class_name": ..., "config": {...}}`. With [`weights`](Self::weights) and the variables
-    /// it is everything that a run depends on.
+    /// The configuration, `{"class_name": ..., "config": {...}}`. A run depends on nothing else than the configuration,
+    /// the [`weights`](Self::weights) and the variables.
     ///
-    /// A configuration that was read comes back key for key. Options that Keras does not have are written only when
-    /// they are set.
+    /// A configuration that was read is written back key for key. Options that Keras does not have are written only
+    /// when they are set.
     ///
     /// # Errors
     ///
@@ -127,8 +127,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 }
 
 impl super::builder::Options {
-    /// Whether a field of the engine asks for nothing, so that it need not be written; or is a list, which can be written
-    /// in several ways.
+    /// Whether a field of the engine is off, so that it need not be written, or is a list, which has several spellings.
     fn leaves_out(&self, key: &str, value: &Value) -> bool {
         match key {
             "clipnorm" | "clipvalue" | "global_clipnorm" | "weight_decay" | DECOUPLED => value.is_null(),
@@ -181,7 +180,7 @@ impl super::builder::Options {
     }
 }
 
-/// Writes a field if it is set, or as `null` where the class always has it.
+/// Writes a field if it is set. Writes `null` otherwise where the class always has the key.
 fn put(fields: &mut Config, key: &str, value: Option<Value>, always: bool) {
     if always || value.is_some() {
         fields.insert(key.to_owned(), value.unwrap_or(Value::Null));

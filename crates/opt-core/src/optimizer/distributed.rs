@@ -2,13 +2,14 @@
 //!
 //! Why in this order:
 //!
-//! * Ranks first agree (one gather), so that one that has to refuse a step, or would do something else, stops all of
-//!   them before anything has changed; and so that later calls match on all ranks.
-//! * Gradients are reduced before they are measured and clipped: a clip is of the whole gradient, not of one rank's.
-//! * Then each rank cuts values and gradients down to the part that it owns, and makes an ordinary step over these parts.
-//!   Only the norms need a sum over the ranks, in which each element counts once.
-//! * What each rank has updated is gathered last. A rank that is lost before the update has changed nothing on the
-//!   others; one that is lost after it leaves variables that are not whole, so the optimizer is then poisoned.
+//! * Ranks first agree (one gather). If a rank must refuse the step, or is about to make another one, no rank has
+//!   changed anything yet. After the agreement, the calls of all ranks match.
+//! * Gradients are reduced before they are measured and clipped: clips apply to the whole gradient, not to the gradient
+//!   of one rank.
+//! * Then each rank cuts values and gradients down to the part that it updates, and makes an ordinary step over these
+//!   parts. Only the norms need a sum over the ranks, in which each element counts once.
+//! * The updated parts are gathered last. If a rank is lost before the update, the other ranks have changed nothing. If
+//!   it is lost afterwards, their variables are incomplete, so the optimizer is poisoned.
 
 mod agreement;
 mod buckets;
@@ -30,9 +31,9 @@ use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// One step. Calls between ranks, in this order: the agreement; a sum for each bucket of dense gradients and one
-    /// gather for all sparse ones, where there are replicas to reduce over; one sum of norms, if any stage needs them;
-    /// one gather of what was updated, where state is sharded.
+    /// One step. The ranks communicate in this order: the agreement; a sum for each bucket of dense gradients and one
+    /// gather for all sparse gradients, where there are replicas; one sum of norms, if a stage needs norms; one gather
+    /// of the updated parts, where state is sharded.
     pub(super) fn step_on<'a>(
         &mut self,
         ranks: &dyn Distribution,
@@ -50,14 +51,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.buckets = reduced.into_buckets();
         if report.is_applied() {
             let exchanged = gather::gather_parts(inputs.iter_mut().filter(|input| input.gradient.is_some()));
-            // Other ranks' parts are missing: the variables are not whole.
+            // The parts of other ranks are missing: the variables are incomplete.
             self.poisoned = exchanged.is_err();
             exchanged?;
         }
         Ok(report)
     }
 
-    /// Refuses unless all ranks agree, where each rank has a part of the slots only.
+    /// Where state is sharded, refuses unless all ranks agree.
     pub(super) fn agree_on_slots<'a>(
         &self,
         inputs: Result<Vec<Input<'a, T>>, Error>,
@@ -68,7 +69,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Gathers what other ranks have read from their parts of slots.
+    /// Gathers the parts of slots that other ranks have read into variables.
     pub(super) fn exchange_slots(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
         if self.options.ranks.as_ref().is_some_and(Distribution::shards_state) {
             let exchanged = gather::gather_parts(inputs.iter_mut());

@@ -13,7 +13,7 @@ pub(crate) struct Form {
     pub(crate) shape: Shape,
     /// The order of axes, slowest first; `None` is row-major.
     pub(crate) axes: Option<Vec<usize>>,
-    /// The shape in which the variable is given, if this rank keeps a part of it only.
+    /// The shape in which the variable is given, if this rank keeps only a part of it.
     pub(crate) whole: Option<Shape>,
 }
 
@@ -31,14 +31,14 @@ impl Form {
         }
     }
 
-    /// Where an axis of the variable is among the axes in stored order.
+    /// The place of one of the variable's axes among the axes in stored order.
     pub(crate) fn stored_axis(&self, axis: usize) -> Axis {
         let stored = self.axes.as_deref().and_then(|axes| axes.iter().position(|&stored| stored == axis));
         Axis(stored.unwrap_or(axis))
     }
 }
 
-/// The order of axes that undoes another one.
+/// The inverse of an order of axes.
 pub(crate) fn inverse(axes: &[usize]) -> Vec<usize> {
     let mut order = vec![0; axes.len()];
     for (stored, &axis) in axes.iter().enumerate() {
@@ -63,7 +63,7 @@ pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usi
     }
 }
 
-/// The axes in memory order, slowest first; `None` if that is their own order, and for variables of 16 bits, whose
+/// The axes in memory order, slowest first. `None` if the memory is row-major, and for variables in 16 bits, whose
 /// slots are stored row by row.
 pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
     let Any::Full(Memory::Strided(view)) = &value.0 else { return None };

@@ -21,12 +21,12 @@ pub struct Minimized<L> {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Applies one step to a model. Gradients are matched by name; variables without one are left alone.
+    /// Applies one step to a model. Gradients are matched by name; a variable without a gradient keeps its values.
     ///
     /// # Errors
     ///
     /// As [`apply_gradients`](Self::apply_gradients), and [`Error::UnknownGradient`] for a gradient that belongs to no
-    /// variable. Nothing has changed then.
+    /// variable. Nothing has then changed.
     ///
     /// # Examples
     ///
@@ -51,8 +51,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.step_over(variables.into_iter())
     }
 
-    /// Runs a closure that computes a loss and its gradients, and checks that the gradients fit the model: names,
-    /// shapes, indices. Nothing is applied; [`step`](Self::step) does that.
+    /// Runs a closure that computes a loss and its gradients, and checks names, shapes and indices of the gradients
+    /// against the model. Applies nothing; [`step`](Self::step) does that.
     ///
     /// # Errors
     ///
@@ -101,7 +101,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// Gives each variable its gradient; none may be left over.
+/// Gives each variable its gradient; refuses gradients that are left over.
 fn matched<'a, T: Scalar, G: Gradients<T> + ?Sized>(
     mut variables: Vec<Variable<'a, T>>,
     gradients: &'a G,

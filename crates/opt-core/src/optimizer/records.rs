@@ -1,4 +1,4 @@
-//! What the optimizer remembers of each variable.
+//! The state that the optimizer keeps for each variable.
 
 use std::collections::HashMap;
 
@@ -17,23 +17,24 @@ use crate::rule::{SlotInit, SlotSpec};
 #[derive(Debug, Clone)]
 pub(crate) struct Record<T> {
     pub(crate) name: String,
-    /// Slots are stored in the memory order that the variable had when it was first seen.
+    /// The shape, and the order of axes in which slots are stored: the memory order of the variable when it was first
+    /// seen.
     pub(crate) form: Form,
-    /// Empty where a slot is in `packed`.
+    /// The array slots in full; an empty vector where the slot is in `packed`.
     pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
-    /// Array slots in 16 bits, by the same places as in `arrays`; none where a slot is stored in full.
+    /// The array slots in 16 bits, at the same places as in `arrays`; `None` where the slot is stored in full.
     pub(crate) packed: Vec<Option<Vec<bf16>>>,
-    /// Tells the roundings of this variable from those of others.
+    /// The hash of the name, by which the roundings of variables differ.
     pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
     /// The element type of the variable.
     pub(crate) dtype: DType,
-    /// The variable in the element type of the slots, if its own has 16 bits; else empty. Stored row by row.
+    /// The master of a variable in 16 bits, in the element type of the slots, row by row; empty for other variables.
     pub(crate) master: Vec<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
-    /// The last call in which the variable was given.
+    /// The number of the last call in which the variable was given.
     pub(crate) seen_in: u64,
 }
 
@@ -42,9 +43,9 @@ pub(crate) struct NewVariable<'v, T> {
     pub(crate) name: String,
     pub(crate) form: Form,
     pub(crate) dtype: DType,
-    /// How many elements it has.
+    /// The number of elements.
     pub(crate) len: usize,
-    /// A copy of it, in stored order.
+    /// Copies the variable, in stored order.
     pub(crate) value: &'v dyn Fn() -> Vec<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
@@ -58,12 +59,12 @@ pub(crate) struct NewSlots<'s> {
     pub(crate) fill: Fill,
 }
 
-/// What new slots hold.
+/// What new slots are filled with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fill {
-    /// What they start with.
+    /// Their initial values.
     Initial,
-    /// Nothing yet: all of them will be replaced before anybody looks at one.
+    /// Nothing yet: the caller replaces all of them before any is read.
     Later,
 }
 
@@ -111,7 +112,7 @@ impl<T: Scalar> Record<T> {
         &self.form.shape
     }
 
-    /// An array slot with the axes in the variable's order.
+    /// An array slot, viewed with the axes in the variable's order.
     fn view<'a, E>(&self, slot: &'a [E]) -> ArrayViewD<'a, E> {
         let view =
             ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
@@ -121,7 +122,7 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// A slot with the axes in the variable's order.
+    /// The value of a slot, with the axes in the variable's order.
     pub(crate) fn slot(&self, place: SlotPlace) -> StateValue<'_, T> {
         match place {
             SlotPlace::Array(array) => match self.packed.get(array) {
@@ -134,12 +135,12 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// Whether the variable has 16 bits, and so a master.
+    /// Whether the variable is in 16 bits, and therefore has a master.
     pub(crate) fn is_half(&self) -> bool {
         self.dtype != T::DTYPE
     }
 
-    /// An array slot as it is stored.
+    /// An array slot as it is stored, to change.
     pub(crate) fn array_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<T>> {
         match place {
             SlotPlace::Array(array) => self.arrays.get_mut(array),
@@ -149,7 +150,7 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// An array slot as it is stored, unless it is the master or has 16 bits, and the master.
+    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in 16 bits.
     pub(crate) fn with_master(&mut self, place: SlotPlace) -> (Option<&[T]>, &mut [T]) {
         let slot = match place {
             SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),
@@ -159,14 +160,14 @@ impl<T: Scalar> Record<T> {
         (slot, &mut self.master)
     }
 
-    /// An array slot in 16 bits; it is stored row by row.
+    /// An array slot in 16 bits, to change; it is stored row by row.
     pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<bf16>> {
         let SlotPlace::Array(array) = place else { return None };
         self.packed.get_mut(array)?.as_mut()
     }
 
-    /// Numbers with the axes in the variable's order, as an array slot stores them. What is in that order already is
-    /// not copied.
+    /// Takes numbers with the axes in the variable's order, and returns them as an array slot stores them. Numbers that
+    /// are in stored order already are not copied.
     pub(crate) fn to_stored(&self, values: ArrayD<T>) -> Vec<T> {
         if self.form.axes.is_some() || !values.is_standard_layout() {
             return in_order(values.view(), self.form.axes.as_deref()).iter().copied().collect();
@@ -178,7 +179,7 @@ impl<T: Scalar> Record<T> {
         numbers
     }
 
-    /// Stores the slots row by row from now on.
+    /// Changes the slots to be stored row by row.
     pub(crate) fn make_row_major(&mut self) {
         if self.form.axes.is_some() {
             let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
@@ -194,11 +195,11 @@ impl<T: Scalar> Record<T> {
 pub(crate) struct Records<T> {
     records: Vec<Record<T>>,
     places: HashMap<String, usize>,
-    /// Places by name: sums over variables run in this order, whatever the order of the list was.
+    /// Places by name. Sums over variables run in this order, whatever the order of the list is.
     by_name: Vec<usize>,
-    /// How many elements all variables have.
+    /// The number of elements of all variables together.
     elements: usize,
-    /// How many lists of variables there have been.
+    /// The number of lists of variables so far.
     calls: u64,
     storage: MomentStorage,
 }
@@ -208,8 +209,8 @@ impl<T: Scalar> Records<T> {
         Self { records: Vec::new(), places: HashMap::new(), by_name: Vec::new(), elements: 0, calls: 0, storage }
     }
 
-    /// Whether slots are stored row by row, whatever the memory order of the variable is: roundings depend on the place
-    /// of an element, which must not change when a run is restored.
+    /// Whether slots are stored row by row, whatever the memory order of the variable is. Stochastic rounding depends
+    /// on the place of an element, which must not change when a run is restored.
     pub(crate) fn are_row_major(&self) -> bool {
         self.storage != MomentStorage::Full
     }
@@ -218,7 +219,7 @@ impl<T: Scalar> Records<T> {
         self.records.len()
     }
 
-    /// How many elements all variables have.
+    /// The number of elements of all variables together.
     pub(crate) fn elements(&self) -> usize {
         self.elements
     }
@@ -247,7 +248,7 @@ impl<T: Scalar> Records<T> {
         &mut self.records[place]
     }
 
-    /// Where a variable is; `guess` is tried first.
+    /// The place of a variable; tries `guess` first.
     pub(crate) fn place(&self, name: &str, guess: usize) -> Option<usize> {
         match self.records.get(guess) {
             Some(record) if record.name == name => Some(guess),
@@ -255,25 +256,25 @@ impl<T: Scalar> Records<T> {
         }
     }
 
-    /// The name's rank among all known names.
+    /// The places of all variables, in the order of their names.
     pub(crate) fn by_name(&self) -> &[usize] {
         &self.by_name
     }
 
-    /// Starts a new list of variables.
+    /// Counts a new list of variables, and returns its number.
     pub(crate) fn next_call(&mut self) -> u64 {
         self.calls += 1;
         self.calls
     }
 
-    /// Makes the slots of a new variable. [`sort_names`](Self::sort_names) has to follow.
+    /// Makes the slots of a new variable. The caller must call [`sort_names`](Self::sort_names) afterwards.
     pub(crate) fn add(&mut self, variable: NewVariable<'_, T>, slots: &NewSlots<'_>) {
         self.elements += variable.len;
         self.places.insert(variable.name.clone(), self.records.len());
         self.records.push(Record::new(variable, slots, self.storage));
     }
 
-    /// Finds the order of all names anew.
+    /// Sorts all names again.
     pub(crate) fn sort_names(&mut self) {
         self.by_name = (0..self.records.len()).collect();
         self.by_name.sort_by(|&a, &b| self.records[a].name.cmp(&self.records[b].name));

@@ -1,4 +1,4 @@
-//! The state by name: borrowed to be saved, and replaced as a whole.
+//! The state by name: borrowed for saving, and replaced as a whole.
 
 mod entries;
 mod value;
@@ -17,17 +17,18 @@ use crate::real::{DType, Scalar};
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The same list as [`weights`](Self::weights), borrowed: no number is copied, and slots in bfloat16 stay so.
+    /// The same list as [`weights`](Self::weights), borrowed: no number is copied, and slots in bfloat16 are not
+    /// widened.
     ///
     /// # Errors
     ///
-    /// [`Error::Poisoned`] and [`Error::SwappedIn`]: what would be read is not the state of a run.
+    /// [`Error::Poisoned`] and [`Error::SwappedIn`]: a run cannot resume from the state of such an optimizer.
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<StateValue<'_, T>>>, Error> {
         self.ready()?;
         Ok(self.entries().into_iter().map(|entry| self.named(entry, self.peek(entry))))
     }
 
-    /// The entries that the list would have if the optimizer knew just these variables, in this order. On ranks that
+    /// The entries that the list would have if the optimizer knew exactly these variables, in this order. Where ranks
     /// keep shards of slots, the shapes are those of this rank's shards.
     pub fn state_of<'v>(
         &self,
@@ -44,20 +45,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Forgets all variables, takes those of the model as known, and replaces all state by a list in the order of
-    /// [`state_of`](Self::state_of) for them. The values of the variables are not changed. It also brings back an
-    /// optimizer whose rule panicked.
+    /// [`state_of`](Self::state_of) for the model. Does not change the values of the variables. An optimizer whose rule
+    /// panicked can be used again after this call.
     ///
     /// # Errors
     ///
-    /// Anything wrong with names or shapes; a list of another length, or an entry of another kind or shape. Everything
-    /// is then as it was.
+    /// When a name or a shape is wrong; when the list has another length, or an entry has another kind or shape.
+    /// Everything is then unchanged.
     pub fn restore<'w, P, V>(&mut self, model: &mut P, weights: impl IntoIterator<Item = V>) -> Result<(), Error>
     where
         P: Parameters<T> + ?Sized,
         V: Into<StateValue<'w, T>>,
         T: 'w,
     {
-        // An iterator that panics must not leave slots behind that hold nothing.
+        // The caller's iterator may panic. Collect first, so that no slots without values are left behind.
         let weights: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
         let variables = model.variables();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));

@@ -1,13 +1,13 @@
 //! The order of a step: check, measure, admit, write.
 //!
-//! | phase | file | what may happen |
+//! | phase | file | what it does |
 //! |---|---|---|
-//! | check | `check.rs` | names, shapes, indices, learning rate: the step is refused |
-//! | measure | `measure.rs` | norms, the global clip, gradients that are not finite: the step is refused or skipped |
-//! | admit | `admit.rs` | new variables get their slots |
+//! | check | `check.rs` | compares names, shapes, indices, learning rate; may refuse the step |
+//! | measure | `measure.rs` | norms, the global clip, gradients that are not finite; may refuse or skip the step |
+//! | admit | `admit.rs` | makes the slots of new variables |
 //! | write | `write.rs` | for each block: clip, weight decay, rule, average |
 //!
-//! On several ranks [`distributed`](super::distributed) puts an agreement before, and exchanges around it.
+//! On several ranks, [`distributed`](super::distributed) adds an agreement before, and exchanges before and after.
 
 mod admit;
 pub(super) mod blocks;
@@ -48,7 +48,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.apply(inputs, &start)
     }
 
-    /// The rest of a step that has been checked.
+    /// The phases after the check.
     pub(super) fn apply(&mut self, mut inputs: Vec<Input<'_, T>>, start: &Start) -> Result<StepReport, Error> {
         let mut report = start.report.clone();
         if inputs.is_empty() {
@@ -73,7 +73,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
     }
 
-    /// What becomes of a step whose gradients are not finite.
+    /// Refuses or skips a step whose gradients are not finite.
     fn refuse(&self, report: StepReport) -> Result<StepReport, Error> {
         if self.options.non_finite != NonFinite::Error {
             return Ok(report);

@@ -1,4 +1,4 @@
-//! Slots swapped or copied into variables: averages for evaluation, and permanently at the end of training.
+//! Slots swapped or copied into variables: averages for evaluation, or permanently at the end of training.
 
 use std::mem;
 use std::ops::Deref;
@@ -16,9 +16,10 @@ use crate::real::Scalar;
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
-/// A model that holds a slot (such as the averages) instead of its own values; dropping the guard swaps them back.
+/// A model whose variables hold a slot (such as the averages) instead of their own values. Dropping the guard swaps
+/// them back.
 ///
-/// Made by [`Optimizer::swap_in`]. The guard borrows model and optimizer, so that nothing can train meanwhile.
+/// Made by [`Optimizer::swap_in`]. The guard borrows model and optimizer, so that no step can run meanwhile.
 #[derive(Debug)]
 #[must_use = "dropping the guard swaps the model's own values back in"]
 pub struct SlotGuard<'a, P, R, T>
@@ -43,8 +44,8 @@ impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard
 impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R, T> {
     fn drop(&mut self) {
         let Self { model, optimizer, place } = self;
-        // The same list was accepted when the guard was made. If the model now gives another one, it keeps what it
-        // holds, and the optimizer keeps refusing steps.
+        // The same list was accepted when the guard was made. If the model now gives another list, it keeps the values
+        // that it holds, and the optimizer keeps refusing steps.
         if optimizer.over_slots(model.variables(), *place, Move::SwapBack).is_ok() {
             optimizer.swapped_in = None;
         }
@@ -52,11 +53,11 @@ impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Writes the averages into the variables permanently: the end of a training with [`Ema`].
+    /// Writes the averages into the variables permanently, at the end of a training with [`Ema`].
     ///
     /// # Errors
     ///
-    /// [`Error::NoAverages`] without averaging; anything wrong with names or shapes. Variables are then as they were.
+    /// [`Error::NoAverages`] without averaging; an error when a name or a shape is wrong. Variables are then unchanged.
     pub fn finalize_variable_values<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
         if !self.options.use_ema {
             return Err(Error::NoAverages);
@@ -64,25 +65,26 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.copy_slot(Ema::SLOT, model)
     }
 
-    /// Writes an array slot into the variables. Variables in 16 bits get it rounded, their masters in full.
+    /// Writes an array slot into the variables. Variables in 16 bits get the slot rounded, their masters get it in
+    /// full.
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array of full precision, or anything is wrong with names or shapes.
-    /// Variables are then as they were.
+    /// When there is no such slot, the slot is not an array in full precision, or a name or a shape is wrong. Variables
+    /// are then unchanged.
     pub fn copy_slot<P: Parameters<T> + ?Sized>(&mut self, slot: &str, model: &mut P) -> Result<(), Error> {
         self.ready()?;
         let place = self.array_place(slot)?;
         self.over_slots(model.variables(), place, Move::Copy)
     }
 
-    /// Swaps an array slot into a model, until the guard is dropped. Variables in 16 bits show it rounded; neither the
-    /// slot nor their masters lose a digit.
+    /// Swaps an array slot into a model, until the guard is dropped. Variables in 16 bits hold the slot rounded;
+    /// neither the slot nor their masters lose a digit.
     ///
     /// # Errors
     ///
-    /// When there is no such slot, it is no array of full precision, or the model has variables that the optimizer has
-    /// not seen. The model is then as it was.
+    /// When there is no such slot, the slot is not an array in full precision, or the model has variables that the
+    /// optimizer does not know. The model is then unchanged.
     pub fn swap_in<'a, P: Parameters<T> + ?Sized>(
         &'a mut self,
         slot: &str,
@@ -106,11 +108,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// [`Error::NoAverages`] without averaging; [`Error::UnknownVariable`] when the model has variables that the
-    /// optimizer has not seen. The model is then as it was.
+    /// optimizer does not know. The model is then unchanged.
     ///
     /// # Examples
     ///
-    /// The crate `optimizers` has one: `examples/averages.rs`.
+    /// See `examples/averages.rs` in the crate `optimizers`.
     #[doc(alias = "AveragedModel")]
     #[doc(alias = "SwapEMAWeights")]
     pub fn swap_in_averages<'a, P: Parameters<T> + ?Sized>(
@@ -161,14 +163,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// What happens to a variable and a slot of it.
+/// How numbers are moved between a variable and its slot.
 #[derive(Debug, Clone, Copy)]
 enum Move {
-    /// The variable gets the slot, permanently.
+    /// The slot is copied into the variable, permanently.
     Copy,
-    /// The variable gets the slot.
+    /// The variable gets the slot, until it is swapped back.
     Swap,
-    /// The variable gets back what it was before.
+    /// The variable gets its own values back.
     SwapBack,
 }
 
@@ -181,7 +183,8 @@ impl Move {
         });
     }
 
-    /// A slot does not fit into 16 bits: it stays where it is, and it is the master that knows what the variable was.
+    /// Swaps a variable in 16 bits. The slot does not fit into 16 bits, so it stays where it is; the master remembers
+    /// the variable's own value.
     fn half<H: HalfFloat, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
         let (slot, master) = record.with_master(place);
         let len = master.len();

@@ -1,4 +1,5 @@
-//! Rounding to the nearest number of 16 bits: variables and gradients in `bf16` and `f16`, and the masters of variables.
+//! Rounding to the nearest 16-bit number: for variables and gradients in `bf16` and `f16`, and the masters of
+//! variables.
 
 use std::array;
 
@@ -9,15 +10,15 @@ use multiversion::multiversion;
 use super::stochastic;
 use crate::real::Scalar;
 
-/// What the engine does with numbers in 16 bits, slice by slice.
+/// The engine's conversions of 16-bit numbers, slice by slice.
 pub(crate) trait HalfFloat: Copy + Default {
     /// Converts exactly.
     fn widen<T: Scalar>(to: &mut [T], from: &[Self]);
 
-    /// Rounds to the nearest, ties to even. A number that is too large becomes infinite, and NaN stays NaN.
+    /// Rounds to nearest, ties to even. A number that is too large becomes infinite; NaN stays NaN.
     fn round<T: Scalar>(to: &mut [Self], from: &[T]);
 
-    /// Replaces each element of `master` that no longer rounds to `from`: somebody else has changed the variable.
+    /// Replaces each element of `master` that no longer rounds to `from`: the caller has changed the variable.
     fn take_changed<T: Scalar>(master: &mut [T], from: &[Self]);
 }
 
@@ -35,7 +36,7 @@ impl HalfFloat for bf16 {
     }
 }
 
-/// How many numbers of `f16` are converted at a time; `half` does that by instructions of the processor, if it has any.
+/// The number of `f16` numbers that are converted at a time. `half` uses instructions of the processor, if it has any.
 const CONVERTED: usize = 256;
 
 impl HalfFloat for f16 {
@@ -64,23 +65,23 @@ impl HalfFloat for f16 {
     }
 }
 
-/// At most [`CONVERTED`] numbers, then zeros.
+/// At most [`CONVERTED`] numbers, widened; the rest is zeros.
 fn widened(from: &[f16]) -> [f32; CONVERTED] {
     let mut wide = [0.0; CONVERTED];
     from.convert_to_f32_slice(&mut wide[..from.len()]);
     wide
 }
 
-/// At most [`CONVERTED`] numbers, then zeros.
+/// At most [`CONVERTED`] numbers in 32 bits; the rest is zeros.
 fn single<T: Scalar>(from: &[T]) -> [f32; CONVERTED] {
     array::from_fn(|i| from.get(i).map_or(0.0, |x| x.to_f32()))
 }
 
-/// To the nearest, ties to even, without a branch.
+/// Rounds to nearest, ties to even, without a branch.
 #[inline(always)]
 fn nearest(x: f32) -> u16 {
     const INFINITY: u32 = 0x7F80_0000;
-    // Makes a NaN quiet, so that one whose digits are all cut off stays a NaN.
+    // Makes a NaN quiet, so that a NaN stays a NaN if all of its digits are cut off.
     const QUIET: u32 = 0x0040;
     let bits = x.to_bits();
     let rounded = bits.wrapping_add(0x7FFF + ((bits >> 16) & 1)) >> 16;
@@ -105,9 +106,9 @@ fn take_changed<T: Scalar>(master: &mut [T], from: &[bf16]) {
 mod tests {
     use super::*;
 
-    /// Numbers of every exponent, on and around what is exact, and what is half way between.
+    /// Numbers of every exponent: exact ones, their neighbours, and numbers halfway between.
     fn numbers() -> Vec<f32> {
-        // Miri takes a minute for all of them.
+        // Miri would take a minute for all of them.
         let every = if cfg!(miri) { 251 } else { 1 };
         let bits = (0..=u16::MAX).step_by(every).flat_map(|high| {
             [0, 1, 0x0FFF, 0x1000, 0x1001, 0x2000, 0x3000, 0x7FFF, 0x8000, 0x8001, 0xFFFF]
@@ -162,7 +163,7 @@ mod tests {
     fn what_somebody_else_changed_is_taken() {
         changes_are_taken(bf16::from_f32);
         changes_are_taken(f16::from_f32);
-        // The sign of 0 is a change as well, and so is NaN.
+        // A changed sign of 0 counts as a change, and so does NaN.
         let mut master = [0.0_f32, 1.0, 2.0];
         bf16::take_changed(&mut master, &[bf16::NEG_ZERO, bf16::NAN, bf16::INFINITY]);
         assert!(master[0].is_sign_negative() && master[1].is_nan() && master[2] == f32::INFINITY);

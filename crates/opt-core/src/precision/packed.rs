@@ -1,4 +1,4 @@
-//! Slots in bfloat16: cut into blocks, lent to a rule in its element type, and rounded back.
+//! Slots in bfloat16: divided into blocks, lent to a rule in its element type, and rounded back.
 
 use half::bf16;
 
@@ -10,17 +10,17 @@ use crate::real::Scalar;
 
 /// The slots of a slice of a variable that are stored in 16 bits.
 pub(crate) struct PackedSlots<'a> {
-    /// In the order of the slots; empty behind the last one.
+    /// The slots in order; empty slices after the last one.
     slots: [&'a mut [bf16]; MAX_PACKED],
-    /// Which array slot each of them is.
+    /// The index of each of them among the array slots.
     indices: [usize; MAX_PACKED],
     noise: Noise,
-    /// Where the slice starts in the variable.
+    /// The place in the variable of the first element of the slice.
     pub(crate) first: usize,
 }
 
 impl<'a> PackedSlots<'a> {
-    /// All of a variable: its array slots in their order, none where a slot is stored in full.
+    /// The slots of a whole variable. `arrays` are its array slots in order, `None` where a slot is stored in full.
     pub(crate) fn of(arrays: &'a mut [Option<Vec<bf16>>], noise: Noise) -> Self {
         let mut packed = Self { slots: Default::default(), indices: [usize::MAX; MAX_PACKED], noise, first: 0 };
         let arrays = arrays.iter_mut().enumerate().filter_map(|(index, array)| Some((index, array.as_mut()?)));
@@ -37,12 +37,12 @@ impl<'a> PackedSlots<'a> {
         PackedBlock { slots, indices: self.indices, sequences: self.noise.at(self.first + at) }
     }
 
-    /// How many elements from `at` on can be rounded as one block.
+    /// The number of elements from `at` on that can be rounded as one block.
     pub(crate) fn before_turn(&self, at: usize) -> usize {
         stochastic::before_turn(self.first + at)
     }
 
-    /// Cuts before an element.
+    /// Splits before an element.
     pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
         let Self { mut slots, indices, noise, first } = self;
         let back = slots.each_mut().map(|slot| split_off(slot, at));
@@ -53,37 +53,37 @@ impl<'a> PackedSlots<'a> {
 /// The slots of a block that are stored in 16 bits.
 #[derive(Debug)]
 pub(crate) struct PackedBlock<'a> {
-    /// In the order of the slots; empty behind the last one.
+    /// The slots in order; empty slices after the last one.
     pub(crate) slots: [&'a mut [bf16]; MAX_PACKED],
-    /// Which array slot of the block each of them is.
+    /// The index of each of them among the array slots of the block.
     indices: [usize; MAX_PACKED],
     pub(crate) sequences: Sequences,
 }
 
 impl PackedBlock<'_> {
-    /// The same for a shorter time, for a rule whose array slots are those from `start` on.
+    /// The same slots, borrowed for a shorter time, for a rule whose array slots are those from `start` on.
     pub(crate) fn from(&mut self, start: usize) -> PackedBlock<'_> {
         let slots = self.slots.each_mut().map(|slot| &mut **slot);
         PackedBlock { slots, indices: self.indices, sequences: self.sequences }.into_from(start)
     }
 
-    /// As [`from`](Self::from), for good. (Slots before `start` get an index that no slot has.)
+    /// As [`from`](Self::from), but by value. (Slots before `start` get an index that no slot has.)
     pub(crate) fn into_from(self, start: usize) -> Self {
         Self { indices: self.indices.map(|index| index.wrapping_sub(start)), ..self }
     }
 
-    /// Whether the array slots `0..n` are these, and no others.
+    /// Whether these are exactly the array slots `0..n`.
     pub(crate) fn are_first(&self, n: usize) -> bool {
         let len = self.slots.iter().take_while(|slot| !slot.is_empty()).count();
         len == n && self.indices[..n].iter().enumerate().all(|(i, &index)| i == index)
     }
 
-    /// Whether any of them is one of the array slots `0..n`.
+    /// Whether one of them is among the array slots `0..n`.
     pub(crate) fn any_first(&self, n: usize) -> bool {
         self.slots.iter().zip(self.indices).any(|(slot, index)| !slot.is_empty() && index < n)
     }
 
-    /// Lends them in the element type; [`round`](Self::round) takes them back when the rule is done.
+    /// Lends the slots in the element type; [`round`](Self::round) takes them back after the rule.
     pub(crate) fn lend<'w, T: Scalar>(&self, wide: &'w mut WideSlots<T>, slots: &mut [&'w mut [T]]) {
         let WideSlots { buffers, are_lent } = wide;
         for ((packed, &index), buffer) in self.slots.iter().zip(&self.indices).zip(buffers) {
@@ -94,7 +94,7 @@ impl PackedBlock<'_> {
             if !*are_lent {
                 stochastic::widen(buffer, packed);
             }
-            // Those of a wrapper are before the first one.
+            // The slots of a wrapper come before the first slot of its inner rule.
             if let Some(slot) = slots.get_mut(index) {
                 *slot = buffer;
             }
@@ -102,7 +102,7 @@ impl PackedBlock<'_> {
         *are_lent = true;
     }
 
-    /// Takes back what was lent, rounded.
+    /// Takes the lent slots back, and rounds them.
     pub(crate) fn round<T: Scalar>(&mut self, wide: &mut WideSlots<T>) {
         for (i, (packed, buffer)) in self.slots.iter_mut().zip(&mut wide.buffers).enumerate() {
             if !packed.is_empty() {
@@ -113,12 +113,12 @@ impl PackedBlock<'_> {
     }
 }
 
-/// The slots of the current block in the element type, where they are stored in 16 bits.
+/// The slots of the current block that are stored in 16 bits, in the element type.
 #[derive(Debug, Default)]
 pub(crate) struct WideSlots<T> {
     buffers: [Buffer<T>; MAX_PACKED],
-    /// Whether the buffers, and not the stored slots, have the current numbers: a wrapper and its inner rule share a
-    /// block, and neither may lose what the other has written.
+    /// Whether the current numbers are in the buffers, and not in the stored slots. A wrapper and its inner rule share
+    /// a block, and neither may overwrite the other's changes.
     are_lent: bool,
 }
 

@@ -6,7 +6,7 @@ use crate::loops::dispatched;
 use crate::moments::MAX_PACKED;
 use crate::real::Scalar;
 
-/// Where the roundings of one variable in one step come from.
+/// The source of the roundings of one variable in one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Noise(u64);
 
@@ -16,7 +16,7 @@ impl Noise {
         Self(mixed(mixed(mixed(seed).wrapping_add(step)).wrapping_add(variable)))
     }
 
-    /// The sequences for elements from `place` on. The count goes on in 32 bits: see [`before_turn`].
+    /// The sequences for elements from `place` on. They count in 32 bits: see [`before_turn`].
     pub(crate) fn at(self, place: usize) -> Sequences {
         let turn = mixed(self.0 ^ (place as u64 >> 32));
         let of_pair = |pair: u64| {
@@ -27,7 +27,7 @@ impl Noise {
     }
 }
 
-/// How many elements from `place` on can be rounded by the same [`Sequences`].
+/// The number of elements from `place` on that can be rounded with the same [`Sequences`].
 pub(crate) fn before_turn(place: usize) -> usize {
     usize::try_from((1_u64 << 32) - (place as u64 & 0xFFFF_FFFF)).unwrap_or(usize::MAX)
 }
@@ -37,7 +37,7 @@ pub(crate) fn before_turn(place: usize) -> usize {
 pub(crate) struct Sequences([[u32; 2]; MAX_PACKED / 2]);
 
 impl Sequences {
-    /// 16 bits for an element of a slot.
+    /// The 16 random bits for an element of a slot.
     #[inline(always)]
     pub(crate) fn bits(&self, slot: usize, element: usize) -> u32 {
         let [first, flip] = self.0[slot / 2];
@@ -46,7 +46,7 @@ impl Sequences {
     }
 }
 
-/// A 64-bit hash of a name (FNV-1a), the same on every machine.
+/// A 64-bit hash of a name (FNV-1a); the same on every machine.
 pub(crate) fn hash(name: &str) -> u64 {
     name.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3))
 }
@@ -60,7 +60,7 @@ fn mixed(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// 32 bits from 32 bits, each of which changes half of them (C. Wellons, "Prospecting for hash functions", 2018).
+/// 32 bits from 32 bits; each input bit changes half of them (C. Wellons, "Prospecting for hash functions", 2018).
 #[inline(always)]
 fn scrambled(x: u32) -> u32 {
     let x = (x ^ (x >> 16)).wrapping_mul(0x7FEB_352D);
@@ -68,17 +68,17 @@ fn scrambled(x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// Up or down, by 16 random bits below the last one that is kept.
+/// Rounds up or down, by 16 random bits that are added below the last digit that is kept.
 #[inline(always)]
 pub(crate) fn rounded(x: f32, random: u32) -> bf16 {
-    // Nothing above 2^127 is rounded up: what is finite stays finite, and NaN stays NaN.
+    // Numbers above 2^127 are never rounded up: finite numbers stay finite, and NaN stays NaN.
     const LARGE: u32 = 0x7F00_0000;
     let bits = x.to_bits();
     let random = if bits & LARGE == LARGE { 0 } else { random };
     bf16::from_bits((bits.wrapping_add(random) >> 16) as u16)
 }
 
-/// The number as it was stored.
+/// The exact number.
 #[inline(always)]
 pub(crate) fn widened<T: Scalar>(x: bf16) -> T {
     T::from_f32(f32::from_bits(u32::from(x.to_bits()) << 16))
@@ -96,7 +96,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// A block of one slot as it was stored.
+    /// Widens a block of one slot, exactly.
     pub(crate) fn widen<T: Scalar>(to: &mut [T], from: &[bf16]) {
         to.iter_mut().zip(from).for_each(|(to, &from)| *to = widened(from));
     }
@@ -127,7 +127,8 @@ mod tests {
         assert!((0..50).all(|seed| stored(-f32::MAX, seed).is_finite()));
     }
 
-    /// The mean of many roundings is the number: within five standard deviations of a coin that shows the fraction.
+    /// The mean of many roundings is the number, within five standard deviations of a coin whose chance is the
+    /// fraction.
     #[test]
     fn rounding_is_right_on_average() {
         let (count, ulp) = (if cfg!(miri) { 100 } else { 100_000 }, 1.0 / 128.0);
@@ -144,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Neither the cut into blocks nor the turn of the counter shows.
+    /// The result depends neither on the division into blocks nor on the overflow of the counter.
     #[test]
     fn the_place_decides() {
         let numbers: Vec<f32> = (0..500).map(|i| 1.0 + i as f32 * 1e-4).collect();
@@ -165,7 +166,7 @@ mod tests {
         }
     }
 
-    /// Seeds, steps, names, slots and places all matter.
+    /// Different seeds, steps, names, slots and places give different roundings.
     #[test]
     fn different_places_are_rounded_differently() {
         let numbers = vec![1.0_f32 + 1.0 / 256.0; 256];
@@ -193,14 +194,14 @@ mod tests {
         }
     }
 
-    /// A run that goes on elsewhere, or years later, draws the same bits: these are the published functions.
+    /// A run that resumes on another machine, or years later, draws the same bits: these are the published functions.
     #[test]
     fn random_bits_are_those_of_the_literature() {
         let fnv = ["", "a", "foobar"].map(hash);
         assert_eq!(fnv, [0xCBF2_9CE4_8422_2325, 0xAF63_DC4C_8601_EC8C, 0x8594_4171_F739_67E8]);
         assert_eq!([mixed(0), mixed(0x9E37_79B9_7F4A_7C15)], [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
         assert_eq!([scrambled(0), scrambled(1), scrambled(0x1234_5678)], [0, 0x6889_90C0, 0xF5E7_1C96]);
-        // How they are put together is ours, and part of what a checkpoint means.
+        // Their combination is our own. Checkpoints depend on it.
         let sequences = Noise::new(1, 2, 3).at(5);
         assert_eq!([0, 1, 2, 3].map(|slot| sequences.bits(slot, 7)), [17_211, 8080, 28_115, 47_636]);
     }

@@ -1,4 +1,4 @@
-//! From a function of one element to a kernel over blocks.
+//! Blocks, and kernels made from a function of one element.
 
 use std::array;
 use std::ops::RangeFrom;
@@ -11,31 +11,31 @@ use crate::loops;
 use crate::precision::packed::PackedBlock;
 use crate::real::Scalar;
 
-/// A piece of one variable, small enough for the cache, with its gradient and its slots.
+/// A part of one variable, small enough for the cache, with its gradient and its slots.
 ///
-/// What the engine does to a block around the rule (scaling by a clip, weight decay, averages) happens in the loop of
-/// [`elementwise`](Self::elementwise), so that each number is read once and written once. A kernel with loops of its own
-/// takes [`parts`](Self::parts), and ends with [`done`](Self::done).
+/// The loop of [`elementwise`](Self::elementwise) also does the engine's stages (scaling by a clip, weight decay,
+/// averages), so that each number is read once and written once. A kernel with loops of its own calls
+/// [`parts`](Self::parts), and [`done`](Self::done) at the end.
 ///
-/// Whichever way a kernel goes, and in whichever order wrappers and inner rules do: the gradient is always the clipped
-/// one, and the value is decayed once, before the first of them sees it.
+/// In both cases, and for any order of wrapper and inner rule: the gradient is always clipped, and the value is decayed
+/// once, before the first of them reads it.
 #[derive(Debug)]
 pub struct Block<'a, T> {
     pub(crate) value: &'a mut [T],
-    /// Clipped by value; not yet by norm.
+    /// The gradient, clipped by value but not yet by norm.
     pub(crate) gradient: Option<&'a [T]>,
-    /// Empty where a slot is stored in 16 bits.
+    /// The array slots; empty slices where a slot is stored in 16 bits.
     pub(crate) slots: ArraySlots<'a, T>,
     pub(crate) packed: Option<PackedBlock<'a>>,
     pub(crate) scalars: &'a VariableScalars,
-    /// The average, if there is one and this block is the last to change the value.
+    /// The average, if there is one and no later loop changes the value of this block.
     pub(crate) average: Option<&'a mut [T]>,
-    /// What is left to do around the rule.
+    /// The engine's stages that have not been applied to this block yet.
     pub(crate) fused: Fused<T>,
     pub(crate) workspace: &'a mut Workspace<T>,
 }
 
-/// The numbers of a block, for loops of one's own.
+/// The numbers of a block, for a kernel with loops of its own.
 #[derive(Debug)]
 pub struct BlockParts<'a, T> {
     /// The elements of the variable, at most [`BLOCK`](crate::rule::BLOCK) of them.
@@ -46,7 +46,7 @@ pub struct BlockParts<'a, T> {
     pub slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
 }
 
-/// What a sparse gradient does to the rows that it does not touch.
+/// How an update treats the rows that a sparse gradient does not touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SparseUpdate {
     /// They are updated with a gradient of 0: the sparse gradient is equivalent to a dense one.
@@ -59,7 +59,7 @@ pub enum SparseUpdate {
 }
 
 impl<'a, T: Scalar> Block<'a, T> {
-    /// Whether there is a gradient: not for rows that a sparse gradient does not touch.
+    /// Whether the block has a gradient. Rows that a sparse gradient does not touch have none.
     #[must_use]
     pub fn is_touched(&self) -> bool {
         self.gradient.is_some()
@@ -71,8 +71,8 @@ impl<'a, T: Scalar> Block<'a, T> {
         self.scalars
     }
 
-    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper has
-    /// something to do afterwards. Weight decay happens now, so that neither of the two repeats it.
+    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on. For a wrapper that
+    /// changes the block after the wrapped rule. Weight decay is applied now, so that neither rule repeats it.
     #[must_use]
     pub fn with_slots(&mut self, slots: RangeFrom<usize>) -> Block<'_, T> {
         self.fused = self.fused.decay_first(self.value);
@@ -82,22 +82,22 @@ impl<'a, T: Scalar> Block<'a, T> {
             slots: self.slots.from(slots.start),
             packed: self.packed.as_mut().map(|packed| packed.from(slots.start)),
             scalars: self.scalars,
-            // The average is of the value that the wrapper leaves.
+            // The average is taken of the value that the wrapper leaves.
             average: None,
             fused: self.fused,
             workspace: self.workspace,
         }
     }
 
-    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on, when the wrapper has
-    /// nothing to do afterwards.
+    /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on. For a wrapper that does
+    /// nothing after the wrapped rule.
     #[must_use]
     pub fn into_slots(self, slots: RangeFrom<usize>) -> Self {
         let packed = self.packed.map(|packed| packed.into_from(slots.start));
         Self { slots: self.slots.into_from(slots.start), packed, ..self }
     }
 
-    /// The numbers of the block, for loops of one's own: clipped and decayed.
+    /// The numbers of the block, clipped and decayed, for a kernel with loops of its own.
     pub fn parts(&mut self) -> BlockParts<'_, T> {
         self.fused = self.fused.decay_first(self.value);
         let Workspace { scratch, wide, .. } = &mut *self.workspace;
@@ -116,15 +116,16 @@ impl<'a, T: Scalar> Block<'a, T> {
         BlockParts { value: self.value, gradient, slots }
     }
 
-    /// Ends the block, after loops of one's own or without any.
+    /// Ends the block, after loops of its own, or unchanged.
     pub fn done(self) -> Done {
         self.fused.decay_first(self.value);
         Done { averaged: false }
     }
 
-    /// Runs `element` over the block: new value and new slots from coefficients, value, gradient and slots.
+    /// Runs `element` over the block. `element` returns the new value and the new slots from coefficients, value,
+    /// gradient and slots.
     ///
-    /// It is compiled for several instruction sets; all of them give the same bits.
+    /// The loop is compiled for several instruction sets; all of them give the same bits.
     #[inline]
     pub fn elementwise<K, F, const N: usize>(mut self, sparse: SparseUpdate, k: &K, element: F) -> Done
     where
@@ -142,7 +143,7 @@ impl<'a, T: Scalar> Block<'a, T> {
             (None, SparseUpdate::Dense) => (self.value, &*zeros.first(len)),
             (None, SparseUpdate::Moments) => {
                 self.fused = self.fused.decay_first(self.value);
-                // The value that stays is averaged by the engine.
+                // The value stays, so a later pass of the engine averages it.
                 self.average = None;
                 let scratch = scratch.first(len);
                 scratch.copy_from_slice(self.value);
@@ -168,7 +169,7 @@ pub struct Elementwise<K, F, const N: usize> {
     sparse: SparseUpdate,
 }
 
-/// Turns one function of an element, with a state of `N` array slots, into a [`Kernel`].
+/// Makes a [`Kernel`] from a function of one element with a state of `N` array slots.
 ///
 /// `element` gets the coefficients, the value `w`, its gradient `g` and the state, and returns the new value and the
 /// new state. It should be generic over [`Real`](crate::rule::Real).
@@ -184,7 +185,7 @@ where
 }
 
 impl<K, F, const N: usize> Elementwise<K, F, N> {
-    /// Says what a sparse gradient does to the rows that it does not touch.
+    /// Sets how rows are treated that a sparse gradient does not touch.
     #[must_use]
     pub fn sparse(mut self, sparse: SparseUpdate) -> Self {
         self.sparse = sparse;

@@ -1,12 +1,12 @@
 //! The fused loop: one pass over a block that scales the gradient, decays the value, runs the rule's function of one
 //! element, and averages the result.
 //!
-//! Why it looks as it does:
+//! Why it has this shape:
 //!
-//! * A step is bound by memory. Each number is read once and written once, so what the engine does around a rule has to
-//!   happen in the rule's loop, in registers, and not in passes of its own.
-//! * What is not wanted must cost nothing. So `SCALE`, `DECAY` and `AVERAGE` are constants of the loop, and the choice
-//!   is made once a block. Five copies serve all eight cases: a factor of 1 changes no bit.
+//! * A step is bound by memory. Each number should be read once and written once, so the engine's stages happen in the
+//!   rule's loop, in registers, and not in passes of their own.
+//! * Stages that are off must cost nothing. So `SCALE`, `DECAY` and `AVERAGE` are constants of the loop, and each block
+//!   chooses its copy of the loop once. Five copies serve all eight cases: a factor of 1 changes no bit.
 //! * The loop is compiled for several instruction sets (`dispatched!`). Each operation is written alone, never as a
 //!   fused multiply-add, so that all of them give the same bits.
 //! * Slices are cut to one length before the loop: bounds are then checked once, and the compiler can vectorise.
@@ -21,36 +21,36 @@ use crate::precision::packed::PackedBlock;
 use crate::precision::stochastic::{self, Sequences};
 use crate::real::Scalar;
 
-/// What the engine does to each element of a variable in one step, around the rule. It does not change: a loop that did
-/// a part of it alone returns what is left.
+/// The engine's stages for each element of a variable in one step. The value does not change: a loop that applies a
+/// stage alone returns the stages that are left.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fused<T> {
-    /// Factors of the gradient, to be applied one after the other: see [`loops::factors`].
+    /// Two factors of the gradient, applied one after the other: see [`loops::factors`].
     pub(crate) scale: Option<[T; 2]>,
     /// Weight decay times learning rate.
     pub(crate) decay: Option<T>,
-    /// How much the average keeps of itself, and takes of the value.
+    /// The weights of the old average and of the value in the new average.
     pub(crate) average: Option<[T; 2]>,
-    /// Slots of a smaller magnitude become 0.
+    /// Slots whose magnitude is below this become 0.
     pub(crate) flush_below: T,
 }
 
-/// Says to the engine that a block is done: what [`Kernel::update`](super::Kernel::update) returns.
+/// The proof that a block is done: [`Kernel::update`](super::Kernel::update) returns it.
 #[derive(Debug)]
 pub struct Done {
-    /// Whether the average of the value was updated in the same loop.
+    /// Whether the same loop has also updated the average of the value.
     pub(crate) averaged: bool,
 }
 
 impl<T: Scalar> Fused<T> {
-    /// Decays the value in a loop of its own. Returns what is left to do.
+    /// Decays the value in a loop of its own. Returns the stages that are left.
     pub(crate) fn decay_first(self, value: &mut [T]) -> Self {
         let Some(decay) = self.decay else { return self };
         loops::decay(value, decay);
         Self { decay: None, ..self }
     }
 
-    /// Runs `element` with all that is to be done around it; the average only if it is given.
+    /// Runs `element` with all stages fused into one loop; the average only if it is given.
     #[inline]
     pub(crate) fn run<K, F, const N: usize>(
         &self,
@@ -92,8 +92,8 @@ impl<T: Scalar> Fused<T> {
         Done { averaged: rates.is_some() }
     }
 
-    /// As [`run`](Self::run), for slots that are all stored in 16 bits: the slots `0..N` have to be all of them. The
-    /// average is left to the engine.
+    /// As [`run`](Self::run), if all slots are stored in 16 bits: `0..N` must be all slots. A later pass of the engine
+    /// updates the average.
     #[inline]
     pub(crate) fn run_packed<K, F, const N: usize>(
         self,
@@ -143,7 +143,7 @@ dispatched! {
     }
 }
 
-/// The numbers of a loop.
+/// The constant numbers of a loop.
 #[derive(Clone, Copy)]
 struct Constants<T> {
     scale: [T; 2],

@@ -1,11 +1,11 @@
-//! What rules remember.
+//! Slots: the state of a rule.
 
 use std::borrow::Cow;
 use std::mem;
 
 use crate::loops::slices::{block_of, split_off};
 
-/// How many array slots a rule, with everything it wraps, may have.
+/// The largest number of array slots that a rule may have, including the rules that it wraps.
 pub const MAX_ARRAY_SLOTS: usize = 8;
 
 /// A named piece of state that the engine allocates, stores and restores for a rule.
@@ -16,7 +16,7 @@ pub struct SlotSpec {
     moment: bool,
 }
 
-/// The extent of a slot, and how it starts.
+/// The extent and the initial value of a slot.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum SlotInit {
@@ -24,7 +24,7 @@ pub enum SlotInit {
     Zeros,
     /// An array like the variable, of ones.
     Ones,
-    /// An array like the variable, a copy of it.
+    /// An array like the variable, and a copy of it.
     Copy,
     /// One number for each variable, in 64 bits.
     Scalar(f64),
@@ -67,15 +67,15 @@ impl SlotSpec {
         Self { name: name.into(), init, moment: false }
     }
 
-    /// Says that the slot is an array of moments (velocities, averages of gradients or of their squares), which does
-    /// not need all digits: [`MomentStorage`](crate::MomentStorage) applies to it.
+    /// Marks the slot as an array of moments (velocities, averages of gradients or of their squares), which do not need
+    /// all digits: [`MomentStorage`](crate::MomentStorage) applies to it.
     #[must_use]
     pub fn moment(mut self) -> Self {
         self.moment = true;
         self
     }
 
-    /// The same slot by another name.
+    /// The same slot with another name.
     #[must_use]
     pub fn renamed(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.name = name.into();
@@ -94,23 +94,23 @@ impl SlotSpec {
         &self.name
     }
 
-    /// The slot's extent and first value.
+    /// The extent and the initial value of the slot.
     #[must_use]
     pub fn init(&self) -> SlotInit {
         self.init
     }
 }
 
-/// A slice for each array slot of a rule; empty behind the last one, and where a slot is stored in 16 bits.
+/// A slice for each array slot of a rule. Slices are empty after the last slot, and where a slot is stored in 16 bits.
 #[derive(Debug)]
 pub(crate) struct ArraySlots<'a, T> {
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],
-    /// How many slots there are.
+    /// The number of slots.
     count: usize,
 }
 
 impl<'a, T> ArraySlots<'a, T> {
-    /// These arrays, whole.
+    /// Slices of whole arrays.
     #[inline]
     pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {
         let count = arrays.len();
@@ -130,20 +130,20 @@ impl<'a, T> ArraySlots<'a, T> {
         ArraySlots { slots, count: self.count }
     }
 
-    /// Cuts each slot before an element.
+    /// Splits each slot before an element.
     pub(crate) fn split_at(mut self, at: usize) -> (Self, Self) {
         let back = self.slots.each_mut().map(|slot| split_off(slot, at));
         let count = self.count;
         (self, Self { slots: back, count })
     }
 
-    /// The same for a shorter time.
+    /// The same slots, borrowed for a shorter time.
     #[inline]
     pub(crate) fn reborrow(&mut self) -> ArraySlots<'_, T> {
         ArraySlots { slots: self.slots.each_mut().map(|slot| &mut **slot), count: self.count }
     }
 
-    /// The slots from `start` on, for a shorter time.
+    /// The slots from `start` on, borrowed for a shorter time.
     pub(crate) fn from(&mut self, start: usize) -> ArraySlots<'_, T> {
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
         for (to, from) in slots.iter_mut().zip(self.slots.iter_mut().skip(start)) {
@@ -152,13 +152,13 @@ impl<'a, T> ArraySlots<'a, T> {
         ArraySlots { slots, count: self.count.saturating_sub(start) }
     }
 
-    /// The slots from `start` on, for good; those before it come last.
+    /// The slots from `start` on. The slots before `start` come last.
     pub(crate) fn into_from(mut self, start: usize) -> Self {
         self.slots.rotate_left(start.min(MAX_ARRAY_SLOTS));
         self
     }
 
-    /// The slot at an index; it is then empty.
+    /// Takes out the slot at an index, and leaves an empty slice.
     #[inline]
     pub(crate) fn take(&mut self, index: usize) -> &'a mut [T] {
         mem::take(&mut self.slots[index])

@@ -1,15 +1,15 @@
-//! Memory of one thread for the blocks that it updates.
+//! The buffers of one thread for the blocks that it updates.
 
 use crate::loops::Buffer;
 use crate::precision::packed::WideSlots;
 
-/// Buffers of one thread.
+/// The buffers of one thread.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace<T> {
-    /// Never written: the gradient of untouched rows.
+    /// Zeros, never written: the gradient of untouched rows.
     pub(crate) zeros: Buffer<T>,
-    /// Overwritten at will.
+    /// A scratch buffer, overwritten freely.
     pub(crate) scratch: Buffer<T>,
-    /// Slots that are stored in 16 bits.
+    /// Slots of the current block that are stored in 16 bits, in the element type.
     pub(crate) wide: WideSlots<T>,
 }

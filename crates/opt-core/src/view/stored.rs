@@ -1,11 +1,11 @@
-//! Views of numbers in 16 bits, as variables and gradients of an optimizer in 32.
+//! Views of numbers in 16 bits: variables and gradients of an optimizer in 32 bits.
 
 use half::{bf16, f16};
 
 use super::{View, ViewMut};
 use crate::real::Scalar;
 
-/// The element types of 16 bits that variables and gradients of an `f32` optimizer may have: [`half::bf16`] and
+/// The 16-bit element types that variables and gradients of an `f32` optimizer may have: [`half::bf16`] and
 /// [`half::f16`].
 ///
 /// The trait is sealed. See [`Variable::half`](crate::Variable::half).
@@ -14,8 +14,8 @@ pub trait Half: Stored<f32> {}
 impl Half for bf16 {}
 impl Half for f16 {}
 
-/// The element types that arrays of a model may have where the optimizer computes in `T`: `T` itself, and those of
-/// [16 bits](Half) for `f32`.
+/// The element types that the arrays of a model may have where the optimizer computes in `T`: `T` itself, and the
+/// [16-bit types](Half) for `f32`.
 ///
 /// The trait is sealed.
 pub trait Stored<T>: sealed::Sealed<T> + 'static {}
@@ -25,16 +25,16 @@ impl Stored<f32> for bf16 {}
 impl Stored<f32> for f16 {}
 
 impl<'a> View<'a, f32> {
-    /// Numbers in 16 bits, as gradients of an optimizer in 32. They are widened block by block.
+    /// Numbers in 16 bits, for gradients of an optimizer in 32 bits. They are widened block by block.
     ///
-    /// Also where a [`Gradient`](crate::Gradient) is asked for: `View::half(&g).into()`.
+    /// A [`Gradient`](crate::Gradient) is made in the same way: `View::half(&g).into()`.
     pub fn half<H: Half>(numbers: impl Into<View<'a, H>>) -> Self {
         H::view(numbers.into())
     }
 }
 
 impl<'a> ViewMut<'a, f32> {
-    /// Numbers in 16 bits, as a variable of an optimizer in 32: see [`Variable::half`](crate::Variable::half).
+    /// Numbers in 16 bits, for a variable of an optimizer in 32 bits: see [`Variable::half`](crate::Variable::half).
     pub fn half<H: Half>(numbers: impl Into<ViewMut<'a, H>>) -> Self {
         H::view_mut(numbers.into())
     }

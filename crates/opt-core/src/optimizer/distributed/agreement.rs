@@ -10,15 +10,15 @@ use crate::error::Error;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
-/// What ranks compare, in the order in which differences are reported.
+/// The topics that ranks compare, in the order in which differences are reported.
 const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rate", "the shared state", "the variables"];
 
-/// What a rank tells the others before a step.
+/// The message of a rank to the others before a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Statement {
-    /// A number for each topic: equal numbers mean agreement.
+    /// A hash for each topic: equal hashes mean agreement.
     Ready([u64; TOPICS.len()]),
-    /// Why it cannot make the step.
+    /// The rank refuses the step, for this reason.
     Refuses(String),
 }
 
@@ -46,8 +46,8 @@ impl Statement {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Refuses the step unless all ranks can make it, and are about to make the same one. One gather; if they differ, a
-    /// second one finds out where.
+    /// Refuses the step unless all ranks can make it and are about to make the same one. Takes one gather; if the ranks
+    /// differ, a second gather finds the difference.
     pub(super) fn agree<'a, S>(
         &self,
         ranks: &dyn Distribution,
@@ -87,8 +87,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         ]
     }
 
-    /// Everything besides the variables that a step depends on. (A schedule made of code cannot be compared; its
-    /// learning rate is.)
+    /// Everything that a step depends on, besides the variables. (A schedule made of code cannot be compared, only its
+    /// learning rate.)
     fn settings(&self, ranks: &dyn Distribution) -> String {
         let configuration = self.to_config().map_or_else(|error| error.to_string(), |config| config.to_string());
         let buckets = ranks.bucket_bytes();
@@ -96,7 +96,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         format!("{configuration}, {:?}, buckets of {buckets} bytes, overlaps: {overlaps}", T::DTYPE)
     }
 
-    /// A topic in words, an entry a line.
+    /// The contents of a topic in words, one entry per line.
     fn details(&self, ranks: &dyn Distribution, topic: usize, inputs: &[Input<'_, T>]) -> String {
         match topic {
             0 => format!("iterations {}", self.iterations),
@@ -160,6 +160,6 @@ fn disagreement(world: &dyn Collective, topic: usize, details: &str) -> Result<C
             }
         }
     }
-    // Numbers that differ and look the same, such as NaN of different bits.
+    // Numbers that differ but have the same text, such as NaN with different bits.
     Ok(CollectiveError::Disagreement { what, expected: "one value".to_owned(), rank: 0, found: "another".to_owned() })
 }

@@ -1,4 +1,4 @@
-//! Gradients of replicas, summed: dense ones in fused buckets, sparse ones by gathering indices and rows.
+//! Sums the gradients of replicas: dense gradients in buckets, sparse gradients by gathering indices and rows.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -19,28 +19,28 @@ pub(super) type SparseRows<T> = (Vec<usize>, ArrayD<T>);
 /// Dense gradients that are reduced in one call.
 struct Bucket {
     group: Arc<dyn Collective>,
-    /// Inputs, each with the place of its elements.
+    /// The numbers of the inputs, each with the range of its elements in the bucket.
     members: Vec<(usize, Range<usize>, Reduction)>,
     len: usize,
 }
 
-/// Gradients that are being reduced.
+/// Gradients that are being reduced, in buckets.
 pub(super) struct Reducing<T> {
     buckets: Vec<Bucket>,
-    /// Memory of earlier steps.
+    /// Buffers of earlier steps, to be used again.
     memory: VecDeque<Vec<T>>,
 }
 
-/// Reduced gradients, by input.
+/// Reduced gradients, by the numbers of the inputs.
 pub(super) struct Reduced<T> {
     buckets: Vec<Vec<T>>,
-    /// Bucket and place of each dense gradient.
+    /// The bucket of each dense gradient, and the range of its elements in the bucket.
     dense: Vec<Option<(usize, Range<usize>)>>,
     sparse: Vec<Option<SparseRows<T>>>,
 }
 
 impl<T> Reduced<T> {
-    /// A dense gradient, row by row.
+    /// The reduced dense gradient of an input, in row-major order.
     pub(super) fn dense(&self, input: usize) -> Option<&[T]> {
         let (bucket, range) = self.dense[input].as_ref()?;
         Some(&self.buckets[*bucket][range.clone()])
@@ -55,12 +55,12 @@ impl<T> Reduced<T> {
     }
 }
 
-/// The replicas of an input whose gradient is to be reduced.
+/// The replicas of an input, if its gradient must be reduced.
 pub(super) fn replicas<'i, T>(input: &'i Input<'_, T>) -> Option<&'i Replicas> {
     input.gradient.as_ref().and(input.placed.as_ref()?.placement.replicas.as_ref())
 }
 
-/// Every group that is to reduce something, in the order of their first variables.
+/// Every group that has gradients to reduce, in the order of their first variables.
 fn groups<'i, T>(inputs: &'i [Input<'_, T>]) -> Vec<&'i Arc<dyn Collective>> {
     let mut groups: Vec<&Arc<dyn Collective>> = Vec::new();
     for replicas in inputs.iter().filter_map(replicas) {
@@ -72,7 +72,7 @@ fn groups<'i, T>(inputs: &'i [Input<'_, T>]) -> Vec<&'i Arc<dyn Collective>> {
 }
 
 impl<T: Scalar> Reducing<T> {
-    /// Plans buckets of about `bucket_bytes`; a gradient is never cut in two.
+    /// Plans buckets of about `bucket_bytes`. A gradient is never divided between buckets.
     pub(super) fn new(inputs: &[Input<'_, T>], bucket_bytes: usize, memory: Vec<Vec<T>>) -> Self {
         let capacity = (bucket_bytes / size_of::<T>()).max(1);
         let mut buckets: Vec<Bucket> = Vec::new();
@@ -102,7 +102,7 @@ impl<T: Scalar> Reducing<T> {
         self.buckets.len()
     }
 
-    /// The inputs of a bucket, each with the place of its elements.
+    /// The inputs of a bucket, each with the range of its elements.
     pub(super) fn members(&self, bucket: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
         self.buckets[bucket].members.iter().map(|(input, range, _)| (*input, range.clone()))
     }
@@ -112,7 +112,7 @@ impl<T: Scalar> Reducing<T> {
         Arc::clone(&self.buckets[bucket].group)
     }
 
-    /// Fills a bucket: its gradients, one after the other.
+    /// Fills a bucket with its gradients, one after the other.
     pub(super) fn fill(&mut self, bucket: usize, inputs: &[Input<'_, T>]) -> Numbers {
         let mut elements = self.memory.pop_front().unwrap_or_default();
         elements.clear();
@@ -128,7 +128,7 @@ impl<T: Scalar> Reducing<T> {
         Numbers::from_elements(elements)
     }
 
-    /// The gradients of a bucket from its sums, divided where a mean is asked for.
+    /// The gradients of a bucket from its sums, divided by the number of ranks where the reduction is a mean.
     pub(super) fn gradients(&self, bucket: usize, sums: Numbers) -> Vec<T> {
         let Bucket { group, members, .. } = &self.buckets[bucket];
         let mut elements: Vec<T> = sums.into_elements();
@@ -139,7 +139,7 @@ impl<T: Scalar> Reducing<T> {
         elements
     }
 
-    /// Reduces everything: while one bucket is on its way, the next one is filled.
+    /// Reduces all buckets; fills one bucket while the bucket before it is being summed.
     pub(super) fn finish(mut self, inputs: &[Input<'_, T>]) -> Result<Reduced<T>, CollectiveError> {
         let groups: Vec<_> = (0..self.buckets()).map(|bucket| self.group(bucket)).collect();
         let mut sums = Vec::with_capacity(groups.len());
@@ -167,7 +167,7 @@ fn is_dense<T>(input: &Input<'_, T>) -> bool {
     matches!(input.gradient, Some(InputGradient::Dense(_)))
 }
 
-/// Appends elements row by row, whatever the order of axes in memory.
+/// Appends elements in row-major order, whatever the order of axes in memory.
 fn append<T: Scalar>(elements: &mut Vec<T>, values: &Values<'_, T>, form: &Form) {
     let own_order = |view: ArrayViewD<'_, T>, elements: &mut Vec<T>| {
         let order = form.axes.as_deref().map(inverse);
@@ -206,7 +206,7 @@ fn gather_rows<T: Scalar>(inputs: &[Input<'_, T>]) -> Result<Vec<Option<SparseRo
     Ok(gathered)
 }
 
-/// Number of rows, their indices, their values.
+/// Serialises the number of rows, their indices and their values.
 fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
     let Some(InputGradient::Sparse(sparse)) = &input.gradient else { return Vec::new() };
     let mut bytes = (sparse.rows.len() as u64).to_le_bytes().to_vec();
@@ -215,7 +215,7 @@ fn rows_to_bytes<T: Scalar>(input: &Input<'_, T>) -> Vec<u8> {
     bytes
 }
 
-/// The rows of all ranks, in the order of the ranks.
+/// Concatenates the rows of all ranks, in the order of the ranks.
 fn concatenated<T: Scalar>(shape: &[usize], rests: &mut [&[u8]], mean: bool) -> Result<SparseRows<T>, CollectiveError> {
     let width: usize = shape[1..].iter().product();
     let mut rows = Vec::new();

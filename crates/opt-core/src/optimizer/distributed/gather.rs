@@ -1,4 +1,4 @@
-//! The gather at the end of a step: each rank gets the parts that the others have updated.
+//! The gather at the end of a step: each rank receives the parts that the others have updated.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use super::shards::own_order;
 use crate::collective::{Collective, CollectiveError, Part, append_bytes, read_bytes, width};
 use crate::real::Scalar;
 
-/// A variable, and how it is cut.
+/// A variable, and its division into parts.
 type Member<'i, 'v, T> = (Part, &'i mut Input<'v, T>);
-/// Ranks, and what they have cut among them.
+/// A group of ranks, and the variables that it divides into parts.
 type Sharing<'i, 'v, T> = (Arc<dyn Collective>, Vec<Member<'i, 'v, T>>);
 
-/// Fills in the parts that other ranks have updated: one call for each group of ranks.
+/// Receives the parts that other ranks have updated: one call for each group of ranks.
 pub(super) fn gather_parts<'i, 'v: 'i, T: Scalar>(
     inputs: impl Iterator<Item = &'i mut Input<'v, T>>,
 ) -> Result<(), CollectiveError> {

@@ -1,4 +1,4 @@
-//! Sums over all elements of variables: each element counts once, however often it is replicated.
+//! Sums over the elements of whole variables: each element counts once, however often it is replicated.
 
 use super::super::step::input::{Input, InputGradient};
 use super::super::step::norms::{Norm, scaled_norm, square_sum};
@@ -13,7 +13,7 @@ fn counts<T>(input: &Input<'_, T>) -> bool {
     input.placed.as_ref().is_none_or(|placed| placed.placement.counts)
 }
 
-/// Turns norms of this rank's elements into norms of whole variables: one call.
+/// Turns norms over this rank's elements into norms over whole variables, in one call.
 pub(in crate::optimizer) fn sum_norms<T: Scalar>(
     world: &dyn Collective,
     inputs: &[Input<'_, T>],
@@ -24,7 +24,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
         inputs.iter().zip(&*norms).map(|(input, norm)| if counts(input) { *norm } else { Norm::NONE }).collect();
     let mut numbers: Vec<f64> = own.iter().map(|norm| norm.square_sum).collect();
     if check_finite {
-        // Every rank is asked, whether its elements count or not: replicas may differ.
+        // Every rank reports elements that are not finite, also if its elements do not count: replicas may differ.
         let not_finite = norms.iter().any(|norm| !norm.finite);
         numbers.push(f64::from(u8::from(not_finite)));
     }
@@ -33,7 +33,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
     for (norm, square_sum) in norms.iter_mut().zip(sums) {
         *norm = Norm { square_sum, norm: square_sum.sqrt(), finite };
     }
-    // Squares too large for 64 bits; the same on all ranks, and rare.
+    // Rare: squares are too large for 64 bits, on all ranks alike.
     if norms.iter().any(|norm| norm.square_sum.is_infinite()) {
         let answers = world.gather(to_bytes(own.iter().map(|norm| &norm.norm)))?;
         let by_rank: Vec<Vec<f64>> = answers.iter().map(|bytes| from_bytes(bytes)).collect();
@@ -44,7 +44,7 @@ pub(in crate::optimizer) fn sum_norms<T: Scalar>(
     Ok(())
 }
 
-/// Turns sums over this rank's rows into sums over whole sparse gradients: one call, if there are any.
+/// Turns sums over this rank's rows into sums over whole sparse gradients, in one call if there are any.
 pub(in crate::optimizer) fn sum_rows<T: Scalar>(
     world: &dyn Collective,
     inputs: &[Input<'_, T>],
@@ -59,8 +59,8 @@ pub(in crate::optimizer) fn sum_rows<T: Scalar>(
     Ok(())
 }
 
-/// The first element that is infinite or NaN on any rank, by the names of the variables, then by rank. `found` is
-/// this rank's: the place in `order`, and the element.
+/// The first element on any rank that is infinite or NaN, in the order of the names of the variables, then of the
+/// ranks. `found` is this rank's first: its place in `order`, and the element.
 pub(in crate::optimizer) fn first_on_all_ranks<T>(
     world: &dyn Collective,
     found: Option<(usize, NonFiniteGradient)>,
@@ -75,7 +75,7 @@ pub(in crate::optimizer) fn first_on_all_ranks<T>(
     let answers = world.gather(message.unwrap_or_default())?;
     let numbers = answers.iter().map(|bytes| bytes.as_chunks().0.iter().map(|&x| u64::from_le_bytes(x)));
     let found = numbers.map(Iterator::collect::<Vec<u64>>).filter(|numbers| numbers.len() >= 2);
-    // Of equal places the first is taken.
+    // `min_by_key` takes the first of equal places.
     Ok(found.min_by_key(|numbers| numbers[0]).and_then(|numbers| {
         let variable = inputs[*order.get(numbers[0] as usize)?].name.to_string();
         let index = numbers[2..].iter().map(|&i| i as usize).collect();
@@ -83,7 +83,7 @@ pub(in crate::optimizer) fn first_on_all_ranks<T>(
     }))
 }
 
-/// An index into the whole variable. (The first index of a sparse gradient is a place in its list of rows.)
+/// The index in the whole variable. (The first index of a sparse gradient is a place in its list of rows.)
 fn whole_index<T>(input: &Input<'_, T>, mut index: Vec<usize>) -> Vec<usize> {
     let Some(placed) = &input.placed else { return index };
     let placement = &placed.placement;

@@ -1,4 +1,4 @@
-//! One bucket of gradients on its way while the one before it is applied.
+//! Overlap: one bucket of gradients is summed while the bucket before it is applied.
 
 use super::super::Optimizer;
 use super::super::records::Fill;
@@ -15,15 +15,15 @@ use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Whether no stage looks at gradients as a whole: then each bucket can be applied as soon as it is there.
+    /// Whether no stage needs all gradients at once, so that each bucket can be applied as soon as it is summed.
     pub(super) fn can_overlap(&self, inputs: &[Input<'_, T>]) -> bool {
         let alone = |input: &Input<'_, T>| input.placed.as_ref().is_none_or(|placed| placed.placement.part.is_none());
         let dense = |input: &Input<'_, T>| !matches!(input.gradient, Some(InputGradient::Sparse(_)));
         !self.needs_norms() && inputs.iter().all(|input| alone(input) && dense(input))
     }
 
-    /// A step bucket by bucket. Until the first bucket is there nothing has changed; an error after that leaves the
-    /// step half applied.
+    /// Makes a step bucket by bucket. Before the first bucket is summed nothing has changed; an error after that leaves
+    /// the step half applied.
     pub(super) fn overlapped(
         &mut self,
         mut inputs: Vec<Input<'_, T>>,
@@ -31,7 +31,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         start: &Start,
     ) -> Result<StepReport, Error> {
         let measured = Measured::default();
-        // Each bucket is a list of its own to the rule, which is to see the shared slots as before the step.
+        // The rule sees each bucket as a list of its own. The shared slots must have the values from before the step
+        // each time.
         let shared = self.shared.clone();
         let groups: Vec<_> = (0..reducing.buckets()).map(|bucket| reducing.group(bucket)).collect();
         let mut under_way = Some(groups[0].start_sum(reducing.fill(0, &inputs))?);
@@ -58,8 +59,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// The inputs that can be updated once a bucket is there: its members, and with the first bucket
-/// all that is not to be reduced.
+/// The inputs that can be updated after a bucket is summed: its members. With the first bucket come also all inputs
+/// whose gradients are not reduced.
 fn ready<'b, T: Scalar>(
     inputs: &'b mut [Input<'_, T>],
     reducing: &Reducing<T>,

@@ -1,4 +1,4 @@
-//! Sharding: how variables lie on the ranks, and the parts of them that this rank updates.
+//! Sharding: the placement of variables on ranks, and the parts that this rank updates.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::precision::Any;
 use crate::real::Scalar;
 
-/// Finds out how each variable lies on the ranks.
+/// Finds the placement of each variable.
 pub(in crate::optimizer) fn locate<T: Scalar>(
     ranks: &dyn Distribution,
     records: &Records<T>,
@@ -33,19 +33,19 @@ pub(in crate::optimizer) fn locate<T: Scalar>(
     Ok(())
 }
 
-/// Numbers in 16 bits are not exchanged between ranks.
+/// Refuses 16-bit numbers: ranks do not exchange them.
 fn refuse_half<T>(input: &Input<'_, T>) -> Result<(), CollectiveError> {
     let full = matches!(input.value, Any::Full(_))
         && input.gradient.as_ref().is_none_or(|gradient| matches!(gradient.values(), Any::Full(_)));
     if full { Ok(()) } else { Err(CollectiveError::HalfPrecision { variable: input.name.to_string() }) }
 }
 
-/// The parts of all variables, with their own gradients.
+/// The parts of all variables that this rank updates, with this rank's own gradients.
 pub(in crate::optimizer) fn own_parts<'b, T: Scalar>(inputs: &'b mut [Input<'_, T>]) -> Vec<Input<'b, T>> {
     inputs.iter_mut().map(|input| own_part(input, None)).collect()
 }
 
-/// The parts of all variables, with reduced gradients where there are any, else with their own.
+/// The parts of all variables that this rank updates, with reduced gradients where there are any.
 pub(super) fn own_parts_reduced<'b, T: Scalar>(
     inputs: &'b mut [Input<'_, T>],
     reduced: &'b Reduced<T>,
@@ -67,7 +67,7 @@ pub(super) fn own_parts_reduced<'b, T: Scalar>(
     inputs.iter_mut().enumerate().map(with_reduced).collect()
 }
 
-/// Reduced elements, which are row by row, in the order of axes in which the input has them.
+/// Views reduced elements, which are row-major, in the order of axes of the input.
 pub(super) fn shaped<'b, T: Copy>(elements: &'b [T], form: &Form) -> Values<'b, T> {
     match &form.axes {
         None => Values::Slice(elements),
@@ -78,7 +78,8 @@ pub(super) fn shaped<'b, T: Copy>(elements: &'b [T], form: &Form) -> Values<'b, 
     }
 }
 
-/// The part of an input that this rank updates, with another gradient (of the whole) than its own if one is given.
+/// The part of an input that this rank updates. `reduced`, if given, is the reduced gradient of the whole array, and
+/// replaces this rank's own.
 pub(super) fn own_part<'b, T: Scalar>(
     input: &'b mut Input<'_, T>,
     reduced: Option<InputGradient<'b, T>>,
@@ -102,7 +103,7 @@ pub(super) fn own_part<'b, T: Scalar>(
     })
 }
 
-/// Cuts value and dense gradient down to this rank's part; sparse gradients are cut by [`rows`].
+/// Cuts value and dense gradient down to this rank's part; [`rows`] cuts sparse gradients.
 fn cut_to_own_part<'b, T: Scalar>(mut input: Input<'b, T>) -> Input<'b, T> {
     let Some(placed) = &input.placed else { return input };
     let Some(part) = &placed.placement.part else { return input };
@@ -140,7 +141,7 @@ fn array_mut<'b, T>(value: Value<'b, T>, stored_shape: &[usize]) -> ArrayViewMut
     }
 }
 
-/// The sparse gradients of this rank's parts, where they are not simply the given ones.
+/// The sparse gradients for this rank's parts, where they differ from the given ones.
 pub(super) fn rows<T: Scalar>(inputs: &[Input<'_, T>], reduced: &Reduced<T>) -> Vec<Option<SparseRows<T>>> {
     inputs.iter().enumerate().map(|(i, input)| rows_of_part(input, reduced.sparse(i))).collect()
 }
@@ -167,14 +168,14 @@ fn rows_of_part<T: Scalar>(input: &Input<'_, T>, reduced: Option<&SparseRows<T>>
     })
 }
 
-/// The rows inside a range, counted from its start.
+/// The rows inside a range, with indices counted from its start.
 fn rows_within<T: Scalar>(rows: &[usize], values: &ArrayViewD<'_, T>, range: &Range<usize>) -> SparseRows<T> {
     let kept: Vec<usize> = (0..rows.len()).filter(|&position| range.contains(&rows[position])).collect();
     let values: ArrayD<T> = values.select(Axis(0), &kept);
     (kept.into_iter().map(|position| rows[position] - range.start).collect(), values)
 }
 
-/// A part of a variable, with the axes in the variable's own order.
+/// The part of a variable that this rank updates, with the axes in the variable's own order.
 pub(super) fn own_order<'b, T>(
     value: &'b mut AnyValue<'_, T>,
     form: &Form,

@@ -1,4 +1,4 @@
-//! Which entries the state has, in Keras's order, and what they are called.
+//! The entries of the state, in Keras's order, and their names.
 
 use super::super::{Optimizer, SlotPlace};
 use super::StateKind;
@@ -8,7 +8,7 @@ use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule, WeightsOrder};
 
-/// Where the optimizer keeps an entry of the state.
+/// The place where the optimizer keeps an entry of the state.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Entry {
     Iterations,
@@ -34,7 +34,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.entries_of(self.records.len(), |variable| self.records.at(variable).is_half())
     }
 
-    /// The entries that there would be for so many variables, some of which have masters.
+    /// The entries for this number of variables, some of which have masters.
     pub(super) fn entries_of(&self, variables: usize, has_master: impl Fn(usize) -> bool) -> Vec<Entry> {
         let mut entries = vec![Entry::Iterations];
         let of_all = |place| (0..variables).map(move |variable| Entry::Of(variable, place));
@@ -65,7 +65,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.entry_name_of(entry, |variable| &self.records.at(variable).name)
     }
 
-    /// The name of an entry, for variables of these names.
+    /// The name of an entry, if the variables have these names.
     pub(super) fn entry_name_of<'n>(&self, entry: Entry, variable_name: impl Fn(usize) -> &'n str) -> String {
         match entry {
             Entry::Iterations => "iterations".to_owned(),
@@ -84,7 +84,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// What an entry is, for variables of these shapes.
+    /// The kind of an entry, if the variables have these shapes.
     pub(super) fn kind_of<'s>(&self, entry: Entry, shape: impl Fn(usize) -> &'s [usize]) -> StateKind {
         match entry {
             Entry::Iterations => StateKind::Iterations,

@@ -46,7 +46,7 @@ pub enum StateValue<'a, T> {
     Bf16(CowArray<'a, bf16, IxDyn>),
 }
 
-/// What an entry of the state is, without its value.
+/// The kind of an entry of the state: its type and shape, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StateKind {
     /// The step counter.
@@ -70,7 +70,7 @@ impl fmt::Display for StateKind {
 }
 
 impl<T> StateValue<'_, T> {
-    /// What the value is.
+    /// The kind of the value.
     #[must_use]
     pub fn kind(&self) -> StateKind {
         match self {
@@ -83,7 +83,7 @@ impl<T> StateValue<'_, T> {
 }
 
 impl<T: Scalar> StateValue<'_, T> {
-    /// All numbers in 64 bits, row by row. Exact, except for a step counter above 2^53.
+    /// All numbers in 64 bits, in row-major order. Exact, except for a step counter above 2^53.
     #[must_use]
     pub fn to_f64(&self) -> Vec<f64> {
         match self {
@@ -94,7 +94,7 @@ impl<T: Scalar> StateValue<'_, T> {
         }
     }
 
-    /// An owned copy; numbers in bfloat16 are widened, which is exact.
+    /// An owned copy. Numbers in bfloat16 are widened, which is exact.
     pub(crate) fn to_widened(&self) -> StateValue<'static, T> {
         match self {
             Self::Iterations(count) => StateValue::Iterations(*count),

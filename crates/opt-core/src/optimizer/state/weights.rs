@@ -10,13 +10,13 @@ use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// All state besides the variables, copied: `iterations`; with averaging the average of each variable; the `master`
-    /// of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot of each
-    /// variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) Slots in bfloat16
-    /// are widened.
+    /// A copy of all state besides the variables: `iterations`; with averaging, the average of each variable; the
+    /// `master` of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot
+    /// of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.)
+    /// Slots in bfloat16 are widened.
     ///
-    /// The list, the configuration and the variables are everything that a run depends on.
-    /// [`state`](Self::state) gives the same list without a copy.
+    /// A run depends on nothing else than this list, the configuration and the variables. [`state`](Self::state) gives
+    /// the same list without a copy.
     #[doc(alias = "get_weights")]
     #[must_use]
     pub fn weights(&self) -> Vec<StateEntry<StateValue<'static, T>>> {
@@ -26,14 +26,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
     ///
-    /// The variables must be known: from earlier steps, or from [`add_variables`](Self::add_variables).
+    /// The variables must be known from earlier steps, or from [`add_variables`](Self::add_variables).
     ///
-    /// A slot that is stored in [bfloat16](crate::MomentStorage) takes numbers of either type. Wider numbers are rounded
-    /// to the nearest, ties to even. What [`weights`](Self::weights) returned comes back bit for bit.
+    /// A slot that is stored in [bfloat16](crate::MomentStorage) accepts numbers of either type. Wider numbers are
+    /// rounded to nearest, ties to even. A list that [`weights`](Self::weights) returned is restored bit for bit.
     ///
     /// # Errors
     ///
-    /// When the list has another length, or an entry another kind or shape. Nothing is then assigned.
+    /// When the list has another length, or an entry has another kind or shape. Nothing is then assigned.
     pub fn set_weights<'w, V>(&mut self, weights: impl IntoIterator<Item = V>) -> Result<(), Error>
     where
         V: Into<StateValue<'w, T>>,
@@ -105,7 +105,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// Whether a value of one kind can be assigned to an entry of another.
+/// Whether a value of one kind can be assigned to an entry of another kind.
 fn accepts(entry: &StateKind, value: &StateKind) -> bool {
     match (entry, value) {
         (StateKind::Bf16(expected), StateKind::Array(found)) => expected == found,

@@ -1,4 +1,4 @@
-//! The first phase of a step that changes something: new variables get their slots.
+//! The first phase that changes state: new variables get their slots.
 
 use super::super::Optimizer;
 use super::super::records::{Fill, NewSlots, NewVariable, Records};
@@ -15,7 +15,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// Makes records of the inputs that are new, in the order of the list.
+/// Makes records for the inputs that are new, in the order of the list.
 pub(super) fn add_records<T: Scalar>(
     records: &mut Records<T>,
     inputs: &mut [Input<'_, T>],

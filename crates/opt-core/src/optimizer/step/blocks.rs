@@ -1,4 +1,4 @@
-//! Reading and writing numbers block by block, wherever they lie in memory.
+//! Reads and writes numbers block by block, whatever their layout in memory.
 
 use half::{bf16, f16};
 use ndarray::IxDyn;
@@ -10,7 +10,7 @@ use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
 
 impl<T> Value<'_, T> {
-    /// A walk over the numbers, block by block.
+    /// A cursor that visits the numbers block by block.
     pub(crate) fn cursor<'c>(&'c mut self, buffer: &'c mut Buffer<T>) -> Cursor<'c, T> {
         match self {
             Self::Slice(slice) => Cursor::Slice(slice),
@@ -23,7 +23,7 @@ impl<T> Value<'_, T> {
 }
 
 impl<T> Values<'_, T> {
-    /// A walk over the numbers, block by block.
+    /// A reader of the numbers, block by block.
     fn reader(&self) -> Reader<'_, T> {
         match self {
             Self::Slice(slice) => Reader::Slice(slice),
@@ -33,19 +33,19 @@ impl<T> Values<'_, T> {
 }
 
 impl<T: Scalar> AnyValues<'_, T> {
-    /// A walk over the numbers, block by block.
+    /// A reader of the numbers, block by block.
     pub(crate) fn reader(&self) -> AnyReader<'_, T> {
         map!(self, values => values.reader())
     }
 }
 
-/// Gives blocks of a value, wherever it lies in memory.
+/// Lends the blocks of a value, whatever its layout in memory.
 pub(crate) enum Cursor<'a, T> {
     Slice(&'a mut [T]),
     Strided(Box<Scattered<'a, T>>),
 }
 
-/// The elements of a value that are not side by side, and room for a block of them.
+/// Elements that are not contiguous in memory, and a buffer for a block of them.
 pub(crate) struct Scattered<'a, T> {
     elements: IterMut<'a, T, IxDyn>,
     block: Vec<&'a mut T>,
@@ -77,10 +77,10 @@ impl<T: Copy + Default> Cursor<'_, T> {
     }
 }
 
-/// A cursor over a variable; over one of 16 bits with its master.
+/// A cursor over a variable; for a 16-bit variable, over the variable and its master.
 pub(crate) type AnyCursor<'a, T> = Any<Cursor<'a, T>, Halves<'a, bf16, T>, Halves<'a, f16, T>>;
 
-/// A variable of 16 bits, and its master.
+/// Cursors over a 16-bit variable and its master.
 pub(crate) struct Halves<'a, H, T> {
     pub(crate) cursor: Cursor<'a, H>,
     pub(crate) master: &'a mut [T],
@@ -107,7 +107,7 @@ impl<T: Scalar> AnyCursor<'_, T> {
 }
 
 impl<H: HalfFloat, T: Scalar> Halves<'_, H, T> {
-    /// Lends the master of the elements `at..at + n`; the variable gets it rounded.
+    /// Lends the elements `at..at + n` of the master, then rounds them into the variable.
     #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
         let master = &mut self.master[at..at + n];
@@ -119,7 +119,7 @@ impl<H: HalfFloat, T: Scalar> Halves<'_, H, T> {
     }
 }
 
-/// Reads numbers block by block, wherever they lie in memory.
+/// Reads numbers block by block, whatever their layout in memory.
 pub(crate) enum Reader<'a, T> {
     Slice(&'a [T]),
     Strided(Box<Iter<'a, T, IxDyn>>),
@@ -144,11 +144,11 @@ impl<H: HalfFloat> Reader<'_, H> {
     }
 }
 
-/// A reader of numbers of any type.
+/// A reader of numbers of any element type.
 pub(crate) type AnyReader<'a, T> = Any<Reader<'a, T>, Reader<'a, bf16>, Reader<'a, f16>>;
 
 impl<T: Scalar> AnyReader<'_, T> {
-    /// The next `n` numbers, within `-limit..=limit`; in the buffer, if they are not as they should be already.
+    /// The next `n` numbers, clipped to `-limit..=limit`. They are copied into the buffer only if that is necessary.
     #[inline]
     pub(crate) fn block<'b>(&'b mut self, n: usize, limit: Option<T>, buffer: &'b mut Buffer<T>) -> &'b [T] {
         let buffer = match self {

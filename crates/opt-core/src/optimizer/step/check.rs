@@ -1,4 +1,4 @@
-//! The first phase of a step: everything that can be checked without a look at the numbers. Nothing is written.
+//! The first phase of a step: every check that does not need the values of the numbers. Writes nothing.
 
 use std::collections::HashSet;
 
@@ -20,10 +20,11 @@ use crate::rule::UpdateRule;
 use crate::variable::Variable;
 use crate::view::{Change, Memory, Read, ShapeMismatch, View, ViewMut};
 
-/// Restored state may hold any count. Rules look one or two steps ahead of it, which must not wrap around.
+/// The last step that is allowed. Restored state may hold any count, and rules compute with the numbers of the next two
+/// steps, which must not wrap around.
 const LAST_ITERATION: u64 = u64::MAX - 2;
 
-/// A step that has been checked, as far as its variables do not matter.
+/// The checked parts of a step that do not depend on its variables.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     pub(crate) learning_rate: f64,
@@ -34,7 +35,7 @@ pub(crate) struct Start {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Everything that can be checked before ranks talk to each other.
+    /// Every check that a rank makes before it communicates with the others.
     pub(in crate::optimizer) fn check<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
@@ -67,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok((Start { learning_rate, decay, report }, inputs))
     }
 
-    /// Weight decay times learning rate.
+    /// Weight decay times learning rate, checked.
     fn weight_decay_at(&self, learning_rate: f64) -> Result<Option<f64>, Error> {
         let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
         let rate = rate.at(self.iterations);
@@ -75,7 +76,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(Some(rate * learning_rate))
     }
 
-    /// Variables that fit their records; on ranks, with their places there.
+    /// The variables, checked against their records; on ranks, with their placements.
     pub(in crate::optimizer) fn resolved<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
@@ -88,9 +89,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// Checks everything that can be checked about a list of variables: names, shapes, indices.
+/// Checks names, shapes and indices of a list of variables.
 ///
-/// The result is in the order of the records.
+/// The inputs returned are in the order of the records.
 pub(crate) fn resolve<'a, T: Scalar>(
     variables: impl Iterator<Item = Variable<'a, T>>,
     records: &mut Records<T>,
@@ -113,7 +114,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
         };
         let form = new.as_deref().unwrap_or_else(|| &records.at(place).form);
-        // Rows of a sparse gradient have to be rows in memory.
+        // Sparse gradients need row-major order: a row must be contiguous.
         let axes = form.axes.as_deref().filter(|_| !is_sparse);
         let gradient = match gradient {
             None => None,
@@ -129,7 +130,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
-/// Checks a variable against its record, and that it is in the list once.
+/// Checks a variable against its record, and that the list has it only once.
 #[inline]
 fn check_known<T: Scalar>(record: &mut Record<T>, call: u64, name: &str, value: &ViewMut<'_, T>) -> Result<(), Error> {
     let shape = each!(&value.0, value => shape_of(name, value))?;
@@ -160,7 +161,7 @@ fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], 
     }
 }
 
-/// Whether two shapes are the same. They are short: a call for comparing memory would take longer.
+/// Whether two shapes are the same. Shapes are short: a call to compare memory would take longer.
 #[inline]
 fn same(a: &[usize], b: &[usize]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
@@ -213,7 +214,7 @@ fn dense<'a, T>(
     axes: Option<&[usize]>,
 ) -> Result<InputGradient<'a, T>, Error> {
     let shape = form.given();
-    // Nearly all of them.
+    // The usual case.
     if let Any::Full(Memory::Filled { data, shape: found }) = &gradient.0
         && axes.is_none()
         && same(found, shape)
@@ -223,7 +224,7 @@ fn dense<'a, T>(
     scattered(name, shape, gradient, axes)
 }
 
-/// As [`dense`], for gradients that do not lie in memory as the slots do, or do not fit.
+/// As [`dense`], for gradients that do not have the memory layout of the slots, or do not fit.
 #[cold]
 fn scattered<'a, T>(
     name: &str,

@@ -1,4 +1,4 @@
-//! Checked inputs of a step.
+//! The checked inputs of a step.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use super::super::form::Form;
 use super::storage::{AnyValue, AnyValues};
 use crate::collective::Placement;
 
-/// A variable that fits its record, with a gradient that fits the variable.
+/// A variable checked against its record, and its gradient, checked against the variable.
 #[derive(Debug)]
 pub(crate) struct Input<'a, T> {
-    /// The place of its record; beyond the last one if it is new.
+    /// The place of its record. New variables have places after the last record.
     pub(crate) place: usize,
     pub(crate) name: Cow<'a, str>,
     pub(crate) value: AnyValue<'a, T>,
     pub(crate) gradient: Option<InputGradient<'a, T>>,
-    /// What its record will be made of, if it is new.
+    /// The form of its future record, if the variable is new.
     pub(crate) new: Option<Box<Form>>,
-    /// How it lies on ranks, if there are any.
+    /// Its placement, if there are ranks.
     pub(crate) placed: Option<Box<Placed>>,
 }
 
-/// How a variable lies on ranks.
+/// The placement of a variable on ranks.
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     pub(crate) placement: Arc<Placement>,
-    /// The form in which value and dense gradient were given.
+    /// The form in which the caller gave the value and a dense gradient.
     pub(crate) form: Form,
 }
 
@@ -36,7 +36,7 @@ pub(crate) enum InputGradient<'a, T> {
     Sparse(Box<SparseGradient<'a, T>>),
 }
 
-/// Rows and their values.
+/// Row indices and their values.
 #[derive(Debug)]
 pub(crate) struct SparseGradient<'a, T> {
     pub(crate) rows: Vec<usize>,
@@ -44,7 +44,7 @@ pub(crate) struct SparseGradient<'a, T> {
 }
 
 impl<'a, T> InputGradient<'a, T> {
-    /// The numbers as they were given.
+    /// The numbers as the caller gave them.
     pub(crate) fn values(&self) -> &AnyValues<'a, T> {
         match self {
             Self::Dense(values) => values,

@@ -1,4 +1,4 @@
-//! What a step has to know about all gradients before it writes: norms, the global clip, and whether they are finite.
+//! The second phase of a step: norms, the global clip, and whether all gradients are finite. Writes nothing.
 
 use super::super::Optimizer;
 use super::super::distributed::global_norms;
@@ -12,18 +12,18 @@ use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient};
 use crate::rule::UpdateRule;
 
-/// Gradients of at most this many elements are measured right before they are used, by the same thread: what is in its
-/// cache need not be read again. Variables of this size are never cut, see `Shares`.
+/// Gradients of at most this many elements are measured right before they are used, by the same thread, which then
+/// finds them in its cache. Variables of this size are never cut into slices, see `Shares`.
 const MEASURED_LATE: usize = CHUNK;
 
-/// What is known about all gradients before anything is written.
+/// The measurements of all gradients before the first write.
 #[derive(Default)]
 pub(crate) struct Measured {
     norms: Vec<Norm>,
-    /// Gradients of at most this many elements are not in `norms`.
+    /// Gradients of at most this many elements are measured later, and not in `norms`.
     late: usize,
     pub(crate) global_norm: Option<f64>,
-    /// The factor of the clip by the global norm.
+    /// The factor of the clip by the global norm, if there is one.
     pub(crate) factor: Option<f64>,
 }
 
@@ -32,32 +32,32 @@ impl Measured {
         self.norms.get(input).unwrap_or(&Norm::NONE)
     }
 
-    /// The norm of an input with so many elements, unless that is measured later.
+    /// The norm of an input with `len` elements, unless it is measured later.
     pub(crate) fn known(&self, input: usize, len: usize) -> Option<&Norm> {
         (len > self.late).then(|| self.norm(input))
     }
 
-    /// Whether all gradients, and the global norm, are finite as far as that was asked.
+    /// Whether all gradients and the global norm are finite, as far as the step checks this.
     pub(crate) fn is_finite(&self) -> bool {
         self.norms.iter().all(|norm| norm.finite) && self.global_norm.is_none_or(f64::is_finite)
     }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// What the stages of a step ask about gradients.
+    /// The question about gradients that this step asks.
     pub(in crate::optimizer) fn question(&self) -> Question {
         Question { limit: self.options.clip.value, check_finite: self.options.non_finite != NonFinite::Propagate }
     }
 
-    /// Whether a step looks at gradients as a whole.
+    /// Whether a step needs to look at all gradients before it writes.
     pub(in crate::optimizer) fn needs_norms(&self) -> bool {
         let clip = &self.options.clip;
         let clips = clip.norm.is_some() || clip.global_norm.is_some();
         clips || self.question().check_finite || self.rule.needs_gradient_norm()
     }
 
-    /// Sums over gradients, as far as they have to be known before the first write, or before a variable is cut into
-    /// slices for several threads.
+    /// Measures the gradients whose norms must be known before the first write, or before a variable is cut into slices
+    /// for several threads.
     pub(super) fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
         let clip = &self.options.clip;
         let question = self.question();
@@ -65,7 +65,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let late = if all { 0 } else { MEASURED_LATE };
         let is_wanted = |input: &Input<'_, T>| match &input.gradient {
             Some(InputGradient::Dense(values)) => values.len() > late,
-            // They are clipped before they are summed.
+            // Sparse gradients are clipped before rows of the same index are summed.
             Some(InputGradient::Sparse(_)) => true,
             None => false,
         };
@@ -84,7 +84,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(measured)
     }
 
-    /// The norm of all gradients together, after the clip by the norm of each.
+    /// The norm of all gradients together, after the clip by the norm of each variable.
     fn global_norm(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> f64 {
         let order = self.in_name_order(inputs);
         let clipped = order.iter().map(|&i| norms[i].norm * self.norm_factor(&norms[i]));
@@ -92,12 +92,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() }
     }
 
-    /// The factor of the clip by the norm of a variable.
+    /// The factor of the clip by the norm of one variable.
     fn norm_factor(&self, norm: &Norm) -> f64 {
         self.options.clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit))
     }
 
-    /// Rows of sparse gradients, clipped, each once; by the places of the inputs.
+    /// The rows of sparse gradients, clipped, and summed so that each row appears once; by the numbers of the inputs.
     pub(super) fn unique_rows(
         &self,
         inputs: &[Input<'_, T>],
@@ -120,7 +120,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(unique)
     }
 
-    /// The first element that is infinite or NaN, by the names of the variables.
+    /// The first element that is infinite or NaN, in the order of the names of the variables.
     pub(super) fn find_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
         let order = self.in_name_order(inputs);
         let found = order.iter().enumerate().find_map(|(position, &i)| {
@@ -133,12 +133,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Inputs with a gradient in the order of their names, so that sums do not depend on the order of the list.
+    /// The numbers of the inputs with a gradient, in the order of their names: sums do not depend on the order of the
+    /// list.
     fn in_name_order(&self, inputs: &[Input<'_, T>]) -> Vec<usize> {
         let all_known =
             inputs.len() == self.records.len() && inputs.iter().all(|input| input.place < self.records.len());
         if all_known {
-            // Each record once, in order: the records know their order by name.
+            // The list has every record once, in order: the records have the order of the names.
             return self.records.by_name().iter().copied().filter(|&i| inputs[i].gradient.is_some()).collect();
         }
         let mut order: Vec<usize> = (0..inputs.len()).filter(|&i| inputs[i].gradient.is_some()).collect();

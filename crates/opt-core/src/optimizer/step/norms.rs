@@ -11,14 +11,14 @@ use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::NonFiniteGradient;
 
-/// What is known about the gradient of one input.
+/// The measurements of the gradient of one input.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Norm {
     /// The sum of squares, after the clip by value.
     pub(crate) square_sum: f64,
-    /// Its root, right also where the sum of squares is too large for 64 bits.
+    /// The root of the sum of squares; correct also if the sum is too large for 64 bits.
     pub(crate) norm: f64,
-    /// Whether no element is infinite or NaN, before the clip by value; true if that was not asked.
+    /// Whether no element is infinite or NaN, before the clip by value; true if the step does not check this.
     pub(crate) finite: bool,
 }
 
@@ -26,7 +26,7 @@ impl Norm {
     pub(crate) const NONE: Self = Self { square_sum: 0.0, norm: 0.0, finite: true };
 }
 
-/// What is asked about gradients.
+/// The question that a step asks about gradients.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Question {
     /// The limit of a clip by value.
@@ -34,7 +34,7 @@ pub(crate) struct Question {
     pub(crate) check_finite: bool,
 }
 
-/// Answers the question for each input that `wanted` names; 0 and finite for the others.
+/// Measures each input that `wanted` names; the norms of other inputs are 0 and finite.
 pub(crate) fn norms<T: Scalar>(
     inputs: &[Input<'_, T>],
     question: Question,
@@ -67,14 +67,15 @@ pub(crate) fn norms<T: Scalar>(
     inputs.iter().map(norm).collect()
 }
 
-/// A part of one gradient: a branch of the tree in which its chunks are added.
+/// A branch of the tree in which the chunks of one gradient are added.
 struct Branch<'a, T> {
     values: AnyValues<'a, T>,
     sum: Sum,
 }
 
 impl<'a, T: Scalar> Branch<'a, T> {
-    /// Cuts a gradient where the tree of its chunks branches, down to a share; scattered ones stay whole.
+    /// Cuts a gradient where the tree of its chunks branches, into pieces of at most a share. Scattered gradients are
+    /// not cut.
     fn cut(values: AnyValues<'a, T>, share: usize, branches: &mut Vec<Self>) {
         if values.len() <= share || !values.is_slice() {
             return branches.push(Self { values, sum: Sum::NONE });
@@ -93,12 +94,12 @@ impl<'a, T: Scalar> Branch<'a, T> {
 }
 
 impl Question {
-    /// Looks at one gradient.
+    /// Measures one gradient.
     pub(crate) fn answer<T: Scalar>(self, values: &AnyValues<'_, T>) -> Norm {
         self.norm(values, self.over(values))
     }
 
-    /// Looks at one gradient, chunk by chunk.
+    /// Sums over one gradient, chunk by chunk.
     fn over<T: Scalar>(self, values: &AnyValues<'_, T>) -> Sum {
         match values {
             Any::Full(Values::Slice(slice)) => {
@@ -129,7 +130,7 @@ impl Question {
         }
     }
 
-    /// From the sum over a gradient to its norm.
+    /// The norm from the sum over a gradient.
     fn norm<T: Scalar>(self, values: &AnyValues<'_, T>, Sum { square_sum, finite }: Sum) -> Norm {
         let norm = if square_sum.is_infinite() {
             let limit = self.limit.unwrap_or(f64::INFINITY);
@@ -142,13 +143,14 @@ impl Question {
 
     fn over_chunk<T: Scalar>(self, chunk: &[T]) -> Sum {
         let square_sum = square_sum(chunk, self.limit);
-        // A square of 32 bits never overflows 64, and a sum shows what is not finite; a clip by value may hide it.
+        // The square of a 32-bit number never overflows 64 bits, and a sum that is finite has only finite terms; but a
+        // clip by value may hide an infinity.
         let shown = square_sum.is_finite() && self.limit.is_none();
         Sum { square_sum, finite: !self.check_finite || shown || loops::all_finite(chunk) }
     }
 }
 
-/// What a branch adds to the whole.
+/// The sum of squares of a branch, and whether its elements are finite.
 #[derive(Debug, Clone, Copy)]
 struct Sum {
     square_sum: f64,
@@ -167,13 +169,14 @@ impl Sum {
     const NONE: Self = Self { square_sum: 0.0, finite: true };
 }
 
-/// How many elements are in the left branch of a tree over so many: whole chunks.
+/// The number of elements in the left branch of a tree over `len` elements: whole chunks.
 fn left_of(len: usize) -> usize {
     len.div_ceil(CHUNK).div_ceil(2) * CHUNK
 }
 
-/// Adds up the tree over `len` elements, whose leaves are single chunks: the order of additions depends on the length
-/// alone. `next` gives the sums of branches of at most `known` elements, in order; it is told how many elements.
+/// Adds up a tree over `len` elements, whose leaves are single chunks: the order of additions depends on the length
+/// alone. `next` returns the sums of branches of at most `known` elements, in order; its argument is the number of
+/// elements of the branch.
 fn in_tree(len: usize, known: usize, next: &mut impl FnMut(usize) -> Sum) -> Sum {
     if len <= known.max(CHUNK) {
         return next(len);
@@ -183,7 +186,7 @@ fn in_tree(len: usize, known: usize, next: &mut impl FnMut(usize) -> Sum) -> Sum
     sum + in_tree(len - left, known, next)
 }
 
-/// The norm of numbers whose squares may be too large for 64 bits: infinite only if the norm itself is.
+/// The norm of numbers whose squares may be too large for 64 bits; infinite only if the norm itself is too large.
 pub(crate) fn scaled_norm(magnitudes: impl Iterator<Item = f64> + Clone) -> f64 {
     let largest = magnitudes.clone().fold(0.0, f64::max);
     if largest.is_finite() && largest > 0.0 {
@@ -221,7 +224,7 @@ pub(crate) fn first_non_finite<T: Scalar>(input: &Input<'_, T>, form: &Form) -> 
     Some(NonFiniteGradient { variable: input.name.to_string(), index, value: value.as_() })
 }
 
-/// The index along each axis of the element at a place, counted row by row.
+/// The index along each axis of the element at a place in row-major order.
 fn index_of(mut place: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for (index, axis) in index.iter_mut().zip(shape).rev() {
@@ -238,12 +241,12 @@ mod tests {
         Question { limit, check_finite }.answer(&Any::Full(Values::Slice(gradient)))
     }
 
-    /// Whole numbers add up exactly in any order.
+    /// Whole numbers give the same sum in any order.
     #[test]
     fn every_element_counts_once_however_many_there_are() {
         for len in [0, 1, 7, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5, 4 * CHUNK] {
             let gradient: Vec<f64> = (0..len).map(|i| (i % 7) as f64 - 3.0).collect();
-            // Not `powi`, whose last bit Miri makes up.
+            // Not `powi`: Miri varies its last bit.
             let square = |g: f64| g * g;
             let sum = |limit: f64| gradient.iter().map(|g| square(g.abs().min(limit))).sum::<f64>();
             for limit in [None, Some(2.0)] {
@@ -266,7 +269,7 @@ mod tests {
             }
             gradient[place] = 1.0;
         }
-        // Too large to be squared, and finite nevertheless.
+        // Finite, but its square is too large for 64 bits.
         gradient[5] = 1e200;
         assert!(ask(None, true, &gradient).finite);
     }

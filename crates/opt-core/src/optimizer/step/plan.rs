@@ -1,5 +1,5 @@
-//! The plan of a step and of each variable in it, and the update of one block by it: clip, decay, the rule with whatever
-//! it wraps, average.
+//! The plan of a step, the plan of each variable in it, and the update of one block: clip, decay, the rule with the
+//! rules that it wraps, average.
 
 use super::super::records::Record;
 use super::norms::{Norm, Question, square_sum};
@@ -13,15 +13,15 @@ use crate::precision::stochastic::Noise;
 use crate::real::Scalar;
 use crate::rule::{ArraySlots, Block, Fused, Kernel, VariableScalars, VariableStep, Workspace};
 
-/// What is the same for all variables of a step.
+/// The plan of a step: numbers that are the same for all variables.
 pub(crate) struct StepPlan<'k, T> {
     pub(crate) kernel: &'k dyn Kernel<T>,
     pub(crate) question: Question,
-    /// The limit of a clip by the norm of each variable.
+    /// The limit of the clip by the norm of each variable, if there is one.
     pub(crate) norm_limit: Option<f64>,
-    /// The factor of a clip by the global norm.
+    /// The factor of the clip by the global norm; 1 without this clip.
     pub(crate) global_factor: f64,
-    /// Whether the rule wants to know the norm.
+    /// Whether the rule needs the norm of each variable's gradient.
     pub(crate) needs_norm: bool,
     /// Decoupled weight decay times the learning rate.
     pub(crate) decay: Option<f64>,
@@ -31,17 +31,17 @@ pub(crate) struct StepPlan<'k, T> {
     pub(crate) overwrite: bool,
     /// Slots of a smaller magnitude become 0.
     pub(crate) flush_below: T,
-    /// How moments are stored, and which step (counted from 0) they are rounded in.
+    /// How moments are stored, and the number of the step (counted from 0), which their rounding depends on.
     pub(crate) storage: MomentStorage,
     pub(crate) iteration: u64,
-    /// Whether variables lie on several ranks.
+    /// Whether variables are distributed over several ranks.
     pub(crate) on_ranks: bool,
 }
 
-/// What happens to one variable in one step.
+/// The plan of one variable in one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct VariablePlan<T> {
-    /// Clip by value; not for sparse gradients, which are clipped before.
+    /// The limit of the clip by value; none for sparse gradients, which are clipped before.
     pub(crate) limit: Option<T>,
     fused: Fused<T>,
     overwrite: bool,
@@ -49,18 +49,18 @@ pub(crate) struct VariablePlan<T> {
     scalars: VariableScalars,
 }
 
-/// What the optimizer keeps for the elements of a block.
+/// The state that the optimizer keeps for the elements of a block.
 pub(crate) struct BlockState<'a, T> {
     pub(crate) slots: ArraySlots<'a, T>,
-    /// The rule gets it; whoever made it rounds what the rule was lent.
+    /// The slots in 16 bits. The rule borrows them; the caller of the update rounds them afterwards, if they were lent.
     pub(crate) packed: Option<PackedBlock<'a>>,
-    /// Empty if there is none.
+    /// The average; empty if there is none.
     pub(crate) average: &'a mut [T],
 }
 
 #[cfg(test)]
 impl<'k, T: Scalar> StepPlan<'k, T> {
-    /// A step with nothing around the rule.
+    /// A step without clip, decay and average.
     pub(crate) fn plain(kernel: &'k dyn Kernel<T>, storage: MomentStorage) -> Self {
         Self {
             kernel,
@@ -80,7 +80,7 @@ impl<'k, T: Scalar> StepPlan<'k, T> {
 }
 
 impl<T: Scalar> StepPlan<'_, T> {
-    /// The roundings of a variable, if it has any.
+    /// The source of the roundings of a variable, if it has slots in 16 bits.
     pub(crate) fn noise(&self, record: &Record<T>) -> Option<Noise> {
         match self.storage {
             MomentStorage::Full => None,
@@ -88,7 +88,7 @@ impl<T: Scalar> StepPlan<'_, T> {
         }
     }
 
-    /// The norm of one gradient, if a clip or the rule wants it.
+    /// The norm of one gradient, if a clip or the rule needs it.
     pub(crate) fn norm_of(&self, values: &AnyValues<'_, T>) -> Norm {
         let is_wanted = self.needs_norm || self.norm_limit.is_some();
         if is_wanted { self.question.answer(values) } else { Norm::NONE }
@@ -99,7 +99,7 @@ impl<T: Scalar> StepPlan<'_, T> {
         self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor
     }
 
-    /// The plan for a dense gradient.
+    /// The plan of a variable with a dense gradient.
     pub(crate) fn dense(&self, record: &mut Record<T>, norm: Norm) -> VariablePlan<T> {
         let scale = self.scale(&norm);
         let square_sum = norm.square_sum * scale * scale;
@@ -107,14 +107,15 @@ impl<T: Scalar> StepPlan<'_, T> {
         VariablePlan { limit: self.question.limit.map(T::literal), ..self.begin_variable(record, square_sum, fused) }
     }
 
-    /// The plan for rows that are clipped and summed already. `known` is the sum of their squares over all ranks.
+    /// The plan of a variable with a sparse gradient, whose rows are clipped and summed already. `known` is the sum of
+    /// their squares over all ranks.
     pub(crate) fn sparse(&self, record: &mut Record<T>, values: &[T], known: Option<f64>) -> VariablePlan<T> {
         let square_sum = if self.needs_norm { known.unwrap_or_else(|| square_sum(values, None)) } else { 0.0 };
         let fused = self.fused(record, None);
         self.begin_variable(record, square_sum, fused)
     }
 
-    /// What a step does to a variable without elements: its scalar slots move as those of others do.
+    /// Updates the scalar slots of a variable without elements, as those of other variables.
     pub(crate) fn update_scalars(&self, record: &mut Record<T>, unique: Option<&UniqueRows<T>>, norm: Norm) {
         match unique {
             None => self.dense(record, norm),
@@ -140,14 +141,14 @@ impl<T: Scalar> StepPlan<'_, T> {
 }
 
 impl<T: Scalar> VariablePlan<T> {
-    /// Whether anything happens to rows that a sparse gradient does not touch.
+    /// Whether a step updates rows that a sparse gradient does not touch.
     pub(crate) fn visits_untouched_rows(&self, kernel: &dyn Kernel<T>) -> bool {
         kernel.visits_untouched_rows() || self.fused.decay.is_some() || self.fused.average.is_some()
     }
 
-    /// Updates a block: the rule with what is fused with it, then what its loop has not done on its way.
+    /// Updates a block: the rule with the fused stages, then the stages that the rule's loop has not done.
     ///
-    /// The state is borrowed, not moved: lists of small variables would feel the copies.
+    /// The state is borrowed, not moved: copies would slow down long lists of small variables.
     #[inline]
     pub(crate) fn update_block(
         &self,

@@ -17,21 +17,21 @@ use crate::precision::packed::PackedSlots;
 use crate::real::Scalar;
 use crate::rule::{ArraySlots, Kernel, Workspace};
 
-/// A slice of one variable, with all that belongs to it.
+/// A slice of one variable, with its gradient, its state and its plan.
 pub(crate) struct VariableSlice<'a, T> {
     value: AnyValue<'a, T>,
     gradient: SliceGradient<'a, T>,
     plan: VariablePlan<T>,
     state: SliceState<'a, T>,
-    /// Empty if the variable has the element type of the optimizer.
+    /// The master; empty if the variable has the element type of the optimizer.
     master: &'a mut [T],
 }
 
-/// What the optimizer keeps for the elements of a slice, besides its master.
+/// The state that the optimizer keeps for the elements of a slice, besides the master.
 struct SliceState<'a, T> {
     slots: ArraySlots<'a, T>,
     packed: Option<Box<PackedSlots<'a>>>,
-    /// Empty if there is none.
+    /// The average; empty if there is none.
     average: &'a mut [T],
 }
 
@@ -41,22 +41,22 @@ pub(crate) enum SliceGradient<'a, T> {
     Rows(Rows<'a, T>),
 }
 
-/// Rows that a sparse gradient touches.
+/// The rows of a slice that a sparse gradient touches.
 #[derive(Clone, Copy)]
 pub(crate) struct Rows<'a, T> {
     /// The row of the variable at which the slice starts.
     first: usize,
-    /// Elements of a row.
+    /// The number of elements of a row.
     width: usize,
-    /// The touched rows of the slice, ascending.
+    /// The touched rows of the slice, in ascending order.
     rows: &'a [usize],
     values: &'a [T],
-    /// The sum of squares of the variable's values on all ranks, if there are any.
+    /// The sum of squares of the gradient's values over all ranks, if there are any.
     square_sum: Option<f64>,
 }
 
 impl<'a, T: Scalar> VariableSlice<'a, T> {
-    /// All of a variable.
+    /// A slice that is the whole variable.
     pub(crate) fn of(
         record: &'a mut Record<T>,
         value: AnyValue<'a, T>,
@@ -77,12 +77,13 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
         self.value.len()
     }
 
-    /// Elements that must stay together: a strided array and rows can be cut along axis 0 only.
+    /// The number of elements that must stay together. Strided arrays and variables with sparse gradients can be cut
+    /// only along axis 0.
     pub(crate) fn width(&self) -> usize {
         self.value.width().max(self.gradient.width())
     }
 
-    /// Cuts before a row.
+    /// Splits before a row.
     pub(crate) fn split_at(self, row: usize, width: usize) -> (Self, Self) {
         let at = row * width;
         let Self { value, gradient, plan, state, master } = self;
@@ -142,7 +143,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
 }
 
 impl<T: Scalar> SliceState<'_, T> {
-    /// How long the block is that starts at `at` and ends before `end`.
+    /// The length of the block that starts at `at` and ends at `end` or before.
     fn block_len(&self, at: usize, end: usize) -> usize {
         let longest = self.packed.as_ref().map_or(BLOCK, |packed| BLOCK.min(packed.before_turn(at)));
         longest.min(end - at)
@@ -157,7 +158,7 @@ impl<T: Scalar> SliceState<'_, T> {
         }
     }
 
-    /// Takes back the slots in 16 bits of the elements `at..at + n`, if a rule was lent them in its element type.
+    /// Rounds the 16-bit slots of the elements `at..at + n`, if a rule was lent them in its element type.
     fn round_lent(&mut self, at: usize, n: usize, workspace: &mut Workspace<T>) {
         if let Some(packed) = &mut self.packed
             && workspace.wide.are_lent()
@@ -166,7 +167,7 @@ impl<T: Scalar> SliceState<'_, T> {
         }
     }
 
-    /// Cuts before an element.
+    /// Splits before an element.
     fn split_at(self, at: usize) -> (Self, Self) {
         let Self { slots, packed, average } = self;
         let (slots, slots_back) = slots.split_at(at);
@@ -178,7 +179,7 @@ impl<T: Scalar> SliceState<'_, T> {
 }
 
 impl<'a, T: Scalar> SliceGradient<'a, T> {
-    /// The gradient of a variable of this shape, with so many elements.
+    /// The gradient of a variable of this shape, with `len` elements.
     pub(crate) fn new(
         gradient: &'a InputGradient<'_, T>,
         unique: Option<&'a UniqueRows<T>>,
@@ -195,7 +196,7 @@ impl<'a, T: Scalar> SliceGradient<'a, T> {
         }
     }
 
-    /// What happens to a variable with this gradient.
+    /// The plan of a variable with this gradient.
     pub(crate) fn plan(&self, record: &mut Record<T>, norm: Option<&Norm>, step: &StepPlan<'_, T>) -> VariablePlan<T> {
         match self {
             Self::Dense(values) => step.dense(record, norm.copied().unwrap_or_else(|| step.norm_of(values))),
@@ -210,7 +211,7 @@ impl<'a, T: Scalar> SliceGradient<'a, T> {
         }
     }
 
-    /// Cuts before an element, the first of a row.
+    /// Splits before an element, the first of a row.
     fn split_at(self, at: usize, row: usize) -> (Self, Self) {
         match self {
             Self::Dense(values) => {
@@ -226,7 +227,7 @@ impl<'a, T: Scalar> SliceGradient<'a, T> {
 }
 
 impl<'a, T: Scalar> Rows<'a, T> {
-    /// Cuts before the row of the slice with this number.
+    /// Splits before a row, counted from the start of the slice.
     fn split_at(self, row: usize) -> (Self, Self) {
         let Self { first, width, rows, values, square_sum } = self;
         let next = first + row;
@@ -237,8 +238,8 @@ impl<'a, T: Scalar> Rows<'a, T> {
     }
 }
 
-/// Walks over the rows of a slice as runs of touched and of untouched rows: the range of elements, and for touched
-/// ones where their values start.
+/// Visits the rows of a slice as runs of touched and of untouched rows. A run is a range of elements; a touched run
+/// also has the place where its values start.
 fn runs(
     touched: &[usize],
     first: usize,
@@ -263,7 +264,7 @@ fn runs(
     })
 }
 
-/// Buffers of one thread.
+/// The buffers of one thread.
 #[derive(Default)]
 pub(crate) struct Buffers<T> {
     value: Buffer<T>,
@@ -304,7 +305,8 @@ mod tests {
         }
     }
 
-    /// A hundred moments after a step, those of the elements from `first` on, cut before some of them.
+    /// The moments after one step over a hundred elements, starting at element `first` of the variable and cut at
+    /// `cuts`.
     fn moments(first: usize, cuts: &[usize]) -> Vec<bf16> {
         let step = StepPlan::plain(&Momentum, MomentStorage::Bf16 { seed: 1 });
         let gradient: Vec<f32> = (0..100).map(|i| 1.0 + i as f32 / 1000.0).collect();
@@ -328,7 +330,7 @@ mod tests {
         records.at(0).packed[0].clone().unwrap()
     }
 
-    /// Where a variable is cut does not show, not even where the count of elements leaves 32 bits.
+    /// The roundings do not depend on where a variable is cut, even where the count of elements exceeds 32 bits.
     #[test]
     fn roundings_do_not_depend_on_cuts() {
         for first in [0, (1 << 32) - 50, (3 << 32) - 1] {

@@ -1,4 +1,4 @@
-//! Where the numbers of variables and gradients lie: side by side or not, in one of three types. Axes are in stored
+//! The storage of variables and gradients: contiguous or scattered, in one of three element types. Axes are in stored
 //! order.
 
 use std::borrow::Cow;
@@ -9,20 +9,20 @@ use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
 
-/// The numbers of a variable.
+/// The numbers of a variable, in any of the three element types.
 pub(crate) type AnyValue<'a, T> = Any<Value<'a, T>, Value<'a, bf16>, Value<'a, f16>>;
 
-/// Numbers to read.
+/// Numbers to read, in any of the three element types.
 pub(crate) type AnyValues<'a, T> = Any<Values<'a, T>, Values<'a, bf16>, Values<'a, f16>>;
 
-/// The numbers of a variable, of one type.
+/// The numbers of a variable, of one element type.
 #[derive(Debug)]
 pub(crate) enum Value<'a, T> {
     Slice(&'a mut [T]),
     Strided(Box<ArrayViewMutD<'a, T>>),
 }
 
-/// Numbers to read, of one type.
+/// Numbers to read, of one element type.
 #[derive(Debug)]
 pub(crate) enum Values<'a, T> {
     Slice(&'a [T]),
@@ -48,7 +48,7 @@ impl<'a, T> From<ArrayViewD<'a, T>> for Values<'a, T> {
     }
 }
 
-/// Elements of a view that must stay together: it can be cut along axis 0 only.
+/// The number of elements of a view that must stay together: a view can be cut only along axis 0.
 fn row_width(len: usize, shape: &[usize]) -> usize {
     len / shape.first().copied().unwrap_or(1).max(1)
 }
@@ -61,7 +61,7 @@ impl<'a, T> Value<'a, T> {
         }
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     fn reborrow(&mut self) -> Value<'_, T> {
         match self {
             Self::Slice(slice) => Value::Slice(slice),
@@ -84,7 +84,7 @@ impl<'a, T> Value<'a, T> {
         }
     }
 
-    /// Cuts before an element, the first of a row.
+    /// Splits before an element, the first of a row.
     fn split_at(self, at: usize, row: usize) -> (Self, Self) {
         match self {
             Self::Slice(slice) => {
@@ -108,7 +108,7 @@ impl<'a, T> Value<'a, T> {
 }
 
 impl<'a, T> AnyValue<'a, T> {
-    /// The numbers, where those of 16 bits have been refused.
+    /// The numbers in the element type of the optimizer; 16-bit numbers have been refused before.
     pub(crate) fn into_full(self) -> Value<'a, T> {
         match self {
             Self::Full(value) => value,
@@ -120,17 +120,17 @@ impl<'a, T> AnyValue<'a, T> {
         each!(self, value => value.len())
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     pub(crate) fn reborrow(&mut self) -> AnyValue<'_, T> {
         map!(self, value => value.reborrow())
     }
 
-    /// Elements that must stay together.
+    /// The number of elements that must stay together.
     pub(crate) fn width(&self) -> usize {
         each!(self, value => value.width())
     }
 
-    /// Cuts before an element, the first of a row.
+    /// Splits before an element, the first of a row.
     pub(crate) fn split_at(self, at: usize, row: usize) -> (Self, Self) {
         split!(self, value => value.split_at(at, row))
     }
@@ -151,7 +151,7 @@ impl<'a, T> Values<'a, T> {
         }
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     fn reborrow(&self) -> Values<'_, T> {
         match self {
             Self::Slice(slice) => Values::Slice(slice),
@@ -166,7 +166,7 @@ impl<'a, T> Values<'a, T> {
         }
     }
 
-    /// Cuts before an element, the first of a row.
+    /// Splits before an element, the first of a row.
     fn split_at(self, at: usize, row: usize) -> (Self, Self) {
         match self {
             Self::Slice(slice) => {
@@ -182,7 +182,7 @@ impl<'a, T> Values<'a, T> {
 }
 
 impl<T: Copy> Values<'_, T> {
-    /// The elements, row by row.
+    /// The elements in row-major order.
     fn to_rows(&self) -> Cow<'_, [T]> {
         match self {
             Self::Slice(slice) => Cow::Borrowed(slice),
@@ -192,7 +192,7 @@ impl<T: Copy> Values<'_, T> {
 }
 
 impl<'a, T> AnyValues<'a, T> {
-    /// The numbers, where those of 16 bits have been refused.
+    /// The numbers in the element type of the optimizer; 16-bit numbers have been refused before.
     pub(crate) fn into_full(self) -> Values<'a, T> {
         match self {
             Self::Full(values) => values,
@@ -204,29 +204,29 @@ impl<'a, T> AnyValues<'a, T> {
         each!(self, values => values.len())
     }
 
-    /// The same for a shorter time.
+    /// The same numbers, borrowed for a shorter time.
     pub(crate) fn reborrow(&self) -> AnyValues<'_, T> {
         map!(self, values => values.reborrow())
     }
 
-    /// Whether they can be cut anywhere.
+    /// Whether the numbers are contiguous and can be cut anywhere.
     pub(crate) fn is_slice(&self) -> bool {
         each!(self, values => matches!(values, Values::Slice(_)))
     }
 
-    /// Elements that must stay together.
+    /// The number of elements that must stay together.
     pub(crate) fn width(&self) -> usize {
         each!(self, values => values.width())
     }
 
-    /// Cuts before an element, the first of a row.
+    /// Splits before an element, the first of a row.
     pub(crate) fn split_at(self, at: usize, row: usize) -> (Self, Self) {
         split!(self, values => values.split_at(at, row))
     }
 }
 
 impl<T: Scalar> AnyValues<'_, T> {
-    /// The elements, row by row, in the element type of the optimizer.
+    /// The elements in row-major order, in the element type of the optimizer.
     pub(crate) fn to_rows(&self) -> Cow<'_, [T]> {
         fn widened<T: Scalar, H: HalfFloat>(values: &Values<'_, H>) -> Vec<T> {
             let mut wide = vec![T::zero(); values.len()];

@@ -1,4 +1,4 @@
-//! What threads work on: small variables together, larger ones alone, the largest in slices.
+//! The tasks of threads: small variables share a task, larger ones have a task each, the largest are cut into slices.
 
 use super::super::records::Record;
 use super::input::{Input, InputGradient};
@@ -14,38 +14,38 @@ use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::ArraySlots;
 
-/// Something for a thread to work on.
+/// A unit of work for a thread.
 pub(crate) enum Task<'a, 'v, T> {
     Batch(Batch<'a, 'v, T>),
     Variable(WholeVariable<'a, 'v, T>),
     Slice(Box<VariableSlice<'a, T>>),
 }
 
-/// Small variables with dense gradients, or none, whose records follow one another.
+/// Small variables with dense gradients or none, whose records are consecutive.
 pub(crate) struct Batch<'a, 'v, T> {
     inputs: &'a mut [Input<'v, T>],
     records: &'a mut [Record<T>],
     measured: &'a Measured,
     /// The number of the first input.
     first: usize,
-    /// How many elements get an update.
+    /// The number of elements that get an update.
     len: usize,
 }
 
-/// All of a variable: the thread that gets it makes its plan.
+/// A whole variable: the thread that takes it makes its plan.
 pub(crate) struct WholeVariable<'a, 'v, T> {
     value: &'a mut AnyValue<'v, T>,
-    /// How many elements there are; at least one.
+    /// The number of elements, at least 1.
     len: usize,
     gradient: &'a InputGradient<'v, T>,
     unique: Option<&'a UniqueRows<T>>,
     record: &'a mut Record<T>,
-    /// Present if it was measured before.
+    /// The norm, if it was measured before.
     norm: Option<&'a Norm>,
 }
 
-/// Shares out inputs, which are in the order of their records. `unique` has the rows of sparse gradients by the numbers
-/// of the inputs.
+/// Divides the inputs, which are in the order of their records, into tasks. `unique` has the rows of sparse gradients,
+/// by the numbers of the inputs.
 pub(crate) fn tasks<'a, 'v, T: Scalar>(
     mut inputs: &'a mut [Input<'v, T>],
     mut records: &'a mut [Record<T>],
@@ -61,7 +61,7 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
     let mut unique = unique.iter().peekable();
     let mut tasks = Vec::with_capacity(inputs.len().min(left / CHUNK + 1));
     while let Some(input) = inputs.first() {
-        // Variables that are not in the list.
+        // Skips the records of variables that are not in the list.
         records = &mut records[input.place - place..];
         place = input.place;
         let (count, len) = if plan.on_ranks { (0, 0) } else { Batch::fitting(inputs) };
@@ -79,7 +79,7 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
             }
             let len = value.len();
             if len == 0 {
-                // Its scalar slots move as others do: on other ranks it may have elements.
+                // Its scalar slots change as those of other variables: on other ranks the variable may have elements.
                 plan.update_scalars(record, unique, *measured.norm(first));
             } else {
                 let norm = measured.known(first, len);
@@ -104,7 +104,7 @@ impl<'a, 'v, T: Scalar> Task<'a, 'v, T> {
         }
     }
 
-    /// Updates everything that belongs to the task.
+    /// Updates all variables of the task.
     pub(crate) fn update(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
         match self {
             Self::Batch(batch) => batch.update_variables(plan, buffers),
@@ -114,13 +114,13 @@ impl<'a, 'v, T: Scalar> Task<'a, 'v, T> {
     }
 }
 
-/// How many elements of an input get an update.
+/// The number of elements of an input that get an update.
 fn updated<T>(input: &Input<'_, T>) -> usize {
     if input.gradient.is_some() { input.value.len() } else { 0 }
 }
 
 impl<T: Scalar> Batch<'_, '_, T> {
-    /// How many of the first inputs make a batch, and how many elements of them get an update.
+    /// The number of first inputs that make a batch, and the number of their elements that get an update.
     fn fitting(inputs: &[Input<'_, T>]) -> (usize, usize) {
         let first = inputs[0].place;
         let mut len = 0;
@@ -149,7 +149,8 @@ impl<T: Scalar> Batch<'_, '_, T> {
 }
 
 impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
-    /// Cuts the variable into slices of about as many elements as `shares` say, given how many are `left` to be cut.
+    /// Cuts the variable into slices, whose sizes `shares` gives; `left` is the number of elements that are still to be
+    /// cut.
     fn cut(self, left: &mut usize, shares: &Shares, plan: &StepPlan<'_, T>, tasks: &mut Vec<Task<'a, 'v, T>>) {
         if self.len <= shares.of(*left) {
             *left -= self.len;
@@ -183,7 +184,7 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
             && record.packed.is_empty()
             && plan.question.limit.is_none()
         {
-            // One block, with all of its numbers in place: long lists are made of these.
+            // The fast path: one block, all numbers contiguous. Long lists consist of such variables.
             let of_variable = plan.dense(record, norm.copied().unwrap_or_else(|| plan.norm_of(values)));
             let slots = ArraySlots::of(&mut record.arrays);
             let average = record.average.as_deref_mut().unwrap_or_default();
@@ -221,7 +222,7 @@ mod tests {
         }
     }
 
-    /// The lengths of the tasks in chunks, and which of them are batches.
+    /// The lengths of the tasks in chunks, and whether each of them is a batch.
     fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
         let mut records = Records::new(MomentStorage::Full);
         let mut inputs = resolve(variables.into_iter(), &mut records).unwrap();
@@ -242,7 +243,7 @@ mod tests {
         numbers.iter_mut().zip(gradients).enumerate().map(variable).collect()
     }
 
-    /// Large variables in shares that get smaller to the end of all, small ones together as they are.
+    /// Large variables are cut into slices, which get smaller towards the end; small variables share a task.
     #[test]
     fn variables_are_shared_out() {
         let lengths = [20 * CHUNK, CHUNK / 2, CHUNK / 4, CHUNK / 4, 1, 9 * CHUNK];
@@ -251,13 +252,13 @@ mod tests {
         let large = |lengths: &[f64]| lengths.iter().map(|&length| (length, false)).collect::<Vec<_>>();
         let batches = [(1.0, true), (1.0 / CHUNK as f64, true)];
         assert_eq!(cut(1), [large(&[20.0]), batches.to_vec(), large(&[9.0])].concat());
-        // An eighth of what is left, each time: of 30 chunks and a bit, then of 26, and so on.
+        // Each slice is an eighth of the rest: of a little more than 30 chunks, then of 26, and so on.
         let first = large(&[4.0, 4.0, 3.0, 3.0, 3.0, 2.0, 1.0]);
         let last = large(&[2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]);
         assert_eq!(cut(2), [first, batches.to_vec(), last].concat());
     }
 
-    /// Numbers that are not side by side are cut between rows.
+    /// Scattered numbers are cut between rows.
     #[test]
     fn scattered_variables_are_cut_between_rows() {
         let (rows, width) = (4 * 5, CHUNK / 4);

@@ -2,12 +2,13 @@
 //!
 //! Why not one of rayon's parallel iterators:
 //!
-//! * A step is short: microseconds for a small model. A fork and join for each variable, or waking a thread that is not
-//!   worth it, would take longer than the work. So there is one fork, the calling thread works as well, and it looks for
-//!   a while whether the helpers are done before it sleeps.
-//! * Helpers are called while the calling thread still checks its inputs, so that they are awake when work is there.
-//! * Threads take shares from one queue, and shares get smaller towards the end: no thread waits long for another.
-//! * Which thread does what changes no bit: each item is treated by itself, and sums have fixed chunks.
+//! * A step is short: microseconds for a small model. A fork and join for each variable, or waking a thread for little
+//!   work, would take longer than the work. So there is one fork. The calling thread works as well, and before it
+//!   sleeps, it checks for a while whether the helpers are done.
+//! * Helpers are called while the calling thread still checks its inputs, so that they are awake when there is work.
+//! * Threads take shares from one queue, and shares get smaller towards the end, so that no thread waits long for
+//!   another.
+//! * The division of work between threads changes no bit: each item is computed on its own, and sums have fixed chunks.
 
 use std::hint;
 use std::mem;
@@ -19,42 +20,43 @@ use rayon::{Scope, ThreadPool, ThreadPoolBuilder};
 use crate::error::Error;
 use crate::loops::BLOCK;
 
-/// Elements of a chunk: what sums are made of, and what is worth handing to a thread; a multiple of
-/// [`BLOCK`](crate::loops::BLOCK). Miri is slow, and is given threads sooner.
+/// The number of elements in a chunk, a multiple of [`BLOCK`](crate::loops::BLOCK). Sums are made of chunks, and less
+/// than a chunk is not worth a thread. Chunks are smaller under Miri, which is slow, so that its runs use threads at
+/// all.
 pub(crate) const CHUNK: usize = if cfg!(miri) { BLOCK } else { 65_536 };
 
 /// Below this many elements in all, waking another thread takes longer than the work.
 const WORTH_WAKING: usize = 4 * CHUNK;
 
-/// A thread takes one part in so many of its fair share of what is left: shares get smaller towards the end, so that no
-/// thread waits long for another.
+/// A thread takes 1 / `SHARES` of its fair share of the elements that are left. So shares get smaller towards the end,
+/// and no thread waits long for another.
 const SHARES: usize = 4;
 
-/// No slice is smaller than one part in so many of a thread's fair share of everything.
+/// No slice is smaller than 1 / `SLICES` of a thread's fair share of all elements.
 const SLICES: usize = 32;
 
-/// How often the calling thread checks whether the helpers are done before it sleeps: some microseconds.
+/// Spins of the calling thread before it sleeps, until the helpers are done: some microseconds.
 const LOOKS: usize = 4096;
 
-/// How often a helper that was called early checks whether there is work: a tenth of a millisecond or so.
+/// Spins of a helper that was called early, until there is work: about a tenth of a millisecond.
 const LOOKS_FOR_WORK: usize = 8192;
 
-/// Where a step runs.
+/// The threads on which a step runs.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Threads {
     pool: Pool,
-    /// How often there has been work.
+    /// The number of times that there has been work.
     runs: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Clone, Default)]
 enum Pool {
-    /// On rayon's pool: the current one, else the global one.
+    /// Rayon's pool: the current one, else the global one.
     #[default]
     Shared,
-    /// On the calling thread.
+    /// The calling thread alone.
     Serial,
-    /// On the calling thread and a pool of its own.
+    /// The calling thread, and a pool of the optimizer's own.
     Own(Arc<ThreadPool>),
 }
 
@@ -73,7 +75,7 @@ impl Threads {
         pool.map(|pool| on(Pool::Own(Arc::new(pool)))).map_err(|reason| Error::Threads { threads, reason })
     }
 
-    /// How many threads there are.
+    /// The number of threads.
     fn count(&self) -> usize {
         match &self.pool {
             Pool::Shared => rayon::current_num_threads(),
@@ -82,8 +84,8 @@ impl Threads {
         }
     }
 
-    /// Wakes the helpers, if there will be work on so many elements: while the calling thread prepares it. They wait
-    /// for it, but not for long.
+    /// Wakes the helpers if there will be work on `total` elements, while the calling thread prepares the work. Helpers
+    /// wait for it, but not for long.
     pub(crate) fn call(&self, total: usize) {
         if !is_worth_waking(total) {
             return;
@@ -103,7 +105,7 @@ impl Threads {
         }
     }
 
-    /// How a total of elements is shared out.
+    /// The shares into which a total of elements is divided.
     pub(crate) fn shares(&self, total: usize) -> Shares {
         let threads = self.count();
         let least = match threads {
@@ -113,8 +115,8 @@ impl Threads {
         Shares { threads, least }
     }
 
-    /// Runs `work` over all items, on several threads if it is worth it. Which thread gets which items does not matter
-    /// to the result: `work` treats each of them by itself.
+    /// Runs `work` over all items, on several threads if there is enough work. The result does not depend on which
+    /// thread takes which items: `work` computes each item on its own.
     pub(crate) fn run<I: Send>(
         &self,
         items: &mut [I],
@@ -141,22 +143,22 @@ impl Threads {
     }
 }
 
-/// Whether another thread is worth its waking for so many elements. Threads of a pool are awake.
+/// Whether there is enough work for another thread. Threads of a pool are awake already.
 fn is_worth_waking(total: usize) -> bool {
     total >= WORTH_WAKING || (total > CHUNK && rayon::current_thread_index().is_some())
 }
 
-/// How elements are shared out to threads.
+/// The division of elements into shares for threads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shares {
     threads: usize,
-    /// The fewest elements that are handed to a thread: whole chunks. All of them, if there is only one thread. So the
-    /// number of slices does not grow with their size.
+    /// The fewest elements that a thread takes: whole chunks; all elements if there is only one thread. It grows with
+    /// the total, so that the number of slices does not.
     pub(crate) least: usize,
 }
 
 impl Shares {
-    /// How many elements a thread takes next when so many are left.
+    /// The number of elements that a thread takes next, when `left` elements are left.
     pub(crate) fn of(&self, left: usize) -> usize {
         if left <= self.least {
             return self.least;
@@ -165,7 +167,7 @@ impl Shares {
     }
 }
 
-/// Lets helpers and the calling thread work; the latter need not wait for the others to wake up.
+/// Starts the helpers, and works on the calling thread at once, without waiting until the helpers are awake.
 fn fork<'s>(scope: &Scope<'s>, helpers: usize, work_off: &'s (impl Fn() + Sync), busy: &'s AtomicUsize) {
     for _ in 0..helpers {
         scope.spawn(|_| {
@@ -177,16 +179,16 @@ fn fork<'s>(scope: &Scope<'s>, helpers: usize, work_off: &'s (impl Fn() + Sync),
     (0..LOOKS).take_while(|_| busy.load(Ordering::Relaxed) > 0).for_each(|_| hint::spin_loop());
 }
 
-/// Items that nobody has taken yet.
+/// The items that no thread has taken yet.
 struct Queue<'q, 'i, I, S> {
-    /// The items and their total size.
+    /// The items, and their total size.
     rest: Mutex<(&'i mut [I], usize)>,
     shares: Shares,
     size: &'q S,
 }
 
 impl<'i, I, S: Fn(&I) -> usize> Queue<'_, 'i, I, S> {
-    /// The next items, a share of them.
+    /// Takes the next share of items.
     fn next(&self) -> Option<&'i mut [I]> {
         let mut rest = self.rest.lock().unwrap_or_else(PoisonError::into_inner);
         let (items, total) = mem::take(&mut *rest);
@@ -196,7 +198,7 @@ impl<'i, I, S: Fn(&I) -> usize> Queue<'_, 'i, I, S> {
         (!taken.is_empty()).then_some(taken)
     }
 
-    /// How many of the first items make a share, and their size; at least one, if there are any.
+    /// The number of first items that make a share, and their size; at least one item, if there are any.
     fn count(&self, items: &[I], share: usize) -> (usize, usize) {
         let (mut total, mut count) = (0, 0);
         for item in items {
@@ -226,7 +228,7 @@ mod tests {
         }
     }
 
-    /// How many elements are taken each time, of items of one chunk.
+    /// The number of elements taken each time, of items of one chunk.
     fn taken(threads: usize, chunks: usize) -> Vec<usize> {
         let mut items = vec![CHUNK; chunks];
         let shares = Threads::new(Some(threads)).unwrap().shares(chunks * CHUNK);
@@ -238,7 +240,7 @@ mod tests {
     fn shares_get_smaller_to_the_end() {
         assert_eq!(taken(2, 20), [3, 3, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1]);
         assert_eq!(taken(4, 3), [1, 1, 1]);
-        // Not less than one part in 64 of everything.
+        // Never less than one part in 64 of everything.
         let many = taken(2, 192);
         assert_eq!((&many[..3], many.iter().sum()), (&[24, 21, 19][..], 192));
         assert_eq!(many[..many.len() - 1].iter().min(), Some(&3));
@@ -250,7 +252,7 @@ mod tests {
         let shares = Threads::new(Some(2)).unwrap().shares(1);
         let queue = Queue { rest: Mutex::new((&mut [][..], 0)), shares, size: &|&item: &usize| item };
         let count = |share| queue.count(&[3, 2, 2, 4], share);
-        // One of them in any case.
+        // At least one item.
         assert_eq!([0, 3, 4, 5, 7, 10, 11].map(count), [(1, 3), (1, 3), (1, 3), (2, 5), (3, 7), (3, 7), (4, 11)]);
     }
 

@@ -1,4 +1,4 @@
-//! Sparse gradients: each row once.
+//! Sparse gradients whose rows have been summed, so that each row appears once.
 
 use super::input::SparseGradient;
 use crate::loops;
@@ -8,14 +8,14 @@ use crate::real::Scalar;
 #[derive(Debug)]
 pub(crate) struct UniqueRows<T> {
     pub(crate) rows: Vec<usize>,
-    /// `rows.len() * width` numbers.
+    /// The gradients of the rows: `rows.len() * width` numbers.
     pub(crate) values: Vec<T>,
-    /// The sum of squares of all of them, over all ranks; present if there are ranks and the rule wants to know.
+    /// The sum of squares of the values over all ranks. Present if there are ranks and the rule needs it.
     pub(crate) square_sum: Option<f64>,
 }
 
 impl<T: Scalar> UniqueRows<T> {
-    /// Clips the values as they were given (by value, then by a factor), then sums those of the same row in the order
+    /// Clips the values as they were given (by value, then by a factor), then sums values of the same row, in the order
     /// in which they were given.
     pub(crate) fn new(gradient: &SparseGradient<'_, T>, limit: Option<f64>, scale: f64) -> Self {
         let SparseGradient { rows, values } = gradient;

@@ -1,4 +1,4 @@
-//! The phase of a step that writes: coefficients of the rule, tasks for the threads, and their work.
+//! The last phase of a step: computes the rule's coefficients, and updates variables and slots on several threads.
 
 use super::super::Optimizer;
 use super::check::Start;
