@@ -30,7 +30,9 @@ fn allowed(package: &str) -> Option<fn(&str) -> bool> {
         "opt-core" | "opt-derive" => Some(|_| false),
         "opt-schedules" | "opt-mesh" | "opt-checkpoint" => Some(|other| other == "opt-core"),
         rule if RULE_CRATES.contains(&rule) => Some(|other| other == "opt-core"),
-        "opt-conformance" => Some(|other| other.starts_with("opt-") || other == "optimizers"),
+        "opt-conformance" => {
+            Some(|other| ["opt-checkpoint", "opt-core", "opt-mesh", "opt-schedules", "optimizers"].contains(&other))
+        }
         "optimizers" => Some(|other| other.starts_with("opt-") && other != "opt-conformance"),
         "tests" | "loops" | "benches" | "criterion-benches" | "xtask" => Some(|_| true),
         _ => None,
