@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ndarray::{Array0, Array1, Array2, array};
-use optimizers::Outcome;
 use optimizers::schedules::ExponentialDecay;
 use optimizers::{
-    Ema, Error, Exclude, Gradients, IndexedSlices, NonFinite, Optimizer, OptimizerBuilder, Parameters, Sgd, Variable,
+    Ema, Error, Exclude, Gradients, IndexedSlices, Lookahead, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome,
+    Parameters, RectifiedAdam, Sgd, UpdateRule, Variable,
+};
 };
 
 fn close(got: &[f64], want: &[f64]) {
@@ -347,4 +347,32 @@ fn a_schedule_is_not_lost_to_a_number() {
     assert_eq!(opt.learning_rate(), 0.5);
     assert!(opt.set_learning_rate(ExponentialDecay::new(0.5, 0, 0.5)).is_err());
     assert_eq!(opt.learning_rate(), 0.5);
+}
+
+/// A boxed rule computes the same bits as the rule itself: laws and replay box every rule.
+#[test]
+fn boxing_changes_nothing() {
+    fn same<R: UpdateRule<f32> + Clone + 'static>(rule: &R) {
+        let builder = || {
+            let builder = Optimizer::builder(rule.clone()).global_clipnorm(1.0).weight_decay(0.125);
+            builder.ema(Ema::new(0.75)).threads(1)
+        };
+        let start: Vec<f32> = (0..1_000).map(|i| ((i * 37) % 101) as f32 / 64.0 - 0.75).collect();
+        let (mut typed, mut boxed) = (builder().build().unwrap(), builder().boxed().build().unwrap());
+        let (mut ours, mut theirs) = (start.clone(), start.clone());
+        for step in 1..8 {
+            let gradient: Vec<f32> = start.iter().map(|w| w * step as f32 - 0.25).collect();
+            typed.step(&mut ours, &gradient).unwrap();
+            boxed.step(&mut theirs, &gradient).unwrap();
+        }
+        assert_ne!(ours, start);
+        assert_eq!(ours, theirs);
+        assert_eq!(typed.weights(), boxed.weights());
+    }
+    same(&Sgd::new(0.125));
+    same(&Sgd::pytorch(0.125).momentum(0.875).dampening(0.25));
+    same(&Nadam::new(0.125));
+    same(&NovoGrad::new(0.125));
+    same(&RectifiedAdam::new(0.125).amsgrad(true));
+    same(&Lookahead::new(RectifiedAdam::new(0.125)).sync_period(3));
 }
