@@ -59,8 +59,8 @@ hyperparameters! {
     /// From TensorFlow Addons, which this rule follows:
     ///
     /// * v starts at a variable's first gradient that is not 0, at any step. In Addons it starts at the optimizer's
-    ///   first step. If a variable's
-    ///   first gradient comes later, it is divided by sqrt(1 - `beta_2`) of its norm, so the step is 31 times too large. Here, v = 0 also marks the first step of a variable, which gradient averaging
+    ///   first step. If a variable's first gradient comes later, it is divided by sqrt(1 - `beta_2`) of its norm, so
+    ///   the step is 31 times too large. Here, v = 0 also marks the first step of a variable, which gradient averaging
     ///   leaves unscaled.
     /// * AMSGrad works with sparse gradients. `amsgrad` and `decay` are kept in the configuration.
     /// * epsilon = 0 means 0, and not 1e-7. Decay rates outside `[0, 1)` are refused.
