@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ndarray::{Array0, Array1, Array2, array};
 use optimizers::schedules::ExponentialDecay;
 use optimizers::{
-    Ema, Error, Exclude, Gradients, IndexedSlices, Lookahead, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome,
-    Parameters, RectifiedAdam, Sgd, UpdateRule, Variable,
-};
+    Ema, Error, Exclude, Gradients, IndexedSlices, Lookahead, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    Outcome, Parameters, RectifiedAdam, Sgd, UpdateRule, Variable,
 };
 
 fn close(got: &[f64], want: &[f64]) {

@@ -14,7 +14,7 @@ use serde_json::Value;
 pub struct File {
     /// The version of the format; 1.
     pub format: u64,
-    /// Which system was recorded.
+    /// The system that was recorded.
     #[serde(default)]
     pub oracle: Value,
     /// The runs.
@@ -32,7 +32,7 @@ pub enum Case {
 }
 
 impl Case {
-    /// What the run is called.
+    /// The name of the run.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
@@ -41,7 +41,7 @@ impl Case {
         }
     }
 
-    /// The dimensions of the device mesh it was recorded on, if there was one.
+    /// The dimensions of the device mesh that the run was recorded on, if there was one.
     #[must_use]
     pub fn mesh(&self) -> Option<&[(String, usize)]> {
         match self {
@@ -67,7 +67,7 @@ impl TryFrom<Value> for Case {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ScheduleCase {
-    /// What the run is called.
+    /// The name of the run.
     pub name: String,
     /// The serialised schedule.
     pub schedule: Value,
@@ -83,17 +83,17 @@ pub struct ScheduleCase {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerCase {
-    /// What the run is called.
+    /// The name of the run.
     pub name: String,
-    /// What the run is about.
+    /// A note on the run.
     pub note: Option<String>,
-    /// Whose arithmetic was recorded, where the same name means different things.
+    /// The library whose arithmetic was recorded, where libraries disagree on the name of a rule.
     pub dialect: Option<String>,
     /// `float64` or `float32`.
     pub dtype: String,
     /// The serialised optimizer.
     pub optimizer: Value,
-    /// What was excluded from weight decay before the first step.
+    /// The exclusions from weight decay, set before the first step.
     pub exclude_from_weight_decay: Option<Excluded>,
     /// The variables before the first step.
     pub variables: Vec<RecordedVariable>,
@@ -115,7 +115,7 @@ pub struct OptimizerCase {
     pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Shards>>>,
 }
 
-/// The elements of each rank.
+/// The elements of each rank, in the order of the ranks.
 pub type Shards = Vec<Vec<f64>>;
 
 /// Variables without weight decay.
@@ -134,7 +134,7 @@ pub struct RecordedVariable {
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Its elements, row by row.
+    /// Its elements, in row-major order.
     pub value: Vec<f64>,
     /// For each axis, the mesh dimension that shards it.
     pub layout: Option<Vec<Option<String>>>,
@@ -148,7 +148,7 @@ pub struct RecordedStep {
     pub set_learning_rate: Option<f64>,
     /// A gradient for each variable.
     pub gradients: Vec<Option<RecordedGradient>>,
-    /// What came out.
+    /// The recorded results.
     pub expect: Expect,
 }
 
@@ -158,12 +158,12 @@ pub struct RecordedStep {
 pub enum RecordedGradient {
     /// One number for each element.
     Dense {
-        /// The elements, row by row.
+        /// The elements, in row-major order.
         dense: Vec<f64>,
     },
     /// Some rows.
     Sparse {
-        /// Which rows.
+        /// The row indices.
         indices: Vec<i64>,
         /// Their elements.
         values: Vec<f64>,
@@ -189,7 +189,7 @@ pub struct Expect {
 pub enum Recorded {
     /// A single number.
     Number(f64),
-    /// Elements, row by row.
+    /// Elements, in row-major order.
     Array(Vec<f64>),
 }
 
@@ -214,31 +214,31 @@ pub struct RecordedArray {
     pub value: Recorded,
 }
 
-/// Why a file could not be read.
+/// The reason why a file could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// The file system said no.
+    /// The file system returned an error.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error.
         source: io::Error,
     },
-    /// Not of the format.
+    /// The file does not have the format.
     #[error("{}: {source}", path.display())]
     Format {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The error.
         source: serde_json::Error,
     },
-    /// Of a later format.
+    /// The file has a later version of the format.
     #[error("{}: format {found}, only 1 is known", path.display())]
     Version {
         /// The file.
         path: PathBuf,
-        /// The format it says it has.
+        /// The version of the format in the file.
         found: u64,
     },
 }
@@ -248,7 +248,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is not of the format.
+    /// When the file cannot be read, or does not have the format.
     pub fn read(path: &Path) -> Result<Self, ReadError> {
         let text = fs::read_to_string(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
         let file: Self =

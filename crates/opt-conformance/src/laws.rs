@@ -1,7 +1,7 @@
-//! Laws: what holds for every rule, for every stage of the engine around it, and for both element types.
+//! Laws: properties that every rule must have, with every stage of the engine and for both element types.
 //!
-//! Each takes a [`Subject`], a rule without its type, so that a law is compiled once and not for each rule again. It
-//! returns which law is broken, where and how.
+//! Each law takes a [`Subject`], a rule without its type, so that a law is compiled once and not once for each rule. If
+//! the law does not hold, the error says where and how.
 
 mod checkpoints;
 mod engine;
@@ -28,48 +28,48 @@ use subject::Erased;
 /// A law, as a function of the rule.
 pub type Law = fn(&Subject) -> Result<(), Broken>;
 
-/// Checks a law that a rule has to keep.
+/// Checks a law that a rule must keep.
 ///
 /// # Panics
 ///
-/// When it does not hold.
+/// When the law does not hold.
 pub fn holds(law: Law, rule: &Subject) {
     if let Err(broken) = law(rule) {
         panic!("{broken}");
     }
 }
 
-/// Checks that a law is excepted with good reason: one of the variants of a rule breaks it.
+/// Checks that an exception to a law is justified: at least one variant of the rule breaks the law.
 ///
 /// # Panics
 ///
-/// When it holds for all of them.
+/// When the law holds for all variants.
 pub fn is_excepted(law: Law, reason: &str, mut variants: impl Iterator<Item = Subject>) {
     let is_broken = variants.any(|rule| law(&rule).is_err());
     assert!(is_broken, "the law holds for every variant, although it is excepted: {reason}");
 }
 
-/// Its builder.
+/// The builder of a boxed rule.
 type DynBuilder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
-/// A law that does not hold.
+/// A law that does not hold, and where.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("{law} does not hold ({stage}, {dtype}): {how}")]
 pub struct Broken {
     /// The law.
     pub law: &'static str,
-    /// The stage of the engine around the rule.
+    /// The stage of the engine.
     pub stage: String,
     /// The element type.
     pub dtype: &'static str,
-    /// What was seen.
+    /// The observation that breaks the law.
     pub how: String,
 }
 
-/// Stages of the engine around a rule.
+/// The stages of the engine that are on beside a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// The rule alone.
+    /// No stage: the rule alone.
     Alone,
     /// Clip by value.
     ClipValue,
@@ -79,14 +79,14 @@ pub enum Stage {
     GlobalClipNorm,
     /// Decoupled weight decay, some variables excluded.
     WeightDecay,
-    /// Averages that replace the values now and then.
+    /// Averages that replace the values at some steps.
     Average,
     /// Clip by global norm, weight decay and averages.
     Everything,
 }
 
 impl Stage {
-    /// All of them.
+    /// All stages.
     pub const ALL: [Self; 7] = [
         Self::Alone,
         Self::ClipValue,
@@ -97,10 +97,10 @@ impl Stage {
         Self::Everything,
     ];
 
-    /// Those that treat each element by itself.
+    /// The stages that treat each element on its own.
     pub const ELEMENTWISE: [Self; 4] = [Self::Alone, Self::ClipValue, Self::WeightDecay, Self::Average];
 
-    /// Sets the options. The limits are low enough to bind.
+    /// Sets the options. The limits are low enough to have an effect.
     fn around<T: Scalar>(self, rule: Box<dyn UpdateRule<T>>) -> DynBuilder<T> {
         let builder = Optimizer::builder(rule);
         let decay =
@@ -138,7 +138,7 @@ impl<T: Scalar> Setting<'_, T> {
         builder.build().map_err(|error| self.broken(format!("not built: {error}")))
     }
 
-    /// Applies the steps of a problem from `first` on.
+    /// Applies the steps of a problem, from step `first` on.
     fn train(
         &self,
         problem: &Problem,
@@ -191,7 +191,7 @@ impl<T: Scalar> Setting<'_, T> {
         self.still_the_state(what, got, &state::of(want))
     }
 
-    /// Breaks the law unless an optimizer has the state that was noted, bit for bit and in the same order.
+    /// Breaks the law unless an optimizer has a given state, bit for bit and in the same order.
     fn still_the_state(&self, what: &str, got: &DynOptimizer<T>, want: &state::Bits) -> Result<(), Broken> {
         let got = state::of(got);
         if got.len() != want.len() {

@@ -1,8 +1,9 @@
-//! What every optimizer has to do.
+//! The conformance suite that every optimizer must pass.
 //!
-//! * [`golden`] and [`replay()`]: recorded runs of the reference systems, end to end from their configurations.
-//! * [`laws`]: what holds for every rule, checked on made-up [problems](problem).
-//! * [`textbook`]: the formulas once more, as naive loops in 64 bits that share no code with the engine.
+//! * [`golden`] and [`replay()`]: recorded runs of the reference systems, replayed end to end from their
+//!   configurations.
+//! * [`laws`]: properties of every rule, checked on generated [problems](problem).
+//! * [`textbook`]: an oracle, the formulas as naive loops in 64 bits that share no code with the engine.
 //!
 //! [`conformance!`] runs the first two for a rule crate.
 
@@ -22,8 +23,8 @@ pub use replay::{Verdict, replay, replay_on};
 
 /// All our rules and schedules, for both element types.
 ///
-/// This also is where the test programs have the engine and the loops of the rules from: at the optimization level of
-/// tests, what one crate has compiled for a type is used by all that depend on it.
+/// The test programs also get the compiled engine and the compiled loops of the rules from here: at the optimization
+/// level of tests, crates that depend on this one use the generic code that it has compiled for a type.
 #[must_use]
 pub fn registries() -> Registries {
     Registries { float32: optimizers::registry(), float64: optimizers::registry() }
@@ -35,10 +36,11 @@ pub fn golden_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden")
 }
 
-/// Runs the conformance suite for a rule: a test for each law and each variant of the rule, and one for recorded runs.
+/// Runs the conformance suite for a rule: one test for each law and each variant of the rule, and one for recorded
+/// runs.
 ///
-/// A law that does not hold is excepted, with the reason. An exception is a test as well, which fails as soon as the law
-/// holds for every variant.
+/// A law that does not hold is listed as an exception, with the reason. An exception is a test, too, which fails as
+/// soon as the law holds for every variant.
 ///
 /// ```text
 /// conformance! {
@@ -76,7 +78,8 @@ macro_rules! conformance {
             $crate::conformance!(@laws ($), $exceptions);
         })+
     };
-    // `$d` is a dollar sign, for the macro inside. Its first arms take the exceptions, and make nothing of them.
+    // `$d` is a dollar sign, for the macro inside. The first arms of that macro match the exceptions, and expand to
+    // nothing.
     (@laws ($d:tt), { $($law:ident: $reason:literal),* $(,)? }) => {
         macro_rules! law {
             $(($law) => {};)*

@@ -1,4 +1,4 @@
-//! Made-up training runs: variables of many shapes, and gradients that do not depend on the variables.
+//! Generated training runs: variables of many shapes, and gradients that do not depend on the variables.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
 use opt_core::model::Path;
 use opt_core::{Error, Gradients, Optimizer, Parameters, Scalar, StepReport, UpdateRule, Variable, ViewMut};
 
-/// A small generator of numbers (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
+/// A small random number generator (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(pub u64);
 
@@ -39,11 +39,11 @@ impl Rng {
 /// A gradient of one variable.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Gradient {
-    /// None in this step.
+    /// No gradient in this step.
     Absent,
     /// One number for each element.
     Dense(ArrayD<f64>),
-    /// Some rows, in any order, some of them twice.
+    /// Gradients of some rows, in any order; a row may appear twice.
     Sparse(Vec<usize>, ArrayD<f64>),
 }
 
@@ -68,7 +68,7 @@ impl Problem {
         Self { variables, steps }
     }
 
-    /// Everything that can come up: no axes to six, sizes 0 and 1, absent gradients, sparse ones with rows twice.
+    /// All cases: no axes to six, sizes 0 and 1, absent gradients, sparse gradients with rows that appear twice.
     #[must_use]
     pub fn varied(seed: u64, steps: usize) -> Self {
         let shapes: [&[usize]; 8] = [&[], &[1], &[0], &[7, 3], &[5], &[2, 3, 4], &[2, 1, 3, 2], &[2, 2, 1, 3, 1, 2]];
@@ -98,7 +98,7 @@ impl Problem {
     ///
     /// # Errors
     ///
-    /// What the optimizer says.
+    /// The error of the optimizer.
     pub fn step<R: UpdateRule<T>, T: Scalar>(
         &self,
         number: usize,

@@ -1,4 +1,4 @@
-//! Recorded runs, once more with our optimizers: variables, slots, state and configuration have to agree.
+//! Replays recorded runs with our optimizers: variables, slots, state and configuration must agree.
 
 mod mesh;
 
@@ -13,14 +13,14 @@ use serde_json::Value;
 use crate::golden::{Case, File, OptimizerCase, RecordedGradient, RecordedStep, RecordedVariable, ScheduleCase};
 use crate::golden_folder;
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     /// Every number agrees.
     Passed,
-    /// The first thing that does not agree.
+    /// The first difference.
     Failed(String),
-    /// Why the case cannot be replayed yet.
+    /// The reason why the case cannot be replayed yet.
     Skipped(String),
 }
 
@@ -33,7 +33,7 @@ pub struct Registries {
     pub float64: Registry<f64>,
 }
 
-/// Replays one recorded run; on threads, if it was recorded on a device mesh.
+/// Replays one recorded run; on threads, if the run was recorded on a device mesh.
 #[must_use]
 pub fn replay(case: &Case, registries: &Registries) -> Verdict {
     verdict(match case {
@@ -45,7 +45,7 @@ pub fn replay(case: &Case, registries: &Registries) -> Verdict {
     })
 }
 
-/// Replays one run that was recorded on a device mesh, as one of its ranks. Every rank calls this.
+/// Replays one run that was recorded on a device mesh, as one of its ranks. Every rank must call this function.
 #[must_use]
 pub fn replay_on(mesh: &Mesh, case: &Case, registries: &Registries) -> Verdict {
     match case {
@@ -103,7 +103,7 @@ struct Replay<'c, T: Scalar> {
     tolerance: Tolerance,
     optimizer: DynOptimizer<T>,
     place: Place<'c>,
-    /// What this rank has of them.
+    /// This rank's shards of the variables.
     variables: Vec<ArrayD<T>>,
 }
 
@@ -158,7 +158,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         self.after(step)
     }
 
-    /// Compares variables, slots and counter.
+    /// Compares variables, slots and the step counter with the recorded ones.
     fn after(&self, step: &RecordedStep) -> Result<(), String> {
         let expect = &step.expect;
         for ((variable, got), want) in self.case.variables.iter().zip(&self.variables).zip(&expect.variables) {
@@ -218,7 +218,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         Ok(())
     }
 
-    /// Compares a slot as a whole, wherever its parts are.
+    /// Compares a whole slot, gathered from its shards.
     fn check_slot(&self, what: &str, variable: &str, got: &StateValue<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
             StateValue::Iterations(_) | StateValue::Scalar(_) => self.tolerance.check_slot(what, got, want),
@@ -238,7 +238,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         variables.find(|variable| variable.name == name).ok_or_else(|| format!("no variable {name:?} was recorded"))
     }
 
-    /// A gradient of what this rank has of a variable.
+    /// The gradient of this rank's shard of a variable.
     fn given(&self, gradient: &RecordedGradient, variable: &RecordedVariable) -> Result<Given<T>, String> {
         let Given { indices, values } = Given::new(gradient, &variable.shape)?;
         match indices {
@@ -247,7 +247,7 @@ impl<'c, T: Scalar> Replay<'c, T> {
         }
     }
 
-    /// What this rank has in the end is what the same rank had.
+    /// Compares this rank's shards after the last step with those recorded for the same rank.
     fn shards(&self) -> Result<(), String> {
         let Some(rank) = self.place.rank() else { return Ok(()) };
         for (name, shards) in self.case.shards.iter().flatten() {
@@ -265,9 +265,9 @@ impl<'c, T: Scalar> Replay<'c, T> {
         Ok(())
     }
 
-    /// What was read is written back, besides what was set in between.
+    /// Checks that the configuration is written back, except for settings that the run changes.
     fn config(&mut self) -> Result<(), String> {
-        // Give the first learning rate back: it is part of the configuration.
+        // Restore the first learning rate: it is part of the configuration.
         let first = self.case.optimizer.pointer("/config/learning_rate").and_then(Value::as_f64);
         let changed = self.case.steps.iter().any(|step| step.set_learning_rate.is_some());
         if let (Some(first), true) = (first, changed) {
@@ -317,7 +317,7 @@ fn numbers<'a, T: Scalar>(values: impl IntoIterator<Item = &'a T>) -> Vec<f64> {
     values.into_iter().map(|value| value.as_()).collect()
 }
 
-/// When two numbers agree.
+/// The tolerance within which two numbers agree.
 #[derive(Debug, Clone, Copy)]
 struct Tolerance {
     rtol: f64,
@@ -338,7 +338,7 @@ impl Tolerance {
         Ok(())
     }
 
-    /// A scalar slot agrees with an array whose elements all agree with it.
+    /// Compares a slot. A scalar slot agrees with an array if it agrees with all of its elements.
     fn check_slot<T: Scalar>(&self, what: &str, got: &StateValue<'_, T>, want: &[f64]) -> Result<(), String> {
         match got {
             StateValue::Array(array) => self.check(what, &numbers(array), want),
@@ -349,12 +349,12 @@ impl Tolerance {
     }
 }
 
-/// Key for key, numbers by value.
+/// Compares two configurations key for key, and numbers by value.
 fn same_config(got: &Value, want: &Value) -> Result<(), String> {
     if same_json(got, want) { Ok(()) } else { Err(format!("configuration: got {got}, want {want}")) }
 }
 
-/// Whether two values are the same key for key; numbers by value, however they are written.
+/// Whether two values are the same key for key. Numbers are compared by value, whatever their notation.
 #[must_use]
 pub fn same_json(a: &Value, b: &Value) -> bool {
     match (a, b) {

@@ -4,10 +4,10 @@ use opt_core::{Scalar, Variable};
 
 use crate::problem::Rng;
 
-/// Named tensors, none of whose numbers is 0.
+/// Named tensors without zeros.
 #[derive(Debug, Clone)]
 pub struct Tensors<T> {
-    /// Place and size.
+    /// The names: place and size.
     pub names: Vec<String>,
     /// Their elements.
     pub values: Vec<Vec<T>>,
@@ -30,7 +30,7 @@ impl<T: Scalar> Tensors<T> {
         }
     }
 
-    /// As a step takes them.
+    /// The variables, with gradients, for a step.
     pub fn with<'a>(&'a mut self, gradients: &'a Self) -> impl Iterator<Item = Variable<'a, T>> {
         let named = self.names.iter().zip(&mut self.values).zip(&gradients.values);
         named.map(|((name, value), gradient)| Variable::new(name.as_str(), value).gradient(gradient))

@@ -1,5 +1,5 @@
-//! The formulas once more, as naive loops in 64 bits. They share no code with the engine, and are themselves pinned
-//! by the recorded runs.
+//! The textbook oracle: the formulas as naive loops in 64 bits. They share no code with the engine, and are themselves
+//! checked by the recorded runs.
 
 mod lookahead;
 mod nadam;
@@ -21,10 +21,10 @@ pub use sgd::Sgd;
 
 use crate::problem::{Gradient, Problem};
 
-/// A gradient as a list of rows; a dense one has all of them.
+/// A gradient as a list of rows; a dense gradient has all rows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
-    /// Index and elements, in the order given, rows possibly twice.
+    /// Index and elements of each row, in the given order; a row may appear twice.
     pub rows: Vec<(usize, Vec<f64>)>,
     /// Whether these are all rows of the variable.
     pub dense: bool,
@@ -58,7 +58,7 @@ impl Rows {
         self.rows.iter_mut().flat_map(|(_, row)| row).for_each(|g| *g = change(*g));
     }
 
-    /// Each row once.
+    /// The sum of the gradients of each row.
     fn summed(&self) -> BTreeMap<usize, Vec<f64>> {
         let mut sums: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
         for (index, row) in &self.rows {
@@ -69,13 +69,13 @@ impl Rows {
     }
 }
 
-/// An update rule, straight from its paper.
+/// An update rule, taken straight from its paper.
 pub trait Formula {
     /// Updates one variable in step `t` (counted from 0) with learning rate `eta`. `rows` has each row once.
     fn update(&mut self, t: u64, eta: f64, name: &str, w: &mut [f64], rows: &BTreeMap<usize, Vec<f64>>);
 }
 
-/// The engine, as naive as it can be.
+/// The engine in its simplest form.
 #[derive(Debug, Clone, Default)]
 pub struct Naive {
     /// Clip by value.
@@ -86,7 +86,7 @@ pub struct Naive {
     pub global_clipnorm: Option<f64>,
     /// Decoupled weight decay.
     pub weight_decay: Option<f64>,
-    /// Variables without it.
+    /// Variables without weight decay.
     pub excluded: Vec<String>,
     /// Momentum and overwrite frequency of the averages.
     pub ema: Option<(f64, Option<u64>)>,

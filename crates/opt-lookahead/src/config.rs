@@ -9,10 +9,10 @@ use opt_core::config::{
 };
 use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
 
-/// Lookahead: after every k steps of a rule, the variables go part of the way back to where those steps began.
+/// Lookahead: after every k steps of a rule, the variables go part of the way back to their values before these steps.
 ///
-/// Less noise in the variables, and less care with the hyperparameters of the rule inside, for one array more per
-/// variable and almost no time.
+/// The variables are less noisy, and the hyperparameters of the inner rule need less care. It costs one more array for
+/// each variable, and almost no time.
 ///
 /// ```text
 /// w := A(w, g)                  each step: the rule A
@@ -26,13 +26,13 @@ use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
 /// | k | [`sync_period`](Self::sync_period) | 6 | at least 1 |
 /// | alpha | [`slow_step_size`](Self::slow_step_size) | 0.5 | `(0, 1]` |
 ///
-/// The slot `slow`, s, of the variable's shape, starts as a copy of w and comes before the slots of A. A slot of A that
-/// is called `slow`, too, is called `slow_2` outside: so in Lookahead around Lookahead, `slow` is always the outermost,
-/// the slowest. The learning rate is that of A, and so is everything that A does to it.
+/// The slot `slow`, s, of the variable's shape, starts as a copy of w and comes before the slots of A. If A has a slot
+/// `slow`, too, that slot is called `slow_2` outside: in Lookahead around Lookahead, `slow` is always the outermost,
+/// the slowest. The learning rate is that of A, with all changes that A makes to it.
 ///
-/// Steps are counted for all variables together: the first synchronisation is at step k. A variable without gradient
-/// in that step is not synchronised then, but at the next multiple of k at which it has one. With a sparse gradient
-/// all rows are synchronised, also those that it does not touch.
+/// Steps are counted for all variables together: the first synchronisation is at step k. A variable without a gradient
+/// in that step is not synchronised then, but at the next multiple of k at which it has a gradient. With a sparse
+/// gradient all rows are synchronised, also rows that the gradient does not touch.
 ///
 /// # Examples
 ///
@@ -63,14 +63,14 @@ use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
 ///
 /// # Differences
 ///
-/// * TensorFlow Addons takes any `sync_period` and `slow_step_size`, and fails in the middle of a step with a period of
-///   0; here they are checked before the first step.
+/// * TensorFlow Addons accepts any `sync_period` and `slow_step_size`, and fails in the middle of a step with a period
+///   of 0; here they are checked before the first step.
 /// * TensorFlow Addons ignores the clips, the weight decay and the averages of an optimizer that it wraps. Here a
-///   configuration that asks for them inside is refused: they belong outside, to the engine.
-/// * With `alpha = 1`, s is w exactly, without a rounding; `k = 1` and `alpha = 1` together are A, bit for bit.
-/// * The paper's appendix also resets or interpolates what A remembers. Here, as in TensorFlow Addons, A keeps it.
-/// * timm makes s at the first synchronisation, which therefore does nothing. optax recomputes w and s in every step, so
-///   that a NaN in w reaches s at once; here s is touched in each k-th step only.
+///   configuration is refused that asks for them inside: set them outside, on the engine.
+/// * With `alpha = 1`, s is w exactly, without rounding. `k = 1` and `alpha = 1` together give A, bit for bit.
+/// * The paper's appendix also resets or interpolates the state of A. Here, as in TensorFlow Addons, A keeps its state.
+/// * timm makes s at the first synchronisation, which therefore has no effect. optax recomputes w and s in every step,
+///   so that a NaN in w reaches s at once; here s changes only in each k-th step.
 ///
 /// # References
 ///
@@ -83,7 +83,7 @@ pub struct Lookahead<R> {
 }
 
 hyperparameters! {
-    /// When the variables go back, and how far.
+    /// The period and the size of the steps back.
     #[derive(Debug, Clone)]
     pub(crate) struct Synchronisation {
         sync_period: u64 = 6, in 1.., "steps from one synchronisation to the next, k";
@@ -99,14 +99,14 @@ impl<R> Lookahead<R> {
         Self { inner: Inner::new(rule), sync: Synchronisation::with_defaults() }
     }
 
-    /// Sets after how many steps the variables go back: at least 1.
+    /// Sets the number of steps between two synchronisations: at least 1.
     #[must_use]
     pub fn sync_period(mut self, steps: u64) -> Self {
         self.sync.sync_period = steps;
         self
     }
 
-    /// Sets which part of the way forward stays, in `(0, 1]`; 1 goes all the way and never back.
+    /// Sets which fraction of the way forward remains, in `(0, 1]`; with 1, the variables never go back.
     #[must_use]
     pub fn slow_step_size(mut self, slow_step_size: f64) -> Self {
         self.sync.slow_step_size = slow_step_size;
@@ -119,7 +119,7 @@ impl<R> Lookahead<R> {
         &self.inner.rule
     }
 
-    /// Gives the rule inside back.
+    /// Returns the rule inside.
     #[must_use]
     pub fn into_inner(self) -> R {
         self.inner.rule
@@ -160,7 +160,7 @@ impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
 /// The key of the rule inside.
 const OPTIMIZER: &str = "optimizer";
 
-/// All fields of Lookahead around any rule.
+/// All fields of Lookahead, around any rule.
 fn all_hyperparameters() -> Vec<HyperparameterSpec> {
     let (kind, meaning) = (HyperparameterKind::Rule, "the rule inside, A");
     let mut all = vec![HyperparameterSpec { name: OPTIMIZER, kind, default: None, meaning }];
@@ -168,7 +168,7 @@ fn all_hyperparameters() -> Vec<HyperparameterSpec> {
     all
 }
 
-/// Reads all fields, the rule inside by `read`.
+/// Reads all fields; `read` reads the rule inside.
 fn read<R: Hyperparameters, T: Scalar>(
     fields: &mut Fields<'_>,
     registry: &Registry<T>,
@@ -196,7 +196,7 @@ impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
     }
 }
 
-/// Makes Lookahead known to a registry, around any rule that the registry knows when a configuration is read.
+/// Makes Lookahead known to a registry, around any rule that the registry knows when it reads a configuration.
 ///
 /// # Examples
 ///

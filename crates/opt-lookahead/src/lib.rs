@@ -1,6 +1,6 @@
-//! Lookahead: k steps forward with any update rule, then one step back to where it came from.
+//! Lookahead: k steps forward with any update rule, then one step back towards the start of these steps.
 //!
-//! [`Lookahead`] wraps a rule and is one itself; [`opt_core::Optimizer`] does the rest.
+//! [`Lookahead`] wraps a rule and is a rule itself; [`opt_core::Optimizer`] does the rest.
 //!
 //! ```
 //! use opt_core::{Optimizer, Variable};
@@ -18,7 +18,7 @@
 //!
 //! # Ranger
 //!
-//! L. Wright's Ranger is Lookahead around RectifiedAdam, with these numbers:
+//! L. Wright's Ranger is Lookahead around RectifiedAdam, with these settings:
 //!
 //! ```
 //! use opt_core::{Optimizer, Variable};
@@ -37,8 +37,9 @@
 //!
 //! # Evaluation on the slow weights
 //!
-//! Between two synchronisations w runs ahead of the slow weights, which are less noisy. [`opt_core::Optimizer::swap_in`]
-//! puts them into a model for as long as a guard lives, as it does with averages:
+//! Between two synchronisations, w runs ahead of the slow weights, which are less noisy.
+//! [`opt_core::Optimizer::swap_in`] puts the slow weights into a model for as long as the guard lives, as it does with
+//! averages:
 //!
 //! ```
 //! use opt_core::{Optimizer, Parameters, Variable};
@@ -62,9 +63,9 @@
 //!
 //! # Configurations
 //!
-//! A [registry](opt_core::Registry) that should know Lookahead around every rule it knows is given to [`register`].
-//! `Lookahead<R>` itself is [`FromConfig`](opt_core::config::FromConfig) where `R` is: its configuration must then name the
-//! class of `R`.
+//! [`register`] makes Lookahead known to a [registry](opt_core::Registry), around every rule that the registry knows.
+//! `Lookahead<R>` itself is [`FromConfig`](opt_core::config::FromConfig) where `R` is: its configuration must then name
+//! the class of `R`.
 //!
 //! * `config.rs`: hyperparameters, their ranges and defaults, configurations
 //! * `config/inner.rs`: the configuration of the rule inside

@@ -10,18 +10,18 @@ use crate::config::Lookahead;
 /// The slot of the slow weights, s.
 const SLOW: &str = "slow";
 
-/// Goes part of the way. The gradient has had its say in the rule inside.
+/// Goes part of the way. The gradient has been used by the rule inside.
 fn blend<E: Real>(alpha: &E, w: E, _g: E, [s]: [E; 1]) -> (E, [E; 1]) {
     let s = s + *alpha * (w - s);
     (s, [s])
 }
 
-/// Goes all the way: alpha = 1, but `s + (w - s)` would round.
+/// Goes all the way: alpha is 1, but `s + (w - s)` would round.
 fn copy<E: Real>((): &(), w: E, _g: E, [_s]: [E; 1]) -> (E, [E; 1]) {
     (w, [w])
 }
 
-/// How the fast weights meet the slow ones.
+/// How the fast weights and the slow weights are combined.
 #[derive(Debug, Clone, Copy)]
 enum Sync {
     Blend { alpha: f64 },
@@ -30,7 +30,7 @@ enum Sync {
 
 struct Steps<'a, T> {
     inner: Box<dyn Kernel<T> + 'a>,
-    /// What happens after the rule inside, if this is a step for it.
+    /// The synchronisation after the rule inside, if this step has one.
     sync: Option<Sync>,
 }
 
@@ -87,7 +87,7 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
     }
 }
 
-/// The first free one of `slow_2`, `slow_3`, ... if a name is taken; only `slow` and its followers can be.
+/// If the name is taken, the first free one of `slow_2`, `slow_3`, ...; only `slow` and these names can be taken.
 fn free_name(slots: &[SlotSpec], name: &str) -> Option<String> {
     let taken = |name: &str| slots.iter().any(|slot| slot.name() == name);
     let mut names = (2..).map(|number| format!("{SLOW}_{number}")).filter(|name| !taken(name));

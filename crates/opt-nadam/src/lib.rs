@@ -1,4 +1,4 @@
-//! Adam with Nesterov momentum: the reference form, and those that Keras, PyTorch and optax call by the same name.
+//! Adam with Nesterov momentum: the reference form, and the forms of Keras, PyTorch and optax with the same name.
 //!
 //! [`Nadam`] holds the hyperparameters; [`opt_core::Optimizer`] does the rest.
 //!

@@ -6,7 +6,7 @@ use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{MomentumSchedule, Nadam};
 
-/// What is the same for all elements of a step.
+/// The coefficients of a step, the same for all elements.
 #[derive(Debug, Clone, Copy)]
 struct Coefficients<E> {
     beta_1: E,
@@ -37,7 +37,7 @@ impl Nadam {
         }
     }
 
-    /// The coefficients of a step; `c` becomes the product of the momenta up to it.
+    /// The coefficients of a step. Multiplies `c`, the product of the momenta, by the momentum of the step.
     fn coefficients<T: Scalar>(&self, step: &Step, c: &mut f64) -> Coefficients<T> {
         let (t, eta) = (step.number(), step.learning_rate);
         let (mu, next_mu) = (self.mu(t), self.mu(t + 1));
@@ -50,8 +50,8 @@ impl Nadam {
             g_scale: T::literal(eta * (1.0 - mu) / (1.0 - *c)),
             m_scale: T::literal(eta * next_mu / (1.0 - *c * next_mu)),
             v_scale: T::literal(1.0 / (1.0 - self.beta_2.powf(t as f64))),
-            // The smallest number stands for an epsilon of 0: added to the root of any number above 0 it changes
-            // nothing, and an element whose gradients have all been 0 stays, because 0 is not divided by 0.
+            // The smallest number stands for an epsilon of 0. Added to the root of any number above 0 it changes
+            // nothing, and an element whose gradients have all been 0 does not change, because 0 is not divided by 0.
             epsilon: T::literal(self.epsilon).max(T::SMALLEST),
         }
     }

@@ -4,11 +4,11 @@ use opt_core::config::Generation;
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
-    /// NovoGrad: momentum of gradients that are divided by the norm of their whole variable.
+    /// NovoGrad: momentum of gradients, each divided by the norm of the gradient of its whole variable.
     ///
-    /// For large batches and for networks whose layers have gradients of very different sizes: a variable's step does not
-    /// depend on the scale of its gradients. It remembers one array and one number for each variable, half of what Adam
-    /// does.
+    /// For large batches and for networks whose layers have gradients of very different sizes: the step of a variable
+    /// does not depend on the scale of its gradients. The state is one array and one number for each variable, half of
+    /// Adam's.
     ///
     /// ```text
     /// v := |g|^2                                  while v is 0: no gradient but 0 has been seen
@@ -32,11 +32,11 @@ hyperparameters! {
     /// | | [`amsgrad`](Self::amsgrad) | false | |
     ///
     /// `|g|^2` is the sum of the squared elements of a variable's gradient, after clipping. The slots are `m`, of the
-    /// variable's shape, and `v`, with AMSGrad also `vhat`, one number each, in 64 bits. A sparse gradient changes the rows
-    /// that it touches, of w and of m, and no others; `|g|^2` is the sum over these rows.
+    /// variable's shape, and `v`, with AMSGrad also `vhat`, each one number in 64 bits. A sparse gradient changes only
+    /// the rows of w and m that it touches; `|g|^2` is the sum over these rows.
     ///
-    /// If both v and epsilon are 0, the normalised gradient g / d is 0. With `beta_2` = 0, a gradient of 0 resets v, and the
-    /// next step counts as a first step.
+    /// If both v and epsilon are 0, the normalised gradient g / d is 0. With `beta_2 = 0`, an all-zero gradient resets
+    /// v, and the next step is treated as a first step.
     ///
     /// # Examples
     ///
@@ -56,19 +56,21 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// From TensorFlow Addons, whose numbers these are:
+    /// From TensorFlow Addons, which this rule follows:
     ///
-    /// * v starts at a variable's first gradient that is not 0, whenever that is. In Addons it starts at the optimizer's
-    ///   first step; a gradient that comes later is divided by sqrt(1 - `beta_2`) of its norm, and the step is 31 times too
-    ///   large. The first step of a variable, which gradient averaging leaves unscaled, is told by v = 0, too.
+    /// * v starts at a variable's first gradient that is not 0, at any step. In Addons it starts at the optimizer's
+    ///   first step. If a variable's first gradient comes later, it is divided by sqrt(1 - `beta_2`) of its norm, so
+    ///   the step is 31 times too large. Here, v = 0 also marks the first step of a variable, which gradient averaging
+    ///   leaves unscaled.
     /// * AMSGrad works with sparse gradients. `amsgrad` and `decay` are kept in the configuration.
     /// * epsilon = 0 means 0, and not 1e-7. Decay rates outside `[0, 1)` are refused.
     ///
-    /// From the paper: it has the learning rate outside m. With a constant one both agree.
+    /// From the paper: the paper has the learning rate outside m. With a constant learning rate both agree.
     ///
     /// ## Dialects
     ///
-    /// The name means different arithmetic elsewhere. Each difference is a field; these constructors set them.
+    /// Other libraries use the name for other arithmetic. Each difference is a field, and these constructors set the
+    /// fields.
     ///
     /// | | [`new`](Self::new) | [`optax`](Self::optax) | [`nvidia`](Self::nvidia) | [`apex`](Self::apex) |
     /// |---|---|---|---|---|
@@ -83,10 +85,11 @@ hyperparameters! {
     /// | [`init_zero`](Self::init_zero) | false | false | false | false |
     /// | [`epsilon_root`](Self::epsilon_root) | 0 | 0 | 0 | 0 |
     ///
-    /// What remains different: optax and apex start v at the first step also if that gradient is 0, and then average from
-    /// 0; apex's `norm_type=0`, the largest magnitude instead of the norm, does not exist here; apex and timm keep v in the
-    /// element type, and apex its root. pytorch-optimizer's `NovoGrad` is `nvidia` without averaging of the first step.
-    /// Decay outside everything, as timm's and pytorch-optimizer's decoupled one, is the optimizer's own weight decay.
+    /// These differences remain. optax and apex start v at the first step also if that gradient is 0, and then average
+    /// from 0. apex's `norm_type=0`, the largest magnitude instead of the norm, does not exist here. apex and timm keep
+    /// v in the element type, and apex keeps its root. pytorch-optimizer's `NovoGrad` is `nvidia` without averaging of
+    /// the first step. The decoupled weight decay of timm and pytorch-optimizer, which is outside of everything else,
+    /// is the optimizer's own weight decay here.
     ///
     /// # References
     ///
@@ -98,47 +101,51 @@ hyperparameters! {
     pub struct NovoGrad {
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
-        /// Divides the learning rate by `1 + decay * iterations`.
+        /// Divides the learning rate by `1 + decay * iterations`; `decay` is at least 0.
         decay: f64 = 0.0, in 0.0.., "divides the learning rate by 1 + decay * iterations";
 
-        /// Sets the decay rate of m.
+        /// Sets the decay rate of m, in `[0, 1)`.
         beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of the moment m";
 
-        /// Sets the decay rate of v.
+        /// Sets the decay rate of v, in `[0, 1)`.
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of v, the average of squared norms";
 
-        /// Sets what is added to the root of v.
+        /// Sets epsilon, at least 0, which is added to the root of v.
         epsilon: f64 = 1e-7, in 0.0.., "added to the root of v; 0 means 0";
 
-        /// Sets the weight decay. It goes through m, and a sparse gradient decays the rows that it touches.
+        /// Sets the weight decay, at least 0. It goes through m, and with a sparse gradient it decays the rows that the
+        /// gradient touches.
         weight_decay: f64 = 0.0, in 0.0.., "weight decay inside the moment, lambda";
 
-        /// Makes m an average: a gradient enters it with 1 - `beta_1`, the first one of a variable as it is.
+        /// Sets whether m is an average: gradients are multiplied by 1 - `beta_1`, except the first gradient of a
+        /// variable.
         grad_averaging: bool = false, "gradients enter the moment with 1 - beta_1, the first as it is";
 
-        /// Divides by the root of the largest v so far, kept in the slot `vhat`.
+        /// Sets whether to divide by the root of the largest v so far, which is kept in the slot `vhat`.
         amsgrad: bool = false, "divide by the root of the largest v so far";
 
-        // What TensorFlow Addons does not have.
+        // Fields that TensorFlow Addons does not have.
 
         /// Takes the learning rate out of m: `m := beta_1 m + u`, then `w := w - eta m`. After a change of the learning
-        /// rate the old velocity follows the new one at once. The slot m has the gradient's sign then, not the step's.
+        /// rate, the old velocity follows the new learning rate at once. The slot m then has the sign of the gradient,
+        /// not of the step.
         learning_rate_outside: bool = false, unless default, "dialect: the moment is free of the learning rate";
 
-        /// With [`grad_averaging`](Self::grad_averaging): the first gradient, too, enters m with 1 - `beta_1`.
+        /// With [`grad_averaging`](Self::grad_averaging): the first gradient is multiplied by 1 - `beta_1`, too.
         average_first_step: bool = false, unless default, "dialect: grad_averaging at the first step, too";
 
-        /// If false, m is of gradients as they are, and the rest follows: `u := g`, then
-        /// `w := w + m / d - eta lambda w` (or `w := w - eta (m / d + lambda w)`, with the learning rate outside).
+        /// If false, m contains raw gradients, and normalisation and weight decay follow after it: `u := g`, then `w :=
+        /// w + m / d - eta lambda w` (or `w := w - eta (m / d + lambda w)`, with the learning rate outside).
         reg_inside_moment: bool = true, unless default, "dialect: if false, the moment is of gradients as they are";
 
-        /// Divides m by 1 - `beta_1`^t and v by 1 - `beta_2`^t in step t of the optimizer, where they are used.
+        /// Divides m by 1 - `beta_1`^t and v by 1 - `beta_2`^t where they are used; t is the step of the optimizer,
+        /// counted from 1.
         bias_correction: bool = false, unless default, "dialect: divide m and v by 1 - beta^t";
 
         /// Averages v from 0 on, instead of starting it at the first gradient.
         init_zero: bool = false, unless default, "dialect: v is averaged from 0 on";
 
-        /// Sets what is added to v under the root, optax's `eps_root`.
+        /// Sets the number that is added to v under the root (`eps_root` in optax), at least 0.
         epsilon_root: f64 = 0.0, in 0.0.., unless default, "dialect: added to v under the root";
     }
     rule "NovoGrad" {
@@ -153,11 +160,11 @@ impl NovoGrad {
         Self { learning_rate: learning_rate.into(), ..Self::default() }
     }
 
-    /// As `optax.novograd`.
+    /// NovoGrad with the arithmetic of `optax.novograd`.
     ///
     /// # Examples
     ///
-    /// The learning rate is outside m: once it is 0, nothing moves, whatever the velocity.
+    /// The learning rate is outside m: a learning rate of 0 stops all movement, whatever the velocity is.
     ///
     /// ```
     /// use opt_core::{Optimizer, Variable};
@@ -177,7 +184,7 @@ impl NovoGrad {
         Self::new(learning_rate).beta_2(0.25).epsilon(1e-6).learning_rate_outside(true)
     }
 
-    /// As NVIDIA's own for Jasper, and `NvNovoGrad` of `timm`.
+    /// NovoGrad with the arithmetic of NVIDIA's own program for Jasper, and of `NvNovoGrad` in `timm`.
     ///
     /// # Examples
     ///
@@ -202,10 +209,10 @@ impl NovoGrad {
             .average_first_step(true)
     }
 
-    /// As `FusedNovoGrad` of NVIDIA's apex.
+    /// NovoGrad with the arithmetic of `FusedNovoGrad` in NVIDIA's apex.
     ///
-    /// Mind its combination of a first-gradient start with bias correction: v needs none then, and the first steps are
-    /// divided by 1 / sqrt(1 - `beta_2`), which is 31. [`init_zero`](Self::init_zero) makes them whole.
+    /// apex combines a first-gradient start of v with bias correction. Such a v needs no correction, so the first steps
+    /// are divided by 1 / sqrt(1 - `beta_2`), which is 31. [`init_zero`](Self::init_zero) gives them their full length.
     ///
     /// # Examples
     ///

@@ -1,4 +1,4 @@
-//! NovoGrad: layer-wise normalised gradients with momentum, exact to TensorFlow Addons.
+//! NovoGrad: momentum of layer-wise normalised gradients, with the arithmetic of TensorFlow Addons.
 //!
 //! [`NovoGrad`] holds the hyperparameters; [`opt_core::Optimizer`] does the rest.
 //!

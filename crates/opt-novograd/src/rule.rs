@@ -5,13 +5,13 @@ use opt_core::{Scalar, UpdateRule};
 
 use crate::config::NovoGrad;
 
-/// What is the same for all elements of a variable in a step.
+/// The coefficients of a step, the same for all elements of a variable.
 #[derive(Debug, Clone, Copy)]
 struct Coefficients<E> {
     beta_1: E,
-    /// How u enters m: times -eta, or as it is if the learning rate is outside.
+    /// The factor of u in m: -eta, or 1 if the learning rate is outside.
     into_m: E,
-    /// How m enters w: as it is, or times -eta if the learning rate is outside; bias corrected.
+    /// The factor of m in w: 1, or -eta if the learning rate is outside; with the bias correction.
     out_of_m: E,
     /// Weight decay.
     lambda: E,
@@ -23,20 +23,20 @@ struct Coefficients<E> {
     d: E,
 }
 
-/// Normalisation and weight decay inside the moment.
+/// The update with normalisation and weight decay inside the moment.
 fn inside<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
     let u = g / k.d + k.lambda * w;
     let m = k.beta_1 * m + k.into_m * (k.gain * u);
     (w + k.out_of_m * m, [m])
 }
 
-/// Normalisation and weight decay outside the moment.
+/// The update with normalisation and weight decay outside the moment.
 fn outside<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
     let m = k.beta_1 * m + k.into_m * (k.gain * g);
     (w + (k.out_of_m * m / k.d - k.eta_lambda * w), [m])
 }
 
-/// A step over all variables.
+/// One step over all variables.
 #[derive(Debug)]
 struct NovoGradStep<'a> {
     rule: &'a NovoGrad,
@@ -71,7 +71,7 @@ impl<'a> NovoGradStep<'a> {
             lambda: T::literal(rule.weight_decay),
             eta_lambda: T::literal(self.eta * rule.weight_decay),
             gain: T::literal(gain),
-            // Only for epsilon = 0, where no gradient has been large enough for its square: 0/0 is to be 0.
+            // d is 0 only if epsilon is 0 and the squares of all gradients so far were 0: 0/0 is then 0.
             d: if d == T::zero() { T::literal(f64::INFINITY) } else { d },
         }
     }

@@ -4,10 +4,11 @@ use opt_core::config::{Choice, Generation, HyperparameterError};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
-    /// Rectified Adam: Adam whose steps are shortened while too few gradients have been seen to trust its second moment.
+    /// Rectified Adam: Adam whose steps are shortened as long as there are too few gradients to trust the second
+    /// moment.
     ///
-    /// Where Adam needs a warmup to survive its first steps, this one often does without; a warmup is built in for where
-    /// it does not. The rule inside of Ranger.
+    /// Where Adam needs a warmup to survive its first steps, RectifiedAdam often needs none; for other cases a warmup
+    /// is built in. It is the inner rule of Ranger.
     ///
     /// ```text
     /// m := beta_1 m + (1 - beta_1) g                 m_hat = m / (1 - beta_1^t)
@@ -21,9 +22,9 @@ hyperparameters! {
     /// w := w - eta_t (u + lambda w)
     /// ```
     ///
-    /// with t counted from 1. For AMSGrad `vhat := max(vhat, v)`, before the correction of the bias, and v_hat is made of
-    /// `vhat`. With `total_steps` above 0, the learning rate eta (of a schedule, and divided by `1 + decay * iterations`)
-    /// rises and falls:
+    /// with t counted from 1. For AMSGrad, `vhat := max(vhat, v)` before the bias is corrected, and v_hat is computed
+    /// from `vhat`. With `total_steps` above 0, the learning rate eta (from a schedule, and divided by `1 + decay *
+    /// iterations`) rises and falls:
     ///
     /// ```text
     /// warmup = total_steps * warmup_proportion       fall = max(total_steps - warmup, 1)
@@ -46,10 +47,10 @@ hyperparameters! {
     /// | | [`min_lr`](Self::min_lr) | 0 | at least 0 |
     /// | | [`decay`](Self::decay) | 0 | at least 0 |
     ///
-    /// The slots are m and v, with AMSGrad also `vhat`, each of the variable's shape. A sparse gradient changes m, v and
-    /// `vhat` of all rows, but w only in the rows that it touches, by weight decay, too.
+    /// The slots are m and v, with AMSGrad also `vhat`, each of the variable's shape. A sparse gradient changes m, v
+    /// and `vhat` of all rows, but w only in the rows that it touches; weight decay, too, changes only these rows.
     ///
-    /// Which steps are rectified is answered by [`rectification_at`](Self::rectification_at).
+    /// [`rectification_at`](Self::rectification_at) gives the rectification of each step.
     ///
     /// # Examples
     ///
@@ -69,8 +70,8 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// The same name means different arithmetic elsewhere. Each difference is a field, kept in the configuration, and a
-    /// constructor sets those of a library:
+    /// Other libraries use the name for other arithmetic. Each difference is a field, kept in the configuration, and a
+    /// constructor for each library sets these fields:
     ///
     /// | | rectified if | u of a rectified step | epsilon | weight decay |
     /// |---|---|---|---|---|
@@ -79,10 +80,11 @@ hyperparameters! {
     /// | [`optax`](Self::optax) | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | decoupled |
     /// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
     ///
-    /// * Addons computes rho_t in the type of the variable, where it loses most of its digits; here always in 64 bits.
-    /// * Addons takes an epsilon of 0 for 1e-7. Here 0 means 0, and an element whose gradients have all been 0 stays where
-    ///   it is.
-    /// * Addons ignores a change of `weight_decay` or `total_steps` that were 0 at first. Here
+    /// * Addons computes rho_t in the type of the variable, and loses most of its digits; here rho_t is always in 64
+    ///   bits.
+    /// * Addons replaces an epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does
+    ///   not change.
+    /// * Addons ignores a change of a `weight_decay` or `total_steps` that was 0 at first. Here
     ///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything but `amsgrad`.
     /// * Addons accepts negative weight decay, any proportion, and thresholds that make the weights NaN.
     ///
@@ -95,14 +97,15 @@ hyperparameters! {
     pub struct RectifiedAdam {
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
-        /// Sets the decay rate of m.
+        /// Sets the decay rate of m, in `[0, 1)`.
         beta_1: f64 = 0.9, in 0.0..1.0, "decay rate of the first moment";
 
-        /// Sets the decay rate of v. Up to 2/3, `rho_inf` is at most 5: with the default threshold no step is
-        /// ever rectified.
+        /// Sets the decay rate of v, in `[0, 1)`. Up to 2/3, `rho_inf` is at most 5, so that with the default threshold
+        /// no step is ever rectified.
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of the second moment";
 
-        /// Sets what keeps the divisor away from 0. With 0, elements whose gradients have all been 0 stay where they are.
+        /// Sets epsilon, at least 0, which keeps the divisor away from 0. With 0, elements whose gradients have all
+        /// been 0 do not change.
         ///
         /// # Examples
         ///
@@ -123,16 +126,16 @@ hyperparameters! {
 
         weight_decay: Hyper = 0.0, in 0.0.., "weight decay, lambda; multiplied by the learning rate";
 
-        /// Divides by the largest v so far.
+        /// Sets whether to divide by the root of the largest v so far.
         amsgrad: bool = false, "divide by the largest second moment so far";
 
-        /// Sets what `rho_t` has to reach for a step to be rectified.
+        /// Sets the value that `rho_t` must reach for a step to be rectified.
         ///
-        /// `r_t` means something only where `rho_t` is at least 4 and `rho_inf` above 4. So a threshold is accepted if
-        /// **no step reaches it while `rho_t` is below 4, and none reaches it at all if `rho_inf` is at most 4**: 4 and
-        /// more nearly always (with `beta_2 = 0.6`, `rho_inf` is 4 itself, and 4 is refused), less than 4 only if no
-        /// `rho_t` lies between the threshold and 4. A threshold that is never reached is fine: all steps are then steps
-        /// of momentum alone.
+        /// `r_t` is defined only where `rho_t` is at least 4 and `rho_inf` above 4. So a threshold is accepted if **no
+        /// step reaches it while `rho_t` is below 4, and no step reaches it at all if `rho_inf` is at most 4**.
+        /// Thresholds of 4 and more are nearly always accepted (with `beta_2 = 0.6`, `rho_inf` is exactly 4, and 4 is
+        /// refused). Thresholds below 4 are accepted only if no `rho_t` lies between the threshold and 4. A threshold
+        /// that is never reached is accepted: all steps are then momentum steps.
         ///
         /// # Examples
         ///
@@ -150,32 +153,34 @@ hyperparameters! {
         /// ```
         sma_threshold: f64 = 5.0, "what rho_t has to reach for a rectified step";
 
-        /// Turns on warmup and decay, which together take this many steps; afterwards the learning rate stays at
+        /// Turns on warmup and decay, which together take `total_steps` steps; afterwards the learning rate stays at
         /// [`min_lr`](Self::min_lr). 0 turns them off.
         total_steps: u64 = 0, "steps of warmup and decay together; 0 turns them off";
 
-        /// Sets the part of [`total_steps`](Self::total_steps) that is warmup.
+        /// Sets the fraction of [`total_steps`](Self::total_steps) that is warmup, in `[0, 1]`.
         warmup_proportion: f64 = 0.1, in 0.0..=1.0, "part of total_steps that is warmup";
 
-        /// Sets the learning rate at the end of [`total_steps`](Self::total_steps).
+        /// Sets the learning rate after [`total_steps`](Self::total_steps), at least 0.
         min_lr: f64 = 0.0, in 0.0.., "learning rate after total_steps";
 
-        /// Divides the learning rate by `1 + decay * iterations`, before warmup.
+        /// Divides the learning rate by `1 + decay * iterations`, before warmup; `decay` is at least 0.
         decay: f64 = 0.0, in 0.0.., "divides the learning rate by 1 + decay * iterations, before warmup";
 
-        // What TensorFlow Addons does not have.
+        // Fields that TensorFlow Addons does not have.
 
-        /// Rectifies a step only if `rho_t` is above the threshold; to be equal is not enough.
+        /// Sets whether `rho_t` must be above the threshold for a step to be rectified. Otherwise `rho_t` may also
+        /// equal it.
         strict_threshold: bool = false, unless default, "rectify only above the threshold, as PyTorch";
 
         /// Sets where epsilon is added.
         epsilon_placement: EpsilonPlacement = EpsilonPlacement::AfterCorrection, unless default,
             "whether epsilon is added after the bias of v is corrected or, as PyTorch, before";
 
-        /// Sets what is added to the second moment inside of the root.
+        /// Sets the number that is added to the second moment under the root, at least 0.
         epsilon_root: f64 = 0.0, in 0.0.., unless default, "added inside of the root, optax's eps_root";
 
-        /// Makes weight decay a part of the gradient, `g := g + lambda w`, so that it goes through m and v: the L2 penalty.
+        /// Sets whether weight decay is a part of the gradient, `g := g + lambda w`, and so goes through m and v (an L2
+        /// penalty).
         coupled_weight_decay: bool = false, unless default, "weight decay is part of the gradient, as PyTorch";
     }
     rule "RectifiedAdam" {
@@ -184,13 +189,14 @@ hyperparameters! {
     }
 }
 
-/// Where epsilon meets the second moment: they differ by a factor of `sqrt(1 - beta_2^t)` in epsilon.
+/// The place where epsilon is added to the root of the second moment. The two places differ by a factor of `sqrt(1 -
+/// beta_2^t)` in epsilon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum EpsilonPlacement {
-    /// `sqrt(v / (1 - beta_2^t)) + epsilon`, as TensorFlow Addons and optax have it.
+    /// `sqrt(v / (1 - beta_2^t)) + epsilon`, as in TensorFlow Addons and optax.
     #[default]
     AfterCorrection,
-    /// `(sqrt(v) + epsilon) / sqrt(1 - beta_2^t)`, as PyTorch and the authors' program have it.
+    /// `(sqrt(v) + epsilon) / sqrt(1 - beta_2^t)`, as in PyTorch and the authors' program.
     BeforeCorrection,
 }
 
@@ -206,9 +212,9 @@ impl RectifiedAdam {
         Self { learning_rate: learning_rate.into(), ..Self::default() }
     }
 
-    /// As `torch.optim.RAdam`: the threshold must be passed, epsilon (1e-8) comes before the correction of the bias,
-    /// and weight decay is coupled to the gradient unless
-    /// [`coupled_weight_decay(false)`](Self::coupled_weight_decay) says otherwise, as its
+    /// RectifiedAdam as `torch.optim.RAdam`: `rho_t` must be above the threshold, epsilon (1e-8) is added before the
+    /// bias is corrected, and weight decay is coupled to the gradient.
+    /// [`coupled_weight_decay(false)`](Self::coupled_weight_decay) decouples it, as PyTorch's
     /// `decoupled_weight_decay=True` does.
     ///
     /// # Examples
@@ -235,28 +241,29 @@ impl RectifiedAdam {
             .coupled_weight_decay(true)
     }
 
-    /// As `optax.radam` without `nesterov`: an epsilon of 1e-8, and [`epsilon_root`](Self::epsilon_root), there called
-    /// `eps_root`. [`weight_decay`](Self::weight_decay) is `optax.add_decayed_weights` before the learning rate.
+    /// RectifiedAdam as `optax.radam` without `nesterov`: an epsilon of 1e-8, and [`epsilon_root`](Self::epsilon_root),
+    /// which optax calls `eps_root`. [`weight_decay`](Self::weight_decay) is `optax.add_decayed_weights` before the
+    /// learning rate.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
         Self::new(learning_rate).epsilon(1e-8)
     }
 
     /// Sets the weight decay, a number or a schedule, at least 0. It is multiplied by the learning rate, warmup
-    /// included, and added after the rectified step is made, so that it is in no moment.
+    /// included, and added after the rectified step is computed, so that no moment contains it.
     ///
-    /// The engine has a weight decay of its own, [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder),
-    /// which knows exceptions by name, and decays w before the step.
+    /// The engine has a weight decay of its own, [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder), which
+    /// can exclude variables by name, and decays w before the step.
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
         self.weight_decay = weight_decay.into();
         self
     }
 
-    /// Refuses a threshold that some step reaches without a rectification to its name.
+    /// Refuses a threshold that a step reaches for which the rectification is not defined.
     fn check_rectification(&self) -> Result<(), HyperparameterError> {
-        /// `rho_t` grows with t: once it is 4, no later step needs a look. That takes longest, some 80 steps, for a
-        /// `beta_2` just above 0.6. Up to 0.6, `rho_t` is by then `rho_inf` to the last bit.
+        /// `rho_t` grows with t: once it reaches 4, later steps need no check. It takes longest, some 80 steps, for a
+        /// `beta_2` just above 0.6. For a `beta_2` up to 0.6, `rho_t` equals `rho_inf` to the last bit by then.
         const STEPS: u64 = 100;
         let rho_inf = self.rho_inf();
         let undefined = |rho: f64| self.reaches_threshold(rho) && (rho < 4.0 || rho_inf <= 4.0);

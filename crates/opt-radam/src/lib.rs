@@ -1,4 +1,4 @@
-//! Rectified Adam: Adam whose first steps wait until its second moment can be trusted.
+//! Rectified Adam: Adam that uses its second moment only when enough gradients have made it reliable.
 //!
 //! [`RectifiedAdam`] holds the hyperparameters; [`opt_core::Optimizer`] does the rest.
 //!

@@ -5,7 +5,7 @@ use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
 
-/// What is the same for all elements of a step.
+/// The coefficients of a step, the same for all elements.
 #[derive(Debug, Clone, Copy)]
 struct Coefficients<E> {
     /// Learning rate.
@@ -14,11 +14,11 @@ struct Coefficients<E> {
     one_minus_beta_1: E,
     beta_2: E,
     one_minus_beta_2: E,
-    /// From m to m with its bias corrected.
+    /// The factor that corrects the bias of m.
     m_correction: E,
-    /// From v to v with its bias corrected.
+    /// The factor that corrects the bias of v.
     v_correction: E,
-    /// Rectification; none in a step of momentum alone.
+    /// The rectification; `None` in a momentum step.
     r: Option<E>,
     epsilon: E,
     epsilon_root: E,
@@ -53,7 +53,7 @@ fn direction<E: Real>(k: &Coefficients<E>, w: E, m: E, v: E) -> E {
     u + k.lambda * w
 }
 
-/// `1 - beta^t`, to the last bits also where beta is close to 1.
+/// `1 - beta^t`, accurate to the last bits also where beta is close to 1.
 fn one_minus_power(beta: f64, t: f64) -> f64 {
     -(t * beta.ln()).exp_m1()
 }
@@ -65,7 +65,7 @@ impl RectifiedAdam {
         2.0 / (1.0 - self.beta_2) - 1.0
     }
 
-    /// `rho_t`: how many gradients a plain average would hold that is as old as v is. `step` is counted from 0, so that
+    /// `rho_t`: the number of gradients in a plain average of the same mean age as v. `step` is counted from 0, so that
     /// `t = step + 1`.
     ///
     /// It grows from 1 towards [`rho_inf`](Self::rho_inf).
@@ -85,8 +85,8 @@ impl RectifiedAdam {
         self.rho_inf() - 2.0 * t * power / one_minus_power(self.beta_2, t)
     }
 
-    /// `r_t`, by which a step is shortened while few gradients have been seen; `None` in a step of momentum alone.
-    /// `step` is counted from 0, so that `t = step + 1`.
+    /// `r_t`, the factor that shortens a step while there have been few gradients; `None` in a momentum step. `step` is
+    /// counted from 0, so that `t = step + 1`.
     ///
     /// # Examples
     ///
@@ -107,7 +107,7 @@ impl RectifiedAdam {
         if self.strict_threshold { rho > self.sma_threshold } else { rho >= self.sma_threshold }
     }
 
-    /// Warmup to `eta`, then decay to `min_lr`; `step` is counted from 0.
+    /// Warmup up to `eta`, then decay to `min_lr`; `step` is counted from 0.
     fn warmed_up(&self, eta: f64, step: u64) -> f64 {
         if self.total_steps == 0 {
             return eta;
@@ -118,7 +118,7 @@ impl RectifiedAdam {
             return eta * t / warmup_steps;
         }
         let decay_steps = (self.total_steps as f64 - warmup_steps).max(1.0);
-        // As an interpolation it never passes its end: a learning rate must not come out below 0.
+        // As an interpolation it never passes its end: a learning rate must not fall below 0.
         let way = (t - warmup_steps).min(decay_steps) / decay_steps;
         eta * (1.0 - way) + self.min_lr * way
     }
@@ -128,7 +128,7 @@ impl RectifiedAdam {
         let m_correction = one_minus_power(self.beta_1, t).recip();
         let v_correction = one_minus_power(self.beta_2, t).recip();
         let r = self.rectification_at(step.iteration);
-        // Where epsilon is added to the root of v as it is, the correction of v moves into r.
+        // Where epsilon is added to the root of the uncorrected v, the correction of v moves into r.
         let (r, v_correction) = match self.epsilon_placement {
             EpsilonPlacement::AfterCorrection => (r, v_correction),
             EpsilonPlacement::BeforeCorrection => (r.map(|r| r / v_correction.sqrt()), 1.0),
@@ -145,7 +145,8 @@ impl RectifiedAdam {
             m_correction: E::literal(m_correction),
             v_correction: E::literal(v_correction),
             r: r.map(E::literal),
-            // The smallest number stands for an epsilon of 0: an element without gradients so far is not 0/0.
+            // The smallest number stands for an epsilon of 0: for an element whose gradients have all been 0, 0 is not
+            // divided by 0.
             epsilon: E::literal(self.epsilon).max(E::SMALLEST),
             epsilon_root: E::literal(self.epsilon_root),
             lambda: E::literal(lambda),
@@ -157,7 +158,7 @@ impl RectifiedAdam {
 /// A step with its coefficients.
 struct Rectified<E> {
     touched: Coefficients<E>,
-    /// For rows that a sparse gradient does not touch: weight decay is no business of theirs, not even in m and v.
+    /// The coefficients for rows that a sparse gradient does not touch: without weight decay, also in m and v.
     untouched: Coefficients<E>,
     amsgrad: bool,
 }

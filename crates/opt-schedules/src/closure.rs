@@ -1,4 +1,4 @@
-//! Any function of the step.
+//! A schedule from any function of the step.
 
 use std::fmt;
 
@@ -11,10 +11,10 @@ pub struct Closure<F> {
     function: F,
 }
 
-/// Makes a schedule of any function of the step.
+/// Makes a schedule from any function of the step.
 ///
-/// For experiments, and for values that come from outside. A configuration cannot hold code: for a schedule that is to
-/// be saved with the optimizer, implement [`Schedule`] for a type of your own.
+/// For experiments, and for values that the caller computes. A configuration cannot hold code: if the schedule is to be
+/// saved with the optimizer, implement [`Schedule`] for a type of your own.
 ///
 /// ```text
 /// value(s) = function(s)
@@ -40,13 +40,13 @@ pub struct Closure<F> {
 ///
 /// # Differences
 ///
-/// Keras calls a function without arguments; this one gets the step. PyTorch's `LambdaLR` multiplies; this one gives
-/// the value itself.
+/// Keras calls a function without arguments; here the function gets the step. The function of PyTorch's `LambdaLR`
+/// returns a factor; here it returns the value itself.
 ///
 /// # Errors
 ///
-/// [`config`](opt_core::config::Configurable::config) returns [`ConfigError::NotSerializable`]. What the function returns is
-/// not checked.
+/// [`config`](opt_core::config::Configurable::config) returns [`ConfigError::NotSerializable`]. The results of the
+/// function are not checked.
 ///
 /// # References
 ///

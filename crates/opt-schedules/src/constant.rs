@@ -5,8 +5,8 @@ use opt_core::{Schedule, hyperparameters};
 hyperparameters! {
     /// The same value at every step.
     ///
-    /// Where a plain number is accepted, the number is simpler. `Constant` is for code that wants a [`Schedule`], and
-    /// for a configuration that should keep its form when the value changes.
+    /// Where a plain number is accepted, the number is simpler. `Constant` is for code that needs a [`Schedule`], and
+    /// for a configuration whose form should not change with the value.
     ///
     /// ```text
     /// value(s) = v
@@ -27,7 +27,7 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras has no such class; a configuration with it is read by this library alone.
+    /// Keras has no such class; only this library can read a configuration with it.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Triangular waves between two learning rates: as they are, halved each cycle, or shrinking exponentially.
+//! Triangular waves between two learning rates: of constant height, halved each cycle, or shrinking exponentially.
 
 mod wave;
 
@@ -10,8 +10,8 @@ use wave::Wave;
 
 use crate::numbers::power;
 
-/// A [`Wave`], whose height is a function of the schedule and the cycle or step, and the fields that the function
-/// needs.
+/// Declares a cyclical schedule: a [`Wave`] whose height is a function of the schedule and the cycle or step, and the
+/// fields of that function.
 macro_rules! cyclical {
     (
         $(#[$documentation:meta])* $name:ident, $class_name:literal, $default_mode:expr, $height:expr,
@@ -25,7 +25,7 @@ macro_rules! cyclical {
                 #[required] maximal_learning_rate: f64, in 0.0.., "value at the peak, h";
                 #[required] step_size: u64, in 1.., "steps of half a cycle, n";
 
-                /// Whether the height depends on the cycle or on the step.
+                /// Sets whether the height depends on the cycle or on the step.
                 scale_mode: ScaleMode = $default_mode, "what the height depends on";
                 $($fields)*
             }
@@ -33,8 +33,8 @@ macro_rules! cyclical {
         }
 
         impl $name {
-            /// Rises from `initial_learning_rate` to `maximal_learning_rate` in `step_size` steps, and falls back in as
-            /// many.
+            /// Rises from `initial_learning_rate` to `maximal_learning_rate` in `step_size` steps, and falls back in
+            /// the same number of steps.
             #[must_use]
             pub fn new(initial_learning_rate: f64, maximal_learning_rate: f64, step_size: u64) -> Self {
                 Self::with_defaults(initial_learning_rate, maximal_learning_rate, step_size)
@@ -59,7 +59,8 @@ macro_rules! cyclical {
 cyclical! {
     /// Rises and falls in straight lines between two learning rates.
     ///
-    /// Needs no guess of one good learning rate: a range test gives the two ends, and every cycle crosses all between.
+    /// Needs no single good learning rate: a range test gives the two ends, and every cycle crosses all rates in
+    /// between.
     ///
     /// ```text
     /// c = floor(1 + s / (2 n))            cycle, from 1
@@ -85,13 +86,15 @@ cyclical! {
     ///
     /// # Differences
     ///
-    /// TensorFlow Addons takes any `scale_mode` but `"cycle"` for `"iterations"`; here others are refused. Its values
-    /// are `f32`, and NaN with `step_size = 0`. PyTorch's `CyclicLR` is the same wave, and may fall at another speed.
+    /// TensorFlow Addons treats any `scale_mode` other than `"cycle"` as `"iterations"`; here other modes are refused.
+    /// Its values are `f32`, and NaN with `step_size = 0`. PyTorch's `CyclicLR` is the same wave, but may fall at
+    /// another speed.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `step_size = 0`, and rates that are negative, infinite or
-    /// NaN. The wave may also go down from the initial rate, as momentum does when the learning rate goes up.
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `step_size = 0`, and rates that are negative,
+    /// infinite or NaN. The maximal rate may be below the initial rate, as for a momentum that falls while the learning
+    /// rate rises.
     ///
     /// # References
     ///
@@ -105,9 +108,9 @@ cyclical! {
 }
 
 cyclical! {
-    /// Rises and falls in straight lines, to half the height in each following cycle.
+    /// Rises and falls in straight lines; each cycle has half the height of the cycle before.
     ///
-    /// Like [`TriangularCyclicalLearningRate`], but the peaks come down by themselves, so that training settles.
+    /// Like [`TriangularCyclicalLearningRate`], but with falling peaks, so that training settles.
     ///
     /// ```text
     /// value(s) = l + (h - l) (1 - x) / 2^(c - 1)      s in place of c with scale_mode "iterations"
@@ -149,9 +152,9 @@ cyclical! {
 }
 
 cyclical! {
-    /// Rises and falls in straight lines, to a height that shrinks exponentially.
+    /// Rises and falls in straight lines; the height shrinks exponentially.
     ///
-    /// Like [`TriangularCyclicalLearningRate`], but the peaks come down as fast as you choose.
+    /// Like [`TriangularCyclicalLearningRate`], but with peaks that fall as fast as you choose.
     ///
     /// ```text
     /// value(s) = l + (h - l) (1 - x) g^s              c in place of s with scale_mode "cycle"
@@ -181,13 +184,13 @@ cyclical! {
     ///
     /// # Differences
     ///
-    /// As for [`TriangularCyclicalLearningRate`]. TensorFlow Addons fails with whole-number steps here. With a
-    /// `gamma` above 1, growth stops before infinity.
+    /// As for [`TriangularCyclicalLearningRate`]. TensorFlow Addons fails here if steps are integers. With a `gamma`
+    /// above 1, growth stops at the largest finite number.
     ///
     /// # Errors
     ///
-    /// As for [`TriangularCyclicalLearningRate`], and a `gamma` that is not above 0, or that is above 1 while the
-    /// maximal rate is below the initial one: the value would become negative.
+    /// As for [`TriangularCyclicalLearningRate`]. Also refuses a `gamma` that is not above 0, or that is above 1 while
+    /// the maximal rate is below the initial rate: the value would become negative.
     ///
     /// # References
     ///
@@ -197,7 +200,7 @@ cyclical! {
     ScaleMode::Iterations,
     |rate, x| power(rate.gamma, x),
     fields: {
-        /// The factor for each step or cycle.
+        /// Sets the factor for each step or cycle, above 0.
         gamma: f64 = 1.0, in Interval::POSITIVE, "factor for each step or cycle, g";
     },
     clauses: {
@@ -206,7 +209,7 @@ cyclical! {
 }
 
 impl ExponentialCyclicalLearningRate {
-    /// A wave that goes down would pass 0 if it grew.
+    /// Refuses a falling wave that grows: it would fall below 0.
     fn check(&self) -> Result<(), HyperparameterError> {
         let goes_down = self.maximal_learning_rate < self.initial_learning_rate;
         if goes_down { require("gamma", self.gamma, ..=1.0) } else { Ok(()) }

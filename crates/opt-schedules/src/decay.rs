@@ -4,7 +4,8 @@ use opt_core::{Schedule, hyperparameters};
 
 use crate::numbers::{fraction, power, saturate, split};
 
-/// A decay that depends on how many times `decay_steps` has passed, whole (a staircase) or in part.
+/// Declares a decay that depends on the number of periods of `decay_steps` that have passed: the whole number (a
+/// staircase), or with fractions.
 ///
 /// The formula takes the initial rate, the decay rate and that number.
 macro_rules! decay {
@@ -17,7 +18,7 @@ macro_rules! decay {
                 #[required] decay_steps: u64, in 1.., "steps of one decay, d";
                 #[required] decay_rate: f64, in 0.0.., "strength of one decay, r";
 
-                /// Whether the value stays the same for `decay_steps` steps, and then jumps.
+                /// Sets whether the value stays the same for `decay_steps` steps, and then jumps.
                 staircase: bool = false, "decay in jumps, every `decay_steps` steps";
             }
             schedule $class_name
@@ -48,7 +49,7 @@ macro_rules! decay {
 decay! {
     /// Multiplies the learning rate by the same factor every `decay_steps` steps.
     ///
-    /// For long trainings without a known end, and, with a decay rate above 1, for a sweep over learning rates.
+    /// For long trainings without a known end. With a decay rate above 1, for a sweep over learning rates.
     ///
     /// ```text
     /// value(s) = l r^(s / d)           floor(s / d) if staircase
@@ -75,8 +76,8 @@ decay! {
     ///
     /// # Differences
     ///
-    /// Keras computes in `f32`, and with `decay_steps = 0` returns NaN. With a decay rate above 1, growth stops before
-    /// infinity. PyTorch's `ExponentialLR` is `decay_steps = 1`, its `StepLR` is the staircase.
+    /// Keras computes in `f32`, and returns NaN with `decay_steps = 0`. With a decay rate above 1, growth stops at the
+    /// largest finite number. PyTorch's `ExponentialLR` is `decay_steps = 1`, its `StepLR` is the staircase.
     ///
     /// # Errors
     ///
@@ -90,8 +91,8 @@ decay! {
 decay! {
     /// Divides the learning rate by a number that grows with the step.
     ///
-    /// Slower than exponential decay: the steps still add up to any distance, as the convergence proofs of stochastic
-    /// approximation ask for.
+    /// Slower than exponential decay: the steps still add up to any distance, which the convergence proofs of
+    /// stochastic approximation require.
     ///
     /// ```text
     /// value(s) = l / (1 + r s / d)     floor(s / d) if staircase

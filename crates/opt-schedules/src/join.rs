@@ -8,7 +8,7 @@ use crate::lists;
 hyperparameters! {
     /// Schedules one after the other, each from its own boundary on.
     ///
-    /// For recipes that no single class has: warm up, hold, cool down.
+    /// For recipes that no single class covers: warm up, hold, cool down.
     ///
     /// ```text
     /// value(s) = f_i(s - b_i),   i = number of boundaries b with b <= s,   b_0 = 0
@@ -19,7 +19,7 @@ hyperparameters! {
     /// | f | `schedules` | required: numbers or schedules |
     /// | b | `boundaries` | required, in steps from 1 on, rising; one less than schedules |
     ///
-    /// Each schedule counts its steps from its own boundary, where it takes over with its value at 0.
+    /// Each schedule counts its steps from its own boundary: at the boundary it has its value at 0.
     ///
     /// # Examples
     ///
@@ -34,15 +34,15 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// As optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is one
-    /// at 0, whose left side would never be seen. A boundary belongs to its right side; in
-    /// [`PiecewiseConstantDecay`](crate::PiecewiseConstantDecay), to its left.
+    /// Like optax's `join_schedules` and PyTorch's `SequentialLR`. Boundaries that do not rise are refused, and so is a
+    /// boundary at 0, because its left side would have no steps. A boundary belongs to its right side; in
+    /// [`PiecewiseConstantDecay`](crate::PiecewiseConstantDecay), it belongs to its left side.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses boundaries below 1 or not rising strictly, a list of
-    /// schedules that is not one longer, and whatever one of the schedules refuses.
-    /// [`config`](opt_core::config::Configurable::config) fails if one holds code.
+    /// [`validate`](opt_core::config::Configurable::validate) refuses boundaries that are below 1 or do not rise
+    /// strictly, a list of schedules that is not one longer than the boundaries, and schedules that are not valid
+    /// themselves. [`config`](opt_core::config::Configurable::config) fails if a schedule holds code.
     #[derive(Debug, Clone)]
     pub struct Join {
         #[required] schedules: Vec<Hyper>, in 0.0.., "schedules, f";
@@ -54,13 +54,13 @@ hyperparameters! {
 }
 
 impl Join {
-    /// The schedule, or number, to begin with.
+    /// Begins with a schedule or a number.
     #[must_use]
     pub fn new(first: impl Into<Hyper>) -> Self {
         Self::with_defaults(vec![first.into()], Vec::new())
     }
 
-    /// The schedule, or number, from the step `boundary` on.
+    /// Adds a schedule or a number from the step `boundary` on.
     #[must_use]
     pub fn then(mut self, boundary: u64, next: impl Into<Hyper>) -> Self {
         self.schedules.push(next.into());

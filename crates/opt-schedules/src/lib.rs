@@ -1,8 +1,7 @@
-//! Schedules: pure functions from the step to a learning rate, or to anything else that may change with the step.
+//! Schedules: pure functions from the step to a learning rate, or to another value that changes with the step.
 //!
-//! A schedule goes wherever a number goes: `Sgd::new(CosineDecay::new(0.1, 1_000))`. It holds no state and counts
-//! nothing: the optimizer asks for the value at the number of steps it has taken, so that a resumed training goes on
-//! exactly.
+//! A schedule is accepted wherever a number is: `Sgd::new(CosineDecay::new(0.1, 1_000))`. It holds no state and counts
+//! nothing: the optimizer asks for the value at its number of steps, so that a training resumes exactly.
 //!
 //! | class | value at step s | when to use |
 //! |---|---|---|
@@ -34,17 +33,17 @@
 //!
 //! # Numbers
 //!
-//! * Steps are `u64`, values `f64`. Periods and remainders of steps are whole-number arithmetic: boundaries are hit
-//!   exactly at any step, where Keras's `f32` loses count at 16,777,216.
-//! * Every value of a schedule that [`validate`](Configurable::validate) accepts is a finite number of at least 0, for
-//!   every `u64`; what grows without end stops before infinity. ([`Closure`] returns what its function returns.)
-//! * `build()` of an optimizer calls `validate`. Before that, [`value`](Schedule::value) does not panic, but the value
-//!   of a schedule that is out of range means nothing.
+//! * Steps are `u64`, values `f64`. Periods and remainders of steps are computed with whole numbers: boundaries are
+//!   exact at any step, whereas Keras's `f32` cannot count beyond 16,777,216.
+//! * If [`validate`](Configurable::validate) accepts a schedule, its value is a finite number of at least 0 for every
+//!   `u64`; unlimited growth stops at the largest finite number. ([`Closure`] returns whatever its function returns.)
+//! * `build()` of an optimizer calls `validate`. Before that, [`value`](Schedule::value) does not panic, but the values
+//!   of a schedule that is out of range are meaningless.
 //!
 //! # Configurations
 //!
-//! Names and fields of the Keras and TensorFlow Addons classes are theirs. [`register`] makes all classes of this crate
-//! known to a [`ScheduleRegistry`].
+//! Classes that Keras and TensorFlow Addons have, too, keep the names and fields of these libraries. [`register`] makes
+//! all classes of this crate known to a [`ScheduleRegistry`].
 //!
 //! ```
 //! use opt_core::config::ScheduleRegistry;

@@ -2,12 +2,12 @@
 
 use opt_core::config::HyperparameterError;
 
-/// Accepts a list with something in it.
+/// Accepts a list that is not empty.
 pub(crate) fn not_empty(name: &str, length: usize) -> Result<(), HyperparameterError> {
     if length > 0 { Ok(()) } else { Err(HyperparameterError::new(format!("length of {name}"), 0.0, "at least 1")) }
 }
 
-/// Accepts boundaries of which the first is at least `lowest`, and each is above the one before it.
+/// Accepts boundaries that rise strictly, the first of which is at least `lowest`.
 pub(crate) fn rising(boundaries: &[u64], lowest: u64) -> Result<(), HyperparameterError> {
     let refuse = |index: usize, expected: String| {
         Err(HyperparameterError::new(format!("boundaries[{index}]"), boundaries[index] as f64, expected))

@@ -1,8 +1,8 @@
-//! The few calculations that several schedules share. None of them panics, whatever the numbers.
+//! Calculations that several schedules share. None of them panics, whatever the numbers are.
 
 use std::f64::consts::PI;
 
-/// Whole periods before a step, and how many steps of the next one are done; exact for every `u64`.
+/// The number of whole periods before a step, and the number of steps since; exact for every `u64`.
 pub(crate) fn split(step: u64, period: u64) -> (u64, u64) {
     let period = period.max(1);
     (step / period, step % period)
@@ -13,7 +13,7 @@ pub(crate) fn fraction(part: u64, whole: u64) -> f64 {
     part as f64 / whole as f64
 }
 
-/// `from + (to - from) * t`, exact at both ends: it starts from the end that is nearer.
+/// `from + (to - from) * t`, exact at both ends: computed from the nearer end.
 pub(crate) fn blend(from: f64, to: f64, t: f64) -> f64 {
     if t < 0.5 { from + (to - from) * t } else { to - (to - from) * (1.0 - t) }
 }
@@ -23,12 +23,12 @@ pub(crate) fn half_cosine(x: f64) -> f64 {
     0.5 * (1.0 + (PI * x).cos())
 }
 
-/// `base^exponent`, at most the largest number.
+/// `base^exponent`, limited to the largest finite number.
 pub(crate) fn power(base: f64, exponent: f64) -> f64 {
     saturate(base.powf(exponent))
 }
 
-/// The nearest number that is not infinite: what grows without end stops at the largest number.
+/// The nearest finite number: unlimited growth stops at the largest finite number.
 pub(crate) fn saturate(value: f64) -> f64 {
     value.clamp(f64::MIN, f64::MAX)
 }

@@ -5,7 +5,7 @@ use opt_core::{Schedule, hyperparameters};
 
 use crate::numbers::{blend, half_cosine};
 
-/// The shape of the way between two values.
+/// The shape of the curve between two values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anneal {
     /// Half a cosine: `"cos"` in configurations.
@@ -30,7 +30,7 @@ impl Anneal {
 hyperparameters! {
     /// Rises to a very high learning rate, and falls far below the first one.
     ///
-    /// With a `max_lr` near the largest that does not diverge, trainings of a known, short length get further.
+    /// With a `max_lr` just below the rates that diverge, short trainings of a known length get further.
     ///
     /// ```text
     /// l = h / f,   e = l / g,   u = p n - 1
@@ -54,7 +54,7 @@ hyperparameters! {
     /// | g | `final_div_factor` | 10000 |
     /// | | `three_phase` | false |
     ///
-    /// The last step of the cycle is `n - 1`; its value stays from there on. If `p n` is below 1, there is no rise, and
+    /// The last step of the cycle is `n - 1`; later steps keep its value. If `p n` is below 1, there is no rise, and
     /// even the first step is a little past the peak.
     ///
     /// # Examples
@@ -70,14 +70,14 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// PyTorch's `OneCycleLR` changes the momentum as well, takes epochs in place of `total_steps`, refuses to go on
-    /// after the cycle, and divides by zero when `pct_start * total_steps` is exactly 1 (here step 0 is then the peak).
-    /// Its `div_factor` may be below 1.
+    /// PyTorch's `OneCycleLR` changes the momentum as well, takes epochs in place of `total_steps`, refuses steps after
+    /// the cycle, and divides by zero when `pct_start * total_steps` is exactly 1 (here step 0 is then the peak). Its
+    /// `div_factor` may be below 1.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1], a
-    /// `max_lr` that is negative, infinite or NaN, and factors that lead above `max_lr`: a `div_factor` below 1, a
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `total_steps = 0`, a `pct_start` outside [0, 1],
+    /// a `max_lr` that is negative, infinite or NaN, and factors that lead above `max_lr`: a `div_factor` below 1, or a
     /// `final_div_factor` below `1 / div_factor`.
     ///
     /// # References
@@ -89,20 +89,20 @@ hyperparameters! {
         #[required] max_lr: f64, in 0.0.., "highest value, h";
         #[required] total_steps: u64, in 1.., "steps of the cycle, n";
 
-        /// The part of all steps in which the learning rate rises.
+        /// Sets the fraction of all steps in which the learning rate rises, in [0, 1].
         pct_start: f64 = 0.3, in 0.0..=1.0, "part of all steps that rises, p";
 
-        /// The shape of rise and fall.
+        /// Sets the shape of rise and fall.
         anneal_strategy: Anneal = Anneal::Cosine, "shape of rise and fall";
 
-        /// How many times smaller than `max_lr` the first learning rate is.
+        /// Sets how many times smaller than `max_lr` the first learning rate is, at least 1.
         div_factor: f64 = 25.0, in 1.0.., "highest value by first value, f";
 
-        /// How many times smaller than the first learning rate the last one is.
+        /// Sets how many times smaller than the first learning rate the last one is, at least 1 / `div_factor`.
         final_div_factor: f64 = 1e4, in Interval::POSITIVE, "first value by last value, g; at least 1 / `div_factor`";
 
-        /// Whether the fall first repeats the rise, mirrored, and then goes on to the last learning rate: the original
-        /// paper.
+        /// Sets whether the fall first mirrors the rise, and then continues to the last learning rate, as in the
+        /// original paper.
         three_phase: bool = false, "fall to the first value before falling on";
     }
     schedule "OneCycle" {
@@ -121,7 +121,7 @@ impl OneCycle {
         require("final_div_factor", self.final_div_factor, 1.0 / self.div_factor..)
     }
 
-    /// The phase that a step is in.
+    /// The phase of a step.
     fn phase(&self, step: f64, last: f64) -> Phase {
         let high = self.max_lr;
         let first = high / self.div_factor;
@@ -139,7 +139,7 @@ impl OneCycle {
     }
 }
 
-/// From one value to another, between two steps (not always whole ones).
+/// A phase from one value to another, between two steps (which need not be whole numbers).
 struct Phase {
     from: f64,
     to: f64,
@@ -148,7 +148,7 @@ struct Phase {
 }
 
 impl Phase {
-    /// The part that is over; a phase without length is.
+    /// The fraction of the phase that is over; 1 for a phase without length.
     fn part(&self, step: f64) -> f64 {
         let length = self.end - self.start;
         if length > 0.0 { (step - self.start) / length } else { 1.0 }

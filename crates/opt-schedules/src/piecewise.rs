@@ -14,7 +14,7 @@ hyperparameters! {
     /// value(s) = v_i,   i = number of boundaries b with b < s
     /// ```
     ///
-    /// A boundary itself still has the value on its left.
+    /// The step at a boundary still has the value on the left.
     ///
     /// | symbol | field | default |
     /// |---|---|---|
@@ -33,12 +33,13 @@ hyperparameters! {
     /// # Differences
     ///
     /// PyTorch's `MultiStepLR` and optax's `piecewise_constant_schedule` change *at* the boundary, Keras and this type
-    /// one step later. Keras finds out about boundaries that do not rise only at some step.
+    /// one step later. Keras checks at some step of the training, not before, that boundaries rise.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses an empty list of boundaries, boundaries that do not rise
-    /// strictly, a list of values that is not one longer, and values that are negative, infinite or NaN.
+    /// [`validate`](opt_core::config::Configurable::validate) refuses an empty list of boundaries, boundaries that do
+    /// not rise strictly, a list of values that is not one longer than the boundaries, and values that are negative,
+    /// infinite or NaN.
     ///
     /// # References
     ///
@@ -54,7 +55,7 @@ hyperparameters! {
 }
 
 impl PiecewiseConstantDecay {
-    /// The first value up to and including the first boundary, then the next one, and so on.
+    /// Has the first value up to and including the first boundary, then the next value, and so on.
     #[must_use]
     pub fn new(boundaries: impl Into<Vec<u64>>, values: impl Into<Vec<f64>>) -> Self {
         Self::with_defaults(boundaries.into(), values.into())

@@ -1,4 +1,4 @@
-//! Polynomial decay to an end value, once or again and again.
+//! Polynomial decay to an end value, once or repeatedly.
 
 use opt_core::{Schedule, hyperparameters};
 
@@ -23,8 +23,8 @@ hyperparameters! {
     /// | q | `power` | 1 |
     /// | | `cycle` | false |
     ///
-    /// With `cycle`, every multiple of `decay_steps` has the end value, exactly, and the step after it starts a longer
-    /// decay: at step `s` the decay reaches to the first multiple that is at least `s`.
+    /// With `cycle`, every multiple of `decay_steps` has exactly the end value, and the step after it starts a longer
+    /// decay: at step `s`, the current decay ends at the first multiple that is at least `s`.
     ///
     /// # Examples
     ///
@@ -40,25 +40,26 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, and this one,
-    /// take the step itself if it is a multiple. Keras computes in `f32`, and with `decay_steps = 0` returns NaN.
+    /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, like this type,
+    /// uses the step itself if it is a multiple. Keras computes in `f32`, and returns NaN with `decay_steps = 0`.
     ///
     /// # Errors
     ///
     /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
-    /// negative, infinite or NaN. The end may be above the beginning.
+    /// negative, infinite or NaN. The end value may be above the first value.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PolynomialDecay {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
         #[required] decay_steps: u64, in 1.., "steps of one decay, d";
 
-        /// The value at the end.
+        /// Sets the value at the end, at least 0.
         end_learning_rate: f64 = 0.0001, in 0.0.., "value at the end, e";
 
-        /// The power of the polynomial: 1 is a straight line, more falls faster at first, 0 does not fall at all.
+        /// Sets the power of the polynomial, at least 0. With 1 it is a straight line, with more it falls faster at
+        /// first, with 0 it does not fall.
         power: f64 = 1.0, in 0.0.., "power of the polynomial, q";
 
-        /// Whether the decay starts again after `decay_steps`.
+        /// Sets whether the decay starts again after `decay_steps`.
         cycle: bool = false, "start again after `decay_steps`";
     }
     schedule "PolynomialDecay"
@@ -71,7 +72,7 @@ impl PolynomialDecay {
         Self::with_defaults(initial_learning_rate, decay_steps)
     }
 
-    /// `1 - p`, from whole numbers: exactly 0 at the end of a decay, however far that is.
+    /// `1 - p`, computed from whole numbers: exactly 0 at the end of every decay.
     fn remaining(&self, step: u64) -> f64 {
         let decay_steps = self.decay_steps.max(1);
         let decays = if self.cycle { step.div_ceil(decay_steps).max(1) } else { 1 };

@@ -1,14 +1,14 @@
-//! A linear ramp before any schedule.
+//! A linear warmup before any schedule.
 
 use opt_core::{Hyper, Schedule, hyperparameters};
 
 use crate::numbers::{blend, fraction};
 
 hyperparameters! {
-    /// Rises on a straight line to the value of another schedule, which then takes over.
+    /// Rises on a straight line to the value of another schedule, and then follows that schedule.
     ///
     /// Large batches and adaptive rules are unstable in the first steps, while their statistics are poor; a few hundred
-    /// steps of warmup cure that. The inner schedule may be a number, too.
+    /// steps of warmup cure that. The inner schedule may also be a number.
     ///
     /// ```text
     /// s < w:    value(s) = v + (inner(0) - v) s / w        inner(s) in place of inner(0) without delay_inner
@@ -22,13 +22,14 @@ hyperparameters! {
     /// | v | `start_value` | 0 |
     /// | | `delay_inner` | true |
     ///
-    /// * With `delay_inner`, the inner schedule starts when the warmup ends: it counts its steps from there, nothing of it
-    ///   is lost, and the whole takes `warmup_steps` longer. The ramp leads to its first value.
-    /// * Without, the inner schedule counts from the very first step, so the whole takes no longer than the inner schedule
-    ///   alone. The ramp leads to the value that it has at the moment: a curve if that moves.
+    /// * With `delay_inner`, the inner schedule starts when the warmup ends: it counts its steps from there and runs in
+    ///   full, so the whole takes `warmup_steps` longer. The ramp leads to its first value.
+    /// * Without `delay_inner`, the inner schedule counts from the first step, so the whole takes as long as the inner
+    ///   schedule alone. The ramp leads to the current value of the inner schedule: the ramp is a curve if that value
+    ///   changes.
     ///
-    /// The step `w` is the first one with the full value. The first step of all has `start_value`: with the default, it
-    /// moves nothing. To start at `1 / w` of the full value, say so with [`start_value`](Self::start_value).
+    /// Step `w` is the first step with the full value. Step 0 has `start_value`, which is 0 by default: such a step
+    /// moves nothing. To start at `1 / w` of the full value, set [`start_value`](Self::start_value).
     ///
     /// # Examples
     ///
@@ -48,16 +49,16 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras has a warmup inside `CosineDecay` alone; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)`
-    /// gives the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another
-    /// scheduler that counts from the first step, as without `delay_inner`; optax joins a `linear_schedule` and another
-    /// one, which is the default here.
+    /// In Keras only `CosineDecay` has a warmup; `LinearWarmup::new(CosineDecay::new(t, d), w).start_value(l)` gives
+    /// the same values as `CosineDecay::new(l, d).warmup(t, w)`. PyTorch's `LinearLR` is a factor on another scheduler,
+    /// which counts from the first step, as without `delay_inner`. optax joins a `linear_schedule` and another
+    /// schedule, which is the default here.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses a `start_value` that is negative, infinite or NaN, and
-    /// whatever the inner schedule refuses. [`config`](opt_core::config::Configurable::config) fails if the inner schedule
-    /// holds code.
+    /// [`validate`](opt_core::config::Configurable::validate) refuses a `start_value` that is negative, infinite or
+    /// NaN, and an inner schedule that is not valid itself. [`config`](opt_core::config::Configurable::config) fails if
+    /// the inner schedule holds code.
     ///
     /// # References
     ///
@@ -67,17 +68,18 @@ hyperparameters! {
         #[required] inner: Hyper, in 0.0.., "what comes after the warmup";
         #[required] warmup_steps: u64, "steps of the warmup, w";
 
-        /// The value at step 0.
+        /// Sets the value at step 0, at least 0.
         start_value: f64 = 0.0, in 0.0.., "value at step 0, v";
 
-        /// Whether the inner schedule counts its steps from the end of the warmup, rather than from the first step.
+        /// Sets whether the inner schedule counts its steps from the end of the warmup, rather than from the first
+        /// step.
         delay_inner: bool = true, "count the inner schedule's steps from the end of the warmup";
     }
     schedule "LinearWarmup"
 }
 
 impl LinearWarmup {
-    /// Rises from 0 to the first value of `inner` in `warmup_steps` steps; then `inner` starts.
+    /// Rises from 0 to the first value of `inner` in `warmup_steps` steps; then follows `inner` from its start.
     #[must_use]
     pub fn new(inner: impl Into<Hyper>, warmup_steps: u64) -> Self {
         Self::with_defaults(inner.into(), warmup_steps)

@@ -6,7 +6,7 @@ use opt_core::{Hyper, hyperparameters};
 hyperparameters! {
     /// Stochastic gradient descent, with momentum and Nesterov momentum.
     ///
-    /// The first thing to try, and hard to beat with momentum and a good schedule.
+    /// The rule to try first. With momentum and a good schedule it is hard to beat.
     ///
     /// ```text
     /// m := mu m - eta g
@@ -25,7 +25,7 @@ hyperparameters! {
     /// | | [`legacy`](Self::legacy) | false | |
     /// | | [`decay`](Self::decay), legacy only | 0 | at least 0 |
     ///
-    /// The slot is `momentum`, m, of the variable's shape; it exists only if mu is not 0.
+    /// The slot is `momentum`, m, of the variable's shape. It exists only if mu is not 0.
     ///
     /// # Examples
     ///
@@ -42,9 +42,10 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// * The learning rate is inside m, as in Keras: after a change of the learning rate the old velocity keeps the old
-    ///   one. In PyTorch and optax it is outside, and the change rescales the whole velocity at once. With a constant
-    ///   learning rate all three agree. [`Sgd::pytorch`] and [`Sgd::optax`] are those:
+    /// * The learning rate is inside m, as in Keras: after a change of the learning rate, the velocity so far keeps the
+    ///   old learning rate. In PyTorch and optax it is outside, and the change rescales the whole velocity at once.
+    ///   With a constant learning rate all three agree. [`Sgd::pytorch`] and [`Sgd::optax`] have the learning rate
+    ///   outside:
     ///
     ///   ```text
     ///   m := mu m + (1 - tau) g         m := g at the first gradient of a variable
@@ -57,10 +58,10 @@ hyperparameters! {
     ///   | learning rate | inside m | outside | outside |
     ///   | dampening | no | `dampening`, not at the first gradient | no |
     ///   | weight decay | decoupled, before the step | added to g: not offered here | by chain |
-    /// * Keras's two generations treat **sparse gradients** differently. By default, as since Keras 2.11, a sparse gradient
-    ///   is equivalent to a dense one: m of every row decays, and every row of w moves on. With
+    /// * Keras's two generations treat **sparse gradients** differently. By default, as since Keras 2.11, a sparse
+    ///   gradient is equivalent to a dense one: m decays in every row, and every row of w changes. With
     ///   [`legacy`](Self::legacy), only touched rows change.
-    /// * Keras allocates m since 2.11 even for mu = 0; here it exists only if it is used.
+    /// * Since 2.11, Keras allocates m even for mu = 0; here it exists only if it is used.
     ///
     /// # References
     ///
@@ -73,24 +74,24 @@ hyperparameters! {
 
         learning_rate: Hyper = 0.01, in 0.0.., "learning rate, eta";
 
-        /// Sets the momentum; 0 needs no slot.
+        /// Sets the momentum, in `[0, 1]`; 0 needs no slot.
         momentum: f64 = 0.0, in 0.0..=1.0, "momentum, mu; 0 needs no slot";
 
-        /// Looks ahead along the velocity. Without momentum it changes nothing.
+        /// Sets whether the step looks ahead along the velocity. Without momentum this has no effect.
         nesterov: bool = false, "look ahead along the velocity";
 
-        /// Whether the learning rate is outside the velocity, as in PyTorch and optax, or inside, as in Keras.
+        /// Sets whether the learning rate is outside the velocity, as in PyTorch and optax, or inside, as in Keras.
         learning_rate_outside: bool = false, unless default,
             "the learning rate is outside the velocity, as in PyTorch and optax";
 
-        /// Scales each gradient but a variable's first by `1 - dampening` on its way into the velocity, as PyTorch does.
-        /// The learning rate must be outside the velocity, and Nesterov momentum is not possible. A scalar slot, `started`,
-        /// remembers whether a variable has had its first gradient.
+        /// Scales each gradient by `1 - dampening` before it enters the velocity, except the first gradient of a
+        /// variable, as PyTorch does. The learning rate must be outside the velocity, and Nesterov momentum is not
+        /// possible. A scalar slot, `started`, remembers whether a variable has had its first gradient.
         dampening: f64 = 0.0, in 0.0..=1.0, unless default,
             "PyTorch's dampening, tau; only with the learning rate outside the velocity";
 
-        /// Divides the learning rate by `1 + decay * iterations`. Only the legacy generation has this; elsewhere use an
-        /// inverse-time schedule.
+        /// Divides the learning rate by `1 + decay * iterations`. Only the legacy generation has this field; otherwise
+        /// use an inverse-time schedule.
         decay: f64 = 0.0, in 0.0.., if Generation::Legacy,
             "legacy generation only: divides the learning rate by 1 + decay * iterations";
     }
@@ -106,7 +107,7 @@ impl Sgd {
         Self { learning_rate: learning_rate.into(), ..Self::default() }
     }
 
-    /// SGD as PyTorch's `torch.optim.SGD`: the learning rate is outside the velocity.
+    /// SGD with the arithmetic of PyTorch's `torch.optim.SGD`: the learning rate is outside the velocity.
     ///
     /// # Examples
     ///
@@ -127,21 +128,21 @@ impl Sgd {
         Self::new(learning_rate).learning_rate_outside(true)
     }
 
-    /// SGD as `optax.sgd`: the learning rate is outside the velocity.
+    /// SGD with the arithmetic of `optax.sgd`: the learning rate is outside the velocity.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
         Self::new(learning_rate).learning_rate_outside(true)
     }
 
-    /// As `keras.optimizers.legacy.SGD`: a sparse gradient changes the rows it touches, and no others; the
-    /// configuration is written in that generation's form.
+    /// Follows `keras.optimizers.legacy.SGD`: a sparse gradient changes only the rows that it touches, and the
+    /// configuration is written in the form of that generation.
     #[must_use]
     pub fn legacy(mut self) -> Self {
         self.generation = Generation::Legacy;
         self
     }
 
-    /// Dampening without momentum does nothing.
+    /// Whether dampening has an effect; it has none without momentum.
     pub(crate) fn is_dampened(&self) -> bool {
         self.dampening != 0.0 && self.momentum != 0.0
     }

@@ -8,7 +8,7 @@ use opt_core::{Scalar, UpdateRule};
 
 use crate::config::Sgd;
 
-/// What is the same for all elements of a step.
+/// The coefficients of a step, the same for all elements.
 #[derive(Debug, Clone, Copy)]
 struct Coefficients<E> {
     /// Learning rate.
@@ -31,19 +31,20 @@ fn nesterov<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]
     (w + (k.mu * m - k.eta * g), [m])
 }
 
-/// With the learning rate outside the velocity.
+/// Momentum, with the learning rate outside the velocity.
 fn heavy_ball<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
     let m = k.mu * m + g;
     (w - k.eta * m, [m])
 }
 
-/// With the learning rate outside the velocity.
+/// Nesterov momentum, with the learning rate outside the velocity.
 fn heavy_ball_nesterov<E: Real>(k: &Coefficients<E>, w: E, g: E, [m]: [E; 1]) -> (E, [E; 1]) {
     let m = k.mu * m + g;
     (w - k.eta * (g + k.mu * m), [m])
 }
 
-/// With the learning rate outside the velocity, and all gradients of a variable but the first dampened.
+/// Momentum with the learning rate outside the velocity and dampening, which does not apply to the first gradient of a
+/// variable.
 struct Dampened {
     eta: f64,
     mu: f64,
@@ -89,7 +90,7 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
             Generation::New => SparseUpdate::Dense,
         };
         if self.momentum == 0.0 {
-            // A gradient of 0 changes nothing: both generations agree, and untouched rows need no visit.
+            // A gradient of 0 changes nothing, in both generations, so untouched rows need no visit.
             return Box::new(elementwise(k, plain).sparse(SparseUpdate::Rows));
         }
         if self.is_dampened() {

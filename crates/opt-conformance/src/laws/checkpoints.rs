@@ -1,4 +1,4 @@
-//! What is not in `weights` does not exist: files show it.
+//! The law that a run has no state besides `weights`, checked with files.
 
 use std::io::Cursor;
 
@@ -10,11 +10,11 @@ use opt_core::DynOptimizer;
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Problem, Variables};
 
-/// A checkpoint is all there is of a run.
+/// A checkpoint holds all state of a run.
 ///
-/// A run that was saved at any step goes on bit for bit from nothing but the file, configuration included. And an
-/// optimizer that has been at work goes back to the start by loading the file from there, and does the same once more:
-/// whatever a rule or a wrapper remembers outside of its slots is found in one of the two ways.
+/// A run that was saved at any step resumes bit for bit from the file alone, configuration included. And an optimizer
+/// that has made steps goes back to the start by loading the first file, and then makes the same steps again. State
+/// that a rule or a wrapper keeps outside of its slots fails one of the two checks.
 ///
 /// # Errors
 ///
@@ -57,7 +57,7 @@ fn save<T: Element>(
     read.map_err(|error| setting.broken(format!("not saved: {error}")))
 }
 
-/// A new optimizer of the file's configuration.
+/// A new optimizer from the file's configuration.
 fn from_file<T: Element>(setting: &Setting<'_, T>, file: &Checkpoint) -> Result<DynOptimizer<T>, Broken> {
     let config = file.config().ok_or_else(|| setting.broken("the file has no configuration"))?;
     let builder = OptimizerBuilder::from_config(config, &setting.rule.registry);

@@ -1,4 +1,4 @@
-//! What the engine promises about single steps.
+//! The laws of single steps.
 
 use ndarray::{Array, ArrayD, Axis, Slice};
 use opt_core::{Error, NonFinite, Outcome, Parameters, Scalar, Variable};
@@ -8,7 +8,7 @@ use opt_core::DynOptimizer;
 use super::{Broken, Setting, Stage, Subject, for_all, state};
 use crate::problem::{Gradient, Problem, Rng, Variables};
 
-/// A step that is refused leaves variables, slots and counter as they were, and does not disturb later steps.
+/// A step that is refused leaves variables, slots and the step counter unchanged, and does not disturb later steps.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub fn rejected_steps_leave_no_trace(rule: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Tries steps that are wrong in one place, after a right one in the same list.
+/// Tries steps with one mistake, after a correct variable in the same list.
 fn bad_steps<T: Scalar>(
     optimizer: &mut DynOptimizer<T>,
     variables: &mut Variables<T>,
@@ -76,7 +76,7 @@ fn bad_steps<T: Scalar>(
         };
         let known =
             variables.variables().into_iter().zip(&right).map(|(variable, gradient)| variable.gradient(gradient));
-        // A known variable comes back in another shape: the list may not have it twice.
+        // A known variable is given with another shape: remove the correct one, since the list may not have it twice.
         let known = known.filter(|variable| what != KNOWN || variable.name() != "v5");
         results.push((what, optimizer.apply_gradients(known.chain(bad)).err()));
     }
@@ -88,7 +88,7 @@ fn ones<T: Scalar>(shape: &[usize]) -> ArrayD<T> {
     Array::from_elem(shape, T::literal(1.0))
 }
 
-/// A step that is skipped for a NaN or an infinity leaves everything as it was, and the report says where it is.
+/// A step that is skipped for a NaN or an infinity changes nothing, and the report gives its place.
 ///
 /// # Errors
 ///
@@ -121,8 +121,8 @@ pub fn skipped_steps_leave_no_trace(rule: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Two variables that are the halves of one are updated as the one is. Not for rules that look at a variable as a
-/// whole.
+/// Two variables that are the halves of one variable get the same updates as that variable. Not for rules that need a
+/// variable as a whole.
 ///
 /// # Errors
 ///
@@ -178,7 +178,8 @@ pub fn order_does_not_matter(rule: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A sparse gradient that has every row once is a dense gradient. Not for rules that look at a variable as a whole.
+/// A sparse gradient that has every row once is equivalent to a dense gradient. Not for rules that need a variable as a
+/// whole.
 ///
 /// # Errors
 ///
@@ -201,7 +202,7 @@ pub fn full_sparse_gradients_are_dense(rule: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// Rows of the same index count as one row with their sum.
+/// Several gradients of the same row are equivalent to one gradient, their sum.
 ///
 /// # Errors
 ///
@@ -226,13 +227,13 @@ pub fn duplicate_rows_are_summed(rule: &Subject) -> Result<(), Broken> {
         let (_, once) = setting.trained(&problem(true))?;
         setting.same("rows twice", &twice, &once)
     }
-    // Clips see the rows before they are summed, so that the law is about the other stages.
+    // Clips apply to rows before they are summed, so this law holds only for the other stages.
     let stages = [Stage::Alone, Stage::WeightDecay, Stage::Average];
     for_all!(rule, stages, duplicate_rows_are_summed => check);
     Ok(())
 }
 
-/// A variable without gradient keeps its value and its slots, which exist.
+/// A variable without a gradient keeps its value and its slots, and its slots exist.
 ///
 /// # Errors
 ///

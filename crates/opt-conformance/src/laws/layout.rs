@@ -1,4 +1,4 @@
-//! What does not matter: memory order, threads.
+//! The laws of memory order and threads, which do not matter.
 
 use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, ShapeBuilder, Slice};
 use opt_core::{Scalar, Variable};
@@ -8,8 +8,8 @@ use opt_core::DynOptimizer;
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Gradient, Problem, Variables};
 
-/// Column-major variables and gradients give the same bits as row-major ones. Not for rules that look at a variable
-/// as a whole: they sum in memory order.
+/// Column-major variables and gradients give the same bits as row-major ones. Not for rules that need a variable as a
+/// whole: they sum in memory order.
 ///
 /// # Errors
 ///
@@ -35,15 +35,15 @@ pub fn scattered_memory_does_not_matter(rule: &Subject) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A way to lay out an array in memory.
+/// A memory layout of an array.
 trait Memory {
-    /// An array that has room for `values`.
+    /// An array with room for `values` in this layout.
     fn room<T: Scalar>(values: &ArrayD<T>) -> ArrayD<T>;
 
     /// The part of the room that holds the values, to read.
     fn view<T>(room: &ArrayD<T>) -> ArrayViewD<'_, T>;
 
-    /// The part of the room that holds the values.
+    /// The part of the room that holds the values, to change.
     fn view_mut<T>(room: &mut ArrayD<T>) -> ArrayViewMutD<'_, T>;
 }
 
@@ -100,14 +100,14 @@ fn memory<T: Scalar, M: Memory>(setting: &Setting<'_, T>) -> Result<(), Broken> 
     setting.same_state("state", &optimizer, &control)
 }
 
-/// An array of the same values in another order of memory.
+/// An array of the same values with this layout.
 fn placed<T: Scalar, M: Memory>(values: &ArrayD<T>) -> ArrayD<T> {
     let mut room = M::room(values);
     M::view_mut(&mut room).assign(values);
     room
 }
 
-/// Rows, for a sparse gradient, and values.
+/// The rows of a sparse gradient, if it is one, and the values.
 type Laid<'a, T> = (Option<&'a [usize]>, ArrayD<T>);
 
 fn lay_out_step<T: Scalar, M: Memory>(
@@ -135,7 +135,7 @@ fn lay_out_step<T: Scalar, M: Memory>(
     optimizer.apply_gradients(variables).map(drop)
 }
 
-/// One, two and seven threads give the same bits, on variables large enough to be shared among them.
+/// One, two and seven threads give the same bits, on variables that are large enough to be divided between threads.
 ///
 /// # Errors
 ///

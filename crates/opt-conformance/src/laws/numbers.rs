@@ -1,4 +1,4 @@
-//! What the numbers themselves must be like.
+//! The laws of numbers: rounding errors, and no infinity or NaN.
 
 use opt_core::Scalar;
 
@@ -7,13 +7,13 @@ use crate::problem::{Gradient, Problem};
 
 /// A run in 32 bits stays as close to the run in 64 bits as rounding allows.
 ///
-/// Each step rounds a few times, each time by at most half an ulp of the largest magnitude on the way.
+/// Each step rounds a few times, each time by at most half an ulp of the largest magnitude so far in the step.
 ///
 /// # Errors
 ///
 /// When the law does not hold.
 pub fn f32_follows_f64(rule: &Subject) -> Result<(), Broken> {
-    /// Roundings of an element in a step, with room for all stages.
+    /// The roundings of an element in a step, with room for all stages.
     const ROUNDINGS: f64 = 16.0;
     for stage in Stage::ALL {
         let law = "f32_follows_f64";

@@ -1,4 +1,4 @@
-//! What a run leaves behind, and how it goes on from there.
+//! The laws of the state that a run leaves, and of resuming from it.
 
 use std::collections::BTreeSet;
 
@@ -12,8 +12,8 @@ use opt_core::DynOptimizer;
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{self, Problem};
 
-/// Configuration, `weights` and variables are all that a run depends on: one that is restored from them at any step,
-/// in a new optimizer, goes on bit for bit.
+/// A run depends on nothing but its configuration, `weights` and variables: it resumes bit for bit in a new optimizer
+/// that is restored from them, at any step.
 ///
 /// # Errors
 ///

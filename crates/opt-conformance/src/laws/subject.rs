@@ -5,7 +5,7 @@ use std::fmt;
 use opt_core::config::FromConfig;
 use opt_core::{Registry, Scalar, UpdateRule};
 
-/// A rule that the laws can handle: copies of it, whose type is forgotten, and how it is read from a configuration.
+/// A rule without its type, as laws need it: copies of the rule, and a registry that reads it from a configuration.
 #[derive(Debug)]
 pub struct Subject {
     pub(super) in_32_bits: Erased<f32>,
@@ -13,7 +13,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// Forgets the type of a rule.
+    /// Takes a rule, and forgets its type.
     #[must_use]
     pub fn new<R: FromConfig<f32> + FromConfig<f64> + Clone>(rule: &R) -> Self {
         Self { in_32_bits: Erased::new(rule), in_64_bits: Erased::new(rule) }
@@ -23,7 +23,7 @@ impl Subject {
 /// A rule for one element type.
 pub(super) struct Erased<T> {
     copy: Box<dyn Fn() -> Box<dyn UpdateRule<T>> + Send + Sync>,
-    /// Knows the rule, and every schedule.
+    /// A registry with the rule and every schedule.
     pub(super) registry: Registry<T>,
 }
 
@@ -36,7 +36,7 @@ impl<T: Scalar> Erased<T> {
         Self { copy: Box::new(move || Box::new(rule.clone())), registry }
     }
 
-    /// Another one of the rule.
+    /// A copy of the rule.
     pub(super) fn copy(&self) -> Box<dyn UpdateRule<T>> {
         (self.copy)()
     }

@@ -1,4 +1,4 @@
-//! Where a run is replayed: in one piece, or on a rank of a device mesh.
+//! The place of a replay: one process, or one rank of a device mesh.
 
 use ndarray::{ArrayD, ArrayViewD, Axis, Slice};
 use opt_core::Scalar;
@@ -7,13 +7,13 @@ use opt_mesh::{Distributed, Layout, Mesh};
 use super::Given;
 use crate::golden::RecordedVariable;
 
-/// More ranks than were ever recorded, and few enough to be threads.
+/// The limit on the number of ranks: more than any recorded run has, and few enough to be threads.
 const MOST_RANKS: usize = 64;
 
-/// Where a replay runs.
+/// The place where a replay runs.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place<'m> {
-    /// In one piece.
+    /// In one process, with whole arrays.
     Here,
     /// On one rank of several.
     On(&'m Mesh),
@@ -29,7 +29,7 @@ fn layout(variable: &RecordedVariable) -> Layout {
 }
 
 impl Place<'_> {
-    /// This rank, if there are several.
+    /// The number of this rank, if there are several ranks.
     pub(super) fn rank(self) -> Option<usize> {
         match self {
             Self::Here => None,
@@ -37,7 +37,7 @@ impl Place<'_> {
         }
     }
 
-    /// How the variables lie on the ranks. Recorded gradients are already reduced.
+    /// The distribution of the variables over the ranks. Recorded gradients are already reduced.
     pub(super) fn distributed(self, variables: &[RecordedVariable]) -> Result<Option<Distributed>, String> {
         let Self::On(mesh) = self else { return Ok(None) };
         let with_layout = |builder: opt_mesh::DistributedBuilder, variable: &RecordedVariable| {
@@ -46,7 +46,7 @@ impl Place<'_> {
         variables.iter().fold(Distributed::new(mesh), with_layout).build().map(Some).map_err(text)
     }
 
-    /// What this rank has of an array like the variable.
+    /// This rank's shard of an array of the variable's shape.
     pub(super) fn shard<T: Scalar>(self, variable: &RecordedVariable, whole: ArrayD<T>) -> Result<ArrayD<T>, String> {
         match self {
             Self::Here => Ok(whole),
@@ -54,7 +54,7 @@ impl Place<'_> {
         }
     }
 
-    /// The whole again.
+    /// The whole array, gathered from the shards.
     pub(super) fn whole<T: Scalar>(
         self,
         variable: &RecordedVariable,
@@ -66,7 +66,7 @@ impl Place<'_> {
         }
     }
 
-    /// What this rank has of the rows of a sparse gradient, counted from its first row.
+    /// This rank's rows of a sparse gradient, counted from the first row of its shard.
     pub(super) fn rows<T: Scalar>(
         self,
         variable: &RecordedVariable,
@@ -86,7 +86,7 @@ impl Place<'_> {
     }
 }
 
-/// Runs every rank of a mesh on a thread; the error of the first rank that has one.
+/// Runs every rank of a mesh on a thread. Returns the error of the first rank that has one.
 pub(super) fn on_threads(
     dimensions: &[(String, usize)],
     rank: impl Fn(&Mesh) -> Result<(), String> + Sync,
@@ -100,7 +100,7 @@ pub(super) fn on_threads(
     (0..).zip(ends).try_for_each(|(rank, end)| end.map_err(|reason| format!("rank {rank}: {reason}")))
 }
 
-/// What was recorded for a rank.
+/// The recorded elements of a rank.
 pub(super) fn of_rank(shards: &[Vec<f64>], rank: usize) -> Result<&[f64], String> {
     shards
         .get(rank)

@@ -10,16 +10,16 @@ use crate::problem::Problem;
 pub struct Lookahead<F> {
     /// The formula inside.
     pub inner: F,
-    /// After how many steps the variables go back.
+    /// The number of steps after which the variables go back.
     pub k: u64,
-    /// Which part of the way forward stays.
+    /// The fraction of the way forward that remains.
     pub alpha: f64,
     /// Slow weights by variable.
     pub slow: BTreeMap<String, Vec<f64>>,
 }
 
 impl<F> Lookahead<F> {
-    /// Lookahead whose slow weights are the variables at the start.
+    /// Lookahead whose slow weights are the initial variables.
     #[must_use]
     pub fn new(inner: F, k: u64, alpha: f64, problem: &Problem) -> Self {
         let variables = problem.variables.iter();

@@ -13,9 +13,9 @@ pub struct Nadam {
     pub beta_2: f64,
     /// Added to the root.
     pub epsilon: f64,
-    /// How fast the momentum rises; without it the momentum is constant.
+    /// The rate at which the momentum rises; without it the momentum is constant.
     pub schedule_decay: Option<f64>,
-    /// Rows that a gradient does not have keep their value; their moments decay all the same.
+    /// Whether rows without a gradient keep their value; their moments decay in any case.
     pub touched_rows_only: bool,
     /// First and second moments by variable.
     pub moments: BTreeMap<String, Vec<(f64, f64)>>,
@@ -50,7 +50,7 @@ impl Formula for Nadam {
             let g = row.map_or(0.0, |row| row[i % width]);
             *m += (1.0 - self.beta_1) * (g - *m);
             *v += (1.0 - self.beta_2) * (g * g - *v);
-            // An element that has never had a gradient has no direction, even if epsilon is 0.
+            // An element whose gradients have all been 0 does not move, even if epsilon is 0.
             if *v > 0.0 && (row.is_some() || !self.touched_rows_only) {
                 let ahead = next * *m / (1.0 - product * next) + (1.0 - mu) * g / (1.0 - product);
                 *w -= eta * ahead / ((*v / correction).sqrt() + self.epsilon);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Formula;
 
-/// NovoGrad, every dialect.
+/// NovoGrad, with the settings of every library.
 #[derive(Debug, Default, Clone)]
 pub struct NovoGrad {
     /// Decay of m.
@@ -17,32 +17,32 @@ pub struct NovoGrad {
     pub epsilon_root: f64,
     /// Weight decay.
     pub weight_decay: f64,
-    /// The gradient counts with 1 - `beta_1`, but not the first.
+    /// Whether gradients are multiplied by 1 - `beta_1`, except the first.
     pub grad_averaging: bool,
-    /// The first one, too.
+    /// Whether the first gradient is multiplied by 1 - `beta_1`, too.
     pub average_first_step: bool,
-    /// The largest v so far counts.
+    /// Whether the largest v so far is used.
     pub amsgrad: bool,
-    /// m is free of the learning rate.
+    /// Whether the learning rate is outside m.
     pub learning_rate_outside: bool,
-    /// m is of raw gradients.
+    /// Whether m contains raw gradients.
     pub raw_moment: bool,
-    /// m and v are divided by how much they have seen.
+    /// Whether m and v are divided by the sum of their weights.
     pub bias_correction: bool,
-    /// v is averaged from 0 on.
+    /// Whether v is averaged from 0 on.
     pub init_zero: bool,
-    /// Layers by variable.
+    /// The state of each variable.
     pub layers: BTreeMap<String, Layer>,
 }
 
-/// What is remembered of a variable.
+/// The state of one variable.
 #[derive(Debug, Default, Clone)]
 pub struct Layer {
     /// The velocity.
     pub m: Vec<f64>,
-    /// The average of squared norms, once there has been one.
+    /// The average of squared norms; `None` before the first gradient that is not 0.
     pub v: Option<f64>,
-    /// The largest of them.
+    /// The largest average so far.
     pub largest: f64,
 }
 
@@ -60,7 +60,7 @@ impl Formula for NovoGrad {
         } else if square_sum > 0.0 {
             layer.v = Some(if self.init_zero { (1.0 - self.beta_2) * square_sum } else { square_sum });
         }
-        // With beta_2 = 0 a gradient of 0 wipes out what has been seen.
+        // With beta_2 = 0, a gradient of 0 resets v.
         layer.v = layer.v.filter(|v| *v > 0.0);
         let mut v = layer.v.unwrap_or(0.0);
         layer.largest = layer.largest.max(v);
@@ -82,7 +82,7 @@ impl Formula for NovoGrad {
                     u *= 1.0 - self.beta_1;
                 }
                 let (scale, later) = if self.learning_rate_outside { (1.0, eta) } else { (eta, 1.0) };
-                // The engine's velocity inside the learning rate has the other sign.
+                // In the engine, m has the other sign if the learning rate is inside.
                 layer.m[i] = self.beta_1 * layer.m[i] + scale * u;
                 let mean = layer.m[i] / m_seen;
                 w[i] -= if self.raw_moment {

@@ -1,4 +1,4 @@
-//! Options for the naive engine and for ours.
+//! Random options, for the naive engine and for ours.
 
 use opt_core::{Ema, Exclude, Optimizer, OptimizerBuilder, UpdateRule};
 use proptest::prelude::*;
@@ -9,10 +9,10 @@ use crate::problem::{Problem, Variables};
 /// An optimizer in 64 bits with any rule.
 type DynBuilder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;
 
-/// Variables of a step, by name.
+/// The expected variables after a step, by name.
 type Wanted = std::collections::BTreeMap<String, Vec<f64>>;
 
-/// Any options: one of the clips or none, weight decay (but not of `v3`), averages.
+/// Random options: one of the clips or none, weight decay (but not of `v3`), averages.
 pub fn options() -> impl Strategy<Value = Naive> {
     let clip = (0..4, 0.1..4.0_f64);
     let decay = proptest::option::of(0.0..0.5_f64);
@@ -50,11 +50,11 @@ impl Naive {
         builder
     }
 
-    /// Runs a rule in our engine beside its formula in this one.
+    /// Runs a rule in our engine, and its formula in the naive engine.
     ///
     /// # Errors
     ///
-    /// Names the first element that is not close to what the formula gives.
+    /// Names the first element that is not close to the result of the formula.
     ///
     /// # Panics
     ///
@@ -81,7 +81,7 @@ impl Naive {
 ///
 /// # Errors
 ///
-/// Names the first element that is not close to what is wanted.
+/// Names the first element that is not close to the expected one.
 pub fn all_close(
     number: usize,
     got: &Variables<f64>,

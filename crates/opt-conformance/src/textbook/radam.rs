@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Formula;
 
-/// Adam with rectified steps, in all dialects.
+/// RectifiedAdam, with the settings of every library.
 #[derive(Debug, Default)]
 pub struct RectifiedAdam {
     /// Decay rate of the first moment.
@@ -15,24 +15,24 @@ pub struct RectifiedAdam {
     pub epsilon: f64,
     /// Added to the second moment.
     pub epsilon_root: f64,
-    /// Epsilon is added before the bias of the second moment is corrected.
+    /// Whether epsilon is added before the bias of the second moment is corrected.
     pub epsilon_first: bool,
     /// Weight decay for each step.
     pub weight_decay: Vec<f64>,
-    /// Weight decay is part of the gradient.
+    /// Whether weight decay is part of the gradient.
     pub coupled: bool,
-    /// The largest second moment so far counts.
+    /// Whether the largest second moment so far is used.
     pub amsgrad: bool,
-    /// What the length of the average has to reach.
+    /// The threshold that the length of the average must reach.
     pub threshold: f64,
-    /// The length has to be above the threshold.
+    /// Whether the length must be above the threshold.
     pub strict: bool,
-    /// First moment, second moment and its largest value, by variable and element.
+    /// The first moment, the second moment and its largest value, by variable and element.
     pub state: BTreeMap<String, Vec<[f64; 3]>>,
 }
 
 impl RectifiedAdam {
-    /// The length of a plain average that is, on the average, as old as the second moment: gradient `i` steps ago has
+    /// The length of a plain average with the same mean age as the second moment: the gradient of `i` steps ago has
     /// weight `beta_2^i` and age `i + 1`, and in a plain average of length `n` the mean age is `(n + 1) / 2`.
     fn length(&self, t: u64) -> f64 {
         let weights = (0..=t).map(|age| self.beta_2.powf(age as f64));

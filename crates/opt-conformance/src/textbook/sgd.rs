@@ -11,7 +11,7 @@ pub struct Sgd {
     pub mu: f64,
     /// Nesterov momentum.
     pub nesterov: bool,
-    /// Rows that a gradient does not have keep their velocity and their value.
+    /// Whether rows without a gradient keep their velocity and their value.
     pub lazy: bool,
     /// Velocities by variable.
     pub velocity: BTreeMap<String, Vec<f64>>,

@@ -4,11 +4,11 @@ use opt_core::config::{Config, ConfigError, Envelope, Fields, Hyperparameters};
 use opt_core::{Registry, Scalar};
 use serde_json::Value;
 
-/// Keys of an optimizer that change nothing for a rule inside another one.
+/// Keys of an optimizer that have no effect for a rule inside another one.
 const WITHOUT_MEANING: [&str; 5] =
     ["name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency"];
 
-/// Keys that ask something of the engine, which is outside; accepted as long as they ask for nothing.
+/// Keys for stages of the engine, which is outside. Accepted as long as they are off.
 const ENGINE: [&str; 10] = [
     "clipnorm",
     "clipvalue",
@@ -22,7 +22,7 @@ const ENGINE: [&str; 10] = [
     "gradient_accumulation_steps",
 ];
 
-/// A rule, and what its configuration said besides the rule's own fields.
+/// A rule, with the entries of its configuration that are not fields of the rule.
 #[derive(Debug, Clone)]
 pub(crate) struct Inner<R> {
     pub(crate) rule: R,
@@ -36,7 +36,7 @@ impl<R> Inner<R> {
 }
 
 impl<R: Hyperparameters> Inner<R> {
-    /// Reads a serialised optimizer, its rule by `read`.
+    /// Reads a serialised optimizer; `read` reads its rule.
     pub(super) fn read<T: Scalar>(
         serialised: &Value,
         registry: &Registry<T>,
@@ -46,7 +46,7 @@ impl<R: Hyperparameters> Inner<R> {
         let mut fields = registry.fields(&class_name, config.clone());
         let rule = read(&mut fields)?;
         fields.keep(&mut envelope, &WITHOUT_MEANING);
-        // What the rule has read, like a weight decay of its own, is none of the engine's.
+        // Fields that the rule has read, such as a weight decay of its own, are gone by now.
         for key in ENGINE.into_iter().filter(|key| fields.contains(key)).collect::<Vec<_>>() {
             require_nothing(&class_name, key, &config[key])?;
             fields.keep(&mut envelope, &[key]);
@@ -73,7 +73,7 @@ impl<R: Hyperparameters> Inner<R> {
     }
 }
 
-/// Refuses what the engine would have to do, but only outside.
+/// Refuses a key that asks the engine for a stage, which is possible only outside.
 fn require_nothing(class_name: &str, key: &str, value: &Value) -> Result<(), ConfigError> {
     match value {
         Value::Null | Value::Bool(false) => Ok(()),

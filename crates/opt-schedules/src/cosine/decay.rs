@@ -9,7 +9,7 @@ use crate::numbers::{blend, fraction, half_cosine};
 hyperparameters! {
     /// Falls along half a cosine to a fraction of the initial learning rate, and stays there.
     ///
-    /// The usual choice when the number of steps is known; transformers take the warmup with it.
+    /// The usual choice when the number of steps is known; transformers are trained with the warmup.
     ///
     /// ```text
     /// no warmup:       value(s) = l [(1 - a) (1 + cos(pi p)) / 2 + a],   p = min(s, d) / d
@@ -40,10 +40,10 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras ignores `warmup_steps` when there is no `warmup_target`; here that is an error. It accepts an `alpha`
-    /// above 1, computes in `f32`, and with `decay_steps = 0` returns NaN. PyTorch's `CosineAnnealingLR` has no warmup
-    /// and goes up again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup, as `total_steps`
-    /// of [`with_warmup`](Self::with_warmup) does.
+    /// Keras ignores `warmup_steps` without a `warmup_target`; here that is an error. Keras accepts an `alpha` above 1,
+    /// computes in `f32`, and returns NaN with `decay_steps = 0`. PyTorch's `CosineAnnealingLR` has no warmup and rises
+    /// again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup, as
+    /// `total_steps` of [`with_warmup`](Self::with_warmup) does.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ hyperparameters! {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
         #[required] decay_steps: u64, in 1.., "steps of the decay, after the warmup, d";
 
-        /// The end value, as a fraction of the highest value.
+        /// Sets the end value, as a fraction of the highest value, in [0, 1].
         alpha: f64 = 0.0, in 0.0..=1.0, "end, as a fraction of the highest value, a";
         warmup_target: Option<f64> = None, in 0.0.., "value after the warmup, t";
         warmup_steps: u64 = 0, "steps of the warmup, w; 0 without `warmup_target`";
@@ -90,8 +90,8 @@ impl CosineDecay {
         Self::new(start, total_steps.saturating_sub(warmup_steps)).warmup(peak, warmup_steps)
     }
 
-    /// Adds a warmup, in Keras's terms: rises from the initial learning rate to `target` in `steps` steps, before the
-    /// decay from there. [`with_warmup`](Self::with_warmup) says the same in one call.
+    /// Adds a warmup, in Keras's terms: before the decay, the value rises from the initial learning rate to `target` in
+    /// `steps` steps. [`with_warmup`](Self::with_warmup) sets the same fields in one call.
     #[must_use]
     pub fn warmup(mut self, target: f64, steps: u64) -> Self {
         self.warmup_target = Some(target);

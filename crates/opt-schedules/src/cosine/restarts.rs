@@ -1,4 +1,4 @@
-//! Half cosines one after the other.
+//! Half cosines, one after the other.
 
 use opt_core::{Schedule, hyperparameters};
 
@@ -6,10 +6,11 @@ use super::above_floor;
 use crate::numbers::{fraction, half_cosine, power, split};
 
 hyperparameters! {
-    /// Falls along half a cosine, starts again at the top, and so on, each time `t_mul` times as long.
+    /// Falls along half a cosine, then starts again at the top, and so on; each period is `t_mul` times as long as the
+    /// one before.
     ///
-    /// Every restart lets the weights leave the minimum they are in; the weights just before a restart are good ones to
-    /// keep, or to average.
+    /// Every restart lets the weights leave their current minimum. The weights just before a restart are good ones to
+    /// keep or to average.
     ///
     /// ```text
     /// value(s) = l [(1 - a) m^i (1 + cos(pi x)) / 2 + a]
@@ -39,10 +40,10 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// Keras finds the period by a logarithm in `f32`. Here it is checked against the boundaries themselves, and a
-    /// boundary that is a whole number but for rounding counts as one: with `t_mul = 1.1` and 10 first steps, step 21
-    /// restarts. With an `m_mul` above 1, growth stops before infinity. PyTorch's `CosineAnnealingWarmRestarts` has a
-    /// whole `T_mult` and no `m_mul`.
+    /// Keras finds the period by a logarithm in `f32`. Here the period is checked against its boundaries, and a
+    /// boundary that differs from a whole number only by rounding counts as that number: with `t_mul = 1.1` and 10
+    /// first steps, step 21 restarts. With an `m_mul` above 1, growth stops at the largest finite number. In PyTorch's
+    /// `CosineAnnealingWarmRestarts`, `T_mult` is a whole number, and there is no `m_mul`.
     ///
     /// # Errors
     ///
@@ -57,13 +58,13 @@ hyperparameters! {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
         #[required] first_decay_steps: u64, in 1.., "steps of the first period, d";
 
-        /// How many times as long as the one before a period is.
+        /// Sets the length of a period, relative to the period before it, at least 1.
         t_mul: f64 = 2.0, in 1.0.., "how many times as long the next period is, t";
 
-        /// How many times as high as the one before a period starts, above the floor.
+        /// Sets the height of the start of a period above the floor, relative to the period before it, at least 0.
         m_mul: f64 = 1.0, in 0.0.., "how many times as high the next period starts, m";
 
-        /// The floor, as a fraction of the initial learning rate.
+        /// Sets the floor, as a fraction of the initial learning rate, in [0, 1].
         alpha: f64 = 0.0, in 0.0..=1.0, "floor, as a fraction of the initial learning rate, a";
     }
     schedule "CosineDecayRestarts"
@@ -76,7 +77,7 @@ impl CosineDecayRestarts {
         Self::with_defaults(initial_learning_rate, first_decay_steps)
     }
 
-    /// The number of the period, and which part of it is over.
+    /// The number of the period, and the fraction of it that is over.
     fn position(&self, step: u64) -> (f64, f64) {
         let d = self.first_decay_steps.max(1);
         if self.t_mul > 1.0 {
@@ -103,7 +104,7 @@ struct Growing {
 }
 
 impl Growing {
-    /// The number of the period, and which part of it is over.
+    /// The number of the period, and the fraction of it that is over.
     fn position(&self, step: f64) -> (f64, f64) {
         let mut i = self.guess(step);
         while self.start(i) > step {
@@ -116,13 +117,13 @@ impl Growing {
         (i as f64, (step - start) / (end - start))
     }
 
-    /// The number of the period by the inverse of [`start`](Self::start): right but for rounding.
+    /// The number of the period, by the inverse of [`start`](Self::start); rounding may make it wrong by one.
     fn guess(&self, step: f64) -> u64 {
         let growth = (step / self.d * (self.t - 1.0)).min(f64::MAX);
         (growth.ln_1p() / self.t.ln()) as u64
     }
 
-    /// The step at which a period starts; a whole number if it is one but for rounding.
+    /// The step at which a period starts, rounded to a whole number if it differs from it only by rounding.
     fn start(&self, i: u64) -> f64 {
         const ROUNDING: f64 = 1e-12;
         let start = self.d * (self.growth(i as f64) / (self.t - 1.0));
@@ -130,7 +131,7 @@ impl Growing {
         if (start - whole).abs() <= ROUNDING * whole { whole } else { start }
     }
 
-    /// `t^i - 1`, also where `t` is so near to 1 that the subtraction would lose all digits.
+    /// `t^i - 1`, accurate also where `t` is so near to 1 that the subtraction would lose all digits.
     fn growth(&self, i: f64) -> f64 {
         if self.t >= 2.0 { self.t.powf(i) - 1.0 } else { (i * (self.t - 1.0).ln_1p()).exp_m1() }
     }

@@ -4,7 +4,7 @@ use opt_core::config::Choice;
 
 use crate::numbers::{blend, fraction, saturate, split};
 
-/// What the height of a cyclical schedule depends on.
+/// The quantity that the height of a cyclical schedule depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ScaleMode {
     /// The number of the cycle, from 1: `"cycle"` in configurations.
@@ -27,7 +27,7 @@ pub(super) struct Wave {
 }
 
 impl Wave {
-    /// The value at a step, for a height given by the cycle or the step.
+    /// The value at a step. `height` is a function of the cycle or the step.
     pub(super) fn value(&self, step: u64, height: impl Fn(f64) -> f64) -> f64 {
         let (half_cycles, since) = split(step, self.step_size);
         let rising = half_cycles % 2 == 0;
