@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
 use opt_fuzz::trained::{NADAM, NOVOGRAD, Trained};
 use opt_fuzz::{REGISTRIES, forge};
-use optimizers::checkpoint::{Checkpoint, CheckpointDir, Element, Error, LoadOptions, SaveOptions};
 use optimizers::UpdateRule;
+use optimizers::checkpoint::{Checkpoint, CheckpointDir, Element, Error, LoadOptions, SaveOptions};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tempfile::TempDir;
 

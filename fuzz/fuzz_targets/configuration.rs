@@ -7,7 +7,7 @@ use ndarray::{ArrayD, Axis, arr2};
 use opt_conformance::problem::bits;
 use opt_conformance::replay::same_json;
 use opt_fuzz::{REGISTRIES, json};
-use optimizers::{DynOptimizer, Scalar, UpdateRule};
+use optimizers::{DynOptimizer, Scalar};
 use optimizers::{Optimizer, Registry, Variable};
 use serde_json::Value;
 

@@ -3,8 +3,13 @@
 use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, Formula, Naive};
+use optimizers::{
+    Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+};
 use optimizers::{Scalar, UpdateRule};
-use optimizers::{Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd};
+
+/// The most steps of one run: few enough for rounding errors to stay small.
+pub const MOST_STEPS: usize = 12;
 
 /// The content of one run.
 #[derive(Debug, Clone, Arbitrary)]
@@ -183,7 +188,7 @@ impl Plan {
                 let (epsilon, decay) = (epsilon.of(&[1e-7, 0.5]), weight_decay.of(&DECAYS));
                 let rule = RectifiedAdam::new(eta).beta_1(beta_1).beta_2(beta_2).epsilon(epsilon);
                 let rule = rule.weight_decay(decay).amsgrad(amsgrad).sma_threshold(5.0);
-                let weight_decay = vec![decay; crate::run::MOST_STEPS];
+                let weight_decay = vec![decay; MOST_STEPS];
                 let formula = textbook::RectifiedAdam {
                     beta_1,
                     beta_2,

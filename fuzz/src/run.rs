@@ -6,13 +6,10 @@ use ndarray::{ArrayD, Axis, IxDyn};
 use opt_conformance::problem::{Gradient, Problem, bits};
 use opt_conformance::textbook::Formula;
 use optimizers::state::StateValue;
-use optimizers::{DynOptimizer, Scalar, UpdateRule};
+use optimizers::{DynOptimizer, Scalar};
 use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
-use crate::plan::{Call, Choice, Given, NO_RATES, Plan, RATES, Wrong};
-
-/// The most steps of one run: few enough for rounding errors to stay small.
-pub const MOST_STEPS: usize = 12;
+use crate::plan::{Call, Choice, Given, MOST_STEPS, NO_RATES, Plan, RATES, Wrong};
 
 /// The most calls of one run.
 const MOST_CALLS: usize = 32;

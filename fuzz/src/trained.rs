@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use opt_conformance::problem::{Problem, Variables, bits};
 use optimizers::state::StateValue;
-use optimizers::{Scalar, UpdateRule};
 use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
+use optimizers::{Scalar, UpdateRule};
 
 /// An optimizer after some steps, and its variables.
 #[derive(Debug, Clone)]

@@ -22,8 +22,6 @@ pub use registry::{FromConfig, ReadRule, Registry, ScheduleRegistry};
 pub use spec::{AtLeast, HyperparameterKind, HyperparameterSpec, Interval};
 pub use value::{Choice, HyperparameterValue};
 
-pub use crate::hyper::Scheduled;
-
 /// The fields of a configuration, by name.
 pub type Config = serde_json::Map<String, Value>;
 

@@ -57,7 +57,7 @@ pub use decay::Exclude;
 pub use ema::Ema;
 pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
-pub use hyper::Hyper;
+pub use hyper::{Hyper, Scheduled};
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;

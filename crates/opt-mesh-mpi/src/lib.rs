@@ -34,6 +34,7 @@
 
 #![forbid(unsafe_code)]
 
+mod command;
 mod header;
 mod link;
 mod worker;

@@ -11,38 +11,11 @@ use opt_core::collective::{Collective, CollectiveError, Numbers, Pending};
 use opt_mesh::{DEFAULT_LIMIT, Engine};
 
 use crate::MpiError;
+use crate::command::{Command, Work};
 use crate::worker::{self, Worker};
 
 /// The exit code of a job that a panic has aborted.
 pub(crate) const PANICKED: i32 = 101;
-
-/// A command to the thread of MPI.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Call {
-        /// The communicator; 0 is the world.
-        group: usize,
-        work: Work,
-        reply: Sender<Result<Work, CollectiveError>>,
-    },
-    /// The members of this rank's new group.
-    Split {
-        members: Vec<usize>,
-        reply: Sender<Result<usize, CollectiveError>>,
-    },
-    /// Aborts the whole job.
-    Abort(i32),
-    Finish,
-}
-
-/// The input and the output of a call.
-#[derive(Debug)]
-pub(crate) enum Work {
-    Sum(Numbers),
-    Gather(Vec<u8>),
-    Gathered(Vec<Vec<u8>>),
-    Broadcast(usize, Vec<u8>),
-}
 
 /// Options of [`Mpi`].
 ///

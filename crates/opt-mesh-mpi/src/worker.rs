@@ -15,8 +15,8 @@ use mpi::traits::Communicator;
 use opt_core::collective::CollectiveError;
 
 use crate::MpiError;
+use crate::command::{Command, Work};
 use crate::header::Header;
-use crate::link::{Command, Work};
 use patience::Answer;
 
 /// The exit code of a job whose ranks are out of step.

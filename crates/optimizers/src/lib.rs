@@ -34,8 +34,8 @@ pub use opt_sgd as sgd;
 pub use opt_core::{
     DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Hyper, IndexedSlices, Indices, Minimized, MomentStorage,
     NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome, Parameters, Registry, Scalar, Schedule,
-    SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model, rule,
-    state,
+    Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model,
+    rule, state,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]

@@ -58,7 +58,9 @@ pub(crate) fn unit_tests_run(repository: &Repository) -> Vec<Violation> {
         let folder = format!("{}/src/", repository.workspace.folder(package));
         repository.with_extension("rs").filter(move |file| file.path.starts_with(&folder))
     });
-    let lost = sources.filter(|file| file.text.contains("#[cfg(test)]") || file.text.contains("#[test]"));
+    // What a macro writes into other crates is indented.
+    let is_test = |line: &str| line.starts_with("#[cfg(test)]") || line.starts_with("#[test]");
+    let lost = sources.filter(|file| file.text.lines().any(is_test));
     let text = "its tests never run: the manifest says `test = false`";
     lost.map(|file| Violation::new("unit-tests", &file.path, 0, text)).collect()
 }
@@ -121,6 +123,8 @@ mod tests {
         let code = "//! B.\n\n#[cfg(test)]\nmod tests {}\n";
         assert_eq!(sample(untested, code).broken(unit_tests_run), ["crates/opt-a/src/b.rs:0"]);
         assert_eq!(sample(untested, "//! B.\n").broken(unit_tests_run), [""; 0]);
+        let of_others = "//! B.\n\nmacro_rules! law {\n    () => {\n        #[test]\n    };\n}\n";
+        assert_eq!(sample(untested, of_others).broken(unit_tests_run), [""; 0]);
         let other = "[package]\nname = \"a\"\n\n[[bin]]\ntest = false\n";
         assert_eq!(sample(other, code).broken(unit_tests_run), [""; 0]);
     }

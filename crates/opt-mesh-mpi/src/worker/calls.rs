@@ -9,8 +9,8 @@ use opt_core::collective::{CollectiveError, Numbers};
 
 use super::Worker;
 use super::patience::Answer;
+use crate::command::Work;
 use crate::header::{Header, INLINE, agreed};
-use crate::link::Work;
 
 impl Worker {
     /// Announces this rank's call, with the beginning of its content. Returns the headers and contents of all ranks,

@@ -9,7 +9,7 @@ use mpi::request::{Request, Scope};
 use opt_core::collective::CollectiveError;
 
 use super::{Worker, abort};
-use crate::link::Command;
+use crate::command::Command;
 
 /// The channel for the answer of a call; only the first answer counts.
 pub(super) struct Answer<R> {
