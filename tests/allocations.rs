@@ -1,5 +1,5 @@
-//! After the first steps, a step allocates a few kilobytes whatever the size of its variables, and gradients are never
-//! written.
+//! After the first steps, a step allocates a few kilobytes, whatever the size of its variables, and never writes
+//! gradients.
 
 use std::alloc::System;
 
@@ -12,26 +12,26 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const MILLION: usize = 1 << 20;
 
-/// What may differ for more than one thread: rayon's queue of jobs grows now and then, by a block.
+/// The allowed difference with more than one thread: rayon's queue of jobs sometimes grows by a block.
 const QUEUE: (usize, usize) = (8, 4096);
 
-/// A tensor of twice the size is cut into so many more pieces for each thread, at most: each piece is a quarter of a
-/// thread's part of what is left, down to a size that is worth it.
+/// The largest number of additional slices for each thread if a tensor has twice the size: each slice is a quarter of a
+/// thread's share of the rest, down to the smallest size that is worth a slice.
 const MORE_PIECES: usize = 3;
 
-/// Blocks and bytes that a piece takes, at most.
+/// The most blocks and bytes that a slice takes.
 const PIECE: (usize, usize) = (2, 512);
 
-/// What all else takes, at most.
+/// The most blocks and bytes that everything else takes.
 const ALL_ELSE: (usize, usize) = (64, 16_384);
 
 type Rule = Box<dyn UpdateRule<f32>>;
 type Options = fn(OptimizerBuilder<Rule, f32>) -> OptimizerBuilder<Rule, f32>;
 
-/// A name, a rule, and what the engine does around it.
+/// A name, a rule, and the options of the engine.
 type Setting = (&'static str, fn() -> Rule, Options);
 
-/// What two steps allocate after four others; in the second one, Lookahead syncs.
+/// The allocations of two steps after four others; in the second one, Lookahead synchronises.
 fn allocated(builder: OptimizerBuilder<Rule, f32>, threads: usize, size: usize) -> [Stats; 2] {
     let mut opt = builder.threads(threads).build().unwrap();
     let (mut tensors, gradients) = (Tensors::new(&[size], 1), Tensors::new(&[size], 2));
@@ -47,7 +47,7 @@ fn allocated(builder: OptimizerBuilder<Rule, f32>, threads: usize, size: usize) 
     [fifth, sixth]
 }
 
-/// Fails if the steps differ by more than so many blocks and bytes.
+/// Fails if the steps differ by more than the given numbers of blocks and bytes.
 #[track_caller]
 fn assert_alike(what: &str, small: &[Stats; 2], large: &[Stats; 2], (blocks, bytes): (usize, usize)) {
     for (small, large) in small.iter().zip(large) {
@@ -58,7 +58,7 @@ fn assert_alike(what: &str, small: &[Stats; 2], large: &[Stats; 2], (blocks, byt
     }
 }
 
-/// One test, so that nobody else allocates.
+/// A single test, so that no other test allocates at the same time.
 #[test]
 fn steps_allocate_next_to_nothing_for_any_size() {
     let momentum: fn() -> Rule = || Box::new(Sgd::new(0.1).momentum(0.5));
@@ -80,7 +80,7 @@ fn steps_allocate_next_to_nothing_for_any_size() {
         for (threads, queue) in [(1, (0, 0)), (2, QUEUE)] {
             let [small, large] =
                 [1, 8].map(|size| allocated(options(Optimizer::builder(rule())), threads, size * MILLION));
-            // Three times twice the size: by logarithm, not in proportion.
+            // Three times twice the size: the number of slices grows with the logarithm of the size.
             let pieces = 3 * MORE_PIECES * threads;
             assert_alike(name, &small, &large, (pieces * PIECE.0 + queue.0, pieces * PIECE.1 + queue.1));
             assert_alike(name, &[Stats::default(); 2], &small, ALL_ELSE);

@@ -1,4 +1,4 @@
-//! A training that is stopped at any step and goes on, here or in another process, ends with the same bytes.
+//! A training that is stopped at any step and resumed, in the same process or another, ends with the same bytes.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ const STEPS: u64 = 30;
 /// Enough elements for two threads to share a step.
 const SHARED: usize = 300_000;
 
-/// Threads before a stop and after it.
+/// The numbers of threads before a stop and after it.
 const THREADS: [(usize, usize); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
 
 /// Both ways to store moments.
@@ -95,7 +95,7 @@ fn in_a_new_process_from_every_step() {
     }
 }
 
-/// Half of the bytes are in the file, too.
+/// The file has half of the bytes, too.
 #[test]
 fn moments_in_16_bits_are_saved_in_16_bits() {
     let mut trainee = ran(1_000, 1, STORAGES[1], 3);
@@ -112,7 +112,7 @@ fn killing(options: &[&str]) -> Plan {
     Plan { trainee: PathBuf::from(env!("CARGO_BIN_EXE_trainee")), options, kills: 12, seed: 7 }
 }
 
-/// A few of the kills that `cargo xtask kills` does 200 times.
+/// A few of the 200 kills of `cargo xtask kills`.
 #[test]
 fn after_kills_at_random_moments() {
     let outcome = kills::run(&killing(&[]), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
@@ -120,7 +120,7 @@ fn after_kills_at_random_moments() {
     assert!(outcome.trainings > 0);
 }
 
-/// Between shards and their manifest, too.
+/// Also between the shards of a checkpoint and its manifest.
 #[test]
 fn after_kills_of_several_ranks() {
     let outcome = kills::run(&killing(&["--ranks", "3"]), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
@@ -135,7 +135,7 @@ fn a_program_that_cannot_be_started_is_an_error() {
     assert!(failure.to_string().starts_with("cannot start no-such-program: "), "{failure}");
 }
 
-/// Kills would not be noticed otherwise either.
+/// Checks the check: otherwise kills would have no effect that it could notice.
 #[test]
 fn a_training_that_does_not_keep_its_promises_is_found() {
     let forgets = kills::run(&killing(&["--forget-state"]), |_| ()).unwrap_err();

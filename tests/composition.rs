@@ -1,4 +1,4 @@
-//! Stages of the engine together, in their order, with numbers that tell the orders apart.
+//! Several stages of the engine together, in their order, with numbers that differ between orders.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -57,7 +57,7 @@ fn exclusions_hold_for_later_variables_and_end_with_the_first_step() {
     assert_eq!(late, Err(Error::AlreadyStepped { option: "exclude_from_weight_decay" }));
 }
 
-/// Value 3.5, then norm 1, in the legacy generation; [0.65079137, 0.75925660] as TensorFlow has it.
+/// Value 3.5, then norm 1, in the legacy generation; TensorFlow computes [0.65079137, 0.75925660].
 #[test]
 fn legacy_clips_apply_one_after_the_other() {
     let mut opt = Optimizer::builder(Sgd::new(1.0).legacy()).clipvalue(3.5).clipnorm(1.0).build().unwrap();
@@ -71,7 +71,7 @@ fn legacy_clips_apply_one_after_the_other() {
     let report = opt
         .apply_gradients([Variable::new("a", &mut a).gradient(&[5.0]), Variable::new("b", &mut b).gradient(&[-7.0])])
         .unwrap();
-    // Each has norm 1 after the first clip, both together the root of 2.
+    // Each gradient has norm 1 after the first clip; both together have the root of 2.
     close(&[report.global_norm.unwrap(), report.clip_factor.unwrap()], &[2_f64.sqrt(), 0.5_f64.sqrt()]);
     close(&[a[0], b[0]], &[-0.5_f64.sqrt(), 0.5_f64.sqrt()]);
 }
@@ -88,7 +88,7 @@ fn sparse_gradients_are_clipped_before_they_are_summed() {
     close(&clipped(&mut Optimizer::builder(Sgd::new(1.0)).clipvalue(1.0).build().unwrap()), &[-2.0, 0.0]);
 }
 
-/// SGD with learning rate 1 on gradients of 1 from 2, momentum 0.5: the numbers of Keras.
+/// SGD with learning rate 1 and momentum 0.5, gradients of 1, starting at 2: the numbers are Keras's.
 #[test]
 fn averages_overwrite_after_they_are_updated() {
     let trace = |ema: Ema| {
@@ -122,7 +122,7 @@ fn averages_are_lent_and_given_back() {
     }
     assert_eq!((&model, opt.weights()), (&before, state));
 
-    // A guard that is never dropped: the optimizer knows.
+    // A guard that is never dropped: the optimizer keeps refusing steps.
     std::mem::forget(opt.swap_in_averages(&mut model).unwrap());
     let refused = opt.step(&mut model, &grads);
     assert_eq!(refused, Err(Error::SwappedIn { slot: "average".to_owned() }));
@@ -161,7 +161,7 @@ fn non_finite_gradients_do_what_the_policy_says() {
     assert_eq!((a, b, iterations, known), ([0.0; 3], [0.0], 0, 0));
 }
 
-/// Added to the large square first, the small ones vanish one by one; added up first, they would not.
+/// If the small squares are added to the large one, one by one, they vanish; if they are added up first, they do not.
 #[test]
 fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
     let small = 2_f64.powi(-27);
@@ -174,14 +174,14 @@ fn the_global_norm_does_not_depend_on_the_order_of_the_list() {
             .iter()
             .zip(&mut values)
             .map(|((name, gradient), value)| Variable::new(name.as_str(), value).gradient(gradient));
-        // All new, all known, and a part of them.
+        // First all variables are new, then all are known, then the list has a part of them.
         let report = opt.apply_gradients(variables.filter(|v| number < 2 || v.name() != "small3")).unwrap();
         assert_eq!(report.global_norm, Some(1.0), "step {number}");
         gradients.reverse();
     }
 }
 
-/// In any part of a large gradient, and by the indices of the variable, whatever its layout.
+/// In any part of a large gradient, with the indices of the variable, whatever its layout.
 #[test]
 fn non_finite_gradients_are_found_wherever_they_are() {
     let found = |value: &mut Array2<f64>, gradient: &Array2<f64>| {
@@ -198,7 +198,7 @@ fn non_finite_gradients_are_found_wherever_they_are() {
     assert_eq!(found(&mut Array2::zeros((3, 2)).reversed_axes(), &gradient), Some(vec![1, 2]));
 }
 
-/// Norms do not overflow and factors do not underflow, in neither type.
+/// In both element types, norms do not overflow and factors do not underflow.
 #[test]
 fn huge_gradients_are_clipped_and_not_lost() {
     for limit in [1.0, 1e-3] {
@@ -220,7 +220,7 @@ fn huge_gradients_are_clipped_and_not_lost() {
     close(&clipped(both), &[-0.5_f64.sqrt(), 0.5_f64.sqrt()]);
 }
 
-/// Each gradient is finite, and so is its norm; all together are not.
+/// Each gradient and its norm are finite; the norm of all of them together is not.
 #[test]
 fn a_norm_that_no_number_can_hold_is_not_finite() {
     let step = |policy| {

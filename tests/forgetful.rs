@@ -1,4 +1,4 @@
-//! A rule that remembers something outside of its slots is caught.
+//! The suite catches a rule that keeps state outside of its slots.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +9,7 @@ use optimizers::config::{Config, ConfigError, Configurable, Fields, FromFields, 
 use optimizers::rule::{Kernel, Real, SlotSpec, Step, elementwise};
 use optimizers::{Hyper, Scalar};
 
-/// Gradient descent with steps that become shorter: by a counter of its own, or honestly.
+/// Gradient descent with steps that become shorter, by a counter of its own or by the engine's.
 #[derive(Debug)]
 struct Tiring {
     learning_rate: Hyper,

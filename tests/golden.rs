@@ -55,7 +55,7 @@ fn lookahead() {
     all_pass("lookahead.json", 12);
 }
 
-/// What other libraries mean by the same names.
+/// Rules of the same name in other libraries.
 #[test]
 fn dialects() {
     all_pass("dialects_nadam.json", 4);
@@ -70,7 +70,7 @@ fn dtensor_sgd() {
     all_pass("dtensor_sgd.json", 9);
 }
 
-/// Shards are compared, and where they lie.
+/// A changed shard, and a changed place of a shard, are found.
 #[test]
 fn a_changed_shard_is_found() {
     let sharded = || match cases("dtensor_sgd.json").into_iter().find(|case| case.name() == "row_sharded") {
@@ -101,7 +101,7 @@ fn a_changed_shard_is_found() {
     fails(layout, "no dimension \"pipeline\"");
 }
 
-/// The replay itself can fail: each number that is changed a little is found.
+/// Checks the check: the replay finds every number that is changed a little.
 #[test]
 fn a_changed_number_is_found() {
     let everything = || match cases("sgd.json").into_iter().find(|case| case.name() == "everything") {

@@ -1,4 +1,4 @@
-//! Variables in 16 bits: a run is that of their masters in 32 bits, and the variable is the master, rounded.
+//! Variables in 16 bits: a run equals the run of their masters in 32 bits, and the variable is the master, rounded.
 
 use std::fmt::Debug;
 
@@ -15,7 +15,7 @@ use optimizers::{
 type Rule = Box<dyn UpdateRule<f32>>;
 type Halved = Optimizer<Rule, f32>;
 
-/// A type of 16 bits, converted one by one.
+/// A 16-bit type, with conversions of single numbers.
 trait Narrow: Half + Copy + PartialEq + Debug {
     fn new(x: f32) -> Self;
     fn bits(self) -> u16;
@@ -58,7 +58,7 @@ fn rules() -> Vec<(&'static str, Rule)> {
     ]
 }
 
-/// Every stage around the rule.
+/// Every stage of the engine is on.
 fn composed(rule: Rule) -> OptimizerBuilder<Rule, f32> {
     Optimizer::builder(rule)
         .global_clipnorm(5.0)
@@ -67,7 +67,7 @@ fn composed(rule: Rule) -> OptimizerBuilder<Rule, f32> {
         .non_finite(NonFinite::Error)
 }
 
-/// More than four pieces, and not a whole number of blocks.
+/// More than four slices, and not a whole number of blocks.
 const SHAPE: (usize, usize) = (301, 1000);
 
 /// Numbers that 16 bits hold exactly.
@@ -92,12 +92,12 @@ fn bits(numbers: impl IntoIterator<Item = f32>) -> Vec<u32> {
     numbers.into_iter().map(f32::to_bits).collect()
 }
 
-/// All state but masters.
+/// All state except the masters.
 fn rest(opt: &Halved) -> Vec<StateEntry<StateValue<'static, f32>>> {
     opt.weights().into_iter().filter(|weight| !weight.name.ends_with("/master")).collect()
 }
 
-/// Runs 16 and 32 bits side by side with the same gradients; after each step they have to agree bit for bit.
+/// Runs 16 and 32 bits side by side with the same gradients; after each step they must agree bit for bit.
 fn follows<H: Narrow>(name: &str, mut half: Halved, mut full: Halved, strided: bool) {
     let (rows, columns) = SHAPE;
     let mut whole = Array2::from_shape_fn((2 * rows, 2 * columns).set_f(strided), |(i, j)| start::<H>((i / 2, j / 2)));
@@ -109,7 +109,7 @@ fn follows<H: Narrow>(name: &str, mut half: Halved, mut full: Halved, strided: b
         let g16 = g.mapv(H::new);
         let (g_f, g16_f) = (g.t().as_standard_layout().to_owned(), g16.t().as_standard_layout().to_owned());
         let variable = if strided { Variable::half("w", w.view_mut()) } else { Variable::half("w", &mut owned) };
-        // In turn with gradients of 32 bits and of 16, in either memory order.
+        // Alternates between gradients in 32 bits and in 16, in both memory orders.
         let variable = match step {
             0 => variable.gradient(&g),
             1 => variable.half_gradient(&g16),
@@ -126,12 +126,12 @@ fn follows<H: Narrow>(name: &str, mut half: Halved, mut full: Halved, strided: b
         assert_eq!(rest(&half), full.weights(), "{name}: slots, step {step}");
     }
     if strided {
-        // What lies between has not been touched.
+        // The elements in between have not been changed.
         assert!(whole.indexed_iter().all(|((i, j), &w)| i % 2 + j % 2 == 0 || w == start((i / 2, j / 2))), "{name}");
     }
 }
 
-/// Both types, the one on three threads and the other on one.
+/// Both types, one on three threads and the other on one.
 fn all_follow(build: impl Fn(Rule) -> OptimizerBuilder<Rule, f32>, strided: bool) {
     let optimizers =
         |threads: usize| rules().into_iter().map(move |(name, rule)| (name, rule, threads)).collect::<Vec<_>>();
@@ -212,7 +212,7 @@ fn sparse_gradients_work() {
     }
 }
 
-/// A model of everything: 16 bits of both kinds, and 32.
+/// A model with all element types: both 16-bit types, and 32 bits.
 #[derive(Clone, Parameters)]
 struct Model {
     kernel: Array2<bf16>,

@@ -1,4 +1,4 @@
-//! A training that is killed at random moments and started again, over and over.
+//! Kills a training at random moments and starts it again, over and over.
 
 use std::fmt;
 use std::fs;
@@ -11,39 +11,39 @@ use std::time::{Duration, Instant};
 use opt_conformance::problem::Rng;
 use optimizers::checkpoint::{CheckpointDir, Error, Stored};
 
-/// Steps of a training, and after how many of them it saves.
+/// The steps of a training, and the number of steps between two checkpoints.
 const STEPS: u64 = 60;
 const EVERY: u64 = 1;
 
-/// Elements of the largest variable: most of the time is spent on saving.
+/// The number of elements of the largest variable. Most of the time is spent on saving.
 const SIZE: u64 = 60_000;
 
-/// What commits a checkpoint of several ranks.
+/// The file that commits a checkpoint of several ranks.
 const MANIFEST: &str = "manifest.safetensors";
 
-/// How to kill.
+/// The plan of the kills.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The program `trainee`.
     pub trainee: PathBuf,
     /// More options of the program.
     pub options: Vec<String>,
-    /// How often to kill it.
+    /// The number of kills.
     pub kills: usize,
-    /// Decides the moments.
+    /// The seed of the moments.
     pub seed: u64,
 }
 
-/// What came of it.
+/// The counts of a run.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// How often a training was killed.
+    /// The number of times that a training was killed.
     pub kills: usize,
-    /// How many of these hit while a checkpoint was being written, or removed: half of one was left.
+    /// The number of kills that hit while a checkpoint was being written or removed, and left half of one.
     pub while_saving: usize,
-    /// How often it had been killed before its first checkpoint.
+    /// The number of kills before the first checkpoint of a training.
     pub before_saving: usize,
-    /// How many trainings came to their end, each with the bytes of one that was never killed.
+    /// The number of trainings that finished, each with the bytes of a training that was never killed.
     pub trainings: usize,
 }
 
@@ -58,57 +58,56 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What must not happen.
+/// A failure that must not happen.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// The program could not be started, or a folder not made.
+    /// The program could not be started, or a folder could not be made.
     #[error("cannot start {path}: {error}", path = path.display())]
     Start {
-        /// What was to be started.
+        /// The path of the program or folder.
         path: PathBuf,
-        /// Why not.
+        /// The error.
         error: io::Error,
     },
     /// The program ended by itself with an error.
     #[error("after {kills} kills the training failed: {output}")]
     Failed {
-        /// How often one was killed before.
+        /// The number of kills so far.
         kills: usize,
-        /// What it said.
+        /// The output of the program.
         output: String,
     },
-    /// No checkpoint was whole, though there had been one.
+    /// No checkpoint was complete, though there had been one.
     #[error("after {kills} kills there is no valid checkpoint: {reason}")]
     NoneValid {
-        /// How often one was killed before.
+        /// The number of kills so far.
         kills: usize,
-        /// What was found.
+        /// The reason.
         reason: String,
     },
     /// The newest checkpoint is older than one that was there before.
     #[error("after {kills} kills the newest checkpoint is {found}, it had been {before}")]
     Lost {
-        /// How often one was killed before.
+        /// The number of kills so far.
         kills: usize,
-        /// The number of the newest one.
+        /// The number of the newest checkpoint.
         found: u64,
-        /// The number of the newest one before.
+        /// The number of the newest checkpoint before.
         before: u64,
     },
-    /// Another result.
+    /// A training ended with another result.
     #[error("after {kills} kills the training ended with other bytes")]
     Differs {
-        /// How often one was killed before.
+        /// The number of kills so far.
         kills: usize,
     },
 }
 
-/// Kills and resumes trainings as often as planned. Each comes to its end, and has to end with the same bytes as one
-/// that is left alone.
+/// Kills and resumes trainings as often as planned. Each training must end with the same bytes as an uninterrupted one.
 ///
 /// # Errors
 ///
-/// The first thing that must not happen.
+/// The first failure.
 pub fn run(plan: &Plan, mut progress: impl FnMut(usize)) -> Result<Outcome, Failure> {
     let start = |error| Failure::Start { path: plan.trainee.clone(), error };
     let folder = tempfile::tempdir().map_err(start)?;
@@ -149,18 +148,19 @@ fn command(plan: &Plan, directory: &Path) -> Command {
     command
 }
 
-/// Whether the process was still running when its time was over. It gets no chance to clean up (SIGKILL).
+/// Kills the process (SIGKILL, without a chance to clean up), unless it has ended within its time. Returns whether it
+/// was killed.
 fn killed(child: &mut Child, patience: Duration) -> io::Result<bool> {
     thread::sleep(patience);
     if child.try_wait()?.is_some() {
         return Ok(false);
     }
     child.kill()?;
-    // It may have come to its end in between.
+    // The process may have ended in the meantime.
     Ok(!child.wait()?.success())
 }
 
-/// The newest checkpoint is whole, and not older than before; returns its number.
+/// Checks that the newest checkpoint is complete and not older than before; returns its number.
 fn inspect(directory: &Path, before: u64, outcome: &mut Outcome) -> Result<u64, Failure> {
     let kills = outcome.kills;
     let none = |error: &dyn fmt::Display| Failure::NoneValid { kills, reason: error.to_string() };
@@ -180,14 +180,14 @@ fn inspect(directory: &Path, before: u64, outcome: &mut Outcome) -> Result<u64, 
     }
 }
 
-/// The files of a folder, by name; none if it is not there.
+/// The files of a folder, by name; none if the folder does not exist.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<_> = folder.read_dir().into_iter().flatten().flatten().map(|file| file.path()).collect();
     paths.sort();
     paths
 }
 
-/// Whether it is a part of a checkpoint: a file that has not its name yet, shards without a manifest.
+/// Whether the file is a part of a checkpoint: a file without its final name, or shards without a manifest.
 fn is_half(path: &Path) -> bool {
     let is_temporary = |path: &Path| path.extension().is_some_and(|extension| extension == "tmp");
     let is_incomplete = |shards: &[PathBuf]| {
@@ -196,7 +196,7 @@ fn is_half(path: &Path) -> bool {
     is_temporary(path) || (path.is_dir() && is_incomplete(&files(path)))
 }
 
-/// The bytes of the last checkpoint of a training that came to its end.
+/// The bytes of the last checkpoint of a training that has finished.
 fn finished(directory: &Path, output: &std::process::Output, kills: usize) -> Result<Vec<u8>, Failure> {
     let failed = |text: String| Failure::Failed { kills, output: text };
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! What no single crate can test. Most files beside this one are tests; the others are what these share.
+//! Tests that need several crates. Most other files here are tests; the modules of this library are shared code.
 
 pub mod kills;
 pub mod trainee;

@@ -1,4 +1,4 @@
-//! Optimizers on a device mesh: they equal those of one process, and faults end on all ranks.
+//! Optimizers on a device mesh: they equal optimizers on one process, and a fault ends in an error on all ranks.
 
 mod checkpoints;
 mod cost;

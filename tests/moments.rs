@@ -14,14 +14,14 @@ fn rules() -> Vec<(&'static str, Rule, usize)> {
         ("momentum", Box::new(Sgd::new(0.05).momentum(0.9)), 2),
         ("nadam", Box::new(Nadam::new(0.01)), 4),
         ("radam", Box::new(RectifiedAdam::new(0.01)), 4),
-        // The maximum of v is no moment.
+        // The maximum of v is not a moment.
         ("amsgrad", Box::new(RectifiedAdam::new(0.01).amsgrad(true)), 8),
         ("novograd", Box::new(NovoGrad::new(0.01)), 2),
         ("lookahead", Box::new(Lookahead::new(RectifiedAdam::new(0.01)).sync_period(2)), 8),
     ]
 }
 
-/// A variable of 300 by 700, more than three pieces, in either memory order, and a small one.
+/// A variable of 300 by 700, more than three slices, in either memory order, and a small variable.
 struct Model {
     kernel: Array2<f32>,
     bias: Vec<f32>,

@@ -1,4 +1,4 @@
-//! A run that is stopped and goes on elsewhere ends with the same bits.
+//! A run that is stopped and resumed elsewhere ends with the same bytes.
 
 use ndarray::{Array1, Array2, ArrayD};
 use opt_conformance::problem::{Problem, Variables};
@@ -8,7 +8,7 @@ use optimizers::state::{StateEntry, StateValue};
 use optimizers::{Ema, Error, Exclude, NonFinite, Optimizer, OptimizerBuilder, Sgd, Variable};
 use serde_json::Value;
 
-/// Everything at once.
+/// All stages together.
 fn builder() -> OptimizerBuilder<Sgd, f32> {
     Optimizer::builder(Sgd::new(CosineDecay::new(0.25, 20)).momentum(0.875).nesterov(true))
         .global_clipnorm(1.5)

@@ -1,4 +1,4 @@
-//! What a sparse step visits: only touched rows, where the semantics allow it.
+//! The rows that a sparse step visits: only touched rows, where the semantics allow it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use optimizers::{Hyper, Scalar};
 const ROWS: usize = 40_000;
 const WIDTH: usize = 16;
 
-/// Elements that a rule was given, in touched rows and in others.
+/// The numbers of elements that a rule was given, in touched rows and in others.
 #[derive(Debug, Clone, Default)]
 struct Visits(Arc<[AtomicUsize; 2]>);
 
@@ -21,7 +21,7 @@ impl Visits {
     }
 }
 
-/// A rule that counts what it is given.
+/// A rule that counts the elements that it is given.
 #[derive(Debug)]
 struct Counted<R> {
     inner: R,
@@ -84,7 +84,7 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Counted<R> {
 
 type Builder<R> = OptimizerBuilder<Counted<R>, f32>;
 
-/// What each of three steps visits that touch rows 7, 8 and 39,999, row 8 twice; other rows stay.
+/// The visits of each of three steps that touch rows 7, 8 and 39,999, row 8 twice; other rows do not change.
 fn visited<R: UpdateRule<f32>>(rule: R, options: impl Fn(Builder<R>) -> Builder<R>) -> [[usize; 2]; 3] {
     let visits = Visits::default();
     let counted = Counted { inner: rule, visits: visits.clone() };
@@ -117,7 +117,7 @@ fn rules_that_allow_it_visit_touched_rows_alone() {
     assert_eq!(visited(NovoGrad::nvidia(0.5), |builder| builder), FEW);
 }
 
-/// A clip costs rows that are touched; averages are the engine's work and leave the rule alone.
+/// A clip visits only touched rows; the engine updates averages itself, without the rule.
 #[test]
 fn the_engine_adds_no_visits() {
     let legacy = || Sgd::new(0.5).legacy().momentum(0.5);
@@ -126,7 +126,7 @@ fn the_engine_adds_no_visits() {
     assert_eq!(visited(NovoGrad::new(0.5), |builder| builder.ema(Ema::new(0.5))), FEW);
 }
 
-/// The count can see visits: elsewhere, moments of all rows decay.
+/// Checks the check: for rules whose moments decay in all rows, it counts visits of all rows.
 #[test]
 fn other_rules_visit_all() {
     assert_eq!(visited(Sgd::new(0.5).momentum(0.5), |builder| builder), ALL);

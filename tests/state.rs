@@ -1,4 +1,4 @@
-//! How much each rule remembers.
+//! The size of each rule's state.
 
 use ndarray::Array2;
 use optimizers::UpdateRule;
@@ -18,7 +18,7 @@ fn remembers<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>, arrays: usiz
     let gradient = Array2::ones(SHAPES[0]);
     opt.apply_gradients([Variable::new("a", &mut a).gradient(&gradient), Variable::new("b", &mut b)]).unwrap();
     assert_eq!(opt.state_bytes(), want);
-    // What is reported is what is there.
+    // The reported size is the size of the state.
     let weights = opt.weights();
     let elements =
         |weight: &optimizers::state::StateEntry<optimizers::state::StateValue<'static, f32>>| match &weight.value {

@@ -1,4 +1,4 @@
-//! What needs no process of its own, in one program.
+//! All tests that need no process of their own, in one program.
 
 mod checkpoints;
 mod composition;

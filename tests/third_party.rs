@@ -1,4 +1,4 @@
-//! A stranger's optimizer: Lion, against the public interface alone.
+//! A third party's optimizer: Lion, written against the public interface alone.
 //!
 //! X. Chen et al., "Symbolic discovery of optimization algorithms", arXiv:2302.06675.
 
@@ -46,7 +46,7 @@ impl<T: Scalar> UpdateRule<T> for Lion {
 
 // That was all of it. From here on: what it gets for that.
 
-/// Lines of code: everything above, imports and attributes included, but no blank lines and no comments.
+/// Counts the lines of code above, with imports and attributes, without blank lines and comments.
 #[test]
 fn it_is_under_45_lines_of_code() {
     let code = include_str!("third_party.rs").split("// That was all of it.").next().unwrap();
@@ -69,7 +69,7 @@ fn registry<T: Scalar>() -> Registry<T> {
     registry
 }
 
-/// A configuration with everything the engine offers, and a schedule of ours.
+/// A configuration with all stages of the engine, and one of our schedules.
 fn everything() -> Value {
     json!({
         "class_name": "Lion",

@@ -1,5 +1,5 @@
-//! A training that uses everything at once, to be stopped and resumed: clip, Lookahead around RectifiedAdam, averages
-//! that overwrite, a schedule, a sparse gradient, a step that is skipped.
+//! A training with all features at once, to be stopped and resumed: clip, Lookahead around RectifiedAdam, averages that
+//! overwrite, a schedule, a sparse gradient, a step that is skipped.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use serde_json::json;
 /// The rule of the training.
 pub type Rule = Lookahead<RectifiedAdam>;
 
-/// A gradient of this step is infinite: the step is skipped, and does not count.
+/// A gradient of this step is infinite, so the step is skipped and not counted.
 pub const SKIPPED: u64 = 11;
 
 /// The largest variable.
@@ -27,14 +27,14 @@ const RANKS: &str = "ranks";
 const ROWS: usize = 40;
 const WIDTH: usize = 8;
 
-/// A training, and how far it is.
+/// A training, and its progress.
 #[derive(Debug, Clone)]
 pub struct Trainee {
-    /// Elements of the largest variable.
+    /// The number of elements of the largest variable.
     size: usize,
     /// The ranks, if there are several.
     mesh: Option<Mesh>,
-    /// How many gradients have been given; more than `iterations` after the skipped step.
+    /// The number of gradients that have been given; more than `iterations` after the skipped step.
     pub position: u64,
     /// The optimizer.
     pub optimizer: Optimizer<Rule, f32>,
@@ -43,20 +43,21 @@ pub struct Trainee {
 }
 
 impl Trainee {
-    /// Before the first step. `size` is the number of elements of the largest variable.
+    /// A training before its first step. `size` is the number of elements of the largest variable.
     ///
     /// # Errors
     ///
-    /// None that is known: the options are in range.
+    /// No error is known: the options are in range.
     pub fn new(size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
         Self::on(None, size, threads, moments)
     }
 
-    /// One rank of a training on a mesh: the largest variable lies on all of them, and so does the state of the others.
+    /// One rank of a training on a mesh. The largest variable is sharded over all ranks, and so is the state of the
+    /// others.
     ///
     /// # Errors
     ///
-    /// None that is known: the options are in range.
+    /// No error is known: the options are in range.
     pub fn on(mesh: Option<&Mesh>, size: usize, threads: usize, moments: MomentStorage) -> Result<Self, Error> {
         let rule = RectifiedAdam::new(CosineDecay::new(0.0, 40).warmup(0.125, 5)).weight_decay(0.0625);
         let builder = Optimizer::builder(Lookahead::new(rule).sync_period(4))
@@ -77,11 +78,11 @@ impl Trainee {
         Ok(Self { size, mesh: mesh.cloned(), position: 0, optimizer, variables: Variables(variables) })
     }
 
-    /// Takes steps up to this position. The gradients of a step depend on nothing but its number.
+    /// Takes steps up to this position. The gradients of a step depend only on its number.
     ///
     /// # Errors
     ///
-    /// None that is known: the gradients fit.
+    /// No error is known: the gradients fit.
     pub fn run_to(&mut self, end: u64) -> Result<(), Error> {
         for number in self.position..end {
             self.step(number)?;
@@ -112,24 +113,24 @@ impl Trainee {
         self.optimizer.apply_gradients(variables).map(|_| ())
     }
 
-    /// How to save it: with the position, which the optimizer does not know.
+    /// The options for saving, with the position, which the optimizer does not know.
     #[must_use]
     pub fn options(&self) -> SaveOptions<'static> {
         SaveOptions::new().extra(json!({ "position": self.position }))
     }
 
-    /// All there is to know about it, as the bytes of a checkpoint.
+    /// The complete training, as the bytes of a checkpoint.
     ///
     /// # Errors
     ///
-    /// None that is known: memory has room.
+    /// No error is known: there is enough memory.
     pub fn to_bytes(&mut self) -> Result<Vec<u8>, optimizers::checkpoint::Error> {
         let mut file = std::io::Cursor::new(Vec::new());
         self.options().write(&mut file, &self.optimizer, &self.variables)?;
         Ok(file.into_inner())
     }
 
-    /// Goes to where a checkpoint is.
+    /// Goes to the position of a checkpoint.
     ///
     /// # Errors
     ///
@@ -141,7 +142,7 @@ impl Trainee {
     }
 }
 
-/// A mesh of so many ranks.
+/// The dimensions of a mesh of this number of ranks.
 #[must_use]
 pub fn dimensions(ranks: usize) -> [(&'static str, usize); 1] {
     [(RANKS, ranks)]
@@ -156,7 +157,7 @@ fn distributed(mesh: &Mesh, size: usize) -> Arc<Distributed> {
     Arc::new(builder.build().expect("the mesh has this dimension"))
 }
 
-/// What this rank has of the largest variable.
+/// This rank's shard of the largest variable.
 fn own(mesh: Option<&Mesh>, kernel: &ArrayD<f32>) -> ArrayD<f32> {
     mesh.map_or_else(
         || kernel.clone(),
@@ -168,7 +169,7 @@ fn numbers(rng: &mut Rng, shape: &[usize]) -> ArrayD<f32> {
     ArrayD::from_shape_simple_fn(IxDyn(shape), || rng.number() as f32)
 }
 
-/// Every position of a training of so many steps.
+/// Every position of a training of this number of steps.
 #[must_use]
 pub fn positions(last: u64) -> Range<u64> {
     0..last + 1

@@ -1,4 +1,4 @@
-//! Kills a training over and over, and says what came of it: `cargo xtask kills`.
+//! Kills a training over and over, and prints the counts: `cargo xtask kills`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Trains, saves every few steps, and goes on from the newest checkpoint when it is started again.
+//! Trains, saves every few steps, and resumes from the newest checkpoint when it is started again.
 
 use std::fs::File;
 use std::io::Write;
@@ -123,7 +123,7 @@ fn train(args: &Args, mesh: Option<&Mesh>) -> Result<(), Failure> {
     }
 }
 
-/// What must not be done: a file that has its name before it is whole.
+/// The wrong way to save: the file has its final name before it is complete.
 fn write_in_place(directory: &CheckpointDir, trainee: &mut Trainee) -> Result<(), Failure> {
     let number = directory.list()?.first().map_or(1, |newest| newest.number + 1);
     let name = format!("{number:08}-step-{}.safetensors", trainee.optimizer.iterations());
@@ -131,7 +131,7 @@ fn write_in_place(directory: &CheckpointDir, trainee: &mut Trainee) -> Result<()
     let mut file = File::create(directory.path().join(name))?;
     let (first, second) = bytes.split_at(bytes.len() / 2);
     file.write_all(first)?;
-    // Long enough for some kill to come now.
+    // Long enough that some kill falls into this time.
     thread::sleep(Duration::from_millis(5));
     Ok(file.write_all(second)?)
 }

@@ -8,15 +8,15 @@ use optimizers::{Optimizer, OptimizerBuilder};
 
 use super::limited::{Limited, side_by_side};
 
-/// Around the widths of vectors.
+/// Sizes around the widths of vectors.
 const SIZES: [usize; 4] = [1, 9, 33, 131];
 
-/// Enough for a number of 64 bits to fade from 1 by factors of 0.875, and for denormal ones to go on to 0.
+/// Enough steps for a 64-bit number to decay from 1 by factors of 0.875, and for denormal numbers to decay to 0.
 const STEPS: usize = 6000;
 
-/// The numbers of all array slots, as bits; how many of them are denormal is added to `denormal`.
+/// The numbers of all array slots, as bits. Adds the number of denormal ones to `denormal`.
 ///
-/// Scalar slots of variables are no business of loops.
+/// Scalar slots of variables are left out: loops do not change them.
 fn slots<T: Scalar>(opt: &Optimizer<Rule<T>, T>, denormal: &mut usize) -> Vec<u64> {
     let arrays = opt.weights().into_iter().filter_map(|weight| match weight.value {
         StateValue::Array(values) => Some(values.into_iter()),
@@ -26,13 +26,13 @@ fn slots<T: Scalar>(opt: &Optimizer<Rule<T>, T>, denormal: &mut usize) -> Vec<u6
     arrays.flatten().inspect(|x| *denormal += usize::from(is_denormal(x))).map(|x| x.as_().to_bits()).collect()
 }
 
-/// Steps with gradients, then steps without; returns how many denormal numbers have been seen in slots on the way, and
-/// the bits at the end.
+/// Takes steps with gradients, then steps without. Returns the number of denormal numbers seen in slots, and the bits
+/// at the end.
 fn faded<T: Scalar>(rule: Rule<T>, options: &str, flush: bool) -> (usize, Vec<u64>) {
     let mut opt = around(rule, options).flush_denormals(flush).threads(1).build().unwrap();
     let (mut tensors, mut gradients) = (Tensors::<T>::new(&SIZES, 1), Tensors::new(&SIZES, 2));
     let tiny = T::literal(T::SMALLEST.as_() * 4.0);
-    // Values, too, fade: averages and slow weights follow them.
+    // Values decay, too: averages and slow weights follow them.
     let barely_normal = |w: &T| T::literal(T::SMALLEST.as_() * (1.0 + w.as_().abs()));
     tensors.values[1].iter_mut().for_each(|w| *w = barely_normal(w));
     gradients.values[1].fill(T::zero());
@@ -76,7 +76,7 @@ fn slots_fade_to_zero() {
     all_fade::<f64>(&limited);
 }
 
-/// The least that the switch does: it is on, and it can be off.
+/// Checks that the switch is on by default, and that it can be turned off.
 #[test]
 fn the_switch() {
     let _limited = Limited::begin();

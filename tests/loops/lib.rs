@@ -1,4 +1,4 @@
-//! Every rule with options that choose each of its loops, and the options of the engine around them.
+//! Every rule with settings that use each of its loops, and the options of the engine.
 
 use opt_core::simd::Level;
 use optimizers::Scalar;
@@ -9,7 +9,7 @@ use optimizers::{
 /// Any rule.
 pub type Rule<T> = Box<dyn UpdateRule<T>>;
 
-/// Moments decay fast enough that a few steps show them.
+/// Moments decay so fast that a few steps show it.
 #[must_use]
 pub fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
     let radam = || RectifiedAdam::new(0.01).beta_1(0.75).beta_2(0.875).sma_threshold(4.0);
@@ -37,7 +37,7 @@ pub fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
 /// An optimizer with any rule.
 pub type Builder<T> = OptimizerBuilder<Rule<T>, T>;
 
-/// Options of the engine; those of the last two are for 32 bits alone.
+/// Options of the engine; the last two are for 32 bits only.
 pub const OPTIONS: [&str; 10] = [
     "alone",
     "clipvalue",
@@ -51,17 +51,17 @@ pub const OPTIONS: [&str; 10] = [
     "bf16 + clipnorm + decay + ema",
 ];
 
-/// Whether options hold for elements of type `T`.
+/// Whether the options are possible for elements of type `T`.
 #[must_use]
 pub fn fits<T: Scalar>(options: &str) -> bool {
     size_of::<T>() == 4 || !options.starts_with("bf16")
 }
 
-/// The limits are low enough to bind.
+/// Makes a builder with these options. The limits are low enough to have an effect.
 ///
 /// # Panics
 ///
-/// When there is no such option.
+/// When there are no such options.
 #[must_use]
 pub fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
     options.split(" + ").fold(Optimizer::builder(rule), |builder, option| match option {
@@ -76,7 +76,7 @@ pub fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
     })
 }
 
-/// Instruction sets that can be tested here. Others are named on the error output: nothing is skipped in silence.
+/// The instruction sets that can be tested here. Others are named on the error output: none is skipped silently.
 ///
 /// # Panics
 ///

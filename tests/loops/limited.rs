@@ -6,7 +6,7 @@ use std::thread;
 
 use opt_core::simd::{self, Level};
 
-/// The limit is one for the whole process.
+/// The lock of the limit, which applies to the whole process.
 pub(crate) struct Limited(#[expect(dead_code, reason = "held, not read")] MutexGuard<'static, ()>);
 
 impl Limited {
@@ -15,7 +15,7 @@ impl Limited {
         Self(LIMIT.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Runs `work` in one instruction set and in no other.
+    /// Runs `work` in this instruction set and no other.
     pub(crate) fn run<R>(&self, level: Level, work: impl FnOnce() -> R) -> R {
         simd::limit(level);
         simd::take_ran();
@@ -26,7 +26,7 @@ impl Limited {
     }
 }
 
-/// Does numbered pieces of work side by side; returns what they give in their order.
+/// Does numbered pieces of work side by side; returns their results in order.
 pub(crate) fn side_by_side<R: Send>(count: usize, work: impl Fn(usize) -> R + Sync) -> Vec<R> {
     let next = AtomicUsize::new(0);
     let take = || {

@@ -1,5 +1,5 @@
-//! Every loop in every instruction set that the dispatch can choose: the same bits, the recorded runs, the laws, and
-//! the numbers of the textbook.
+//! Every loop in every instruction set that the dispatch can choose: bits, recorded runs, laws, and the textbook
+//! oracle.
 
 use std::collections::BTreeMap;
 
@@ -20,13 +20,13 @@ use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
 
 use super::limited::{Limited, side_by_side};
 
-/// Elements of what is handed to a thread.
+/// The number of elements that are handed to a thread.
 const TASK: usize = 64 * 1024;
 
-/// How many numbers fit in a register: 64 bits in SSE2 and NEON first, 16 bits in AVX-512 last.
+/// The numbers that fit in a register: 64-bit numbers in SSE2 and NEON first, 16-bit numbers in AVX-512 last.
 const WIDTHS: [usize; 5] = [2, 4, 8, 16, 32];
 
-/// Around every width, the block and the task.
+/// Sizes around every width, the block and the task.
 fn sizes() -> Vec<usize> {
     let around_widths = WIDTHS.into_iter().flat_map(|w| [w - 1, w, w + 1, 4 * w + 3]);
     [0, 1].into_iter().chain(around_widths).chain([BLOCK - 1, BLOCK, BLOCK + 1, TASK + 1]).collect()
@@ -59,7 +59,7 @@ fn trained<T: Scalar>(rule: Rule<T>, options: &str, threads: usize, start: &Tens
 fn same_bits<T: Scalar>() {
     const STEPS: usize = 4;
     let limited = Limited::begin();
-    // The last one is what makes it worth to wake other threads.
+    // The last size is large enough to wake other threads.
     let sizes: Vec<usize> = sizes().into_iter().chain([3 * TASK]).collect();
     let start = Tensors::new(&sizes, 1);
     let gradients: Vec<_> = (2..2 + STEPS as u64).map(|seed| Tensors::<T>::new(&sizes, seed)).collect();
@@ -110,7 +110,7 @@ fn recorded_runs() {
     }
 }
 
-/// Also keeps `more`, which do not hold for every rule.
+/// Checks all laws that every rule keeps, and `more`, which not every rule keeps.
 fn keeps_the_laws(rule: &Subject, more: &[Law]) {
     let limited = Limited::begin();
     let laws: [Law; 9] = [
@@ -151,7 +151,7 @@ fn laws() {
     keeps_the_laws(&Subject::new(&NovoGrad::new(0.125).beta_2(0.75).weight_decay(0.0625)), &[]);
 }
 
-/// A tensor of each size; as one row, so that the textbook is not slow.
+/// A tensor of each size, with one row, so that the textbook oracle is fast.
 fn problem(steps: usize) -> Problem {
     let mut rng = Rng(23);
     let shapes: Vec<[usize; 2]> = sizes().into_iter().map(|size| [1, size]).collect();
@@ -161,8 +161,8 @@ fn problem(steps: usize) -> Problem {
     Problem { variables, steps: (0..steps).map(|_| arrays().into_iter().map(Gradient::Dense).collect()).collect() }
 }
 
-/// Within the roundings of each step: see the law `f32_follows_f64`. In 64 bits there is room for the textbook, which
-/// adds squares one by one.
+/// Within the rounding errors of each step: see the law `f32_follows_f64`. In 64 bits there is room for the textbook
+/// oracle, which adds squares one by one.
 fn agrees<T: Scalar>(problem: &Problem, want: &[BTreeMap<String, Vec<f64>>], rule: Rule<T>, options: &str) {
     let mut opt = around(rule, options).build().unwrap();
     let mut variables = problem.start::<T>();

@@ -1,4 +1,4 @@
-//! Runs that are saved on one mesh and go on on another one, or on one process, or the other way round.
+//! Runs that are saved on one mesh, or one process, and resumed on another.
 
 use std::path::Path;
 
@@ -11,14 +11,14 @@ use super::equality::{MESHES, problem};
 use super::problem::{OPTIONS, Problem, RULES};
 use super::run::{Run, close, within_ulps};
 
-/// Steps before the checkpoint, and in all.
+/// The steps before the checkpoint, and all steps.
 const STOP: u64 = 2;
 const STEPS: u64 = 4;
 
 /// One process, or a mesh.
 type Where = Option<&'static [(&'static str, usize)]>;
 
-/// The trained model, and whether state is sharded wherever it can be.
+/// The problem, and whether state is sharded wherever possible.
 #[derive(Debug, Clone, Copy)]
 struct What {
     rule: usize,
@@ -32,7 +32,7 @@ impl What {
         Problem { state_over, steps: STEPS, ..problem(place.unwrap_or(MESHES[0]), self.rule, self.option) }
     }
 
-    /// Every rule and every option, in turns, with sharded state and without.
+    /// Every rule and every option in turn, with and without sharded state.
     fn all() -> impl Iterator<Item = Self> {
         (0..RULES + 1).map(|turn| Self { rule: turn % RULES, option: (turn + 5) % OPTIONS, parts: turn % 2 == 1 })
     }
@@ -61,7 +61,7 @@ fn load_run(run: &mut Run<'_, f64>, path: &Path) {
     Checkpoint::open(path).unwrap().load(optimizer, &mut variables).unwrap();
 }
 
-/// From nothing to a step.
+/// Runs from the beginning to a step, and saves.
 fn start(place: Where, what: What, end: u64, path: &Path) {
     ranks(place, what, |run| {
         run.run_to(end);
@@ -69,7 +69,7 @@ fn start(place: Where, what: What, end: u64, path: &Path) {
     });
 }
 
-/// From a checkpoint to the last step.
+/// Resumes from a checkpoint, up to the last step.
 fn go_on(place: Where, what: What, from: &Path, path: &Path) {
     ranks(place, what, |run| {
         load_run(run, from);
@@ -79,7 +79,7 @@ fn go_on(place: Where, what: What, from: &Path, path: &Path) {
     });
 }
 
-/// Everything that a checkpoint holds, as one process sees it.
+/// The contents of a checkpoint, as one process reads them.
 type End = (Vec<ArrayD<f64>>, Vec<StateEntry<StateValue<'static, f64>>>);
 
 fn end(what: What, path: &Path) -> End {
@@ -90,7 +90,7 @@ fn end(what: What, path: &Path) -> End {
     (run.values, run.opt.weights())
 }
 
-/// The same bits, or what another order of additions makes of them.
+/// Compares the bits, or, if sums are in another order, within rounding errors.
 fn compare(found: &End, want: &End, norms: bool, context: &str) {
     let names = |end: &End| end.1.iter().map(|weight| weight.name.clone()).collect::<Vec<_>>();
     assert_eq!(names(found), names(want), "{context}");
@@ -109,8 +109,8 @@ fn compare(found: &End, want: &End, norms: bool, context: &str) {
     }
 }
 
-/// Saved anywhere, a run goes on anywhere, and ends as one that never stopped. If it goes on where it was saved, it
-/// ends with the same bits even where the order of additions matters.
+/// Runs resume on any mesh, and end as runs that never stopped. If a run resumes where it was saved, it ends with the
+/// same bits, even where the order of additions matters.
 #[test]
 fn runs_go_on_anywhere() {
     let folder = tempfile::tempdir().unwrap();

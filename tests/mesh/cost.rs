@@ -1,4 +1,4 @@
-//! How often ranks talk in a step, and how much they say.
+//! The number of calls between ranks in a step, and their bytes.
 
 use ndarray::{Array1, Array2, ArrayD};
 use optimizers::mesh::{Distributed, Mesh, Traffic};
@@ -7,16 +7,16 @@ use optimizers::{NovoGrad, Optimizer, OptimizerBuilder, UpdateRule, Variable};
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 
-/// The bytes of the model below.
+/// The size of the model below, in bytes.
 const MODEL: u64 = 4 * (30 * 20 + 20 + 20 * 10);
-/// What a rank says before each step: that it is ready, and five numbers.
+/// The message of a rank before each step: that it is ready, and five numbers.
 const AGREEMENT: u64 = 1 + 5 * 8;
 
 fn optimizer(distributed: Distributed, options: impl Fn(Builder) -> Builder) -> DynOptimizer<f32> {
     options(Optimizer::builder(Sgd::new(0.1).momentum(0.9)).boxed()).distributed(distributed).build().unwrap()
 }
 
-/// Calls and bytes of the second step, on rank 0 of four.
+/// The calls and bytes of the second step, on rank 0 of four.
 fn traffic(
     distributed: impl Fn(&Mesh) -> Distributed + Sync,
     options: impl Fn(Builder) -> Builder + Sync,
@@ -69,7 +69,7 @@ fn all_gradients_are_summed_once() {
     assert_eq!(counted(traffic(reduced, |builder| builder, false)), (1, MODEL, 1, AGREEMENT));
 }
 
-/// One number of 8 bytes for each variable, in one call; one more says whether all is finite.
+/// One number of 8 bytes for each variable, in one call; one more number says whether all are finite.
 #[test]
 fn all_norms_are_summed_in_one_call() {
     let clip = |builder: Builder| builder.global_clipnorm(1.0);
@@ -89,7 +89,7 @@ fn buckets_have_the_size_that_was_asked_for() {
     assert_eq!(counted(traffic(smaller, |builder| builder, false)), (3, MODEL, 1, AGREEMENT));
 }
 
-/// A count, indices and rows instead of the whole table.
+/// A count, indices and rows are exchanged instead of the whole table.
 #[test]
 fn sparse_gradients_cost_their_rows() {
     let rows = 8 + 2 * 8 + 4 * 2 * 10;
@@ -97,7 +97,7 @@ fn sparse_gradients_cost_their_rows() {
     assert_eq!(counted(traffic(reduced, |builder| builder, true)), (1, dense, 2, AGREEMENT + rows));
 }
 
-/// NovoGrad's norm of a sparse gradient, after rows of the same index are summed, is a second sum.
+/// NovoGrad needs the norm of a sparse gradient after rows of the same index are summed, which is a second sum.
 #[test]
 fn norms_of_unique_rows_are_one_more_sum() {
     let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
@@ -106,7 +106,7 @@ fn norms_of_unique_rows_are_one_more_sum() {
     assert_eq!(counted(traffic(plain, novograd, true)), (2, 3 * 8 + 8, 1, AGREEMENT));
 }
 
-/// What a rank has updated goes to the others: a fourth of the model.
+/// Each rank sends its updated part to the others: a quarter of the model.
 #[test]
 fn sharded_state_costs_one_gather_of_the_parts() {
     let sharded =

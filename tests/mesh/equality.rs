@@ -1,4 +1,4 @@
-//! Every rule with every option on every mesh, with variables that lie in every way.
+//! Every rule with every option on every mesh, with variables in every layout.
 
 use optimizers::collective::Reduction;
 use optimizers::mesh::Layout;
@@ -13,7 +13,8 @@ fn spec(name: &str, shape: &[usize], axes: &[Option<&'static str>], sparse: bool
     Spec { name: name.to_owned(), shape: shape.to_vec(), layout: Layout::new(axes.iter().copied()), sparse }
 }
 
-/// Replicated, sharded on each axis, on two axes where the mesh has two, evenly and not, down to empty shards.
+/// Variables that are replicated or sharded, on each axis, on two axes where the mesh has two dimensions, evenly and
+/// unevenly, down to empty shards.
 pub(crate) fn variables(mesh: &[(&'static str, usize)]) -> Vec<Spec> {
     let second = mesh.get(1).map(|(name, _)| *name);
     vec![
@@ -53,7 +54,7 @@ fn every_rule_and_option_on_every_mesh() {
     }
 }
 
-/// In 32 bits, too, everything that needs no norm is the same bit for bit.
+/// In 32 bits, too, everything without norms is the same bit for bit.
 #[test]
 fn every_rule_in_32_bits() {
     for mesh in MESHES {
@@ -75,7 +76,7 @@ fn gradients_are_reduced_before_they_are_clipped() {
             for option in 0..OPTIONS {
                 let over: Vec<&str> = mesh.iter().map(|(name, _)| *name).collect();
                 for over in [vec!["x"], over] {
-                    // Buckets of one gradient, of several, and of all.
+                    // Buckets of one gradient, of several, and of all gradients.
                     for bucket_bytes in [1, 150, 25 << 20] {
                         let reduction = Some((over.clone(), reduction));
                         same::<f64>(&Problem { reduction, bucket_bytes, ..problem(mesh, 1 + option % 3, option) });
@@ -100,7 +101,8 @@ fn sharded_state_changes_no_result() {
     }
 }
 
-/// Parts of a replicated variable are cut along one axis, by the dimension that the variable does not use.
+/// Replicated variables are cut into parts along one axis, by the mesh dimension that the variable's layout does not
+/// use.
 #[test]
 fn sharded_state_of_sharded_variables() {
     for option in 0..OPTIONS {
@@ -114,7 +116,7 @@ fn overlap_changes_no_result() {
     for mesh in MESHES {
         for rule in 0..RULES {
             for option in 0..OPTIONS {
-                // Three buckets, and what is in none of them.
+                // Three buckets, and variables that are in no bucket.
                 let dense = variables(mesh).into_iter().map(|spec| Spec { sparse: false, ..spec }).collect();
                 let reduction = Some((vec!["x"], Reduction::Mean));
                 let problem = problem(mesh, rule, option);

@@ -1,4 +1,4 @@
-//! Faults: each ends in an error on every rank that is left, within the time limit, and nothing has changed.
+//! Faults: each ends in an error on every remaining rank, within the time limit, and changes nothing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -16,7 +16,7 @@ use super::problem::whole;
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f64>>, f64>;
 
-/// How long ranks wait for each other; only a rank that is late makes them wait as long.
+/// The time that ranks wait for each other; they wait as long as this only if a rank is late.
 const LIMIT: Duration = Duration::from_secs(10);
 
 fn plain() -> Builder {
@@ -54,8 +54,8 @@ impl Model {
     }
 }
 
-/// Makes one good step; then rank 2 of 4 is changed, and the next step must fail on all ranks without a trace. Returns
-/// what the ranks were told.
+/// Makes one good step. Then changes rank 2 of 4: the next step must fail on all ranks without a trace. Returns the
+/// errors of the ranks.
 fn refused(
     build: impl Fn(usize) -> Builder + Sync,
     change: impl Fn(&mut Model, &mut DynOptimizer<f64>) + Sync,
@@ -75,7 +75,7 @@ fn refused(
     ends.unwrap()
 }
 
-/// As [`refused`], where all ranks have to be told the same.
+/// As [`refused`], where all ranks must get the same error.
 fn disagreement(
     build: impl Fn(usize) -> Builder + Sync,
     change: impl Fn(&mut Model, &mut DynOptimizer<f64>) + Sync,
@@ -114,7 +114,7 @@ fn different_variable_lists() {
     assert!(frozen.contains("with a dense gradient") && frozen.contains("with no gradient"), "{frozen}");
 }
 
-/// New variables, whose shapes no record could refuse.
+/// New variables have no records that could refuse their shapes.
 #[test]
 fn different_shapes() {
     let message = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| {
@@ -154,7 +154,7 @@ fn different_options_and_rates() {
         |builder| builder.non_finite(NonFinite::SkipStep),
     ];
     for option in options {
-        // Already the first step.
+        // The first step fails already.
         let errors = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
             let mut opt = other(mesh.rank(), option).distributed(reduced(mesh)).build().unwrap();
             let mut model = Model::new();
@@ -170,7 +170,7 @@ fn different_options_and_rates() {
     assert!(rate.contains("the configuration"), "{rate}");
 }
 
-/// Code cannot be compared, what it says can.
+/// Code cannot be compared, but its values can.
 #[test]
 fn different_schedules_of_code() {
     let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
@@ -220,7 +220,7 @@ fn different_element_types() {
     }
 }
 
-/// The rank with the error gets its own, the others get its text.
+/// The rank with the error gets its own error; the other ranks get its text.
 #[test]
 fn an_error_of_one_rank_is_an_error_of_all() {
     let errors = refused(|_| plain(), |model, _| model.gradients[1] = Some(array![1.0].into_dyn()));
@@ -277,7 +277,7 @@ fn layouts_that_do_not_fit_the_mesh() {
             Distributed::new(mesh).shard_state_over("w").build().unwrap_err().to_string(),
             Distributed::new(mesh).sum_gradients_over(["x", "x"]).build().unwrap_err().to_string(),
         ];
-        // One rank alone is enough.
+        // A mistake on one rank is enough.
         let one = if mesh.rank() == 1 { Layout::new([Some("z"), None]) } else { Layout::replicated() };
         (errors, build(one))
     });
@@ -346,7 +346,7 @@ fn a_rank_that_ends_early() {
     assert_eq!(ends.unwrap(), [None, told.clone(), told]);
 }
 
-/// A rank that is late is an error, for itself too; the next step is a new chance.
+/// A late rank is an error, also for itself; the next step can succeed.
 #[test]
 fn a_rank_that_is_late() {
     let limit = Duration::from_secs(1);
@@ -355,7 +355,7 @@ fn a_rank_that_is_late() {
         let mut opt = plain().distributed(reduced(mesh)).build().unwrap();
         let mut model = Model::new();
         if mesh.rank() == 2 {
-            // The others have given up by then.
+            // By now, the other ranks have given up.
             barrier.wait();
         }
         let error = model.step(&mut opt).unwrap_err();
@@ -372,7 +372,7 @@ fn a_rank_that_is_late() {
     assert!(ends.iter().all(|(error, values)| *error == late.clone().into() && *values == ends[0].1), "{ends:?}");
 }
 
-/// Ranks that make different calls are told so.
+/// Ranks that make different calls get an error that says so.
 #[test]
 fn ranks_that_make_different_calls() {
     let ends = Mesh::threads_within(LIMIT, &[("x", 3)], |mesh| match mesh.rank() {
@@ -388,7 +388,7 @@ fn ranks_that_make_different_calls() {
     assert_eq!(root.unwrap(), vec![CollectiveError::NoRank { rank: 7, ranks: 2 }; 2]);
 }
 
-/// The same decision on all ranks, and the place in the whole variable.
+/// All ranks decide the same, and name the place in the whole variable.
 #[test]
 fn gradients_that_are_not_finite_on_one_rank() {
     for policy in [NonFinite::SkipStep, NonFinite::Error] {
@@ -421,7 +421,7 @@ fn gradients_that_are_not_finite_on_one_rank() {
     }
 }
 
-/// Nothing in 16 bits is exchanged: neither variables nor gradients.
+/// Ranks exchange neither variables nor gradients in 16 bits.
 #[test]
 fn numbers_in_16_bits_are_refused() {
     let ends = Mesh::threads(&[("x", 2)], |mesh| {
@@ -439,7 +439,7 @@ fn numbers_in_16_bits_are_refused() {
     }
 }
 
-/// Ranks that keep parts of the state look at these parts only, and count from the start of the variable.
+/// With sharded state, ranks check only their own parts, and count from the start of the variable.
 #[test]
 fn non_finite_elements_have_their_place_in_the_whole() {
     let found = Mesh::threads(&[("x", 2)], |mesh| {
@@ -468,7 +468,7 @@ fn huge_norms_over_shards() {
     }
 }
 
-/// A distribution whose n-th call between ranks fails, on all of them.
+/// A distribution whose n-th call between ranks fails, on all ranks.
 #[derive(Debug)]
 struct Failing {
     inner: Arc<Distributed>,
@@ -477,7 +477,7 @@ struct Failing {
 
 #[derive(Debug, Clone)]
 struct FailingGroup {
-    /// `None` is the world.
+    /// `None` is the group of all ranks.
     group: Option<Arc<dyn Collective>>,
     all: Arc<Distributed>,
     left: Arc<AtomicUsize>,
@@ -534,7 +534,7 @@ impl Distribution for Failing {
         let failing =
             |group| -> Arc<dyn Collective> { Arc::new(FailingGroup { group: Some(group), ..self.world.clone() }) };
         placement.replicas = placement.replicas.map(|Replicas { group, reduction }| {
-            // One group for all variables, or each would be a bucket of its own.
+            // One group for all variables; otherwise each variable would be a bucket of its own.
             Replicas { group: if self.inner.overlaps() { failing(group) } else { group }, reduction }
         });
         placement.part = placement.part.map(|part| Part { group: failing(part.group), ..part });
@@ -551,7 +551,7 @@ impl Distribution for Failing {
     }
 }
 
-/// Fails the n-th call of a step for each n. Returns for each of them whether the step was left half applied.
+/// Fails the n-th call of a step, for each n. Returns for each n whether the step was left half applied.
 fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Vec<bool> {
     let mut poisoned = Vec::new();
     for calls in 0.. {
@@ -572,7 +572,7 @@ fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Ve
             }
             assert_eq!(result, Err(FAILURE.into()), "call {calls}");
             match model.step(&mut opt) {
-                // Nothing had happened: the step can be made again.
+                // Nothing had changed: the step can be made again.
                 Ok(()) => {
                     let mut again = Model { values: before.0, ..Model::new() };
                     opt.set_weights(before.1).unwrap();
@@ -581,7 +581,7 @@ fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Ve
                     Some(false)
                 }
                 Err(Error::Poisoned) => {
-                    // Restored, it goes on.
+                    // After a restore, the run resumes.
                     let mut again = Model { values: before.0, ..Model::new() };
                     opt.set_weights(before.1).unwrap();
                     again.step(&mut opt).unwrap();
@@ -600,7 +600,7 @@ fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Ve
     poisoned
 }
 
-/// Up to the update, whatever fails leaves no trace; what fails after it, is said.
+/// A failure before the update leaves no trace; after a failure later on, the optimizer reports it.
 #[test]
 fn a_call_that_fails_in_a_step() {
     let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();

@@ -1,4 +1,4 @@
-//! A training run that can be made on one process and on any mesh.
+//! A training run that is possible on one process and on any mesh.
 
 use ndarray::{ArrayD, Axis, IxDyn, Slice};
 use optimizers::Scalar;
@@ -32,7 +32,7 @@ pub(crate) struct Problem {
     pub(crate) steps: u64,
 }
 
-/// A rule by its number, with the rules it wraps, and every other option not at its default.
+/// A rule by its number, with the rules that it wraps, and every other option set.
 pub(crate) const RULES: usize = 9;
 
 pub(crate) fn rule<T: Scalar>(number: usize) -> Box<dyn UpdateRule<T>> {
@@ -75,7 +75,7 @@ impl Problem {
     }
 }
 
-/// A number in -1..1 that depends on everything that is given.
+/// A number in -1..1 that depends on all of `key`.
 fn number(key: &[u64]) -> f64 {
     let mix = |state: u64, part: &u64| {
         let state = (state ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -96,7 +96,7 @@ pub(crate) fn whole<T: Scalar>(shape: &[usize], key: &[u64]) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), (0..len).map(|_| next()).collect()).unwrap()
 }
 
-/// The gradient of one variable, of one replica, at one step: dense, or rows with repetitions.
+/// The gradient of one variable, on one replica, at one step: dense, or rows with repetitions.
 #[derive(Debug, Clone)]
 pub(crate) enum Given<T> {
     Dense(ArrayD<T>),
@@ -118,7 +118,7 @@ impl Spec {
 }
 
 impl<T: Scalar> Given<T> {
-    /// What replicas together have, in the order of the replicas.
+    /// The reduced gradient of all replicas, in the order of the replicas.
     pub(crate) fn reduced(all: Vec<Self>, reduction: Reduction) -> Self {
         let count = T::literal(all.len() as f64);
         let scale = |mut values: ArrayD<T>| {
@@ -149,7 +149,7 @@ impl<T: Scalar> Given<T> {
         }
     }
 
-    /// What belongs to a shard.
+    /// The part of the gradient that belongs to a shard.
     pub(crate) fn of_shard(self, shard: &optimizers::mesh::Shard) -> Self {
         let cut = |mut values: ArrayD<T>, first: usize| {
             for axis in first..shard.shape.len() {

@@ -1,4 +1,4 @@
-//! Meshes, layouts, shapes, rules and options at random.
+//! Random meshes, layouts, shapes, rules and options.
 
 use optimizers::collective::Reduction;
 use optimizers::mesh::Layout;
@@ -11,7 +11,7 @@ use super::run::same;
 
 type Mesh = Vec<(&'static str, usize)>;
 
-/// A layout that uses each mesh dimension at most once: for each dimension the axis that it cuts, if any.
+/// A layout that uses each mesh dimension at most once. `cuts` has, for each dimension, the axis that it cuts, if any.
 fn layout(mesh: &Mesh, axes: usize, cuts: &[usize]) -> Layout {
     let mut layout = vec![None; axes];
     for ((name, _), cut) in mesh.iter().zip(cuts) {

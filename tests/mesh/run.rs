@@ -1,4 +1,4 @@
-//! The same run on one process and on a mesh, and what may differ.
+//! The same run on one process and on a mesh, and the differences that are allowed.
 
 use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
 use optimizers::Scalar;
@@ -8,20 +8,20 @@ use optimizers::{DynOptimizer, Error, Variable};
 
 use super::problem::{Given, Problem, optimizer, whole};
 
-/// Everything that came out of a run, as whole arrays.
+/// The results of a run, as whole arrays.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Outcome<T> {
     pub(crate) variables: Vec<ArrayD<T>>,
     /// Names, and array slots; left out where slots are sharded.
     pub(crate) slots: Vec<(String, ArrayD<T>)>,
     pub(crate) scalars: Vec<(String, f64)>,
-    /// The averages in the place of the variables, if there are any.
+    /// The averages swapped into the variables, if there are any.
     pub(crate) averages: Vec<ArrayD<T>>,
     pub(crate) global_norms: Vec<f64>,
     pub(crate) iterations: u64,
 }
 
-/// How many replicas of a variable reduce their gradients.
+/// The number of replicas of a variable that reduce their gradients.
 fn replicas(problem: &Problem, variable: usize) -> usize {
     let Some((over, _)) = &problem.reduction else { return 1 };
     let layout = &problem.variables[variable].layout;
@@ -29,7 +29,7 @@ fn replicas(problem: &Problem, variable: usize) -> usize {
     problem.mesh.iter().filter(|(name, _)| reduces(name)).map(|(_, size)| size).product()
 }
 
-/// Which of them a rank is.
+/// The number of a rank among these replicas.
 fn replica(problem: &Problem, variable: usize, mesh: &Mesh) -> usize {
     let Some((over, _)) = &problem.reduction else { return 0 };
     let layout = &problem.variables[variable].layout;
@@ -40,7 +40,7 @@ fn replica(problem: &Problem, variable: usize, mesh: &Mesh) -> usize {
     })
 }
 
-/// A run, on one process or on a rank of a mesh, and how far it is.
+/// A run, on one process or on a rank of a mesh, and its progress.
 pub(crate) struct Run<'r, T> {
     problem: &'r Problem,
     mesh: Option<&'r Mesh>,
@@ -86,7 +86,7 @@ impl<'r, T: Scalar> Run<'r, T> {
         }
     }
 
-    /// On one process gradients are reduced by hand.
+    /// The gradient of a variable; on one process, the gradient is reduced by hand.
     fn gradient(&self, i: usize, number: u64) -> Given<T> {
         let spec = &self.problem.variables[i];
         match (self.mesh, &self.problem.reduction) {
@@ -218,7 +218,7 @@ pub(crate) fn within_ulps(a: f64, b: f64, ulps: u64) -> bool {
     a == b || a.to_bits().abs_diff(b.to_bits()) <= ulps
 }
 
-/// A norm that is 4 ulp off changes a step by as much, relatively; some of it comes out again in each of the few
+/// A norm with an error of 4 ulp changes a step by the same relative error, and some of it returns in each of the few
 /// steps.
 pub(crate) fn close<T: Scalar, S: Data<Elem = T>>(
     got: &ArrayBase<S, IxDyn>,

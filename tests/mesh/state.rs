@@ -1,4 +1,4 @@
-//! Sharded state: how much each rank keeps, and that it is complete where it has to be.
+//! Sharded state: its size on each rank, and that it is complete where it must be.
 
 use ndarray::{Array2, ArrayD};
 use optimizers::mesh::{Distributed, Layout, Mesh};
@@ -43,7 +43,7 @@ fn state_bytes_per_rank_are_a_share() {
     }
 }
 
-/// The averages stand in for the model on every rank, whole, and go away again.
+/// The averages replace the model on every rank, complete, and are swapped back.
 #[test]
 fn averages_in_parts_are_put_together() {
     let mut alone = vec![whole::<f64>(&[9, 5], &[1]), whole(&[6], &[2])];
@@ -73,7 +73,7 @@ fn averages_in_parts_are_put_together() {
     }
 }
 
-/// Without parts every rank has the averages by itself: rank 0 may evaluate alone.
+/// Without sharded state every rank has all averages: rank 0 may evaluate alone.
 #[test]
 fn one_rank_may_look_at_averages_where_all_have_them() {
     let ends = Mesh::threads(&[("batch", 2)], |mesh| {
@@ -123,7 +123,7 @@ fn restoring_continues() {
     assert_eq!(same, [true; 4]);
 }
 
-/// A slot of another size than this rank's part is refused.
+/// A slot whose size is not that of this rank's part is refused.
 #[test]
 fn the_whole_state_does_not_fit_a_part() {
     let ends = Mesh::threads(&[("batch", 2)], |mesh| {
