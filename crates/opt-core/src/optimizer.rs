@@ -91,6 +91,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Starts to build an optimizer from a rule, with options such as clipping, weight decay and averages.
+    #[doc(alias = "chain")]
     pub fn builder(rule: R) -> OptimizerBuilder<R, T> {
         OptimizerBuilder::new(rule)
     }

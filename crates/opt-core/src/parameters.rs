@@ -58,6 +58,8 @@ pub trait Gradients<T: Scalar> {
 /// let names: Vec<String> = model.variables().iter().map(|variable| variable.name().to_owned()).collect();
 /// assert_eq!(names, ["0", "1"]);
 /// ```
+#[doc(alias = "Module")]
+#[doc(alias = "state_dict")]
 pub trait Parameters<T: Scalar>: Gradients<T> {
     /// Calls `visit` with the name and the numbers of each variable; `path` is the path of this source in the model.
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));

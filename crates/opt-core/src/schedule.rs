@@ -30,6 +30,8 @@ use crate::config::Configurable;
 /// }
 /// assert_eq!(Halving { initial: 1.0 }.value(3), 0.125);
 /// ```
+#[doc(alias = "lr_scheduler")]
+#[doc(alias = "LrScheduler")]
 pub trait Schedule: Configurable {
     /// The value at a step (counted from 0).
     fn value(&self, step: u64) -> f64;

@@ -73,6 +73,7 @@ impl ScheduleRegistry {
     }
 
     /// Adds a schedule, or replaces the one with the same class name.
+    #[doc(alias = "custom_objects")]
     pub fn register<S: Schedule + FromFields>(&mut self) -> &mut Self {
         let read: ReadSchedule = |fields| Ok(Arc::new(S::from_fields(fields)?));
         self.classes.insert(S::CLASS_NAME, Class { read, hyperparameters: S::hyperparameters });

@@ -120,6 +120,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// [`ConfigError::NotSerializable`] when a schedule holds code.
+    #[doc(alias = "get_config")]
     pub fn to_config(&self) -> Result<Value, ConfigError> {
         let fields = self.options.write(&self.rule)?;
         Ok(self.options.envelope.wrap(self.rule.class_name(), fields))

@@ -23,6 +23,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// [`Error::Poisoned`] and [`Error::SwappedIn`]: a run cannot resume from the state of such an optimizer.
+    #[doc(alias = "state_dict")]
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<StateValue<'_, T>>>, Error> {
         self.ready()?;
         Ok(self.entries().into_iter().map(|entry| self.named(entry, self.peek(entry))))

@@ -34,6 +34,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Errors
     ///
     /// When the list has another length, or an entry has another kind or shape. Nothing is then assigned.
+    #[doc(alias = "load_state_dict")]
     pub fn set_weights<'w, V>(&mut self, weights: impl IntoIterator<Item = V>) -> Result<(), Error>
     where
         V: Into<StateValue<'w, T>>,
