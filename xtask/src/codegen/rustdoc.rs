@@ -39,8 +39,8 @@ fn sources(folder: &Path) -> anyhow::Result<Vec<String>> {
     Ok(files.iter().map(fs::read_to_string).collect::<Result<_, _>>()?)
 }
 
-/// The documentation of a class: the lines above its name, as a struct or as the argument of a macro. The class `SGD` is
-/// the struct `Sgd`.
+/// The documentation of a class: the lines above its name, as a struct or as the argument of a macro. The class `SGD`
+/// is the struct `Sgd`.
 fn documentation(source: &str, class: &str) -> Option<Vec<String>> {
     let lines: Vec<&str> = source.lines().map(str::trim).collect();
     let is_class = |name: &str| name.eq_ignore_ascii_case(class);

@@ -7,8 +7,8 @@ use crate::hyper::Hyper;
 
 /// A type that a hyperparameter may have.
 ///
-/// These are `f64`, `u64`, `bool`, [`Hyper`] (a number or a schedule), `Option<f64>`, lists of numbers and schedules, and
-/// every [`Choice`].
+/// These are `f64`, `u64`, `bool`, [`Hyper`] (a number or a schedule), `Option<f64>`, lists of numbers and schedules,
+/// and every [`Choice`].
 pub trait HyperparameterValue: Sized {
     /// The type of a default in a declaration, such as `0.9`. It is the type itself, except for [`Hyper`], where it is
     /// a number.
