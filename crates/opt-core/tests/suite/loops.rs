@@ -218,7 +218,7 @@ fn slots_in_full_may_come_before_moments() {
     }
 }
 
-/// A wrapper of momentum that uses the gradient again: it adds the gradient to a slot of its own, which moves the value.
+/// A wrapper of momentum that uses the gradient again: it adds it to a slot of its own, which then moves the value.
 #[derive(Debug, Clone)]
 struct Twice {
     learning_rate: Hyper,
