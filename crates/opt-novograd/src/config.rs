@@ -93,9 +93,9 @@ hyperparameters! {
     ///
     /// # References
     ///
-    /// * B. Ginsburg, P. Castonguay, O. Hrinchuk, O. Kuchaiev, V. Lavrukhin, R. Leary, J. Li, H. Nguyen, Y. Zhang,
-    ///   J. M. Cohen, "Stochastic gradient methods with layer-wise adaptive moments for training of deep networks",
-    ///   2019, arXiv:1905.11286.
+    /// * B. Ginsburg, P. Castonguay, O. Hrinchuk, O. Kuchaiev, V. Lavrukhin, R. Leary, J. Li, H. Nguyen, Y. Zhang, J.
+    ///   M. Cohen, "Stochastic gradient methods with layer-wise adaptive moments for training of deep networks", 2019,
+    ///   arXiv:1905.11286.
     /// * S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, arXiv:1904.09237: AMSGrad.
     #[derive(Debug, Clone)]
     pub struct NovoGrad {

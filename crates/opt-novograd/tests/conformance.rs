@@ -26,8 +26,8 @@ conformance! {
         apex_from_zero: NovoGrad::apex(CosineDecay::new(0.25, 9)).init_zero(true).amsgrad(true),
     },
     golden: ["novograd.json", "dialects_novograd.json"],
-    // `full_sparse_gradients_are_dense` and `transposed_memory_does_not_matter` hold because squares and sums of their
-    // numbers are exact. In general a norm that is summed in another order may be rounded in another way: see
+    // `full_sparse_gradients_are_dense` and `transposed_memory_does_not_matter` hold because squares and sums of the
+    // numbers there are exact. In general a norm that is summed in another order may be rounded in another way: see
     // `memory_and_form_matter_through_rounding_alone`.
     laws: all, except: {
         // See `each_variable_has_its_own_norm`.
@@ -435,7 +435,8 @@ fn any_rule() -> impl Strategy<Value = (NovoGrad, f64, textbook::NovoGrad)> {
     })
 }
 
-/// TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and configurations have no averages.
+/// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of
+/// theirs.
 #[test]
 fn the_generation_is_the_legacy_one() {
     let opt = Optimizer::<_, f64>::builder(NovoGrad::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();

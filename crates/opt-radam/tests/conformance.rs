@@ -502,7 +502,8 @@ impl Asked {
 /// (199 for a `beta_2` of 0.99), divided by `rho_t - 4` or `rho_inf - 4`, at least 0.01 here: 1e-11.
 const TEXTBOOK: f64 = 1e-11;
 
-/// TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and configurations have no averages.
+/// As TensorFlow Addons builds on Keras's legacy optimizers: clips may be combined, and averages are no field of
+/// theirs.
 #[test]
 fn the_generation_is_the_legacy_one() {
     let opt = Optimizer::<_, f64>::builder(RectifiedAdam::new(0.5)).clipnorm(2.0).clipvalue(0.5).build().unwrap();

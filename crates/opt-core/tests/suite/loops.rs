@@ -117,8 +117,8 @@ impl UpdateRule<f32> for Momentum {
     }
 }
 
-/// Variables, moments and averages after three steps, the last one with sparse gradients: contiguous and scattered
-/// numbers.
+/// Variables, moments and averages after three steps, the last one with sparse gradients: numbers side by side, and
+/// not.
 fn run(way: Way, sparse: SparseUpdate, both: bool, around: impl Fn(Built) -> Built) -> Bits {
     let rule = Momentum { learning_rate: 0.1.into(), way, sparse, both };
     let (mut found, opt) = after_three_steps(around(Optimizer::builder(rule)));
@@ -218,7 +218,8 @@ fn slots_in_full_may_come_before_moments() {
     }
 }
 
-/// A wrapper of momentum that uses the gradient again: it adds it to a slot of its own, which then moves the value.
+/// Momentum around which the gradient is used again: the wrapper adds it to a slot of its own and lets it move the
+/// value.
 #[derive(Debug, Clone)]
 struct Twice {
     learning_rate: Hyper,

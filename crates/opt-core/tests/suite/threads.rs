@@ -4,8 +4,8 @@ use ndarray::{Array2, s};
 use opt_core::{Ema, Error, MomentStorage, Optimizer, OptimizerBuilder, Variable};
 use opt_sgd::Sgd;
 
-/// Enough elements to be worth a second thread. Miri takes milliseconds for each element, so blocks and everything that
-/// consists of blocks are smaller there.
+/// Elements that are worth a second thread. Miri takes milliseconds for each: blocks and all that is made of them are
+/// smaller there.
 const LARGE: usize = if cfg!(miri) { 5 * opt_core::rule::BLOCK } else { 300_000 };
 
 /// Two steps over a large variable, a small one, rows of a third, and a large one whose numbers are not side by side.

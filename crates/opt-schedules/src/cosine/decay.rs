@@ -81,8 +81,8 @@ impl CosineDecay {
     /// Rises from `start` to `peak` in `warmup_steps` steps, then falls to 0 at step `total_steps`, which includes the
     /// warmup.
     ///
-    /// `total_steps` must be above `warmup_steps`; otherwise `decay_steps`, the difference, is 0, and `build()` of the
-    /// optimizer refuses it.
+    /// `total_steps` must be above `warmup_steps`; otherwise `decay_steps`, the difference, is 0 and is refused when
+    /// the optimizer is built.
     #[doc(alias = "warmup_cosine_decay_schedule")]
     #[doc(alias = "get_cosine_schedule_with_warmup")]
     #[must_use]
