@@ -175,7 +175,7 @@ impl Part {
 mod tests {
     use super::*;
 
-    /// A distribution with no default answers, or with all of them.
+    /// A distribution that overrides none of the default methods, or all of them.
     #[derive(Debug)]
     struct Says<const SOMETHING: bool>;
 
