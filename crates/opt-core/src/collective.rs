@@ -175,7 +175,7 @@ impl Part {
 mod tests {
     use super::*;
 
-    /// Says what nobody says by default, or nothing.
+    /// A distribution that overrides none of the default methods, or all of them.
     #[derive(Debug)]
     struct Says<const SOMETHING: bool>;
 
