@@ -50,7 +50,6 @@ const KEEP: usize = 3;
 /// assert_eq!(names, [(3, 3), (2, 2)]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[doc(alias = "resume")]
 #[doc(alias = "CheckpointManager")]
 #[derive(Debug)]
 pub struct CheckpointDir {

@@ -30,6 +30,10 @@ use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 /// let names: Vec<String> = layers.gradients().into_iter().map(|(name, _)| name).collect();
 /// assert_eq!(names, ["0.0", "0.1", "1"]);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no variables or gradients in `{T}`",
+    note = "a field without variables is left out of a derived model by `#[parameters(skip)]`"
+)]
 pub trait Gradients<T: Scalar> {
     /// Calls `visit` with the name and the numbers of each array; `path` is the path of this source in the model.
     fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, T>));
@@ -60,6 +64,10 @@ pub trait Gradients<T: Scalar> {
 /// ```
 #[doc(alias = "Module")]
 #[doc(alias = "state_dict")]
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no variables in `{T}`",
+    note = "a field without variables is left out of a derived model by `#[parameters(skip)]`"
+)]
 pub trait Parameters<T: Scalar>: Gradients<T> {
     /// Calls `visit` with the name and the numbers of each variable; `path` is the path of this source in the model.
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));
@@ -167,7 +175,7 @@ impl<T: Scalar> Parameters<T> for Variable<'_, T> {
     }
 }
 
-/// Plain vectors and arrays of numbers: one variable of one axis.
+/// Plain slices, vectors and arrays of numbers: one variable of one axis.
 macro_rules! plain {
     ($([$($generics:tt)*] $type:ty: $number:ty as $element:ty),+ $(,)?) => {$(
         impl<$($generics)*> Gradients<$element> for $type {
@@ -184,6 +192,10 @@ macro_rules! plain {
 }
 
 plain!(
+    [] [f32]: f32 as f32,
+    [] [f64]: f64 as f64,
+    [] [bf16]: bf16 as f32,
+    [] [f16]: f16 as f32,
     [] Vec<f32>: f32 as f32,
     [] Vec<f64>: f64 as f64,
     [] Vec<bf16>: bf16 as f32,

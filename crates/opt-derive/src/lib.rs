@@ -45,6 +45,16 @@ use proc_macro::TokenStream;
 use syn::{DeriveInput, parse_macro_input};
 
 /// Derives `Parameters` and `Gradients` of `opt-core`, for a model.
+///
+/// Each field is a part of the model, named after the field; names of nested parts have dots: `hidden.bias`. On a
+/// field:
+///
+/// | attribute | meaning |
+/// |---|---|
+/// | `#[parameters(skip)]` | the field has no variables |
+/// | `#[parameters(rename = "name")]` | another name in place of the field's |
+///
+/// See the [crate](crate) for an example.
 #[proc_macro_derive(Parameters, attributes(parameters))]
 pub fn derive_parameters(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

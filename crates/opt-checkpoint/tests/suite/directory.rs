@@ -181,3 +181,30 @@ fn names(folder: &Path) -> Vec<String> {
     names.sort();
     names
 }
+
+/// Resuming takes the newest valid checkpoint, names the damaged ones, and changes nothing where there is none.
+#[test]
+fn a_run_resumes_from_the_newest_valid_checkpoint() {
+    let empty = tempfile::tempdir().unwrap();
+    let mut training = Training::new();
+    training.step();
+    let before = training.opt.weights();
+    let resumed =
+        CheckpointDir::open(empty.path()).resume(&mut training.opt, &mut [Variable::new("w", &mut training.w)]);
+    assert!(resumed.unwrap().is_none());
+    assert_eq!((training.w, training.opt.weights()), ([1.0], before));
+
+    let (_folder, directory, _) = folder(3, 3);
+    let newest = directory.list().unwrap()[0].path.clone();
+    damage(&newest, 1);
+    let mut variables = [Variable::new("w", &mut training.w)];
+    let resumed = directory.resume(&mut training.opt, &mut variables).unwrap().unwrap();
+    assert_eq!((resumed.loaded.iterations, resumed.stored.step), (2, 2));
+    assert_eq!(resumed.rejected.iter().map(|damaged| &damaged.path).collect::<Vec<_>>(), [&newest]);
+    assert_eq!((training.w, training.opt.iterations()), ([2.0], 2));
+
+    let mut other = [0.0; 2];
+    let refused = directory.resume(&mut training.opt, &mut [Variable::new("w", &mut other)]);
+    assert!(matches!(refused, Err(Error::Mismatch { .. })), "{refused:?}");
+    assert_eq!((training.w, training.opt.iterations()), ([2.0], 2));
+}

@@ -18,6 +18,10 @@ impl Half for f16 {}
 /// [16-bit types](Half) for `f32`.
 ///
 /// The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "numbers in `{Self}` are no variables or gradients of an optimizer in `{T}`",
+    note = "the element type is the second parameter of an optimizer, `f32` by default: `Optimizer<Sgd, f64>`"
+)]
 pub trait Stored<T>: sealed::Sealed<T> + 'static {}
 
 impl<T: Scalar> Stored<T> for T {}

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{ArrayD, IxDyn};
-use opt_core::model::Path;
-use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, ViewMut};
+use opt_core::model::{Any, Path};
+use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, Variable, ViewMut};
 use opt_sgd::Sgd;
 
 /// Numbers by name, in any order.
@@ -86,4 +86,45 @@ fn names_are_paths() {
     assert_eq!((names(&Some(one.clone())), names(&None::<ArrayD<f64>>)), (vec!["value".to_owned()], vec![]));
     assert_eq!(names(&vec![one.clone(), one]), ["0", "1"]);
     assert_eq!(names(&(Named::new(&[("w", 1.0)]), vec![Named::new(&[("w", 1.0)])])), ["0.w", "1.0.w"]);
+}
+
+/// What is read of a model: arrays by name, of a list of variables as well; never a sparse gradient, never numbers that
+/// do not fill their shape.
+#[test]
+fn models_are_read_by_name() {
+    struct Sparse(IndexedSlices<f64>);
+    impl Gradients<f64> for Sparse {
+        fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, f64>)) {
+            self.0.visit(&path.field("rows"), visit);
+        }
+    }
+    impl Parameters<f64> for Sparse {
+        fn visit_mut<'a>(&'a mut self, _: &Path<'_>, _: &mut dyn FnMut(String, ViewMut<'a, f64>)) {}
+    }
+    let (mut a, mut b) = ([1.0, 2.0], 3.0);
+    let list = [Variable::new("a", &mut a), Variable::new("b", &mut b).gradient(&7.0)];
+    let read: Vec<(String, Vec<f64>)> = Parameters::<f64>::arrays(&list)
+        .unwrap()
+        .into_iter()
+        .map(|(name, array)| {
+            let Any::Full(array) = array else { panic!("{name} is in 64 bits") };
+            (name, array.iter().copied().collect())
+        })
+        .collect();
+    assert_eq!(read, [("a".to_owned(), vec![1.0, 2.0]), ("b".to_owned(), vec![3.0])]);
+
+    let sparse = Sparse(IndexedSlices::new(vec![1], ndarray::array![[0.5]]));
+    assert_eq!(sparse.arrays().unwrap_err(), Error::SparseVariable { name: "rows".to_owned() });
+    let list = [Variable::new("a", (&mut a, &[3]))];
+    assert!(matches!(Parameters::<f64>::arrays(&list), Err(Error::VariableData { elements: 2, .. })));
+}
+
+/// A slice is a model of one variable, as a vector is.
+#[test]
+fn slices_are_models() {
+    let mut w = vec![1.0_f32, 2.0];
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
+    opt.step(&mut w[..], &[1.0, 0.0][..]).unwrap();
+    opt.step(&mut w, &vec![1.0, 0.0]).unwrap();
+    assert_eq!(w, [0.0, 2.0]);
 }

@@ -284,3 +284,31 @@ fn variables_show_their_numbers() {
     let error = Error::VariableData { variable: "w".to_owned(), elements: 2, shape: vec![3] };
     assert_eq!(short.view(), Err(error));
 }
+
+/// A slot in bfloat16 takes numbers in bfloat16 as they are, and wider ones rounded; other slots take neither.
+#[test]
+fn numbers_in_bfloat16_are_assigned_as_they_are() {
+    let mut w = [0.0_f32; 2];
+    let rule = Sgd::new(0.5).momentum(0.5);
+    let builder = Optimizer::builder(rule.clone()).moments(MomentStorage::Bf16 { seed: 1 });
+    let mut averaged = builder.clone().ema(Ema::new(0.5)).build().unwrap();
+    let mut packed = builder.build().unwrap();
+    let mut full = Optimizer::new(rule).unwrap();
+    let numbers = ndarray::array![1.5, -2.0].into_dyn();
+    let list = |value: StateValue<'static, f32>| [StateValue::Iterations(1), value];
+    let bits = || -> StateValue<'static, f32> { StateValue::Bf16(numbers.mapv(bf16::from_f32).into()) };
+    for opt in [&mut packed, &mut full, &mut averaged] {
+        opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();
+    }
+    packed.set_weights(list(bits())).unwrap();
+    assert_eq!(packed.slot("w", "momentum").unwrap().kind(), StateKind::Bf16(vec![2]));
+    assert_eq!(packed.slot("w", "momentum").unwrap().to_f64(), [1.5, -2.0]);
+    packed.set_weights(list((&numbers + 0.001).into())).unwrap();
+    assert_eq!(packed.slot("w", "momentum").unwrap().to_f64(), [1.5, -2.0], "rounded to the nearest");
+    let refused = full.set_weights(list(bits()));
+    assert!(matches!(refused, Err(Error::WeightMismatch { index: 1, .. })), "{refused:?}");
+    let short = StateValue::Bf16(ndarray::array![bf16::ONE].into_dyn().into());
+    assert!(matches!(packed.set_weights(list(short)), Err(Error::WeightMismatch { index: 1, .. })));
+    let in_place_of_the_average = [StateValue::Iterations(1), bits(), bits()];
+    assert!(matches!(averaged.set_weights(in_place_of_the_average), Err(Error::WeightMismatch { index: 1, .. })));
+}
