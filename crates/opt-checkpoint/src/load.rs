@@ -58,12 +58,12 @@ pub struct Loaded {
 /// let opt = Optimizer::<_, f64>::new(Sgd::new(0.1))?;
 /// let mut file = std::io::Cursor::new(Vec::new());
 /// let variables = [Variable::new("a/body", &mut body), Variable::new("a/head", &mut head)];
-/// SaveOptions::new().write(&mut file, &opt, variables)?;
+/// SaveOptions::new().write(&mut file, &opt, &variables)?;
 ///
 /// let (mut body, mut head) = ([0.0; 2], [0.0; 5]);
 /// let options = LoadOptions::new().rename("^a/", "b/")?.only("^b/body")?;
-/// let variables = [Variable::new("b/body", &mut body), Variable::new("b/head", &mut head)];
-/// let loaded = options.load_variables(&Checkpoint::from_bytes(file.into_inner())?, variables)?;
+/// let mut variables = [Variable::new("b/body", &mut body), Variable::new("b/head", &mut head)];
+/// let loaded = options.load_variables(&Checkpoint::from_bytes(file.into_inner())?, &mut variables)?;
 /// assert_eq!((body, head), ([1.0, 2.0], [0.0; 5]));
 /// assert_eq!((loaded.loaded, loaded.kept), (vec!["b/body".to_owned()], vec!["b/head".to_owned()]));
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -168,7 +168,7 @@ impl<'a> Variable<'a, f32> {
     ///
     /// ```
     /// use half::bf16;
-    /// use opt_core::{Optimizer, Slot, Variable};
+    /// use opt_core::{Optimizer, Variable};
     /// use opt_sgd::Sgd;
     ///
     /// let mut w = vec![bf16::ONE; 2];
@@ -178,7 +178,7 @@ impl<'a> Variable<'a, f32> {
     /// }
     /// // A single step would be rounded away: the next numbers to 1 are 255/256 and 129/128.
     /// assert_eq!(w, [0.9921875, 1.0078125].map(bf16::from_f32));
-    /// let Slot::Array(master) = opt.slot("w", "master")? else { unreachable!() };
+    /// let master = opt.slot("w", "master")?.to_f64();
     /// assert!((master[0] - 0.994).abs() < 1e-6 && (master[1] - 1.006).abs() < 1e-6);
     /// # Ok::<(), opt_core::Error>(())
     /// ```

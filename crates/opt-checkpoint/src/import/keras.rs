@@ -31,8 +31,8 @@ use crate::error::{Error, Mismatch};
 /// let (mut kernel, mut bias) = (ndarray::Array2::<f32>::zeros((4, 3)), ndarray::Array1::zeros(3));
 /// let mut opt = Optimizer::new(Sgd::new(0.125).momentum(0.875))?;
 /// let mut variables = [Variable::new("kernel", &mut kernel), Variable::new("bias", &mut bias)];
-/// KerasWeights::open("model.npz")?.load_variables(variables.iter_mut().map(Variable::reborrow))?;
-/// KerasWeights::open("optimizer.npz")?.load(&mut opt, variables)?;
+/// KerasWeights::open("model.npz")?.load_variables(&mut variables)?;
+/// KerasWeights::open("optimizer.npz")?.load(&mut opt, &mut variables)?;
 /// # Ok::<(), opt_checkpoint::Error>(())
 /// ```
 #[derive(Debug, Clone)]
