@@ -136,7 +136,7 @@ pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
     match &problem.reduction {
         None => {}
         Some((over, optimizers::collective::Reduction::Sum)) => {
-            builder = builder.sum_gradients_over(over.iter().copied())
+            builder = builder.sum_gradients_over(over.iter().copied());
         }
         Some((over, _)) => builder = builder.mean_gradients_over(over.iter().copied()),
     }

@@ -24,10 +24,10 @@ pub fn state_cannot_be_forgotten(rule: &Subject) -> Result<(), Broken> {
         let problem = Problem::varied(16, 10);
         let (control, want) = setting.trained(&problem)?;
         let (mut optimizer, mut variables) = (setting.optimizer()?, problem.start::<T>());
-        let start = save(setting, &optimizer, &mut variables)?;
+        let start = save(setting, &optimizer, &variables)?;
         for number in 0..=problem.steps.len() {
             let what = format!("saved at step {number}");
-            let file = save(setting, &optimizer, &mut variables)?;
+            let file = save(setting, &optimizer, &variables)?;
             let (mut resumed, mut continued) = (from_file(setting, &file)?, problem.start::<T>());
             load(setting, &file, &mut resumed, &mut continued)?;
             setting.train(&problem, number, &mut resumed, &mut continued)?;

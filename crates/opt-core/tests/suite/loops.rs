@@ -292,7 +292,8 @@ impl UpdateRule<f32> for Twice {
 /// Clipped by norm, the gradient is the clipped one for everybody; weight decay happens once.
 #[test]
 fn a_wrapper_sees_the_clipped_gradient_after_its_inner_rule() {
-    let clips: [fn(OptimizerBuilder<Twice, f32>) -> OptimizerBuilder<Twice, f32>; 3] =
+    type Builder = OptimizerBuilder<Twice, f32>;
+    let clips: [fn(Builder) -> Builder; 3] =
         [|builder| builder.clipnorm(0.5), |builder| builder.global_clipnorm(0.5), |builder| builder];
     let storages = [MomentStorage::Full, MomentStorage::Bf16 { seed: 7 }];
     for (clip, storage) in clips.iter().enumerate().flat_map(|clip| storages.map(|storage| (clip, storage))) {

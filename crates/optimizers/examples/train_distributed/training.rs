@@ -136,7 +136,7 @@ pub(crate) fn train(
         }
         at.epochs += 1;
         if let Some(checkpoints) = &mut checkpoints {
-            checkpoints.save(&optimizer, &mut model, &at)?;
+            checkpoints.save(&optimizer, &model, &at)?;
         }
         on_epoch(None);
     }
