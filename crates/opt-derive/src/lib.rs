@@ -54,7 +54,7 @@ use syn::{DeriveInput, parse_macro_input};
 /// | `#[parameters(skip)]` | the field has no variables |
 /// | `#[parameters(rename = "name")]` | another name in place of the field's |
 ///
-/// See the [crate](crate) for an example.
+/// [The documentation of the crate](crate) has an example.
 #[proc_macro_derive(Parameters, attributes(parameters))]
 pub fn derive_parameters(input: TokenStream) -> TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
