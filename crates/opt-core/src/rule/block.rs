@@ -150,11 +150,13 @@ impl<'a, T: Scalar> Block<'a, T> {
                 (scratch, &*zeros.first(len))
             }
         };
-        if let Some(mut packed) = self.packed.filter(|packed| packed.any_first(N)) {
+        if let Some(packed) = &mut self.packed {
             if !wide.are_lent() && packed.are_first(N) {
-                return self.fused.run_packed(k, &element, value, gradient, &mut packed);
+                return self.fused.run_packed(k, &element, value, gradient, packed);
             }
-            packed.lend(wide, self.slots.as_mut());
+            if packed.any_first(N) {
+                packed.lend(wide, self.slots.as_mut());
+            }
         }
         let state = array::from_fn(|slot| self.slots.take(slot));
         self.fused.run(k, element, value, gradient, state, self.average)
