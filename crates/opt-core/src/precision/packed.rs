@@ -64,12 +64,15 @@ impl PackedBlock<'_> {
     /// The same slots, borrowed for a shorter time, for a rule whose array slots are those from `start` on.
     pub(crate) fn from(&mut self, start: usize) -> PackedBlock<'_> {
         let slots = self.slots.each_mut().map(|slot| &mut **slot);
-        PackedBlock { slots, indices: self.indices, sequences: self.sequences }.into_from(start)
+        let mut packed = PackedBlock { slots, indices: self.indices, sequences: self.sequences };
+        packed.start_at(start);
+        packed
     }
 
-    /// As [`from`](Self::from), but by value. (Slots before `start` get an index that no slot has.)
-    pub(crate) fn into_from(self, start: usize) -> Self {
-        Self { indices: self.indices.map(|index| index.wrapping_sub(start)), ..self }
+    /// Counts array slots from `start` on. (Slots before `start` get an index that no slot has.)
+    #[inline]
+    pub(crate) fn start_at(&mut self, start: usize) {
+        self.indices = self.indices.map(|index| index.wrapping_sub(start));
     }
 
     /// Whether these are exactly the array slots `0..n`.

@@ -92,9 +92,13 @@ impl<'a, T: Scalar> Block<'a, T> {
     /// The same block for a wrapped rule whose slots are the wrapper's from `slots.start` on. For a wrapper that does
     /// nothing after the wrapped rule.
     #[must_use]
-    pub fn into_slots(self, slots: RangeFrom<usize>) -> Self {
-        let packed = self.packed.map(|packed| packed.into_from(slots.start));
-        Self { slots: self.slots.into_from(slots.start), packed, ..self }
+    pub fn into_slots(mut self, slots: RangeFrom<usize>) -> Self {
+        // In place: a block is large, and long lists of small variables have many.
+        self.slots.start_at(slots.start);
+        if let Some(packed) = &mut self.packed {
+            packed.start_at(slots.start);
+        }
+        self
     }
 
     /// The numbers of the block, clipped and decayed, for a kernel with loops of its own.

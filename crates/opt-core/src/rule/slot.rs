@@ -152,10 +152,10 @@ impl<'a, T> ArraySlots<'a, T> {
         ArraySlots { slots, count: self.count.saturating_sub(start) }
     }
 
-    /// The slots from `start` on. The slots before `start` come last.
-    pub(crate) fn into_from(mut self, start: usize) -> Self {
+    /// Starts with the slot at `start`. The slots before it come last.
+    #[inline]
+    pub(crate) fn start_at(&mut self, start: usize) {
         self.slots.rotate_left(start.min(MAX_ARRAY_SLOTS));
-        self
     }
 
     /// Takes out the slot at an index, and leaves an empty slice.
