@@ -2,6 +2,7 @@
 
 mod class;
 mod declare;
+mod dialect;
 mod error;
 mod fields;
 mod registry;
@@ -14,7 +15,8 @@ use serde_json::Value;
 
 pub use class::{Configurable, FromFields, Hyperparameters};
 #[doc(hidden)]
-pub use declare::{default_of, put, together};
+pub use declare::{default_in, default_of, put, start, together};
+pub use dialect::Dialect;
 use error::shorten;
 pub use error::{ConfigError, HyperparameterError, require};
 pub use fields::Fields;
@@ -36,29 +38,6 @@ pub type Config = serde_json::Map<String, Value>;
 #[must_use]
 pub fn fields<const N: usize>(fields: [(&str, Value); N]) -> Config {
     fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// The generation of Keras's optimizers that a configuration belongs to.
-///
-/// The two generations write different fields, treat sparse gradients differently, and combine clips differently.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Generation {
-    /// `OptimizerV2`, called `keras.optimizers.legacy` since 2.11, and TensorFlow Addons: the configuration has `decay`
-    /// and no `use_ema`.
-    Legacy,
-    /// Keras 2.11 and later: averaging and weight decay belong to every optimizer.
-    #[default]
-    New,
-}
-
-impl Generation {
-    pub(crate) fn of(fields: &Config) -> Self {
-        let legacy = match fields.get("is_legacy_optimizer") {
-            Some(Value::Bool(legacy)) => *legacy,
-            _ => fields.contains_key("decay") && !fields.contains_key("use_ema"),
-        };
-        if legacy { Self::Legacy } else { Self::New }
-    }
 }
 
 /// The entries of a serialised object that are neither its class nor its own fields. They are kept, and written back

@@ -248,6 +248,19 @@ pub enum Error {
         found: String,
     },
 
+    /// A weight has a number that cannot be state of its slot.
+    #[error("weight {index} ({name}): expected {expected}, got {found}")]
+    WeightRange {
+        /// Its index in the list.
+        index: usize,
+        /// Its name.
+        name: String,
+        /// The numbers that the slot may have.
+        expected: String,
+        /// The first number that it cannot have.
+        found: f64,
+    },
+
     /// Averages were asked for, but the optimizer keeps none.
     #[error("the optimizer keeps no averages: build it with .ema(...)")]
     NoAverages,

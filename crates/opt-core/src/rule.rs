@@ -8,7 +8,7 @@ mod fused_loop;
 mod slot;
 mod workspace;
 
-pub use block::{Block, BlockParts, Elementwise, SparseUpdate, elementwise};
+pub use block::{Block, BlockParts, Elementwise, SparseUpdate, coupled_decay, elementwise};
 pub use fused_loop::Done;
 pub(crate) use fused_loop::Fused;
 pub(crate) use slot::ArraySlots;

@@ -4,7 +4,7 @@ mod inner;
 
 use inner::Inner;
 use opt_core::config::{
-    Config, ConfigError, Configurable, Fields, FromConfig, FromFields, Generation, HyperparameterError,
+    Config, ConfigError, Configurable, Dialect, Fields, FromConfig, FromFields, HyperparameterError,
     HyperparameterKind, HyperparameterSpec, Hyperparameters, Interval,
 };
 use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
@@ -152,8 +152,12 @@ impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
         self.inner.rule.learning_rate_mut()
     }
 
-    fn generation(&self) -> Generation {
-        Generation::Legacy
+    /// The dialect of the rule inside; Keras has Lookahead only in its legacy generation.
+    fn dialect(&self) -> Dialect {
+        match self.inner.rule.dialect() {
+            Dialect::Keras => Dialect::KerasLegacy,
+            other => other,
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Hyperparameters of Nadam.
 
-use opt_core::config::{Choice, Generation, HyperparameterError};
+use opt_core::config::{Choice, Dialect, HyperparameterError};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
@@ -67,15 +67,19 @@ hyperparameters! {
     ///   change the learning rate. Here schedules work, an epsilon of 0 is 0, and nothing is lost.
     /// * **Keras, newer**: its momentum product is not among the weights, and is wrong inside `tf.function`. Here it is
     ///   among the weights, as `momentum_cache`, and advances once a step.
-    /// * **PyTorch** calls psi `momentum_decay`, has a default learning rate of 0.002, and keeps c in 32 bits. Its
-    ///   `weight_decay` together with `decoupled_weight_decay` is
+    /// * **PyTorch** counts t, and multiplies c, for each variable: a variable that starts late, such as a layer that is
+    ///   unfrozen, is corrected as in a first step. In all other forms both belong to the optimizer, and the first step
+    ///   of such a variable is up to `1 / sqrt(1 - beta_2)` times too large. [`pytorch`](Self::pytorch) has t and c in
+    ///   two more slots of each variable, `step` and `momentum_cache`. PyTorch has a default learning rate of 0.002, and
+    ///   keeps c in 32 bits. Its `weight_decay` is [`weight_decay`](Self::weight_decay); together with
+    ///   `decoupled_weight_decay` it is
     ///   [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
     /// * **optax**: `eps_root` is 0, its default.
     /// * The **paper** has t / 250 in the exponent: the psi of the reference form.
     ///
-    /// A configuration of the legacy generation calls psi `decay`. A configuration of the newer generation calls it
-    /// `schedule_decay`, and has it only if it is not 1; Keras cannot read this key. Nor can Keras read
-    /// `momentum_schedule`, which is written only if it is `"constant"`.
+    /// A configuration of the legacy generation calls psi `decay`, one of PyTorch's dialect `momentum_decay`. All others
+    /// call it `schedule_decay`, and have it only if it is not 1; Keras cannot read this key. Nor can Keras read
+    /// `momentum_schedule`, which is written only if it is not that of the dialect.
     ///
     /// # References
     ///
@@ -83,7 +87,7 @@ hyperparameters! {
     /// * D. P. Kingma, J. Ba, "Adam: a method for stochastic optimization", 2014, arXiv:1412.6980.
     #[derive(Debug, Clone)]
     pub struct Nadam {
-        #[generation] generation = Generation::Legacy;
+        #[dialect(Self::in_dialect)] dialect = Dialect::KerasLegacy;
 
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
@@ -97,17 +101,23 @@ hyperparameters! {
         /// do not change.
         epsilon: f64 = 1e-7, in 0.0.., "added to the root of v";
 
-        // psi: each generation has its own key and its own default. A rule that is made in code has the same value in
-        // both fields.
-        schedule_decay: f64 = 1.0, in 0.0.., if Generation::New, unless default,
+        // psi: each dialect has its own key and its own default. A rule that is made in code has the same value in all
+        // three fields.
+        schedule_decay: f64 = 1.0, in 0.0.., if Dialect::Keras | Dialect::Optax, unless default,
             "newer generation only, not in Keras: how fast the momentum rises, psi";
-        decay: f64 = 0.004, in 0.0.., if Generation::Legacy,
+        decay: f64 = 0.004, in 0.0.., if Dialect::KerasLegacy,
             "legacy generation only: how fast the momentum rises, psi";
+        momentum_decay: f64 = 0.004, in 0.0.., if Dialect::Pytorch,
+            "PyTorch only: how fast the momentum rises, psi";
+
+        weight_decay: Hyper = 0.0, in 0.0.., if Dialect::Pytorch,
+            "PyTorch only: weight decay that is part of the gradient, lambda";
 
         momentum_schedule: MomentumSchedule = MomentumSchedule::Rising, unless default,
             "not in Keras: whether the momentum rises to beta_1 or is beta_1 from the first step on";
     }
     rule "Nadam" {
+        check: Self::check,
         check_read: Self::check_read,
     }
 }
@@ -130,40 +140,89 @@ impl Nadam {
     /// `keras.optimizers.legacy.Nadam`.
     #[must_use]
     pub fn new(learning_rate: impl Into<Hyper>) -> Self {
-        Self::of(Generation::Legacy, learning_rate)
+        Self::of(Dialect::KerasLegacy, learning_rate)
     }
 
     /// Nadam as in Keras from 2.11 on, and Keras 3: the momentum rises 250 times as fast, a sparse gradient moves all
     /// rows, and `weights` lists the slots variable by variable.
     #[must_use]
     pub fn keras(learning_rate: impl Into<Hyper>) -> Self {
-        Self::of(Generation::New, learning_rate)
+        Self::of(Dialect::Keras, learning_rate)
     }
 
-    /// Nadam as PyTorch's `NAdam`: [`keras`](Self::keras) with a `schedule_decay` of 0.004, which PyTorch calls
-    /// `momentum_decay`, and an epsilon of 1e-8.
+    /// Nadam as PyTorch's `NAdam`: psi, which PyTorch calls `momentum_decay`, is 0.004, epsilon is 1e-8, all rows move,
+    /// and steps are counted for each variable. [`weight_decay`](Self::weight_decay) is a part of the gradient.
+    ///
+    /// # Examples
+    ///
+    /// A variable whose first gradient comes late starts as if it were new:
+    ///
+    /// ```
+    /// use opt_core::{Optimizer, Variable};
+    /// use opt_nadam::Nadam;
+    ///
+    /// let late = |rule: Nadam| {
+    ///     let (mut a, mut b) = ([0.0_f64], [0.0_f64]);
+    ///     let mut opt = Optimizer::new(rule.epsilon(0.0))?;
+    ///     for step in 0..=1_000 {
+    ///         let b = Variable::new("b", &mut b).optional_gradient((step == 1_000).then_some(&[1.0]));
+    ///         opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), b])?;
+    ///     }
+    ///     Ok::<_, opt_core::Error>(b[0])
+    /// };
+    /// assert!((late(Nadam::pytorch(1.0))? + 1.0565).abs() < 5e-5);
+    /// assert!((late(Nadam::new(1.0))? + 13.43).abs() < 5e-3); // the bias of step 1,001 is not that of a first step
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
     #[must_use]
     pub fn pytorch(learning_rate: impl Into<Hyper>) -> Self {
-        Self::keras(learning_rate).schedule_decay(0.004).epsilon(1e-8)
+        Self::of(Dialect::Pytorch, learning_rate)
     }
 
     /// Nadam as optax's `nadam`: [`keras`](Self::keras) with a [constant momentum](Self::constant_momentum) and an
     /// epsilon of 1e-8.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
-        Self::keras(learning_rate).constant_momentum().epsilon(1e-8)
+        Self::of(Dialect::Optax, learning_rate)
     }
 
-    fn of(generation: Generation, learning_rate: impl Into<Hyper>) -> Self {
-        Self { generation, learning_rate: learning_rate.into(), ..Self::default() }
+    /// Sets PyTorch's `weight_decay`, a number or a schedule, at least 0: it is a part of the gradient, `g := g +
+    /// lambda w`, and so goes through m and v (an L2 penalty). Only [`pytorch`](Self::pytorch) has it. What PyTorch
+    /// calls `decoupled_weight_decay`, and the weight decay of all other dialects, is
+    /// [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
+        self.weight_decay = weight_decay.into();
+        self
     }
 
-    /// psi, from the field of the rule's generation.
-    pub(crate) fn psi(&self) -> f64 {
-        match self.generation {
-            Generation::Legacy => self.decay,
-            Generation::New => self.schedule_decay,
+    fn of(dialect: Dialect, learning_rate: impl Into<Hyper>) -> Self {
+        let settings = Self::in_dialect(dialect).unwrap_or_default();
+        Self { learning_rate: learning_rate.into(), ..settings }
+    }
+
+    /// The settings of a dialect, if Nadam has it.
+    fn in_dialect(dialect: Dialect) -> Option<Self> {
+        let keras = Self { dialect, ..Self::default() };
+        match dialect {
+            Dialect::Keras | Dialect::KerasLegacy => Some(keras),
+            Dialect::Pytorch => Some(Self { epsilon: 1e-8, ..keras }),
+            Dialect::Optax => Some(Self { epsilon: 1e-8, momentum_schedule: MomentumSchedule::Constant, ..keras }),
+            _ => None,
         }
+    }
+
+    /// psi, from the field of the rule's dialect, and its key.
+    fn psi_field(&self) -> (&'static str, f64) {
+        match self.dialect {
+            Dialect::KerasLegacy => ("decay", self.decay),
+            Dialect::Pytorch => ("momentum_decay", self.momentum_decay),
+            _ => ("schedule_decay", self.schedule_decay),
+        }
+    }
+
+    pub(crate) fn psi(&self) -> f64 {
+        self.psi_field().1
     }
 
     /// Sets psi, the rate at which the momentum rises, in 1/step, at least 0. Replaces
@@ -172,6 +231,7 @@ impl Nadam {
     pub fn schedule_decay(mut self, schedule_decay: f64) -> Self {
         self.schedule_decay = schedule_decay;
         self.decay = schedule_decay;
+        self.momentum_decay = schedule_decay;
         self.momentum_schedule = MomentumSchedule::Rising;
         self
     }
@@ -180,20 +240,28 @@ impl Nadam {
     /// [`schedule_decay`](Self::schedule_decay), which this setting replaces. c is then beta_1^t.
     #[must_use]
     pub fn constant_momentum(self) -> Self {
-        let Self { schedule_decay, decay, .. } = Self::default();
-        Self { schedule_decay, decay, momentum_schedule: MomentumSchedule::Constant, ..self }
+        let Self { schedule_decay, decay, momentum_decay, .. } = Self::default();
+        let momentum_schedule = MomentumSchedule::Constant;
+        Self { schedule_decay, decay, momentum_decay, momentum_schedule, ..self }
     }
 
-    /// Refuses a `schedule_decay` together with a constant momentum.
+    /// Refuses PyTorch's weight decay in other dialects.
+    fn check(&self) -> Result<(), HyperparameterError> {
+        let decays = self.weight_decay.is_scheduled() || self.weight_decay.at(0) != 0.0;
+        if decays && self.dialect != Dialect::Pytorch {
+            let expected = "0: only PyTorch's NAdam has it; elsewhere weight decay is an option of the optimizer";
+            return Err(HyperparameterError::new("weight_decay", self.weight_decay.at(0), expected));
+        }
+        Ok(())
+    }
+
+    /// Refuses psi together with a constant momentum.
     fn check_read(&self) -> Result<(), HyperparameterError> {
-        let default = Self::of(self.generation, 0.0).psi();
-        if self.momentum_schedule == MomentumSchedule::Rising || self.psi() == default {
+        let default = Self::of(self.dialect, 0.0).psi();
+        let (key, psi) = self.psi_field();
+        if self.momentum_schedule == MomentumSchedule::Rising || psi == default {
             return Ok(());
         }
-        let key = match self.generation {
-            Generation::Legacy => "decay",
-            Generation::New => "schedule_decay",
-        };
-        Err(HyperparameterError::new(key, self.psi(), format!("{default}, because the momentum is constant")))
+        Err(HyperparameterError::new(key, psi, format!("{default}, because the momentum is constant")))
     }
 }

@@ -1,7 +1,10 @@
 //! The formula of Nadam.
 
-use opt_core::config::Generation;
-use opt_core::rule::{Kernel, Real, SlotSpec, SparseUpdate, Step, WeightsOrder, elementwise};
+use opt_core::config::Dialect;
+use opt_core::rule::{
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, WeightsOrder,
+    coupled_decay, elementwise,
+};
 use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{MomentumSchedule, Nadam};
@@ -37,19 +40,26 @@ impl Nadam {
         }
     }
 
-    /// The coefficients of a step. Multiplies `c`, the product of the momenta, by the momentum of the step.
-    fn coefficients<T: Scalar>(&self, step: &Step, c: &mut f64) -> Coefficients<T> {
-        let (t, eta) = (step.number(), step.learning_rate);
-        let (mu, next_mu) = (self.mu(t), self.mu(t + 1));
+    /// The factors of g, m and v in step `t`. Multiplies `c`, the product of the momenta, by the momentum of the step.
+    fn scales<T: Scalar>(&self, t: u64, eta: f64, c: &mut f64) -> [f64; 3] {
+        let mu = self.mu(t);
+        let next_mu = self.mu(t + 1);
         *c *= mu;
+        // Keras rounds beta_2 to the type of the variable before it takes the power.
+        let beta_2 = if self.dialect == Dialect::Keras { T::literal(self.beta_2).as_() } else { self.beta_2 };
+        [eta * (1.0 - mu) / (1.0 - *c), eta * next_mu / (1.0 - *c * next_mu), 1.0 / (1.0 - beta_2.powf(t as f64))]
+    }
+
+    fn coefficients<T: Scalar>(&self, scales: [f64; 3]) -> Coefficients<T> {
+        let [g_scale, m_scale, v_scale] = scales.map(T::literal);
         Coefficients {
             beta_1: T::literal(self.beta_1),
             one_minus_beta_1: T::literal(1.0 - self.beta_1),
             beta_2: T::literal(self.beta_2),
             one_minus_beta_2: T::literal(1.0 - self.beta_2),
-            g_scale: T::literal(eta * (1.0 - mu) / (1.0 - *c)),
-            m_scale: T::literal(eta * next_mu / (1.0 - *c * next_mu)),
-            v_scale: T::literal(1.0 / (1.0 - self.beta_2.powf(t as f64))),
+            g_scale,
+            m_scale,
+            v_scale,
             // The smallest number stands for an epsilon of 0. Added to the root of any number above 0 it changes
             // nothing, and an element whose gradients have all been 0 does not change, because 0 is not divided by 0.
             epsilon: T::literal(self.epsilon).max(T::SMALLEST),
@@ -57,24 +67,63 @@ impl Nadam {
     }
 }
 
-impl<T: Scalar> UpdateRule<T> for Nadam {
-    fn slots(&self) -> Vec<SlotSpec> {
-        vec![SlotSpec::shared("momentum_cache", 1.0), SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()]
+/// A step of PyTorch's dialect: t and c belong to the variable.
+struct CountedByVariable<'a> {
+    rule: &'a Nadam,
+    eta: f64,
+    /// Weight decay, coupled to the gradient.
+    lambda: f64,
+}
+
+impl<T: Scalar> Kernel<T> for CountedByVariable<'_> {
+    fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
+        let [t, c, ..] = scalars else { unreachable!("the rule has two scalar slots") };
+        *t += 1.0;
+        let [g_scale, m_scale, v_scale] = self.rule.scales::<T>(*t as u64, self.eta, c);
+        [g_scale, m_scale, v_scale, 0.0]
     }
 
-    fn begin_step(&self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T>> {
-        let k = self.coefficients::<T>(step, &mut shared[0]);
-        let sparse = match self.generation {
-            Generation::Legacy => SparseUpdate::Moments,
-            Generation::New => SparseUpdate::Dense,
+    fn update(&self, block: Block<'_, T>) -> Done {
+        let [g_scale, m_scale, v_scale, _] = *block.variable_scalars();
+        let k = self.rule.coefficients::<T>([g_scale, m_scale, v_scale]);
+        if self.lambda == 0.0 {
+            return block.elementwise(SparseUpdate::Dense, &k, element);
+        }
+        block.elementwise(SparseUpdate::Dense, &(T::literal(self.lambda), k), coupled_decay(element))
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        true
+    }
+}
+
+impl<T: Scalar> UpdateRule<T> for Nadam {
+    fn slots(&self) -> Vec<SlotSpec> {
+        let counters = match self.dialect {
+            Dialect::Pytorch => {
+                vec![SlotSpec::counter("step"), SlotSpec::scalar("momentum_cache", 1.0).within(0.0..=1.0)]
+            }
+            _ => vec![SlotSpec::shared("momentum_cache", 1.0).within(0.0..=1.0)],
         };
+        let moments = [SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment().within(0.0..)];
+        counters.into_iter().chain(moments).collect()
+    }
+
+    fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
+        let eta = step.learning_rate;
+        let sparse = match self.dialect {
+            Dialect::Pytorch => {
+                let lambda = self.weight_decay.at(step.iteration);
+                return Box::new(CountedByVariable { rule: self, eta, lambda });
+            }
+            Dialect::KerasLegacy => SparseUpdate::Moments,
+            _ => SparseUpdate::Dense,
+        };
+        let k = self.coefficients::<T>(self.scales::<T>(step.number(), eta, &mut shared[0]));
         Box::new(elementwise(k, element).sparse(sparse))
     }
 
     fn weights_order(&self) -> WeightsOrder {
-        match self.generation {
-            Generation::Legacy => WeightsOrder::BySlot,
-            Generation::New => WeightsOrder::ByVariable,
-        }
+        if self.dialect.is_legacy() { WeightsOrder::BySlot } else { WeightsOrder::ByVariable }
     }
 }

@@ -3,7 +3,7 @@
 use opt_conformance::conformance;
 use opt_conformance::problem::{Problem, Variables};
 use opt_conformance::textbook::{self, all_close, options};
-use opt_core::config::ConfigError;
+use opt_core::config::{ConfigError, FromFields};
 use opt_core::rule::Step;
 use opt_core::state::{StateEntry, StateValue};
 use opt_core::{Ema, Error, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
@@ -298,13 +298,18 @@ fn an_epsilon_of_zero() {
 
 #[test]
 fn weights_of_the_newer_generation() {
-    for rule in [Nadam::keras(0.125), Nadam::pytorch(0.125), Nadam::optax(0.125)] {
+    let names = |rule: Nadam| {
         let mut opt = Optimizer::<_, f32>::builder(rule).ema(Ema::new(0.5)).build().unwrap();
         let (mut a, mut b) = ([1.0], [2.0]);
-        opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), Variable::new("b", &mut b)]).unwrap();
-        let names: Vec<String> = opt.weights().into_iter().map(|weight| weight.name).collect();
-        assert_eq!(names, ["iterations", "a/average", "b/average", "momentum_cache", "a/m", "a/v", "b/m", "b/v"]);
-    }
+        opt.add_variables(&mut [Variable::new("a", &mut a), Variable::new("b", &mut b)]).unwrap();
+        opt.weights().into_iter().map(|weight| weight.name).collect::<Vec<String>>()
+    };
+    let once = ["iterations", "a/average", "b/average", "momentum_cache", "a/m", "a/v", "b/m", "b/v"];
+    assert_eq!(names(Nadam::keras(0.125)), once);
+    assert_eq!(names(Nadam::optax(0.125)), once);
+    // PyTorch counts for each variable.
+    let (a, b) = (["a/step", "a/momentum_cache", "a/m", "a/v"], ["b/step", "b/momentum_cache", "b/m", "b/v"]);
+    assert_eq!(names(Nadam::pytorch(0.125)), [&once[..3], &a, &b].concat());
 }
 
 #[test]
@@ -323,13 +328,14 @@ fn read(config: &Value) -> Result<Optimizer<Nadam, f64>, Error> {
 #[test]
 fn configurations_mean_what_they_say() {
     let write = |rule: &Nadam| Optimizer::<_, f64>::new(rule.clone()).unwrap().to_config().unwrap();
-    let own = ["learning_rate", "beta_1", "beta_2", "epsilon", "decay", "schedule_decay", "momentum_schedule"];
+    let own = <Nadam as FromFields>::hyperparameters().into_iter().map(|spec| spec.name).collect::<Vec<_>>();
     let check = |rule: Nadam, want: Value| {
         let written = write(&rule);
         let mut fields = written["config"].as_object().unwrap().clone();
-        fields.retain(|key, _| own.contains(&key.as_str()));
+        let keras = written["config"].get("use_ema").is_some();
+        fields.retain(|key, value| own.contains(&key.as_str()) && !value.is_null());
         assert_eq!(Value::Object(fields), want);
-        assert_eq!(written["config"].get("use_ema").is_some(), want.get("decay").is_none());
+        assert_eq!(keras, want.get("decay").is_none() && want.get("dialect").is_none());
         let mut again = read(&written).unwrap();
         let (mut w, (_, direct)) = ([1.0, 2.0], trace::<f64>(rule, &[1.0, 2.0], &GRADIENTS));
         for gradient in GRADIENTS {
@@ -347,14 +353,24 @@ fn configurations_mean_what_they_say() {
     let constant = with(base(1e-7), "decay", json!(0.004));
     check(Nadam::new(0.5).constant_momentum(), with(constant, "momentum_schedule", json!("constant")));
     check(Nadam::keras(0.5), base(1e-7));
-    check(Nadam::pytorch(0.5), with(base(1e-8), "schedule_decay", json!(0.004)));
-    check(Nadam::optax(0.5), with(base(1e-8), "momentum_schedule", json!("constant")));
+    let pytorch = |psi: f64, lambda: f64| {
+        let dialect = with(base(1e-8), "dialect", json!("pytorch"));
+        with(with(dialect, "momentum_decay", json!(psi)), "weight_decay", json!(lambda))
+    };
+    check(Nadam::pytorch(0.5), pytorch(0.004, 0.0));
+    check(Nadam::pytorch(0.5).schedule_decay(0.5).weight_decay(0.25), pytorch(0.5, 0.25));
+    check(Nadam::optax(0.5), with(base(1e-8), "dialect", json!("optax")));
+    let rising = with(base(1e-8), "momentum_schedule", json!("rising"));
+    check(
+        Nadam::optax(0.5).schedule_decay(0.5),
+        with(with(rising, "dialect", json!("optax")), "schedule_decay", json!(0.5)),
+    );
     let all = json!({"learning_rate": 0.5, "beta_1": 0.75, "beta_2": 0.5, "epsilon": 0.125, "schedule_decay": 2.0});
     check(Nadam::keras(0.5).beta_1(0.75).beta_2(0.5).epsilon(0.125).schedule_decay(2.0), all);
 }
 
 #[test]
-fn missing_keys_have_the_defaults_of_the_generation() {
+fn missing_keys_have_the_defaults_of_the_dialect() {
     let steps = |mut opt: Optimizer<Nadam, f64>| {
         let mut w = [1.0, 2.0];
         for gradient in GRADIENTS {
@@ -367,6 +383,9 @@ fn missing_keys_have_the_defaults_of_the_generation() {
     assert_eq!(steps(config(json!({}))), steps(built(Nadam::keras(0.001))));
     assert_eq!(steps(config(json!({"is_legacy_optimizer": true}))), steps(built(Nadam::default())));
     assert_ne!(steps(built(Nadam::keras(0.001))), steps(built(Nadam::default())));
+    assert_eq!(steps(config(json!({"dialect": "pytorch"}))), steps(built(Nadam::pytorch(0.001))));
+    assert_eq!(steps(config(json!({"dialect": "optax"}))), steps(built(Nadam::optax(0.001))));
+    assert_eq!(steps(config(json!({"dialect": "keras_legacy"}))), steps(built(Nadam::default())));
     assert_eq!(steps(config(json!({"momentum_schedule": "rising"}))), steps(built(Nadam::keras(0.001))));
 }
 

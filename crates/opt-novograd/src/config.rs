@@ -1,6 +1,6 @@
 //! Hyperparameters of NovoGrad.
 
-use opt_core::config::Generation;
+use opt_core::config::{Dialect, HyperparameterError};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
@@ -99,6 +99,8 @@ hyperparameters! {
     /// * S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", ICLR 2018, arXiv:1904.09237: AMSGrad.
     #[derive(Debug, Clone)]
     pub struct NovoGrad {
+        #[dialect(Self::in_dialect)] dialect = Dialect::KerasLegacy;
+
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
         /// Divides the learning rate by `1 + decay * iterations`; `decay` is at least 0.
@@ -149,7 +151,7 @@ hyperparameters! {
         epsilon_root: f64 = 0.0, in 0.0.., unless default, "dialect: added to v under the root";
     }
     rule "NovoGrad" {
-        generation: Generation::Legacy,
+        check: Self::check,
     }
 }
 
@@ -181,7 +183,7 @@ impl NovoGrad {
     /// ```
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).beta_2(0.25).epsilon(1e-6).learning_rate_outside(true)
+        Self::of(Dialect::Optax, learning_rate)
     }
 
     /// NovoGrad with the arithmetic of NVIDIA's own program for Jasper, and of `NvNovoGrad` in `timm`.
@@ -201,12 +203,7 @@ impl NovoGrad {
     /// ```
     #[must_use]
     pub fn nvidia(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate)
-            .beta_1(0.95)
-            .beta_2(0.98)
-            .epsilon(1e-8)
-            .learning_rate_outside(true)
-            .average_first_step(true)
+        Self::of(Dialect::Nvidia, learning_rate)
     }
 
     /// NovoGrad with the arithmetic of `FusedNovoGrad` in NVIDIA's apex.
@@ -231,12 +228,38 @@ impl NovoGrad {
     /// ```
     #[must_use]
     pub fn apex(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate)
-            .epsilon(1e-8)
-            .grad_averaging(true)
-            .learning_rate_outside(true)
-            .average_first_step(true)
-            .reg_inside_moment(false)
-            .bias_correction(true)
+        Self::of(Dialect::Apex, learning_rate)
+    }
+
+    fn of(dialect: Dialect, learning_rate: impl Into<Hyper>) -> Self {
+        let settings = Self::in_dialect(dialect).unwrap_or_default();
+        Self { learning_rate: learning_rate.into(), ..settings }
+    }
+
+    /// The settings of a dialect, if NovoGrad has it.
+    fn in_dialect(dialect: Dialect) -> Option<Self> {
+        let addons = Self { dialect, ..Self::default() };
+        match dialect {
+            Dialect::KerasLegacy => Some(addons),
+            Dialect::Optax => Some(Self { beta_2: 0.25, epsilon: 1e-6, learning_rate_outside: true, ..addons }),
+            Dialect::Nvidia => {
+                let betas = Self { beta_1: 0.95, beta_2: 0.98, epsilon: 1e-8, ..addons };
+                Some(Self { learning_rate_outside: true, average_first_step: true, ..betas })
+            }
+            Dialect::Apex => {
+                let outside = Self { learning_rate_outside: true, reg_inside_moment: false, ..addons };
+                let averaged = Self { grad_averaging: true, average_first_step: true, ..outside };
+                Some(Self { epsilon: 1e-8, bias_correction: true, ..averaged })
+            }
+            _ => None,
+        }
+    }
+
+    fn check(&self) -> Result<(), HyperparameterError> {
+        if self.dialect != Dialect::KerasLegacy && !self.learning_rate_outside {
+            let expected = format!("true: so it is in {}", self.dialect.name());
+            return Err(HyperparameterError::new("learning_rate_outside", 0.0, expected));
+        }
+        Ok(())
     }
 }

@@ -256,9 +256,23 @@ fn dialects_meet() {
         run(apex.weight_decay(0.25), [1.0, 2.0], &gradients),
         run(optax.weight_decay(0.25), [1.0, 2.0], &gradients)
     );
-    let nvidia = NovoGrad::nvidia(0.5).grad_averaging(true).average_first_step(false).learning_rate_outside(false);
-    let addons = NovoGrad::new(0.5).beta_1(0.95).beta_2(0.98).epsilon(1e-8).grad_averaging(true);
+    let nvidia = NovoGrad::nvidia(0.5).grad_averaging(true).average_first_step(false);
+    let addons = NovoGrad::new(0.5).beta_1(0.95).beta_2(0.98).epsilon(1e-8);
+    let addons = addons.grad_averaging(true).learning_rate_outside(true);
     assert_eq!(run(nvidia, [1.0, 2.0], &gradients), run(addons, [1.0, 2.0], &gradients));
+}
+
+/// A moment of another library has another sign and scale: its learning rate stays where the library has it.
+#[test]
+fn a_dialect_keeps_its_learning_rate_outside() {
+    for rule in [NovoGrad::optax(0.5), NovoGrad::nvidia(0.5), NovoGrad::apex(0.5)] {
+        let error = Optimizer::<_, f64>::new(rule.learning_rate_outside(false)).unwrap_err().to_string();
+        assert!(error.starts_with("learning_rate_outside is 0, expected true: so it is in"), "{error}");
+    }
+    let unknown = json!({"class_name": "NovoGrad", "config": {"dialect": "pytorch"}});
+    let error = OptimizerBuilder::<NovoGrad, f64>::from_config_of(&unknown, &Registry::new()).unwrap_err().to_string();
+    let want = r#"NovoGrad: dialect is "pytorch", expected one of "keras_legacy", "optax", "nvidia", "apex""#;
+    assert_eq!(error, want);
 }
 
 /// apex by hand: beta 0.5 and 0.75, learning rate 1, lambda 0.25, from zero.
@@ -373,14 +387,15 @@ fn configurations_name_what_differs() {
         "weight_decay": 0.0, "grad_averaging": false, "amsgrad": false,
     });
     assert_eq!(written(NovoGrad::default()), defaults);
-    let dialects = json!({
+    let apex = json!({
         "name": "NovoGrad", "learning_rate": 0.25, "decay": 0.5, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-8,
-        "weight_decay": 0.125, "grad_averaging": true, "amsgrad": true, "learning_rate_outside": true,
-        "average_first_step": true, "reg_inside_moment": false, "bias_correction": true, "init_zero": true,
+        "weight_decay": 0.125, "grad_averaging": true, "amsgrad": true, "dialect": "apex", "init_zero": true,
         "epsilon_root": 0.0625,
     });
     let rule = NovoGrad::apex(0.25).decay(0.5).weight_decay(0.125).amsgrad(true).init_zero(true).epsilon_root(0.0625);
-    assert_eq!(written(rule.clone()), dialects);
+    assert_eq!(written(rule.clone()), apex);
+    // One difference of a dialect is written beside the others.
+    assert_eq!(written(rule.clone().bias_correction(false))["bias_correction"], false);
 
     // What is left out is Addons's default.
     let read = |config: serde_json::Value| {
@@ -388,7 +403,22 @@ fn configurations_name_what_differs() {
         OptimizerBuilder::<NovoGrad, f64>::from_config_of(&config, &Registry::new()).unwrap().build().unwrap()
     };
     assert_eq!(format!("{:?}", read(json!({})).rule()), format!("{:?}", NovoGrad::default()));
-    assert_eq!(format!("{:?}", read(dialects).rule()), format!("{rule:?}"));
+    assert_eq!(format!("{:?}", read(apex.clone()).rule()), format!("{rule:?}"));
+    // What the dialect stands for may be given by itself; without the key, the defaults are Addons's.
+    let mut by_itself = apex;
+    by_itself.as_object_mut().unwrap().remove("dialect");
+    for (field, value) in [("learning_rate_outside", true), ("average_first_step", true), ("bias_correction", true)] {
+        by_itself[field] = value.into();
+    }
+    by_itself["reg_inside_moment"] = false.into();
+    let same = read(by_itself.clone());
+    assert_eq!(format!("{:?}", same.rule()).replace("KerasLegacy", "Apex"), format!("{rule:?}"));
+    assert_eq!(same.to_config().unwrap()["config"], by_itself);
+    let cases =
+        [("optax", NovoGrad::optax(0.001)), ("nvidia", NovoGrad::nvidia(0.001)), ("apex", NovoGrad::apex(0.001))];
+    for (dialect, rule) in cases {
+        assert_eq!(format!("{:?}", read(json!({"dialect": dialect})).rule()), format!("{rule:?}"));
+    }
 }
 
 /// A rule and its textbook formula, every option at will.

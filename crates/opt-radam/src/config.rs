@@ -1,6 +1,6 @@
 //! Hyperparameters of RectifiedAdam.
 
-use opt_core::config::{Choice, Generation, HyperparameterError};
+use opt_core::config::{Choice, Dialect, HyperparameterError};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
@@ -80,6 +80,8 @@ hyperparameters! {
     /// | [`optax`](Self::optax) | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | decoupled |
     /// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
     ///
+    /// * PyTorch counts t for each variable: a variable that starts late, such as a layer that is unfrozen, is rectified
+    ///   and corrected as in a first step. Addons and optax count the steps of the optimizer.
     /// * Addons computes rho_t in the type of the variable, and loses most of its digits; here rho_t is always in 64
     ///   bits.
     /// * Addons replaces an epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does
@@ -95,6 +97,8 @@ hyperparameters! {
     /// * S. J. Reddi, S. Kale, S. Kumar, "On the convergence of Adam and beyond", arXiv:1904.09237: AMSGrad.
     #[derive(Debug, Clone)]
     pub struct RectifiedAdam {
+        #[dialect(Self::in_dialect)] dialect = Dialect::KerasLegacy;
+
         learning_rate: Hyper = 0.001, in 0.0.., "learning rate, eta";
 
         /// Sets the decay rate of m, in `[0, 1)`.
@@ -184,7 +188,6 @@ hyperparameters! {
         coupled_weight_decay: bool = false, unless default, "weight decay is part of the gradient, as PyTorch";
     }
     rule "RectifiedAdam" {
-        generation: Generation::Legacy,
         check: Self::check_rectification,
     }
 }
@@ -213,7 +216,7 @@ impl RectifiedAdam {
     }
 
     /// RectifiedAdam as `torch.optim.RAdam`: `rho_t` must be above the threshold, epsilon (1e-8) is added before the
-    /// bias is corrected, and weight decay is coupled to the gradient.
+    /// bias is corrected, steps are counted for each variable (slot `step`), and weight decay is coupled to the gradient.
     /// [`coupled_weight_decay(false)`](Self::coupled_weight_decay) decouples it, as PyTorch's
     /// `decoupled_weight_decay=True` does.
     ///
@@ -234,11 +237,7 @@ impl RectifiedAdam {
     /// ```
     #[must_use]
     pub fn pytorch(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate)
-            .epsilon(1e-8)
-            .strict_threshold(true)
-            .epsilon_placement(EpsilonPlacement::BeforeCorrection)
-            .coupled_weight_decay(true)
+        Self::of(Dialect::Pytorch, learning_rate)
     }
 
     /// RectifiedAdam as `optax.radam` without `nesterov`: an epsilon of 1e-8, and [`epsilon_root`](Self::epsilon_root),
@@ -246,7 +245,27 @@ impl RectifiedAdam {
     /// learning rate.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).epsilon(1e-8)
+        Self::of(Dialect::Optax, learning_rate)
+    }
+
+    fn of(dialect: Dialect, learning_rate: impl Into<Hyper>) -> Self {
+        let settings = Self::in_dialect(dialect).unwrap_or_default();
+        Self { learning_rate: learning_rate.into(), ..settings }
+    }
+
+    /// The settings of a dialect, if RectifiedAdam has it.
+    fn in_dialect(dialect: Dialect) -> Option<Self> {
+        let addons = Self { dialect, ..Self::default() };
+        match dialect {
+            Dialect::KerasLegacy => Some(addons),
+            Dialect::Pytorch => {
+                let epsilon_placement = EpsilonPlacement::BeforeCorrection;
+                let rectified = Self { strict_threshold: true, epsilon_placement, ..addons };
+                Some(Self { epsilon: 1e-8, coupled_weight_decay: true, ..rectified })
+            }
+            Dialect::Optax => Some(Self { epsilon: 1e-8, ..addons }),
+            _ => None,
+        }
     }
 
     /// Sets the weight decay, a number or a schedule, at least 0. It is multiplied by the learning rate, warmup

@@ -1,6 +1,7 @@
 //! The formula of RectifiedAdam.
 
-use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step};
+use opt_core::config::Dialect;
+use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep};
 use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
@@ -123,16 +124,21 @@ impl RectifiedAdam {
         eta * (1.0 - way) + self.min_lr * way
     }
 
-    fn coefficients<E: Scalar>(&self, step: &Step) -> Coefficients<E> {
-        let t = step.number() as f64;
+    /// The corrections of m and v, and the rectification, after this many steps; NaN in a momentum step.
+    fn corrections_at(&self, step: u64) -> VariableScalars {
+        let t = step as f64 + 1.0;
         let m_correction = one_minus_power(self.beta_1, t).recip();
         let v_correction = one_minus_power(self.beta_2, t).recip();
-        let r = self.rectification_at(step.iteration);
+        let r = self.rectification_at(step).unwrap_or(f64::NAN);
         // Where epsilon is added to the root of the uncorrected v, the correction of v moves into r.
-        let (r, v_correction) = match self.epsilon_placement {
-            EpsilonPlacement::AfterCorrection => (r, v_correction),
-            EpsilonPlacement::BeforeCorrection => (r.map(|r| r / v_correction.sqrt()), 1.0),
-        };
+        match self.epsilon_placement {
+            EpsilonPlacement::AfterCorrection => [m_correction, v_correction, r, 0.0],
+            EpsilonPlacement::BeforeCorrection => [m_correction, 1.0, r / v_correction.sqrt(), 0.0],
+        }
+    }
+
+    fn coefficients<E: Scalar>(&self, step: &Step, corrections: &VariableScalars) -> Coefficients<E> {
+        let [m_correction, v_correction, r, _] = *corrections;
         let weight_decay = self.weight_decay.at(step.iteration);
         let (lambda, coupled_lambda) =
             if self.coupled_weight_decay { (0.0, weight_decay) } else { (weight_decay, 0.0) };
@@ -144,7 +150,7 @@ impl RectifiedAdam {
             one_minus_beta_2: E::literal(1.0 - self.beta_2),
             m_correction: E::literal(m_correction),
             v_correction: E::literal(v_correction),
-            r: r.map(E::literal),
+            r: (!r.is_nan()).then(|| E::literal(r)),
             // The smallest number stands for an epsilon of 0: for an element whose gradients have all been 0, 0 is not
             // divided by 0.
             epsilon: E::literal(self.epsilon).max(E::SMALLEST),
@@ -163,6 +169,14 @@ struct Rectified<E> {
     amsgrad: bool,
 }
 
+impl<E: Scalar> Rectified<E> {
+    fn new(rule: &RectifiedAdam, step: &Step, corrections: &VariableScalars) -> Self {
+        let touched = rule.coefficients(step, corrections);
+        let untouched = Coefficients { coupled_lambda: E::literal(0.0), ..touched };
+        Self { touched, untouched, amsgrad: rule.amsgrad }
+    }
+}
+
 impl<T: Scalar> Kernel<T> for Rectified<T> {
     fn update(&self, block: Block<'_, T>) -> Done {
         let k = if block.is_touched() { &self.touched } else { &self.untouched };
@@ -178,22 +192,44 @@ impl<T: Scalar> Kernel<T> for Rectified<T> {
     }
 }
 
+/// A step of PyTorch's dialect: t belongs to the variable.
+struct CountedByVariable<'a> {
+    rule: &'a RectifiedAdam,
+    step: Step,
+}
+
+impl<T: Scalar> Kernel<T> for CountedByVariable<'_> {
+    fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
+        let before = scalars[0];
+        scalars[0] = before + 1.0;
+        self.rule.corrections_at(before as u64)
+    }
+
+    fn update(&self, block: Block<'_, T>) -> Done {
+        Rectified::new(self.rule, &self.step, block.variable_scalars()).update(block)
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        true
+    }
+}
+
 impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
     fn learning_rate_at(&self, step: u64) -> f64 {
         self.warmed_up(self.learning_rate.decayed_at(step, self.decay), step)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let mut slots = vec![SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment()];
-        if self.amsgrad {
-            slots.push(SlotSpec::zeros("vhat"));
-        }
-        slots
+        let counter = (self.dialect == Dialect::Pytorch).then(|| SlotSpec::counter("step"));
+        let moments = [SlotSpec::zeros("m").moment(), SlotSpec::zeros("v").moment().within(0.0..)];
+        let largest = self.amsgrad.then(|| SlotSpec::zeros("vhat").within(0.0..));
+        counter.into_iter().chain(moments).chain(largest).collect()
     }
 
-    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
-        let touched = self.coefficients(step);
-        let untouched = Coefficients { coupled_lambda: T::literal(0.0), ..touched };
-        Box::new(Rectified { touched, untouched, amsgrad: self.amsgrad })
+    fn begin_step<'a>(&'a self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
+        if self.dialect == Dialect::Pytorch {
+            return Box::new(CountedByVariable { rule: self, step: *step });
+        }
+        Box::new(Rectified::<T>::new(self, step, &self.corrections_at(step.iteration)))
     }
 }

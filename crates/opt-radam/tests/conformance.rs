@@ -377,7 +377,8 @@ fn every_field_is_read_and_written() {
     assert_eq!(Value::Object(written(&read(&all).unwrap())), all);
     let specs = RectifiedAdam::hyperparameters();
     let documented: BTreeSet<&str> = specs.iter().map(|spec| spec.name).collect();
-    assert_eq!(documented, all.as_object().unwrap().keys().map(String::as_str).collect());
+    let dialect = [String::from("dialect")];
+    assert_eq!(documented, all.as_object().unwrap().keys().chain(&dialect).map(String::as_str).collect());
     // What is documented as the default is the default.
     let defaults = specs.iter().map(|spec| (spec.name.to_owned(), spec.default.clone().unwrap()));
     let defaults = Value::Object(defaults.collect());
@@ -390,12 +391,14 @@ fn a_dialect_writes_what_it_adds() {
         let (plain, fields) = (written(&RectifiedAdam::new(0.001)), written(&rule));
         Value::Object(fields.into_iter().filter(|(key, value)| plain.get(key) != Some(value)).collect())
     };
-    assert_eq!(added(RectifiedAdam::optax(0.001)), json!({"epsilon": 1e-8}));
-    let pytorch = json!({
-        "epsilon": 1e-8, "strict_threshold": true, "epsilon_placement": "before_correction",
-        "coupled_weight_decay": true
-    });
+    assert_eq!(added(RectifiedAdam::optax(0.001)), json!({"epsilon": 1e-8, "dialect": "optax"}));
+    let pytorch = json!({"epsilon": 1e-8, "dialect": "pytorch"});
     assert_eq!(added(RectifiedAdam::pytorch(0.001)), pytorch);
+    let decoupled = json!({"epsilon": 1e-8, "dialect": "pytorch", "coupled_weight_decay": false});
+    assert_eq!(added(RectifiedAdam::pytorch(0.001).coupled_weight_decay(false)), decoupled);
+    for (dialect, rule) in [("pytorch", RectifiedAdam::pytorch(0.001)), ("optax", RectifiedAdam::optax(0.001))] {
+        assert_eq!(format!("{:?}", read(&json!({"dialect": dialect})).unwrap()), format!("{rule:?}"));
+    }
 }
 
 #[test]

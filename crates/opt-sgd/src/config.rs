@@ -1,6 +1,6 @@
 //! Hyperparameters of SGD.
 
-use opt_core::config::{Generation, HyperparameterError};
+use opt_core::config::{Dialect, HyperparameterError};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
@@ -70,7 +70,7 @@ hyperparameters! {
     ///   learning", ICML 2013: this form of Nesterov momentum.
     #[derive(Debug, Clone)]
     pub struct Sgd {
-        #[generation] generation = Generation::New;
+        #[dialect(Self::in_dialect)] dialect = Dialect::Keras;
 
         learning_rate: Hyper = 0.01, in 0.0.., "learning rate, eta";
 
@@ -90,9 +90,12 @@ hyperparameters! {
         dampening: f64 = 0.0, in 0.0..=1.0, unless default,
             "PyTorch's dampening, tau; only with the learning rate outside the velocity";
 
+        weight_decay: Hyper = 0.0, in 0.0.., if Dialect::Pytorch,
+            "PyTorch only: weight decay that is part of the gradient, lambda";
+
         /// Divides the learning rate by `1 + decay * iterations`. Only the legacy generation has this field; otherwise
         /// use an inverse-time schedule.
-        decay: f64 = 0.0, in 0.0.., if Generation::Legacy,
+        decay: f64 = 0.0, in 0.0.., if Dialect::KerasLegacy,
             "legacy generation only: divides the learning rate by 1 + decay * iterations";
     }
     rule "SGD" {
@@ -125,21 +128,41 @@ impl Sgd {
     /// ```
     #[must_use]
     pub fn pytorch(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).learning_rate_outside(true)
+        Self::of(Dialect::Pytorch, learning_rate)
     }
 
     /// SGD with the arithmetic of `optax.sgd`: the learning rate is outside the velocity.
     #[must_use]
     pub fn optax(learning_rate: impl Into<Hyper>) -> Self {
-        Self::new(learning_rate).learning_rate_outside(true)
+        Self::of(Dialect::Optax, learning_rate)
     }
 
     /// Follows `keras.optimizers.legacy.SGD`: a sparse gradient changes only the rows that it touches, and the
     /// configuration is written in the form of that generation.
     #[must_use]
     pub fn legacy(mut self) -> Self {
-        self.generation = Generation::Legacy;
+        self.dialect = Dialect::KerasLegacy;
         self
+    }
+
+    /// Sets PyTorch's `weight_decay`, a number or a schedule, at least 0: it is a part of the gradient, `g := g +
+    /// lambda w`, and so goes through the velocity (an L2 penalty). Only [`pytorch`](Self::pytorch) has it. The
+    /// weight decay of all other dialects is decoupled, [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder).
+    #[must_use]
+    pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
+        self.weight_decay = weight_decay.into();
+        self
+    }
+
+    fn of(dialect: Dialect, learning_rate: impl Into<Hyper>) -> Self {
+        let learning_rate_outside = matches!(dialect, Dialect::Pytorch | Dialect::Optax);
+        Self { dialect, learning_rate_outside, ..Self::new(learning_rate) }
+    }
+
+    /// The settings of a dialect, if SGD has it.
+    fn in_dialect(dialect: Dialect) -> Option<Self> {
+        let has = matches!(dialect, Dialect::Keras | Dialect::KerasLegacy | Dialect::Pytorch | Dialect::Optax);
+        has.then(|| Self::of(dialect, Self::default().learning_rate))
     }
 
     /// Whether dampening has an effect; it has none without momentum.
@@ -152,8 +175,17 @@ impl Sgd {
             let expected = "0, unless the learning rate is outside the velocity and momentum is not Nesterov's";
             return Err(HyperparameterError::new("dampening", self.dampening, expected));
         }
-        if self.decay != 0.0 && self.generation == Generation::New {
+        if self.decay != 0.0 && self.dialect != Dialect::KerasLegacy {
             return Err(HyperparameterError::new("decay", self.decay, "0, unless the optimizer is legacy"));
+        }
+        if matches!(self.dialect, Dialect::Pytorch | Dialect::Optax) && !self.learning_rate_outside {
+            let expected = format!("true: so it is in {}", self.dialect.name());
+            return Err(HyperparameterError::new("learning_rate_outside", 0.0, expected));
+        }
+        let decays = self.weight_decay.is_scheduled() || self.weight_decay.at(0) != 0.0;
+        if decays && self.dialect != Dialect::Pytorch {
+            let expected = "0: only PyTorch's SGD has it; elsewhere weight decay is an option of the optimizer";
+            return Err(HyperparameterError::new("weight_decay", self.weight_decay.at(0), expected));
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! The formula of SGD.
 
-use opt_core::config::Generation;
 use opt_core::rule::{
-    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, elementwise,
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, coupled_decay, elementwise,
 };
 use opt_core::{Scalar, UpdateRule};
 
@@ -50,6 +49,8 @@ struct Dampened {
     mu: f64,
     /// 1 - tau.
     gain: f64,
+    /// Weight decay, coupled to the gradient.
+    lambda: f64,
     sparse: SparseUpdate,
 }
 
@@ -62,10 +63,14 @@ impl<T: Scalar> Kernel<T> for Dampened {
 
     fn update(&self, block: Block<'_, T>) -> Done {
         let k = [self.eta, self.mu, block.variable_scalars()[0]].map(T::literal);
-        block.elementwise(self.sparse, &k, |&[eta, mu, gain], w, g, [m]| {
+        let element = |&[eta, mu, gain]: &[T; 3], w: T, g, [m]: [T; 1]| {
             let m = mu * m + gain * g;
             (w - eta * m, [m])
-        })
+        };
+        if self.lambda == 0.0 {
+            return block.elementwise(self.sparse, &k, element);
+        }
+        block.elementwise(self.sparse, &(T::literal(self.lambda), k), coupled_decay(element))
     }
 
     fn visits_untouched_rows(&self) -> bool {
@@ -80,28 +85,49 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
 
     fn slots(&self) -> Vec<SlotSpec> {
         let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum").moment());
-        momentum.into_iter().chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0))).collect()
+        momentum
+            .into_iter()
+            .chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0).within(0.0..=1.0)))
+            .collect()
     }
 
     fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
         let k = Coefficients { eta: T::literal(step.learning_rate), mu: T::literal(self.momentum) };
-        let sparse = match self.generation {
-            Generation::Legacy => SparseUpdate::Rows,
-            Generation::New => SparseUpdate::Dense,
-        };
-        if self.momentum == 0.0 {
-            // A gradient of 0 changes nothing, in both generations, so untouched rows need no visit.
-            return Box::new(elementwise(k, plain).sparse(SparseUpdate::Rows));
-        }
+        let lambda = self.weight_decay.at(step.iteration);
+        let sparse = if self.dialect.is_legacy() { SparseUpdate::Rows } else { SparseUpdate::Dense };
         if self.is_dampened() {
             let (eta, mu, gain) = (step.learning_rate, self.momentum, 1.0 - self.dampening);
-            return Box::new(Dampened { eta, mu, gain, sparse });
+            return Box::new(Dampened { eta, mu, gain, lambda, sparse });
         }
-        match (self.learning_rate_outside, self.nesterov) {
-            (false, false) => Box::new(elementwise(k, momentum).sparse(sparse)),
-            (false, true) => Box::new(elementwise(k, nesterov).sparse(sparse)),
-            (true, false) => Box::new(elementwise(k, heavy_ball).sparse(sparse)),
-            (true, true) => Box::new(elementwise(k, heavy_ball_nesterov).sparse(sparse)),
+        let decay = Coupled { k, lambda, sparse };
+        match (self.momentum == 0.0, self.learning_rate_outside, self.nesterov) {
+            // A gradient of 0 changes nothing, so untouched rows need no visit.
+            (true, ..) if lambda == 0.0 => Box::new(elementwise(k, plain).sparse(SparseUpdate::Rows)),
+            (true, ..) => decay.kernel(plain),
+            (false, false, false) => decay.kernel(momentum),
+            (false, false, true) => decay.kernel(nesterov),
+            (false, true, false) => decay.kernel(heavy_ball),
+            (false, true, true) => decay.kernel(heavy_ball_nesterov),
         }
+    }
+}
+
+/// The coefficients of a step, with a weight decay that may be part of the gradient.
+struct Coupled<T> {
+    k: Coefficients<T>,
+    lambda: f64,
+    sparse: SparseUpdate,
+}
+
+impl<T: Scalar> Coupled<T> {
+    fn kernel<F, const N: usize>(self, element: F) -> Box<dyn Kernel<T>>
+    where
+        F: Fn(&Coefficients<T>, T, T, [T; N]) -> (T, [T; N]) + Send + Sync + 'static,
+    {
+        let Self { k, lambda, sparse } = self;
+        if lambda == 0.0 {
+            return Box::new(elementwise(k, element).sparse(sparse));
+        }
+        Box::new(elementwise((T::literal(lambda), k), coupled_decay(element)).sparse(sparse))
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Config, ConfigError, Fields, Generation, HyperparameterError, HyperparameterSpec};
+use super::{Config, ConfigError, Dialect, Fields, HyperparameterError, HyperparameterSpec};
 use crate::hyper::Hyper;
 
 /// A rule or a schedule as configurations describe it: a class name, fields, and their ranges.
@@ -42,9 +42,9 @@ pub trait Hyperparameters: Configurable {
     /// The learning rate, to be changed.
     fn learning_rate_mut(&mut self) -> &mut Hyper;
 
-    /// The generation whose configuration the rule writes.
-    fn generation(&self) -> Generation {
-        Generation::New
+    /// The library whose arithmetic the rule follows.
+    fn dialect(&self) -> Dialect {
+        Dialect::Keras
     }
 }
 
@@ -98,7 +98,7 @@ impl<H: Hyperparameters + ?Sized> Hyperparameters for Box<H> {
     fn learning_rate_mut(&mut self) -> &mut Hyper {
         (**self).learning_rate_mut()
     }
-    fn generation(&self) -> Generation {
-        (**self).generation()
+    fn dialect(&self) -> Dialect {
+        (**self).dialect()
     }
 }

@@ -1,6 +1,6 @@
 //! `hyperparameters!`: declares each hyperparameter of a class once.
 
-use super::{Config, ConfigError, HyperparameterValue};
+use super::{Config, ConfigError, Dialect, HyperparameterValue};
 
 /// Declares a rule or a schedule by its hyperparameters, each of them once: type, default, range and meaning.
 ///
@@ -20,9 +20,9 @@ use super::{Config, ConfigError, HyperparameterValue};
 /// | `/// Sets ...` above a field | a public method with the name of the field sets it, with this documentation |
 /// | `#[required]` instead of a default | a configuration must have the field; required fields come first |
 /// | `in 0.0..1.0` | the range; without it, any finite number. `in 1..` for whole numbers |
-/// | `if Generation::Legacy` | only configurations of this generation have the field |
-/// | `unless default` | the field is written only if it is not the default; for fields that Keras does not have |
-/// | `#[generation] generation = Generation::New;` | the first line, for a rule that knows both generations: a field |
+/// | `if Dialect::KerasLegacy` | only configurations of this [dialect](crate::config::Dialect) have the field |
+/// | `unless default` | the field is written only if it is not the default of the dialect; for fields that Keras does not have |
+/// | `#[dialect(Self::in_dialect)] dialect = Dialect::Keras;` | the first line, for a rule with several dialects: a field, and a function `fn(Dialect) -> Option<Self>` with the settings of each dialect |
 ///
 /// # After the struct
 ///
@@ -31,7 +31,7 @@ use super::{Config, ConfigError, HyperparameterValue};
 ///
 /// | clause | meaning |
 /// |---|---|
-/// | `generation: Generation::Legacy,` | the only generation that the rule knows, if not the newer one |
+/// | `dialect: Dialect::KerasLegacy,` | the only dialect that the rule has, if not [`Dialect::Keras`](crate::config::Dialect::Keras) |
 /// | `check: Self::check,` | a check of several fields together, after the ranges |
 /// | `check_read: Self::check_read,` | the same, but only when the fields have been read from a configuration |
 ///
@@ -80,23 +80,23 @@ macro_rules! hyperparameters {
     (
         $(#[$attribute:meta])*
         $visibility:vis struct $Struct:ident {
-            $(#[generation] $generation:ident = $first_generation:expr;)?
+            $(#[dialect($in_dialect:expr)] $dialect:ident = $own_dialect:expr;)?
             $(#[required] $required:ident: $Required:ty $(, in $required_range:expr)?, $required_meaning:literal;)*
             $(
                 $(#[doc = $setter:literal])*
                 $name:ident: $Type:ty = $default:expr
-                    $(, in $range:expr)? $(, if $only:expr)? $(, unless $unless:ident)?, $meaning:literal;
+                    $(, in $range:expr)? $(, if $only:pat)? $(, unless $unless:ident)?, $meaning:literal;
             )*
         }
         $kind:ident $class:literal $({
-            $(generation: $constant:expr,)?
+            $(dialect: $constant:expr,)?
             $(check: $check:expr,)?
             $(check_read: $check_read:expr,)?
         })?
     ) => {
         $(#[$attribute])*
         $visibility struct $Struct {
-            $(pub(crate) $generation: $crate::config::Generation,)?
+            $(pub(crate) $dialect: $crate::config::Dialect,)?
             $(pub(crate) $required: $Required,)*
             $(pub(crate) $name: $Type,)*
         }
@@ -105,7 +105,7 @@ macro_rules! hyperparameters {
             /// Takes the required hyperparameters; all others get their defaults.
             pub(crate) fn with_defaults($($required: $Required),*) -> Self {
                 Self {
-                    $($generation: $first_generation,)?
+                    $($dialect: $own_dialect,)?
                     $($required,)*
                     $($name: $crate::config::default_of::<$Type>($default),)*
                 }
@@ -134,6 +134,7 @@ macro_rules! hyperparameters {
 
             fn hyperparameters() -> Vec<$crate::config::HyperparameterSpec> {
                 vec![
+                    $($crate::config::HyperparameterSpec::dialect($in_dialect, $own_dialect),)?
                     $($crate::config::HyperparameterSpec::required::<$Required>(
                         stringify!($required),
                         $crate::hyperparameters!(@range $($required_range)?),
@@ -149,8 +150,9 @@ macro_rules! hyperparameters {
             }
 
             fn from_fields(fields: &mut $crate::config::Fields<'_>) -> Result<Self, $crate::config::ConfigError> {
-                let mut read = Self::with_defaults($(fields.required::<$Required>(stringify!($required))?),*);
-                $(read.$generation = fields.generation();)?
+                let mut read = $crate::hyperparameters!(
+                    @start fields [$($in_dialect, $own_dialect)?] [$(fields.required::<$Required>(stringify!($required))?),*]
+                );
                 read.read_optional(fields)?;
                 $($($crate::config::together(&read, $check_read)?;)?)?
                 Ok(read)
@@ -163,12 +165,13 @@ macro_rules! hyperparameters {
             }
 
             fn config(&self) -> Result<$crate::config::Config, $crate::config::ConfigError> {
-                let mut config = $crate::config::Config::new();
+                let defaults: Option<Self> = $crate::hyperparameters!(@defaults self [$($in_dialect)?]);
+                let mut config = $crate::config::start($crate::hyperparameters!(@key self [$($dialect)?]));
                 $($crate::config::put(&mut config, stringify!($required), &self.$required, None)?;)*
                 $(
                     if $crate::hyperparameters!(@exists self [$($only)?]) {
-                        let left_out = $crate::hyperparameters!(@left_out $Type [$default] $($unless)?);
-                        $crate::config::put(&mut config, stringify!($name), &self.$name, left_out)?;
+                        let left_out = $crate::hyperparameters!(@left_out defaults $name $Type [$default] $($unless)?);
+                        $crate::config::put(&mut config, stringify!($name), &self.$name, left_out.as_ref())?;
                     }
                 )*
                 Ok(config)
@@ -190,17 +193,27 @@ macro_rules! hyperparameters {
             }
         }
 
-        $crate::hyperparameters!(@$kind $Struct [$($generation)?] [$($($constant)?)?]);
+        $crate::hyperparameters!(@$kind $Struct [$($dialect)?] [$($($constant)?)?]);
     };
 
     (@range) => { Default::default() };
     (@range $range:expr) => { Into::into($range) };
 
     (@exists $this:ident []) => { true };
-    (@exists $this:ident [$only:expr]) => { $crate::config::Hyperparameters::generation($this) == $only };
+    (@exists $this:ident [$only:pat]) => { matches!($crate::config::Hyperparameters::dialect($this), $only) };
 
-    (@left_out $Type:ty [$default:expr]) => { None };
-    (@left_out $Type:ty [$default:expr] default) => { Some(&$crate::config::default_of::<$Type>($default)) };
+    (@start $fields:ident [] [$($required:expr),*]) => { Self::with_defaults($($required),*) };
+    (@start $fields:ident [$in_dialect:expr, $own:expr] []) => { $fields.in_dialect($own, $in_dialect)? };
+
+    (@defaults $this:ident []) => { None };
+    (@defaults $this:ident [$in_dialect:expr]) => {
+        $crate::config::default_in($in_dialect, $crate::config::Hyperparameters::dialect($this))
+    };
+
+    (@left_out $defaults:ident $name:ident $Type:ty [$default:expr]) => { None::<$Type> };
+    (@left_out $defaults:ident $name:ident $Type:ty [$default:expr] default) => {
+        Some($defaults.as_ref().map_or_else(|| $crate::config::default_of::<$Type>($default), |of| of.$name.clone()))
+    };
 
     (@setter [] $($field:tt)*) => {};
     (@setter [$($setter:literal)+] $name:ident $Type:ty [$default:expr] [$($range:expr)?]) => {
@@ -216,7 +229,7 @@ macro_rules! hyperparameters {
 
     (@schedule $Struct:ident [] []) => {};
     (@part $Struct:ident [] []) => {};
-    (@rule $Struct:ident [$($generation:ident)?] [$($constant:expr)?]) => {
+    (@rule $Struct:ident [$($dialect:ident)?] [$($constant:expr)?]) => {
         impl $crate::config::Hyperparameters for $Struct {
             fn learning_rate(&self) -> &$crate::Hyper {
                 &self.learning_rate
@@ -226,8 +239,8 @@ macro_rules! hyperparameters {
                 &mut self.learning_rate
             }
 
-            fn generation(&self) -> $crate::config::Generation {
-                $crate::hyperparameters!(@generation self [$($generation)?] [$($constant)?])
+            fn dialect(&self) -> $crate::config::Dialect {
+                $crate::hyperparameters!(@dialect self [$($dialect)?] [$($constant)?])
             }
         }
 
@@ -238,15 +251,32 @@ macro_rules! hyperparameters {
         }
     };
 
-    (@generation $this:ident [] []) => { $crate::config::Generation::New };
-    (@generation $this:ident [] [$constant:expr]) => { $constant };
-    (@generation $this:ident [$generation:ident] []) => { $this.$generation };
+    (@key $this:ident []) => { None };
+    (@key $this:ident [$dialect:ident]) => { Some($this.$dialect) };
+
+    (@dialect $this:ident [] []) => { $crate::config::Dialect::Keras };
+    (@dialect $this:ident [] [$constant:expr]) => { $constant };
+    (@dialect $this:ident [$dialect:ident] []) => { $this.$dialect };
 }
 
 /// The default of a hyperparameter.
 #[doc(hidden)]
 pub fn default_of<V: HyperparameterValue>(default: V::Literal) -> V {
     default.into()
+}
+
+/// The settings of a dialect.
+#[doc(hidden)]
+pub fn default_in<C>(in_dialect: impl Fn(Dialect) -> Option<C>, dialect: Dialect) -> Option<C> {
+    in_dialect(dialect)
+}
+
+/// Starts the configuration of a class, with the key of its dialect unless the form tells it.
+#[doc(hidden)]
+#[must_use]
+pub fn start(dialect: Option<Dialect>) -> Config {
+    let written = dialect.filter(|dialect| !dialect.is_told_by_form());
+    written.map(|dialect| (Dialect::KEY.to_owned(), dialect.name().into())).into_iter().collect()
 }
 
 /// Writes a hyperparameter, unless it has the value that is left out.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Config, ConfigError, Envelope, Generation, HyperparameterValue, ScheduleRegistry};
+use super::{Choice, Config, ConfigError, Dialect, Envelope, HyperparameterValue, ScheduleRegistry};
 
 /// The fields of a configuration that have not been read yet.
 ///
@@ -26,7 +26,7 @@ use super::{Config, ConfigError, Envelope, Generation, HyperparameterValue, Sche
 pub struct Fields<'a> {
     class_name: String,
     fields: Config,
-    generation: Generation,
+    form: Dialect,
     schedules: &'a ScheduleRegistry,
 }
 
@@ -34,8 +34,8 @@ impl<'a> Fields<'a> {
     /// Starts to read the fields of a class.
     #[must_use]
     pub fn new(class_name: &str, fields: Config, schedules: &'a ScheduleRegistry) -> Self {
-        let generation = Generation::of(&fields);
-        Self { class_name: class_name.to_owned(), fields, generation, schedules }
+        let form = Dialect::of_form(&fields);
+        Self { class_name: class_name.to_owned(), fields, form, schedules }
     }
 
     /// The class that the configuration names, without package prefix.
@@ -44,10 +44,31 @@ impl<'a> Fields<'a> {
         &self.class_name
     }
 
-    /// The generation that the configuration belongs to.
+    /// The dialect that the form of the configuration tells: [`Dialect::Keras`] or [`Dialect::KerasLegacy`].
     #[must_use]
-    pub fn generation(&self) -> Generation {
-        self.generation
+    pub fn form(&self) -> Dialect {
+        self.form
+    }
+
+    /// Takes the dialect: of the key `dialect`, or else the one that the form tells. `settings` gives the settings of a
+    /// dialect, if the class has it. Without the key, a class that does not have the dialect of the form gets its
+    /// `own`.
+    ///
+    /// # Errors
+    ///
+    /// When the key names no dialect, or one that the class does not have.
+    pub fn in_dialect<C>(&mut self, own: Dialect, settings: impl Fn(Dialect) -> Option<C>) -> Result<C, ConfigError> {
+        let unknown = |fields: &Self, value: &Value| {
+            let known = Dialect::CHOICES.iter().filter(|(_, dialect)| settings(*dialect).is_some());
+            let known: Vec<String> = known.map(|(name, _)| format!("{name:?}")).collect();
+            ConfigError::wrong_type(&fields.class_name, Dialect::KEY, value, &format!("one of {}", known.join(", ")))
+        };
+        if let Some(value) = self.take(Dialect::KEY) {
+            let dialect = Dialect::from_json(&value, self.schedules)?;
+            return dialect.and_then(&settings).ok_or_else(|| unknown(self, &value));
+        }
+        let found = settings(self.form).or_else(|| settings(own));
+        found.ok_or_else(|| unknown(self, &own.name().into()))
     }
 
     /// Whether a field is present and not yet read.

@@ -5,7 +5,7 @@ use std::ops::{Bound, RangeBounds, RangeFrom};
 
 use serde_json::Value;
 
-use super::HyperparameterValue;
+use super::{Choice, Dialect, HyperparameterValue};
 
 /// The description of one hyperparameter of a class.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,6 +37,16 @@ impl HyperparameterSpec {
     ) -> Self {
         let default: V = default.into();
         Self { name, kind: V::kind(range), default: default.to_json().ok(), meaning }
+    }
+
+    /// The dialect, for a class that has the settings of several: see [`Dialect`].
+    #[must_use]
+    pub fn dialect<C>(settings: impl Fn(Dialect) -> Option<C>, own: Dialect) -> Self {
+        let has = |(_, dialect): &&(&str, Dialect)| settings(*dialect).is_some();
+        let known = Dialect::CHOICES.iter().filter(has).map(|(name, _)| *name).collect();
+        let kind = HyperparameterKind::Choice(known);
+        let meaning = "library whose arithmetic the rule follows; Keras's configurations tell it by their form";
+        Self { name: Dialect::KEY, kind, default: Some(own.name().into()), meaning }
     }
 
     /// Whether a value is the default. Numbers are compared by value: 1 and 1.0 are the same.

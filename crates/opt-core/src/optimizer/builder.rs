@@ -9,7 +9,7 @@ use super::records::Records;
 use super::step::threads::Threads;
 use crate::clip::Clip;
 use crate::collective::Distribution;
-use crate::config::{Envelope, Generation};
+use crate::config::Envelope;
 use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
@@ -188,7 +188,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         let Self { rule, mut options, thread_count, .. } = self;
         check_rule(&rule)?;
         options.clip.validate()?;
-        if rule.generation() == Generation::New {
+        if !rule.dialect().is_legacy() {
             options.clip.validate_single()?;
         }
         if let Some(rate) = &options.weight_decay.rate {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{DynOptimizer, Optimizer, OptimizerBuilder};
-use crate::config::{Config, ConfigError, Envelope, Fields, FromConfig, Generation, HyperparameterSpec, Registry};
+use crate::config::{Config, ConfigError, Dialect, Envelope, Fields, FromConfig, HyperparameterSpec, Registry};
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
@@ -31,7 +31,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
     /// ranges.
     pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
         let (class_name, fields, envelope) = Envelope::open(config)?;
-        let mut reader = registry.fields(&class_name, fields.clone());
+        let mut reader = registry.fields(&class_name, told_apart(fields.clone()));
         let rule = registry.rule(&mut reader)?;
         Self::new(rule).read_options(&fields, reader, envelope, &registry.hyperparameters(&class_name))
     }
@@ -59,7 +59,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         if found != R::CLASS_NAME {
             return Err(ConfigError::OtherClass { found, expected: R::CLASS_NAME });
         }
-        let mut reader = registry.fields(&found, fields.clone());
+        let mut reader = registry.fields(&found, told_apart(fields.clone()));
         let rule = R::from_config(&mut reader, registry)?;
         Self::new(rule).read_options(&fields, reader, envelope, &R::hyperparameters())
     }
@@ -79,6 +79,10 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             ONLY_NULL.into_iter().filter(|key| fields.get(*key).is_some_and(Value::is_null)).collect();
         reader.keep(&mut envelope, &unasked);
 
+        // A wrapper, or a rule with a single dialect, may be given its key, too.
+        if reader.contains(Dialect::KEY) && fields[Dialect::KEY] == self.rule.dialect().name() {
+            reader.keep(&mut envelope, &[Dialect::KEY]);
+        }
         let options = &mut self.options;
         options.clip.norm = reader.nullable("clipnorm")?;
         options.clip.value = reader.nullable("clipvalue")?;
@@ -131,6 +135,8 @@ impl super::builder::Options {
     /// Whether a field of the engine is off, so that it need not be written, or is a list, which has several spellings.
     fn leaves_out(&self, key: &str, value: &Value) -> bool {
         match key {
+            Dialect::KEY => true,
+            DECOUPLED if value == false => true,
             "clipnorm" | "clipvalue" | "global_clipnorm" | "weight_decay" | DECOUPLED => value.is_null(),
             "exclude_from_weight_decay" => true,
             "use_ema" | "ema_momentum" | "ema_overwrite_frequency" => !self.use_ema,
@@ -143,13 +149,19 @@ impl super::builder::Options {
     /// The fields of rule and engine together.
     fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R) -> Result<Config, ConfigError> {
         let mut fields = rule.config()?;
-        let new = rule.generation() == Generation::New;
+        let dialect = rule.dialect();
+        // Keras's newer generation writes its keys also where they are off.
+        let new = dialect == Dialect::Keras;
         fields.insert("name".to_owned(), rule.class_name().into());
         for (key, limit) in self.clip.named() {
             put(&mut fields, key, limit.map(Value::from), new);
         }
         let rate = self.weight_decay.rate.as_ref().map(crate::hyper::Hyper::to_json).transpose()?;
-        if fields.contains_key("weight_decay") || self.weight_decay.is_called_decoupled {
+        let coupled = fields.get("weight_decay").and_then(Value::as_f64);
+        if dialect == Dialect::Pytorch && coupled == Some(0.0) && rate.is_some() {
+            put(&mut fields, "weight_decay", rate, false);
+            fields.insert(DECOUPLED.to_owned(), true.into());
+        } else if fields.contains_key("weight_decay") || self.weight_decay.is_called_decoupled {
             put(&mut fields, DECOUPLED, rate, false);
         } else {
             put(&mut fields, "weight_decay", rate, new);
@@ -160,7 +172,7 @@ impl super::builder::Options {
             fields.insert("use_ema".to_owned(), self.use_ema.into());
             fields.insert("ema_momentum".to_owned(), self.ema.momentum.into());
             fields.insert("ema_overwrite_frequency".to_owned(), self.ema.overwrite_frequency.into());
-            fields.insert("is_legacy_optimizer".to_owned(), (!new).into());
+            fields.insert("is_legacy_optimizer".to_owned(), dialect.is_legacy().into());
         }
         if new {
             fields.insert("jit_compile".to_owned(), false.into());
@@ -179,6 +191,21 @@ impl super::builder::Options {
         put(&mut fields, "flush_denormals", (!self.flush_denormals).then(|| false.into()), false);
         Ok(fields)
     }
+}
+
+/// PyTorch's `decoupled_weight_decay` is true or false, and says what `weight_decay` is. Here each weight decay has its
+/// own key.
+fn told_apart(mut fields: Config) -> Config {
+    if fields.get(Dialect::KEY).is_some_and(|dialect| dialect == Dialect::Pytorch.name()) {
+        fields.retain(|key, value| key != "weight_decay" || !value.is_null());
+    }
+    if let Some(&Value::Bool(decoupled)) = fields.get(DECOUPLED) {
+        fields.remove(DECOUPLED);
+        if decoupled && let Some(rate) = fields.remove("weight_decay") {
+            fields.insert(DECOUPLED.to_owned(), rate);
+        }
+    }
+    fields
 }
 
 /// Writes a field if it is set. Writes `null` otherwise where the class always has the key.

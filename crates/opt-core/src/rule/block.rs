@@ -9,7 +9,7 @@ use super::workspace::Workspace;
 use super::{Kernel, VariableScalars};
 use crate::loops;
 use crate::precision::packed::PackedBlock;
-use crate::real::Scalar;
+use crate::real::{Real, Scalar};
 
 /// A part of one variable, small enough for the cache, with its gradient and its slots.
 ///
@@ -188,6 +188,24 @@ where
     F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
 {
     Elementwise { coefficients, element, sparse: SparseUpdate::default() }
+}
+
+/// Makes weight decay a part of the gradient, `g := g + lambda w` (an L2 penalty), before `element` sees it. The
+/// coefficients of the function that is returned are lambda and the coefficients of `element`.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::rule::coupled_decay;
+///
+/// let descend = coupled_decay(|rate: &f64, w: f64, g: f64, []: [f64; 0]| (w - rate * g, []));
+/// assert_eq!(descend(&(0.5, 0.25), 4.0, 1.0, []).0, 4.0 - 0.25 * (1.0 + 0.5 * 4.0));
+/// ```
+pub fn coupled_decay<E: Real, K, F, const N: usize>(element: F) -> impl Fn(&(E, K), E, E, [E; N]) -> (E, [E; N])
+where
+    F: Fn(&K, E, E, [E; N]) -> (E, [E; N]),
+{
+    move |(lambda, k), w, g, slots| element(k, w, g + *lambda * w, slots)
 }
 
 impl<K, F, const N: usize> Elementwise<K, F, N> {

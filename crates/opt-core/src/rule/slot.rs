@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::mem;
 
+use crate::config::Interval;
 use crate::loops::slices::{block_of, split_off};
 
 /// The largest number of array slots that a rule may have, including the rules that it wraps.
@@ -14,6 +15,8 @@ pub struct SlotSpec {
     name: Cow<'static, str>,
     init: SlotInit,
     moment: bool,
+    range: Interval,
+    whole: bool,
 }
 
 /// The extent and the initial value of a slot.
@@ -57,6 +60,12 @@ impl SlotSpec {
         Self::new(name, SlotInit::Scalar(initial))
     }
 
+    /// One number for each variable that counts from 0 on.
+    #[must_use]
+    pub fn counter(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { whole: true, ..Self::scalar(name, 0.0).within(0.0..) }
+    }
+
     /// One number for all variables, like Nadam's momentum cache.
     #[must_use]
     pub fn shared(name: impl Into<Cow<'static, str>>, initial: f64) -> Self {
@@ -64,7 +73,7 @@ impl SlotSpec {
     }
 
     fn new(name: impl Into<Cow<'static, str>>, init: SlotInit) -> Self {
-        Self { name: name.into(), init, moment: false }
+        Self { name: name.into(), init, moment: false, range: Interval::FINITE, whole: false }
     }
 
     /// Marks the slot as an array of moments (velocities, averages of gradients or of their squares), which do not need
@@ -73,6 +82,47 @@ impl SlotSpec {
     pub fn moment(mut self) -> Self {
         self.moment = true;
         self
+    }
+
+    /// Sets the range of the slot's numbers. State from a file that is outside cannot be state of this rule, and is
+    /// refused. Any number is inside by default.
+    ///
+    /// NaN and infinities are refused only where both ends of the range are finite: elsewhere they are what a run that
+    /// diverged has left.
+    #[must_use]
+    pub fn within(mut self, range: impl Into<Interval>) -> Self {
+        self.range = range.into();
+        self
+    }
+
+    /// Whether the slot is a second moment: an array of averages of squares, which are not negative.
+    #[must_use]
+    pub(crate) fn is_second_moment(&self) -> bool {
+        self.moment && self.range == Interval::NOT_NEGATIVE
+    }
+
+    /// Whether there are numbers that cannot be state of this slot.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.whole || self.range != Interval::FINITE
+    }
+
+    /// Whether a number can be state of this slot. Only where both ends of the range are known are NaN and infinities
+    /// outside: elsewhere they are what a run that diverged has left.
+    pub(crate) fn allows(&self, number: f64) -> bool {
+        let Interval { low, high, .. } = self.range;
+        let is_inside = match (low, high) {
+            (Some(_), Some(_)) => self.range.contains(number),
+            (Some(low), None) => !(number < low),
+            (None, Some(high)) => !(number > high),
+            (None, None) => true,
+        };
+        is_inside && (!self.whole || number.fract() == 0.0)
+    }
+
+    /// The numbers that the slot may have, in words.
+    pub(crate) fn expected(&self) -> String {
+        let kind = if self.whole { "whole numbers" } else { "numbers" };
+        format!("{kind} in {}", self.range)
     }
 
     /// The same slot with another name.

@@ -2,7 +2,7 @@
 
 use opt_core::config::fields;
 use opt_core::config::{
-    Config, ConfigError, Configurable, Envelope, Fields, FromConfig, FromFields, Generation, HyperparameterSpec,
+    Config, ConfigError, Configurable, Dialect, Envelope, Fields, FromConfig, FromFields, HyperparameterSpec,
     Hyperparameters, ScheduleRegistry,
 };
 use opt_core::{
@@ -339,7 +339,7 @@ fn what_is_left_over_is_refused_and_what_is_kept_comes_back() {
     assert_eq!(class, "SGD");
     let schedules = ScheduleRegistry::new();
     let mut reader = Fields::new(&class, fields.clone(), &schedules);
-    assert_eq!((reader.class_name(), reader.generation()), ("SGD", Generation::New));
+    assert_eq!((reader.class_name(), reader.form()), ("SGD", Dialect::Keras));
     assert_eq!(reader.take("a"), Some(json!(1)));
     assert_eq!(reader.take("a"), None);
     reader.keep(&mut envelope, &["b", "c"]);
@@ -369,13 +369,13 @@ fn generations_are_told_by_their_keys() {
     let schedules = ScheduleRegistry::new();
     let generation = |fields: Value| {
         let Value::Object(fields) = fields else { panic!("an object") };
-        Fields::new("SGD", fields, &schedules).generation()
+        Fields::new("SGD", fields, &schedules).form()
     };
-    assert_eq!(generation(json!({})), Generation::New);
-    assert_eq!(generation(json!({"decay": 0.0})), Generation::Legacy);
-    assert_eq!(generation(json!({"decay": 0.0, "use_ema": false})), Generation::New);
-    assert_eq!(generation(json!({"is_legacy_optimizer": true, "use_ema": false})), Generation::Legacy);
-    assert_eq!(generation(json!({"is_legacy_optimizer": false, "decay": 0.0})), Generation::New);
+    assert_eq!(generation(json!({})), Dialect::Keras);
+    assert_eq!(generation(json!({"decay": 0.0})), Dialect::KerasLegacy);
+    assert_eq!(generation(json!({"decay": 0.0, "use_ema": false})), Dialect::Keras);
+    assert_eq!(generation(json!({"is_legacy_optimizer": true, "use_ema": false})), Dialect::KerasLegacy);
+    assert_eq!(generation(json!({"is_legacy_optimizer": false, "decay": 0.0})), Dialect::Keras);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::entries::Entry;
 use super::{StateEntry, StateKind, StateValue};
 use crate::error::Error;
 use crate::real::Scalar;
-use crate::rule::UpdateRule;
+use crate::rule::{SlotSpec, UpdateRule};
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// A copy of all state besides the variables: `iterations`; with averaging, the average of each variable; the
@@ -33,7 +33,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When the list has another length, or an entry has another kind or shape. Nothing is then assigned.
+    /// When the list has another length, an entry has another kind or shape, or a number cannot be state of its slot
+    /// ([`Error::WeightRange`]): a second moment is not negative, a product of momenta is in `[0, 1]`, a counter is
+    /// whole. Nothing is then assigned.
     #[doc(alias = "load_state_dict")]
     pub fn set_weights<'w, V>(&mut self, weights: impl IntoIterator<Item = V>) -> Result<(), Error>
     where
@@ -55,12 +57,41 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let found = value.kind().to_string();
                 return Err(Error::WeightMismatch { index, name, expected: expected.to_string(), found });
             }
+            self.check_range(index, *entry, value)?;
         }
         for (value, entry) in given.into_iter().zip(entries) {
             self.assign(entry, value);
         }
         self.poisoned = false;
         Ok(())
+    }
+
+    /// Refuses numbers that the slot of an entry cannot have.
+    fn check_range(&self, index: usize, entry: Entry, value: &StateValue<'_, T>) -> Result<(), Error> {
+        let place = match entry {
+            Entry::Iterations | Entry::Of(_, SlotPlace::Average | SlotPlace::Master) => return Ok(()),
+            Entry::Shared(shared) => self.slots_in(None).nth(shared),
+            Entry::Of(_, place) => self.slots_in(Some(place)).next(),
+        };
+        let Some(slot) = place.filter(|slot| slot.is_limited()) else { return Ok(()) };
+        let found = match value {
+            StateValue::Iterations(_) => None,
+            StateValue::Scalar(number) => Some(*number).filter(|number| !slot.allows(*number)),
+            StateValue::Array(array) => array.iter().map(|number| number.as_()).find(|number| !slot.allows(*number)),
+            StateValue::Bf16(array) => array.iter().map(|number| number.to_f64()).find(|number| !slot.allows(*number)),
+        };
+        match found {
+            None => Ok(()),
+            Some(found) => {
+                Err(Error::WeightRange { index, name: self.entry_name(entry), found, expected: slot.expected() })
+            }
+        }
+    }
+
+    /// The slots at a place in a record; all shared slots, if there is no place.
+    fn slots_in(&self, place: Option<SlotPlace>) -> impl Iterator<Item = &SlotSpec> {
+        let places: Vec<_> = self.places().map(|(_, place)| place).collect();
+        self.slots.iter().zip(places).filter(move |(_, of_slot)| *of_slot == place).map(|(slot, _)| slot)
     }
 
     /// The value of an entry, borrowed.
