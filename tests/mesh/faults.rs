@@ -618,7 +618,7 @@ fn a_learning_rate_that_one_rank_cannot_use() {
         |_| plain(),
         |_, opt| {
             let schedule = schedule_fn(|_| f64::NAN);
-            opt.set_learning_rate(schedule).unwrap();
+            opt.set_learning_rate(schedule.starting_at(0)).unwrap();
         },
     );
     assert!(matches!(&errors[2], Error::Hyperparameter(error) if error.name == "learning_rate"), "{errors:?}");

@@ -30,6 +30,9 @@ pub struct Loaded {
     pub loaded: Vec<String>,
     /// The entries of model and optimizer that [`LoadOptions::only`] and [`LoadOptions::except`] left unchanged.
     pub kept: Vec<String>,
+    /// Those of the kept slots that are copies of variables (averages, masters, Lookahead's slow weights) and that
+    /// start anew from the variables' new values, which were loaded.
+    pub restarted: Vec<String>,
     /// Whether the configurations were compared: both exist, and no option prevented it.
     pub configuration_compared: bool,
     /// Further data of the training.
@@ -85,6 +88,9 @@ impl<'o> LoadOptions<'o> {
     /// Loads only entries in whose names the pattern, a regular expression, is found: `variable`, `variable/slot`,
     /// the names of shared slots, `iterations`. The other entries of the model stay unchanged, and other entries of
     /// the file are only checked for damage. The configurations may then differ.
+    ///
+    /// Slots that are copies of a variable (averages, masters, Lookahead's slow weights) start anew from its new value,
+    /// if the variable is loaded and they are not: see [`Loaded::restarted`].
     ///
     /// # Errors
     ///
@@ -155,13 +161,16 @@ impl<'o> LoadOptions<'o> {
             Some(ranks) => ranks::same(ranks.world(), "the checkpoint", prepared, |_| checkpoint.identity())?,
         };
         let state = values.split_off(variables.len());
-        if partial {
-            assign::some_state(optimizer, &mut variables, &tracked, state)?;
-        } else {
+        if !partial {
             assign::all_state(optimizer, &mut variables, &tracked, state)?;
+            assign::values(&mut variables, values)?;
+            return Ok(Loaded { iterations: optimizer.iterations(), ..loaded });
         }
+        let outdated = assign::outdated(optimizer, &variables, &tracked, &values, &state);
+        assign::some_state(optimizer, &mut variables, &tracked, state)?;
         assign::values(&mut variables, values)?;
-        Ok(Loaded { iterations: optimizer.iterations(), ..loaded })
+        let restarted = assign::restart_copies(optimizer, &mut variables, outdated)?;
+        Ok(Loaded { iterations: optimizer.iterations(), restarted, ..loaded })
     }
 
     /// All errors occur here; nothing is written.
@@ -187,11 +196,14 @@ impl<'o> LoadOptions<'o> {
         selection.finish(checkpoint)?;
         let extra = checkpoint.extra().clone();
         let (loaded, kept) = selection.into_names();
-        let loaded = Loaded { iterations: 0, loaded, kept, configuration_compared, extra };
+        let loaded = Loaded { iterations: 0, loaded, kept, restarted: Vec::new(), configuration_compared, extra };
         Ok(Prepared { tracked, values, partial, loaded })
     }
 
     /// Loads only variables, of any [`Contents`].
+    ///
+    /// An optimizer that has slots of these variables already does not know of the new values: averages, masters and
+    /// Lookahead's slow weights are still copies of the old ones. [`Optimizer::reset`] starts them anew.
     ///
     /// # Errors
     ///
@@ -239,7 +251,7 @@ impl<'o> LoadOptions<'o> {
         selection.finish(checkpoint)?;
         let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
         let (loaded, kept) = selection.into_names();
-        Ok((staged, Loaded { iterations, loaded, kept, configuration_compared: false, extra }))
+        Ok((staged, Loaded { iterations, loaded, kept, restarted: Vec::new(), configuration_compared: false, extra }))
     }
 }
 

@@ -184,6 +184,18 @@ pub enum Error {
         value: f64,
     },
 
+    /// A gradient is finite, but its square is too large for the second moment of the rule, under
+    /// [`NonFinite::Error`](crate::NonFinite::Error).
+    #[error("variable {variable:?}: gradient is {value} at index {index:?}, too large to be squared")]
+    GradientOverflow {
+        /// The name of the variable.
+        variable: String,
+        /// The index in the gradient; for a sparse gradient, the index in its values.
+        index: Vec<usize>,
+        /// The value at this index.
+        value: f64,
+    },
+
     /// All gradients are finite, but their norm is too large for 64 bits, under
     /// [`NonFinite::Error`](crate::NonFinite::Error).
     #[error("the norm of the gradients is not finite, though each of them is")]
@@ -210,6 +222,18 @@ pub enum Error {
         slot: String,
         /// The slots that exist.
         known: Vec<String>,
+    },
+
+    /// A schedule was set after the first step, and does not say where it starts.
+    #[error(
+        "{schedule} counts steps from the start of the run, of which {iterations} are over: \
+         say .starting_at({iterations}) for now, or .starting_at(0)"
+    )]
+    ScheduleStart {
+        /// The class name of the schedule.
+        schedule: String,
+        /// The number of steps that have been applied.
+        iterations: u64,
     },
 
     /// A number was assigned to a learning rate that follows a schedule.

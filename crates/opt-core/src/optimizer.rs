@@ -7,6 +7,7 @@ mod distributed;
 mod form;
 mod model;
 mod records;
+mod reset;
 mod state;
 mod step;
 mod swap_in;
@@ -98,8 +99,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Applies one step to a list of variables.
     ///
-    /// A variable without a gradient keeps its values, but gets its slots. A variable may appear later than others;
-    /// from then on its shape is fixed. An empty list is no step: `iterations` stays.
+    /// A variable without a gradient keeps its values. It gets its slots with its first gradient; from then on its
+    /// shape is fixed, and [`weights`](Self::weights) lists it. An empty list is no step: `iterations` stays.
     ///
     /// # Errors
     ///
@@ -116,8 +117,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.step_over(variables.into_iter())
     }
 
-    /// Makes the slots of a model's variables before their first step, so that [`set_weights`](Self::set_weights) can
-    /// fill them. Variables that are known already are only checked.
+    /// Makes the slots of a model's variables before their first gradient, so that [`set_weights`](Self::set_weights)
+    /// can fill them. Variables that have slots already are only checked. [`weights`](Self::weights) then lists all of
+    /// them, in the order of the model, as in Keras after `build`; otherwise it lists the variables in the order of
+    /// their first gradients, and none that never had one.
     ///
     /// # Errors
     ///
@@ -148,32 +151,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &self.rule
     }
 
-    /// Replaces the rule by one with other hyperparameters and the same slots. The state stays.
-    ///
-    /// # Errors
-    ///
-    /// When a hyperparameter is out of range, or the slots differ. The old rule then stays.
-    pub fn set_rule(&mut self, rule: R) -> Result<(), Error> {
-        builder::check_rule(&rule)?;
-        if rule.slots() != self.slots {
-            let names = |slots: &[SlotSpec]| slots.iter().map(|slot| slot.name().to_owned()).collect::<Vec<_>>();
-            let problem = format!("has slots {:?}, the optimizer {:?}", names(&rule.slots()), names(&self.slots));
-            return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
-        }
-        self.rule = rule;
-        Ok(())
-    }
-
     /// The learning rate of the next step.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
         self.rule.learning_rate_at(self.iterations)
     }
 
-    /// Sets the learning rate: a number, or a schedule.
+    /// Sets the learning rate: a number, or a schedule. After the first step, a schedule must say where it starts:
+    /// `schedule.starting_at(opt.iterations())` starts now, [`starting_at(0)`](crate::Schedule::starting_at) at the start
+    /// of the run.
     ///
     /// # Errors
     ///
+    /// [`Error::ScheduleStart`] for a schedule that does not say where it starts, after the first step;
     /// [`Error::LearningRateScheduled`] for a number while a schedule is set, since the schedule would be lost; an
     /// error of the value itself. The learning rate is then unchanged.
     pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
@@ -182,6 +172,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let current = self.rule.learning_rate().schedule();
         if let (Some(schedule), false) = (current, learning_rate.is_scheduled()) {
             return Err(Error::LearningRateScheduled { schedule: schedule.class_name().to_owned() });
+        }
+        if let Some(schedule) = learning_rate.schedule().filter(|schedule| schedule.start().is_none())
+            && self.iterations > 0
+        {
+            let schedule = schedule.class_name().to_owned();
+            return Err(Error::ScheduleStart { schedule, iterations: self.iterations });
         }
         *self.rule.learning_rate_mut() = learning_rate;
         Ok(())

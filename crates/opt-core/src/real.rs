@@ -65,6 +65,9 @@ pub trait Scalar:
     /// The smallest normal number above 0.
     const SMALLEST: Self;
 
+    /// The largest finite number.
+    const LARGEST: Self;
+
     /// Whether the number is neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
@@ -107,6 +110,7 @@ macro_rules! scalar {
         impl Scalar for $type {
             const DTYPE: DType = $dtype;
             const SMALLEST: Self = <$type>::MIN_POSITIVE;
+            const LARGEST: Self = <$type>::MAX;
 
             #[inline(always)]
             fn is_finite(self) -> bool {

@@ -16,8 +16,8 @@ pub struct StepReport {
     /// The factor by which the clip of the global norm multiplied all gradients; 1 if the norm was within the limit.
     /// Present with [`global_clipnorm`](crate::OptimizerBuilder::global_clipnorm).
     pub clip_factor: Option<f64>,
-    /// The first gradient, in the order of the names of the variables, that is infinite or NaN; present only with
-    /// [`NonFinite::SkipStep`].
+    /// The first gradient, in the order of the names of the variables, that is infinite, NaN or too large; present only
+    /// with [`NonFinite::SkipStep`].
     pub non_finite: Option<NonFiniteGradient>,
 }
 
@@ -37,11 +37,11 @@ pub enum Outcome {
     Applied,
     /// There were no variables: nothing changed.
     NoVariables,
-    /// A gradient was infinite or NaN: nothing changed.
+    /// A gradient was infinite, NaN or too large: nothing changed.
     NonFinite,
 }
 
-/// The place of an infinity or a NaN in a gradient.
+/// The place of an infinity, of a NaN, or of a number that is too large, in a gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NonFiniteGradient {
     /// The name of the variable.
@@ -52,7 +52,9 @@ pub struct NonFiniteGradient {
     pub value: f64,
 }
 
-/// The policy for gradients that are infinite or NaN.
+/// The policy for gradients that are infinite or NaN, and for gradients that are too large: their squares, after
+/// clipping, overflow the second moment of the rule (above 1.8e19 in 32 bits), which would be infinite from then on,
+/// so that the variable would never move again. Rules without a second moment take any finite gradient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NonFinite {
     /// Use them. Under a clip by the global norm, a norm that is not finite makes every gradient NaN, as in Keras.
@@ -60,6 +62,7 @@ pub enum NonFinite {
     Propagate,
     /// Skip the step: nothing changes, `iterations` included. The report gives the place of the first such gradient.
     SkipStep,
-    /// Refuse the step with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient).
+    /// Refuse the step with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient) or
+    /// [`Error::GradientOverflow`](crate::Error::GradientOverflow).
     Error,
 }

@@ -98,7 +98,8 @@ hyperparameters! {
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of v";
 
         /// Sets epsilon, at least 0, which is added to the root of v'. With 0, elements whose gradients have all been 0
-        /// do not change.
+        /// do not change, and a v that is too small for its type (with gradients below about 3e-18 in 32 bits) does not
+        /// make a step longer: gradients that small count as if v were just large enough.
         epsilon: f64 = 1e-7, in 0.0.., "added to the root of v";
 
         // psi: each dialect has its own key and its own default. A rule that is made in code has the same value in all

@@ -2,8 +2,7 @@
 
 use opt_core::config::Dialect;
 use opt_core::rule::{
-    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, WeightsOrder,
-    coupled_decay, elementwise,
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, WeightsOrder, coupled_decay,
 };
 use opt_core::{Scalar, UpdateRule};
 
@@ -23,12 +22,22 @@ struct Coefficients<E> {
     /// `1 / (1 - beta_2^t)`.
     v_scale: E,
     epsilon: E,
+    /// The smallest v that is known well enough to divide by its root.
+    least_v: E,
 }
 
 fn element<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
     let m = k.beta_1 * m + k.one_minus_beta_1 * g;
     let v = k.beta_2 * v + k.one_minus_beta_2 * g * g;
     (w - (k.g_scale * g + k.m_scale * m) / ((v * k.v_scale).sqrt() + k.epsilon), [m, v])
+}
+
+/// As [`element`], for an epsilon of 0. The square of a gradient may be too small for its type, though the gradient is
+/// not: a v below `least_v` must not make the step long.
+fn without_epsilon<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+    let m = k.beta_1 * m + k.one_minus_beta_1 * g;
+    let v = k.beta_2 * v + k.one_minus_beta_2 * g * g;
+    (w - (k.g_scale * g + k.m_scale * m) / (v.max(k.least_v) * k.v_scale).sqrt(), [m, v])
 }
 
 impl Nadam {
@@ -60,24 +69,26 @@ impl Nadam {
             g_scale,
             m_scale,
             v_scale,
-            // The smallest number stands for an epsilon of 0. Added to the root of any number above 0 it changes
-            // nothing, and an element whose gradients have all been 0 does not change, because 0 is not divided by 0.
-            epsilon: T::literal(self.epsilon).max(T::SMALLEST),
+            epsilon: T::literal(self.epsilon),
+            least_v: T::literal(T::SMALLEST.as_() / (1.0 - self.beta_2)),
         }
     }
 }
 
-/// A step of PyTorch's dialect: t and c belong to the variable.
-struct CountedByVariable<'a> {
+/// One step over all variables.
+struct NadamStep<'a, T> {
     rule: &'a Nadam,
     eta: f64,
     /// Weight decay, coupled to the gradient.
     lambda: f64,
+    sparse: SparseUpdate,
+    /// The coefficients, unless t and c belong to the variable.
+    of_all: Option<Coefficients<T>>,
 }
 
-impl<T: Scalar> Kernel<T> for CountedByVariable<'_> {
+impl<T: Scalar> Kernel<T> for NadamStep<'_, T> {
     fn begin_variable(&self, _variable: &VariableStep<'_>, scalars: &mut [f64]) -> VariableScalars {
-        let [t, c, ..] = scalars else { unreachable!("the rule has two scalar slots") };
+        let [t, c] = scalars else { return VariableScalars::default() };
         *t += 1.0;
         let [g_scale, m_scale, v_scale] = self.rule.scales::<T>(*t as u64, self.eta, c);
         [g_scale, m_scale, v_scale, 0.0]
@@ -85,11 +96,14 @@ impl<T: Scalar> Kernel<T> for CountedByVariable<'_> {
 
     fn update(&self, block: Block<'_, T>) -> Done {
         let [g_scale, m_scale, v_scale, _] = *block.variable_scalars();
-        let k = self.rule.coefficients::<T>([g_scale, m_scale, v_scale]);
-        if self.lambda == 0.0 {
-            return block.elementwise(SparseUpdate::Dense, &k, element);
+        let k = self.of_all.unwrap_or_else(|| self.rule.coefficients([g_scale, m_scale, v_scale]));
+        let lambda = T::literal(self.lambda);
+        match (self.rule.epsilon == 0.0, self.lambda == 0.0) {
+            (false, true) => block.elementwise(self.sparse, &k, element),
+            (true, true) => block.elementwise(self.sparse, &k, without_epsilon),
+            (false, false) => block.elementwise(self.sparse, &(lambda, k), coupled_decay(element)),
+            (true, false) => block.elementwise(self.sparse, &(lambda, k), coupled_decay(without_epsilon)),
         }
-        block.elementwise(SparseUpdate::Dense, &(T::literal(self.lambda), k), coupled_decay(element))
     }
 
     fn visits_untouched_rows(&self) -> bool {
@@ -111,16 +125,10 @@ impl<T: Scalar> UpdateRule<T> for Nadam {
 
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         let eta = step.learning_rate;
-        let sparse = match self.dialect {
-            Dialect::Pytorch => {
-                let lambda = self.weight_decay.at(step.iteration);
-                return Box::new(CountedByVariable { rule: self, eta, lambda });
-            }
-            Dialect::KerasLegacy => SparseUpdate::Moments,
-            _ => SparseUpdate::Dense,
-        };
-        let k = self.coefficients::<T>(self.scales::<T>(step.number(), eta, &mut shared[0]));
-        Box::new(elementwise(k, element).sparse(sparse))
+        let sparse = if self.dialect.is_legacy() { SparseUpdate::Moments } else { SparseUpdate::Dense };
+        // PyTorch's dialect has no shared slot.
+        let of_all = shared.first_mut().map(|c| self.coefficients(self.scales::<T>(step.number(), eta, c)));
+        Box::new(NadamStep { rule: self, eta, lambda: self.weight_decay.at(step.iteration), sparse, of_all })
     }
 
     fn weights_order(&self) -> WeightsOrder {

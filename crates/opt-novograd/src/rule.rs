@@ -60,11 +60,17 @@ impl<'a> NovoGradStep<'a> {
         }
     }
 
-    fn coefficients<T: Scalar>(&self, [d, gain, ..]: VariableScalars) -> Coefficients<T> {
+    /// The coefficients, and the factor of g where d alone would be too large for the element type.
+    fn coefficients<T: Scalar>(&self, [d, gain, ..]: VariableScalars) -> (Coefficients<T>, Option<T>) {
+        /// A power of two: scaling by it is exact.
+        const SCALE: f64 = 1.0 / (1_u64 << 40) as f64;
+        let is_too_large = d.is_finite() && !T::literal(d).is_finite();
+        let scale = if is_too_large { SCALE } else { 1.0 };
         let rule = self.rule;
         let (into_m, out_of_m) = if rule.learning_rate_outside { (1.0, -self.eta) } else { (-self.eta, 1.0) };
-        let d = T::literal(d);
-        Coefficients {
+        let out_of_m = if rule.reg_inside_moment { out_of_m } else { out_of_m * scale };
+        let d = T::literal(d * scale);
+        let k = Coefficients {
             beta_1: T::literal(rule.beta_1),
             into_m: T::literal(into_m),
             out_of_m: T::literal(out_of_m * self.m_correction),
@@ -73,7 +79,8 @@ impl<'a> NovoGradStep<'a> {
             gain: T::literal(gain),
             // d is 0 only if epsilon is 0 and the squares of all gradients so far were 0: 0/0 is then 0.
             d: if d == T::zero() { T::literal(f64::INFINITY) } else { d },
-        }
+        };
+        (k, is_too_large.then(|| T::literal(SCALE)))
     }
 }
 
@@ -99,11 +106,11 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
     }
 
     fn update(&self, block: Block<'_, T>) -> Done {
-        let k = self.coefficients(*block.variable_scalars());
-        if self.rule.reg_inside_moment {
-            block.elementwise(SparseUpdate::Rows, &k, inside)
-        } else {
-            block.elementwise(SparseUpdate::Rows, &k, outside)
+        let (k, scale) = self.coefficients(*block.variable_scalars());
+        match scale.filter(|_| self.rule.reg_inside_moment) {
+            Some(scale) => block.elementwise(SparseUpdate::Rows, &k, |k, w, g, m| inside(k, w, scale * g, m)),
+            None if self.rule.reg_inside_moment => block.elementwise(SparseUpdate::Rows, &k, inside),
+            None => block.elementwise(SparseUpdate::Rows, &k, outside),
         }
     }
 

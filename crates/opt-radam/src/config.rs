@@ -87,7 +87,7 @@ hyperparameters! {
     /// * Addons replaces an epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does
     ///   not change.
     /// * Addons ignores a change of a `weight_decay` or `total_steps` that was 0 at first. Here
-    ///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything but `amsgrad`.
+    ///   [`set_rule`](opt_core::Optimizer::set_rule) may change everything, except that AMSGrad cannot be switched off.
     /// * Addons accepts negative weight decay, any proportion, and thresholds that make the weights NaN.
     ///
     /// # References
@@ -109,7 +109,8 @@ hyperparameters! {
         beta_2: f64 = 0.999, in 0.0..1.0, "decay rate of the second moment";
 
         /// Sets epsilon, at least 0, which keeps the divisor away from 0. With 0, elements whose gradients have all
-        /// been 0 do not change.
+        /// been 0 do not change, and a v that is too small for its type (with gradients below about 3e-18 in 32 bits)
+        /// does not make a step longer: gradients that small count as if v were just large enough.
         ///
         /// # Examples
         ///

@@ -23,21 +23,23 @@ struct Coefficients<E> {
     r: Option<E>,
     epsilon: E,
     epsilon_root: E,
+    /// The smallest v that is known well enough to divide by its root.
+    least_v: E,
     /// Weight decay, decoupled from the gradient.
     lambda: E,
     /// Weight decay, coupled to the gradient.
     coupled_lambda: E,
 }
 
-fn element<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
+fn element<E: Real, const EPSILON: bool>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> (E, [E; 2]) {
     let [m, v] = moments(k, w, g, [m, v]);
-    (w - k.eta * direction(k, w, m, v), [m, v])
+    (w - k.eta * direction::<E, EPSILON>(k, w, m, v), [m, v])
 }
 
-fn amsgrad<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v, v_max]: [E; 3]) -> (E, [E; 3]) {
+fn amsgrad<E: Real, const EPSILON: bool>(k: &Coefficients<E>, w: E, g: E, [m, v, v_max]: [E; 3]) -> (E, [E; 3]) {
     let [m, v] = moments(k, w, g, [m, v]);
     let v_max = v_max.max(v);
-    (w - k.eta * direction(k, w, m, v_max), [m, v, v_max])
+    (w - k.eta * direction::<E, EPSILON>(k, w, m, v_max), [m, v, v_max])
 }
 
 fn moments<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
@@ -45,8 +47,11 @@ fn moments<E: Real>(k: &Coefficients<E>, w: E, g: E, [m, v]: [E; 2]) -> [E; 2] {
     [k.beta_1 * m + k.one_minus_beta_1 * g, k.beta_2 * v + k.one_minus_beta_2 * g * g]
 }
 
-fn direction<E: Real>(k: &Coefficients<E>, w: E, m: E, v: E) -> E {
+/// Without `EPSILON`: the square of a gradient may be too small for its type, though the gradient is not. A v below
+/// `least_v` must not make the step long, and 0 must not be divided by 0.
+fn direction<E: Real, const EPSILON: bool>(k: &Coefficients<E>, w: E, m: E, v: E) -> E {
     let m_hat = k.m_correction * m;
+    let v = if EPSILON { v } else { v.max(k.least_v) };
     let u = match k.r {
         Some(r) => r * m_hat / ((k.v_correction * v + k.epsilon_root).sqrt() + k.epsilon),
         None => m_hat,
@@ -151,9 +156,8 @@ impl RectifiedAdam {
             m_correction: E::literal(m_correction),
             v_correction: E::literal(v_correction),
             r: (!r.is_nan()).then(|| E::literal(r)),
-            // The smallest number stands for an epsilon of 0: for an element whose gradients have all been 0, 0 is not
-            // divided by 0.
-            epsilon: E::literal(self.epsilon).max(E::SMALLEST),
+            epsilon: E::literal(self.epsilon),
+            least_v: E::literal(E::SMALLEST.as_() / (1.0 - self.beta_2)),
             epsilon_root: E::literal(self.epsilon_root),
             lambda: E::literal(lambda),
             coupled_lambda: E::literal(coupled_lambda),
@@ -167,23 +171,28 @@ struct Rectified<E> {
     /// The coefficients for rows that a sparse gradient does not touch: without weight decay, also in m and v.
     untouched: Coefficients<E>,
     amsgrad: bool,
+    /// Whether there is an epsilon above 0, inside or outside of the root.
+    epsilon: bool,
 }
 
 impl<E: Scalar> Rectified<E> {
     fn new(rule: &RectifiedAdam, step: &Step, corrections: &VariableScalars) -> Self {
         let touched = rule.coefficients(step, corrections);
         let untouched = Coefficients { coupled_lambda: E::literal(0.0), ..touched };
-        Self { touched, untouched, amsgrad: rule.amsgrad }
+        let epsilon = rule.epsilon != 0.0 || rule.epsilon_root != 0.0;
+        Self { touched, untouched, amsgrad: rule.amsgrad, epsilon }
     }
 }
 
 impl<T: Scalar> Kernel<T> for Rectified<T> {
     fn update(&self, block: Block<'_, T>) -> Done {
         let k = if block.is_touched() { &self.touched } else { &self.untouched };
-        if self.amsgrad {
-            block.elementwise(SparseUpdate::Moments, k, amsgrad)
-        } else {
-            block.elementwise(SparseUpdate::Moments, k, element)
+        let sparse = SparseUpdate::Moments;
+        match (self.amsgrad, self.epsilon) {
+            (false, true) => block.elementwise(sparse, k, element::<T, true>),
+            (false, false) => block.elementwise(sparse, k, element::<T, false>),
+            (true, true) => block.elementwise(sparse, k, amsgrad::<T, true>),
+            (true, false) => block.elementwise(sparse, k, amsgrad::<T, false>),
         }
     }
 

@@ -88,9 +88,9 @@ pub use cyclical::{
 pub use decay::{ExponentialDecay, InverseTimeDecay};
 pub use join::Join;
 pub use one_cycle::{Anneal, OneCycle};
-pub use opt_core::Schedule;
 #[doc(no_inline)]
 pub use opt_core::config::Configurable;
+pub use opt_core::{Schedule, StartingAt};
 pub use piecewise::PiecewiseConstantDecay;
 pub use polynomial::PolynomialDecay;
 pub use warmup::LinearWarmup;
@@ -104,7 +104,7 @@ use opt_core::config::ScheduleRegistry;
 /// ```
 /// let mut registry = opt_core::config::ScheduleRegistry::new();
 /// opt_schedules::register(&mut registry);
-/// assert_eq!(registry.class_names().count(), 13);
+/// assert_eq!(registry.class_names().count(), 14);
 /// ```
 pub fn register(registry: &mut ScheduleRegistry) {
     registry
@@ -119,6 +119,7 @@ pub fn register(registry: &mut ScheduleRegistry) {
         .register::<OneCycle>()
         .register::<PiecewiseConstantDecay>()
         .register::<PolynomialDecay>()
+        .register::<StartingAt>()
         .register::<Triangular2CyclicalLearningRate>()
         .register::<TriangularCyclicalLearningRate>();
 }

@@ -1,12 +1,13 @@
 //! The part of loading that writes. Everything was checked before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ndarray::{ArrayD, ArrayViewMutD, Zip};
 use opt_core::model::Any;
 use opt_core::state::{StateEntry, StateValue};
 use opt_core::{Optimizer, UpdateRule, Variable};
 
+use super::compare;
 use super::select::Tracked;
 use super::stage::{Staged, Value};
 use crate::element::Element;
@@ -49,6 +50,49 @@ pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
     };
     let weights: Vec<StateValue<'static, T>> = optimizer.weights().into_iter().zip(staged).map(replaced).collect();
     Ok(optimizer.set_weights(weights)?)
+}
+
+/// A slot of a variable.
+pub(super) type SlotOf = (String, String);
+
+/// The slots that are not loaded, of variables that are.
+pub(super) fn outdated<R: UpdateRule<T>, T: Element>(
+    optimizer: &Optimizer<R, T>,
+    variables: &[Variable<'_, T>],
+    tracked: &[Tracked],
+    values: &Staged<T>,
+    state: &Staged<T>,
+) -> Vec<SlotOf> {
+    let with_values = variables.iter().zip(values).filter(|(_, value)| value.is_some());
+    let loaded: HashSet<&str> = with_values.map(|(variable, _)| variable.name()).collect();
+    let entries = optimizer.state_of(compare::parts(tracked)).into_iter().zip(state);
+    let kept = entries.filter(|(_, staged)| staged.is_none()).filter_map(|(entry, _)| {
+        let variable = &tracked[entry.variable?].name;
+        let slot = entry.name.strip_prefix(variable)?.strip_prefix('/')?;
+        Some((variable.clone(), slot.to_owned()))
+    });
+    kept.filter(|(variable, _)| loaded.contains(variable.as_str())).collect()
+}
+
+/// Starts those of the slots anew that are copies of their variables. Returns their names.
+pub(super) fn restart_copies<R: UpdateRule<T>, T: Element>(
+    optimizer: &mut Optimizer<R, T>,
+    variables: &mut [Variable<'_, T>],
+    outdated: Vec<SlotOf>,
+) -> Result<Vec<String>, Error> {
+    let copies: HashSet<String> = optimizer.copy_slots().into_iter().map(str::to_owned).collect();
+    let mut by_variable: HashMap<String, Vec<String>> = HashMap::new();
+    for (variable, slot) in outdated.into_iter().filter(|(_, slot)| copies.contains(slot)) {
+        by_variable.entry(variable).or_default().push(slot);
+    }
+    let mut restarted = Vec::new();
+    for variable in variables {
+        let Some(slots) = by_variable.get(variable.name()) else { continue };
+        let names: Vec<&str> = slots.iter().map(String::as_str).collect();
+        optimizer.reset_slots(std::slice::from_mut(variable), &names)?;
+        restarted.extend(slots.iter().map(|slot| format!("{}/{slot}", variable.name())));
+    }
+    Ok(restarted)
 }
 
 /// Writes the variables.

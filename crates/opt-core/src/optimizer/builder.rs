@@ -201,12 +201,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         options.threads = Threads::new(thread_count)?;
         let slots = rule.slots();
-        check_slots(rule.class_name(), &slots)?;
-        let moments = slots.iter().filter(|slot| slot.is_moment()).count();
-        if options.moments != MomentStorage::Full && moments > MAX_PACKED {
-            let problem = format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in 16 bits");
-            return Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
-        }
+        check_slots(rule.class_name(), &slots, options.moments)?;
         let shared = slots.iter().filter_map(|slot| match slot.init() {
             SlotInit::Shared(initial) => Some(initial),
             _ => None,
@@ -231,11 +226,16 @@ pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Er
     Ok(rule.validate()?)
 }
 
-fn check_slots(rule: &str, slots: &[SlotSpec]) -> Result<(), Error> {
+/// Checks the list of a rule's slots.
+pub(super) fn check_slots(rule: &str, slots: &[SlotSpec], storage: MomentStorage) -> Result<(), Error> {
     let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
     let mut names = HashSet::from([Ema::SLOT, MASTER]);
     if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
         return refuse(format!("slot name {:?} is taken", slot.name()));
+    }
+    let moments = slots.iter().filter(|slot| slot.is_moment()).count();
+    if storage != MomentStorage::Full && moments > MAX_PACKED {
+        return refuse(format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in 16 bits"));
     }
     let arrays = slots.iter().filter(|slot| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy));
     match arrays.count() {

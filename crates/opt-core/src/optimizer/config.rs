@@ -15,8 +15,8 @@ use crate::rule::UpdateRule;
 /// Keys of Keras optimizers that have no effect here.
 const WITHOUT_MEANING: [&str; 3] = ["name", "jit_compile", "is_legacy_optimizer"];
 
-/// Keys of Keras 3 for features that we leave to the caller. Accepted as long as they are off.
-const ONLY_NULL: [&str; 2] = ["loss_scale_factor", "gradient_accumulation_steps"];
+/// Keys that only Keras 3 writes, for features that we leave to the caller. Accepted as long as they are off.
+const KERAS_3: [&str; 2] = ["loss_scale_factor", "gradient_accumulation_steps"];
 
 /// Our key for the engine's weight decay, where the rule has a `weight_decay` of its own.
 const DECOUPLED: &str = "decoupled_weight_decay";
@@ -76,7 +76,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     ) -> Result<Self, ConfigError> {
         reader.keep(&mut envelope, &WITHOUT_MEANING);
         let unasked: Vec<&str> =
-            ONLY_NULL.into_iter().filter(|key| fields.get(*key).is_some_and(Value::is_null)).collect();
+            KERAS_3.into_iter().filter(|key| fields.get(*key).is_some_and(Value::is_null)).collect();
         reader.keep(&mut envelope, &unasked);
 
         // A wrapper, or a rule with a single dialect, may be given its key, too.
@@ -99,6 +99,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.use_ema = reader.or("use_ema", false)?;
         options.ema = Ema::new(reader.or("ema_momentum", Ema::default().momentum)?);
         options.ema.overwrite_frequency = reader.nullable("ema_overwrite_frequency")?;
+        options.ema.includes_all = KERAS_3.iter().any(|key| fields.contains_key(*key));
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
         options.flush_denormals = reader.or("flush_denormals", true)?;
@@ -173,6 +174,9 @@ impl super::builder::Options {
             fields.insert("ema_momentum".to_owned(), self.ema.momentum.into());
             fields.insert("ema_overwrite_frequency".to_owned(), self.ema.overwrite_frequency.into());
             fields.insert("is_legacy_optimizer".to_owned(), dialect.is_legacy().into());
+        }
+        if self.use_ema && self.ema.includes_all {
+            fields.extend(KERAS_3.map(|key| (key.to_owned(), Value::Null)));
         }
         if new {
             fields.insert("jit_compile".to_owned(), false.into());

@@ -50,7 +50,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let report = self.apply(shards::own_parts_reduced(&mut inputs, &reduced, &rows), &start)?;
         self.buckets = reduced.into_buckets();
         if report.is_applied() {
-            let exchanged = gather::gather_parts(inputs.iter_mut().filter(|input| input.gradient.is_some()));
+            let writes_all = self.options.use_ema && self.options.ema.includes_all;
+            let written = |input: &&mut Input<'_, T>| writes_all || input.gradient.is_some();
+            let exchanged = gather::gather_parts(inputs.iter_mut().filter(written));
             // The parts of other ranks are missing: the variables are incomplete.
             self.poisoned = exchanged.is_err();
             exchanged?;

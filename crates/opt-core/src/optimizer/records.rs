@@ -1,6 +1,7 @@
 //! The state that the optimizer keeps for each variable.
 
 use std::collections::HashMap;
+use std::{iter, mem};
 
 use half::bf16;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, IxDyn};
@@ -51,6 +52,36 @@ pub(crate) struct NewVariable<'v, T> {
     pub(crate) decays: bool,
 }
 
+/// The numbers of one slot.
+enum Contents<T> {
+    Full(Vec<T>),
+    Packed(Vec<bf16>),
+    Scalar(f64),
+    /// A shared slot is not in a record.
+    Shared,
+}
+
+impl<T: Scalar> Contents<T> {
+    /// The initial value of a slot of this many elements; `copy` copies the variable.
+    fn initial(slot: &SlotSpec, storage: MomentStorage, len: usize, copy: &dyn Fn() -> Vec<T>) -> Self {
+        match slot.init() {
+            SlotInit::Shared(_) => Self::Shared,
+            SlotInit::Scalar(initial) => Self::Scalar(initial),
+            init if storage != MomentStorage::Full && slot.is_moment() => {
+                Self::Packed(vec![packed_initial(Some(init)); len])
+            }
+            SlotInit::Zeros => Self::Full(vec![T::zero(); len]),
+            SlotInit::Ones => Self::Full(vec![T::literal(1.0); len]),
+            SlotInit::Copy => Self::Full(copy()),
+        }
+    }
+}
+
+/// The initial number of a slot in 16 bits.
+fn packed_initial(init: Option<SlotInit>) -> bf16 {
+    if init == Some(SlotInit::Ones) { bf16::ONE } else { bf16::ZERO }
+}
+
 /// The slots that new variables get.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewSlots<'s> {
@@ -75,7 +106,6 @@ impl<T: Scalar> Record<T> {
             Fill::Initial => (len, value),
             Fill::Later => (0, &Vec::new),
         };
-        let filled = |value: f64| vec![T::literal(value); len];
         let mut record = Self {
             hash: stochastic::hash(&name),
             name,
@@ -90,22 +120,72 @@ impl<T: Scalar> Record<T> {
             seen_in: 0,
         };
         for slot in new.specs {
-            if storage != MomentStorage::Full && slot.is_moment() {
-                let initial = if slot.init() == SlotInit::Ones { bf16::ONE } else { bf16::ZERO };
-                record.packed.resize(record.arrays.len(), None);
-                record.packed.push(Some(vec![initial; len]));
-                record.arrays.push(Vec::new());
-                continue;
-            }
-            match slot.init() {
-                SlotInit::Zeros => record.arrays.push(filled(0.0)),
-                SlotInit::Ones => record.arrays.push(filled(1.0)),
-                SlotInit::Copy => record.arrays.push(copy()),
-                SlotInit::Scalar(initial) => record.scalars.push(initial),
-                SlotInit::Shared(_) => {}
-            }
+            record.push(slot, Contents::initial(slot, storage, len, copy));
         }
         record
+    }
+
+    /// Adds a slot behind the others.
+    fn push(&mut self, slot: &SlotSpec, contents: Contents<T>) {
+        match contents {
+            Contents::Full(array) => self.arrays.push(array),
+            Contents::Packed(array) => {
+                self.packed.resize(self.arrays.len(), None);
+                self.packed.push(Some(array));
+                self.arrays.push(Vec::new());
+            }
+            Contents::Scalar(number) => self.scalars.push(number),
+            Contents::Shared => debug_assert!(matches!(slot.init(), SlotInit::Shared(_))),
+        }
+    }
+
+    /// Gives a slot its initial value; `value` is the variable's, in stored order. The master is the caller's.
+    pub(crate) fn restart(&mut self, place: SlotPlace, slots: &[SlotSpec], value: &[T]) {
+        let of_kind = |is_scalar: bool| {
+            slots.iter().filter(move |slot| match slot.init() {
+                SlotInit::Shared(_) => false,
+                SlotInit::Scalar(_) => is_scalar,
+                _ => !is_scalar,
+            })
+        };
+        match place {
+            SlotPlace::Average => self.average = Some(value.to_vec()),
+            SlotPlace::Master => {}
+            SlotPlace::Scalar(scalar) => {
+                if let Some(SlotInit::Scalar(initial)) = of_kind(true).nth(scalar).map(SlotSpec::init) {
+                    self.scalars[scalar] = initial;
+                }
+            }
+            SlotPlace::Array(array) => {
+                let init = of_kind(false).nth(array).map(SlotSpec::init);
+                match (self.packed.get_mut(array).and_then(Option::as_mut), init) {
+                    (Some(packed), init) => packed.fill(packed_initial(init)),
+                    (None, Some(SlotInit::Copy)) => self.arrays[array] = value.to_vec(),
+                    (None, Some(SlotInit::Ones)) => self.arrays[array].fill(T::literal(1.0)),
+                    (None, _) => self.arrays[array].fill(T::zero()),
+                }
+            }
+        }
+    }
+
+    /// Changes the list of slots: known ones keep their values, new ones get their initial values.
+    pub(crate) fn change_slots(&mut self, old: &[SlotSpec], new: &[SlotSpec], storage: MomentStorage) {
+        let len = self.shape().iter().product();
+        let arrays = mem::take(&mut self.arrays).into_iter();
+        let packed = mem::take(&mut self.packed).into_iter().map(Some).chain(iter::repeat(None));
+        let mut arrays = arrays.zip(packed.map(Option::flatten));
+        let mut scalars = mem::take(&mut self.scalars).into_iter();
+        let contents = |slot: &SlotSpec| match slot.init() {
+            SlotInit::Shared(_) => Some(Contents::Shared),
+            SlotInit::Scalar(_) => scalars.next().map(Contents::Scalar),
+            _ => arrays.next().map(|(full, packed)| packed.map_or(Contents::Full(full), Contents::Packed)),
+        };
+        let mut known: Vec<(&SlotSpec, Option<Contents<T>>)> = old.iter().zip(old.iter().map(contents)).collect();
+        for slot in new {
+            let kept = known.iter_mut().find(|(known, _)| *known == slot).and_then(|(_, contents)| contents.take());
+            // A new slot is no copy: the caller has refused that.
+            self.push(slot, kept.unwrap_or_else(|| Contents::initial(slot, storage, len, &Vec::new)));
+        }
     }
 
     pub(crate) fn shape(&self) -> &[usize] {
@@ -272,6 +352,15 @@ impl<T: Scalar> Records<T> {
         self.elements += variable.len;
         self.places.insert(variable.name.clone(), self.records.len());
         self.records.push(Record::new(variable, slots, self.storage));
+    }
+
+    /// Forgets the variables at these places, which are sorted.
+    pub(crate) fn remove(&mut self, places: &[usize]) {
+        let mut place = 0..;
+        self.records.retain(|_| place.next().is_none_or(|place| places.binary_search(&place).is_err()));
+        self.places = self.records.iter().enumerate().map(|(place, record)| (record.name.clone(), place)).collect();
+        self.elements = self.records.iter().map(|record| record.shape().iter().product::<usize>()).sum();
+        self.sort_names();
     }
 
     /// Sorts all names again.

@@ -10,6 +10,7 @@
 //! On several ranks, [`distributed`](super::distributed) adds an agreement before, and exchanges before and after.
 
 mod admit;
+mod averages;
 pub(super) mod blocks;
 pub(super) mod check;
 pub(super) mod input;
@@ -63,6 +64,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return self.refuse(report);
         }
         let unique = self.unique_rows(&inputs, &measured)?;
+        if self.options.non_finite != NonFinite::Propagate {
+            report.non_finite = self.find_overflow(&inputs, &measured, &unique)?;
+            if report.non_finite.is_some() {
+                report.outcome = Outcome::NonFinite;
+                return self.refuse(report);
+            }
+        }
 
         // Nothing can fail any more: from here on state changes.
         self.admit(&mut inputs, Fill::Initial);
@@ -79,6 +87,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Ok(report);
         }
         Err(match report.non_finite {
+            Some(NonFiniteGradient { variable, index, value }) if value.is_finite() => {
+                Error::GradientOverflow { variable, index, value }
+            }
             Some(NonFiniteGradient { variable, index, value }) => Error::NonFiniteGradient { variable, index, value },
             None => Error::NormOverflow,
         })

@@ -53,7 +53,8 @@ impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Writes the averages into the variables permanently, at the end of a training with [`Ema`].
+    /// Writes the averages into the variables permanently, at the end of a training with [`Ema`]. Variables that have
+    /// never had a gradient keep their values.
     ///
     /// # Errors
     ///
@@ -65,7 +66,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.copy_slot(Ema::SLOT, model)
     }
 
-    /// Writes an array slot into the variables. Variables in 16 bits get the slot rounded, their masters get it in
+    /// Writes an array slot into the variables. Variables without slots keep their values. Variables in 16 bits get the slot rounded, their masters get it in
     /// full.
     ///
     /// # Errors
@@ -78,13 +79,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.over_slots(model.variables(), place, Move::Copy)
     }
 
-    /// Swaps an array slot into a model, until the guard is dropped. Variables in 16 bits hold the slot rounded;
+    /// Swaps an array slot into a model, until the guard is dropped. Variables without slots, which have never had a
+    /// gradient, keep their values. Variables in 16 bits hold the slot rounded;
     /// neither the slot nor their masters lose a digit.
     ///
     /// # Errors
     ///
-    /// When there is no such slot, the slot is not an array in full precision, or the model has variables that the
-    /// optimizer does not know. The model is then unchanged.
+    /// When there is no such slot, the slot is not an array in full precision, or the optimizer knows none of the
+    /// variables. The model is then unchanged.
     pub fn swap_in<'a, P: Parameters<T> + ?Sized>(
         &'a mut self,
         slot: &str,
@@ -107,8 +109,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoAverages`] without averaging; [`Error::UnknownVariable`] when the model has variables that the
-    /// optimizer does not know. The model is then unchanged.
+    /// [`Error::NoAverages`] without averaging; [`Error::UnknownVariable`] when the optimizer knows none of the variables.
+    /// The model is then unchanged.
     ///
     /// # Examples
     ///
@@ -133,11 +135,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    fn known<'a>(&mut self, variables: impl Iterator<Item = Variable<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {
-        let inputs = self.resolved(variables)?;
-        match inputs.iter().find(|input| input.place >= self.records.len()) {
-            Some(unknown) => Err(Error::UnknownVariable { name: unknown.name.to_string() }),
-            None => Ok(inputs),
+    /// The variables that have slots. Others have never had a gradient, but if none has slots the names are wrong.
+    pub(super) fn known<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
+        let mut inputs = self.resolved(variables)?;
+        match inputs.first() {
+            Some(first) if first.new.is_some() => Err(Error::UnknownVariable { name: first.name.to_string() }),
+            _ => {
+                inputs.retain(|input| input.new.is_none());
+                Ok(inputs)
+            }
         }
     }
 

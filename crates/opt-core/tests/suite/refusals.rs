@@ -138,7 +138,7 @@ fn learning_rates_that_are_none() {
             Ok(opt_core::config::Config::new())
         }
     }
-    opt.set_learning_rate(Bad).unwrap();
+    opt.set_learning_rate(Bad.starting_at(0)).unwrap();
     let before = known.clone();
     let Err(Error::Hyperparameter(error)) = opt.apply_gradients([Variable::new("known", &mut known).gradient(&before)])
     else {

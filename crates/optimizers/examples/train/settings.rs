@@ -68,8 +68,8 @@ mod tests {
         let rule = boxed(Sgd::new(CosineDecay::new(0.5, 10)).momentum(0.25).nesterov(true));
         let builder = Optimizer::builder(rule).ema(Ema::new(0.75)).clipnorm(2.0);
         let builder = builder.weight_decay(0.125).exclude_from_weight_decay(Exclude::names(["a"]));
-        let expected = "learning_rate CosineDecay, momentum 0.25, nesterov, clipnorm 2.0, ema_momentum 0.75, \
-                        exclude_from_weight_decay, use_ema, weight_decay 0.125";
+        let expected = "learning_rate CosineDecay, momentum 0.25, nesterov, weight_decay 0.125, clipnorm 2.0, ema_momentum 0.75, \
+                        exclude_from_weight_decay, use_ema";
         assert_eq!(in_short(&builder.build().unwrap()), expected);
     }
 }

@@ -50,7 +50,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(error.into());
         }
         let learning_rate = self.rule.learning_rate_at(self.iterations);
-        require("learning_rate", learning_rate, 0.0..)?;
+        require_in::<T>("learning_rate", learning_rate)?;
         let decay = self.weight_decay_at(learning_rate)?;
         let report = StepReport {
             outcome: Outcome::NoVariables,
@@ -61,11 +61,24 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let inputs = self.resolved(variables)?;
+        let mut inputs = self.resolved(variables)?;
         if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
+        self.leave_out_frozen(&mut inputs);
         Ok((Start { learning_rate, decay, report }, inputs))
+    }
+
+    /// Leaves out the variables that have never had a gradient: they get no slots.
+    fn leave_out_frozen(&self, inputs: &mut Vec<Input<'_, T>>) {
+        let known = inputs.partition_point(|input| input.place < self.records.len());
+        if inputs[known..].iter().all(|input| input.gradient.is_some()) {
+            return;
+        }
+        inputs.retain(|input| input.new.is_none() || input.gradient.is_some());
+        for (number, input) in inputs[known..].iter_mut().enumerate() {
+            input.place = self.records.len() + number;
+        }
     }
 
     /// Weight decay times learning rate, checked.
@@ -73,7 +86,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
         let rate = rate.at(self.iterations);
         require("weight_decay", rate, 0.0..)?;
-        Ok(Some(rate * learning_rate))
+        let decay = rate * learning_rate;
+        require_in::<T>("weight_decay * learning_rate", decay)?;
+        Ok(Some(decay))
     }
 
     /// The variables, checked against their records; on ranks, with their placements.
@@ -87,6 +102,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         Ok(inputs)
     }
+}
+
+/// Accepts a number of at least 0 that is finite also in the element type.
+fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterError> {
+    require(name, value, 0.0..=T::LARGEST.as_())
 }
 
 /// Checks names, shapes and indices of a list of variables.

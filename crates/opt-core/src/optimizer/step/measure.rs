@@ -3,14 +3,14 @@
 use super::super::Optimizer;
 use super::super::distributed::global_norms;
 use super::input::{Input, InputGradient};
-use super::norms::{Norm, Question, first_non_finite, norms, scaled_norm};
+use super::norms::{Norm, Question, first_refused, norms, scaled_norm};
 use super::threads::CHUNK;
 use super::unique_rows::UniqueRows;
 use crate::clip::{clip_factor, global_clip_factor};
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient};
-use crate::rule::UpdateRule;
+use crate::rule::{SlotSpec, UpdateRule};
 
 /// Gradients of at most this many elements are measured right before they are used, by the same thread, which then
 /// finds them in its cache. Variables of this size are never cut into slices, see `Shares`.
@@ -122,10 +122,60 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// The first element that is infinite or NaN, in the order of the names of the variables.
     pub(super) fn find_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
+        self.find_refused(inputs, |_, _, value| !value.is_finite())
+    }
+
+    /// The first finite element that is too large for the rule, in the order of the names of the variables: its clipped
+    /// square overflows the second moment, which would then be infinite for good.
+    pub(super) fn find_overflow(
+        &self,
+        inputs: &[Input<'_, T>],
+        measured: &Measured,
+        unique: &[(usize, UniqueRows<T>)],
+    ) -> Result<Option<NonFiniteGradient>, Error> {
+        /// Rows of a sparse gradient are summed after their norm is measured. More rows than this never have the same
+        /// index.
+        const DUPLICATES: f64 = 1_048_576.0;
+        let squares = self.slots.iter().any(SlotSpec::is_second_moment);
+        let of_element = if squares { T::LARGEST.as_().sqrt() } else { f64::INFINITY };
+        let of_norm = if self.rule.needs_gradient_norm() { f64::MAX.sqrt() } else { f64::INFINITY };
+        let scale = |i: usize| self.norm_factor(measured.norm(i)) * measured.factor.unwrap_or(1.0);
+        let is_suspicious = |i: usize| {
+            let duplicates =
+                if matches!(inputs[i].gradient, Some(InputGradient::Sparse(_))) { DUPLICATES } else { 1.0 };
+            measured.norm(i).norm * scale(i) * duplicates > of_element.min(of_norm)
+        };
+        if !(0..inputs.len()).any(is_suspicious) {
+            return Ok(None);
+        }
+        let clip = self.options.clip.value.unwrap_or(f64::INFINITY);
+        self.find_refused(inputs, |i, place, value| {
+            let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
+            let (magnitude, norm) = match (&inputs[i].gradient, rows) {
+                (Some(InputGradient::Sparse(sparse)), Some(rows)) => {
+                    let norm = scaled_norm(rows.values.iter().map(|value| value.as_().abs()));
+                    (rows.summed(sparse, place).as_().abs(), norm)
+                }
+                _ => (value.as_().abs().min(clip) * scale(i), measured.norm(i).norm * scale(i)),
+            };
+            // Of a gradient whose norm is too large, an element is named that has its share of it.
+            let share = norm / (inputs[i].value.len() as f64).sqrt() / 2.0;
+            magnitude > of_element || !magnitude.is_finite() || (norm > of_norm && magnitude >= share)
+        })
+    }
+
+    /// The first element that is refused, in the order of the names of the variables; `is_refused` gets the number of
+    /// the input, the place of the element in row-major order, and its value.
+    fn find_refused(
+        &self,
+        inputs: &[Input<'_, T>],
+        is_refused: impl Fn(usize, usize, T) -> bool,
+    ) -> Result<Option<NonFiniteGradient>, Error> {
         let order = self.in_name_order(inputs);
         let found = order.iter().enumerate().find_map(|(position, &i)| {
             let form = inputs[i].new.as_deref().unwrap_or_else(|| &self.records.at(inputs[i].place).form);
-            Some((position, first_non_finite(&inputs[i], form)?))
+            let found = first_refused(&inputs[i], form, |place, value| is_refused(i, place, value))?;
+            Some((position, found))
         });
         match &self.options.ranks {
             None => Ok(found.map(|(_, found)| found)),

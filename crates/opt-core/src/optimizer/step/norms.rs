@@ -24,6 +24,15 @@ pub(crate) struct Norm {
 
 impl Norm {
     pub(crate) const NONE: Self = Self { square_sum: 0.0, norm: 0.0, finite: true };
+
+    /// The sum of squares after a clip by a factor; infinite only if it is too large itself.
+    pub(crate) fn scaled_square_sum(&self, scale: f64) -> f64 {
+        if self.square_sum.is_finite() {
+            return self.square_sum * scale * scale;
+        }
+        let norm = self.norm * scale;
+        norm * norm
+    }
 }
 
 /// The question that a step asks about gradients.
@@ -201,11 +210,15 @@ pub(crate) fn square_sum<T: Scalar>(values: &[T], limit: Option<f64>) -> f64 {
     values.chunks(CHUNK).map(|chunk| loops::square_sum(chunk, limit)).sum()
 }
 
-/// The first element that is infinite or NaN.
-pub(crate) fn first_non_finite<T: Scalar>(input: &Input<'_, T>, form: &Form) -> Option<NonFiniteGradient> {
+/// The first element of a gradient that is refused; `is_refused` gets its place in row-major order and its value.
+pub(crate) fn first_refused<T: Scalar>(
+    input: &Input<'_, T>,
+    form: &Form,
+    is_refused: impl Fn(usize, T) -> bool,
+) -> Option<NonFiniteGradient> {
     let gradient = input.gradient.as_ref()?;
     let values = gradient.values().to_rows();
-    let (place, &value) = values.iter().enumerate().find(|(_, value)| !value.is_finite())?;
+    let (place, &value) = values.iter().enumerate().find(|(place, value)| is_refused(*place, **value))?;
     let index = match gradient {
         InputGradient::Sparse(sparse) => {
             let mut shape = form.shape.to_vec();

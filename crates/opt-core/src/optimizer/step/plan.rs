@@ -102,7 +102,7 @@ impl<T: Scalar> StepPlan<'_, T> {
     /// The plan of a variable with a dense gradient.
     pub(crate) fn dense(&self, record: &mut Record<T>, norm: Norm) -> VariablePlan<T> {
         let scale = self.scale(&norm);
-        let square_sum = norm.square_sum * scale * scale;
+        let square_sum = norm.scaled_square_sum(scale);
         let fused = self.fused(record, (scale != 1.0).then(|| loops::factors(scale)));
         VariablePlan { limit: self.question.limit.map(T::literal), ..self.begin_variable(record, square_sum, fused) }
     }

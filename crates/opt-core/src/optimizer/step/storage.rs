@@ -62,7 +62,7 @@ impl<'a, T> Value<'a, T> {
     }
 
     /// The same numbers, borrowed for a shorter time.
-    fn reborrow(&mut self) -> Value<'_, T> {
+    pub(crate) fn reborrow(&mut self) -> Value<'_, T> {
         match self {
             Self::Slice(slice) => Value::Slice(slice),
             Self::Strided(view) => Value::Strided(Box::new(view.view_mut())),

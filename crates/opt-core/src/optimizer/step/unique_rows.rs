@@ -39,4 +39,10 @@ impl<T: Scalar> UniqueRows<T> {
         }
         unique
     }
+    /// The sum that a given value has become a part of, by its place in the values.
+    pub(crate) fn summed(&self, gradient: &SparseGradient<'_, T>, place: usize) -> T {
+        let width = self.values.len() / self.rows.len();
+        let row = self.rows.binary_search(&gradient.rows[place / width]).expect("each given row has a sum");
+        self.values[row * width + place % width]
+    }
 }

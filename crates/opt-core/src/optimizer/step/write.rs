@@ -1,6 +1,7 @@
 //! The last phase of a step: computes the rule's coefficients, and updates variables and slots on several threads.
 
 use super::super::Optimizer;
+use super::averages::Averaging;
 use super::check::Start;
 use super::input::Input;
 use super::measure::Measured;
@@ -32,13 +33,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             global_factor: measured.factor.unwrap_or(1.0),
             needs_norm: self.rule.needs_gradient_norm(),
             decay: start.decay,
-            average: ema.map(|ema| ema.momentum),
+            average: ema.map(|ema| ema.momentum_at(self.iterations)),
             overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
             storage: self.options.moments,
             iteration: self.iterations,
             on_ranks: self.options.ranks.is_some(),
             flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
         };
+        if ema.is_some_and(|ema| ema.includes_all)
+            && let Some(averaging) = Averaging::of(&plan)
+        {
+            averaging.update_without_gradient(&mut inputs, &mut self.records);
+        }
         let records = self.records.as_mut_slice();
         let mut tasks = tasks(&mut inputs, records, unique, measured, |total| threads.shares(total), &plan);
         threads.run(&mut tasks, Task::len, |tasks| {

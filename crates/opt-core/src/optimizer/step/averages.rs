@@ -1,0 +1,66 @@
+//! Averages of variables that have no gradient in a step: Keras 3 updates them, too.
+
+use super::super::SlotPlace;
+use super::super::records::{Record, Records};
+use super::input::Input;
+use super::plan::StepPlan;
+use super::storage::{AnyValue, Value};
+use crate::loops::{BLOCK, Buffer};
+use crate::precision::{Any, HalfFloat};
+use crate::real::Scalar;
+
+/// The weights of the old average and of the value in the new average, and what happens to the result.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Averaging<T> {
+    keep: T,
+    take: T,
+    flush_below: T,
+    /// Whether the average then replaces the value.
+    overwrite: bool,
+}
+
+impl<T: Scalar> Averaging<T> {
+    /// The averages of a step, if there are any.
+    pub(crate) fn of(plan: &StepPlan<'_, T>) -> Option<Self> {
+        let [keep, take] = plan.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal))?;
+        Some(Self { keep, take, flush_below: plan.flush_below, overwrite: plan.overwrite })
+    }
+
+    /// Updates the averages of the inputs without a gradient.
+    pub(crate) fn update_without_gradient(self, inputs: &mut [Input<'_, T>], records: &mut Records<T>) {
+        for Input { place, value, .. } in inputs.iter_mut().filter(|input| input.gradient.is_none()) {
+            self.update(value, records.at_mut(*place));
+        }
+    }
+
+    fn update(self, value: &mut AnyValue<'_, T>, record: &mut Record<T>) {
+        match value {
+            Any::Full(value) => {
+                let mut average = record.array_mut(SlotPlace::Average).into_iter().flatten();
+                value.for_each(|w| average.next().into_iter().for_each(|average| self.element(w, average)));
+            }
+            Any::Bf16(value) => self.half(value.reborrow(), record),
+            Any::F16(value) => self.half(value.reborrow(), record),
+        }
+    }
+
+    fn half<H: HalfFloat>(self, mut value: Value<'_, H>, record: &mut Record<T>) {
+        let Record { master, average: Some(average), .. } = record else { return };
+        let mut buffer = Buffer::default();
+        let mut cursor = value.cursor(&mut buffer);
+        for (number, (master, average)) in master.chunks_mut(BLOCK).zip(average.chunks_mut(BLOCK)).enumerate() {
+            cursor.visit(number * BLOCK, master.len(), |half: &mut [H]| {
+                H::take_changed(master, half);
+                master.iter_mut().zip(&mut *average).for_each(|(w, average)| self.element(w, average));
+                H::round(half, master);
+            });
+        }
+    }
+
+    fn element(self, w: &mut T, average: &mut T) {
+        *average = (self.keep * *average + self.take * *w).flushed(self.flush_below);
+        if self.overwrite {
+            *w = *average;
+        }
+    }
+}
