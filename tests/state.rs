@@ -15,8 +15,9 @@ fn remembers<R: UpdateRule<f32>>(builder: OptimizerBuilder<R, f32>, arrays: usiz
     let want = 4 * arrays * PARAMETERS + 8 * scalars * SHAPES.len();
     assert_eq!((opt.state_bytes_of(SHAPES), opt.state_bytes()), (want, 0));
     let (mut a, mut b) = (Array2::ones(SHAPES[0]), Array2::ones(SHAPES[1]));
-    let gradient = Array2::ones(SHAPES[0]);
-    opt.apply_gradients([Variable::new("a", &mut a).gradient(&gradient), Variable::new("b", &mut b)]).unwrap();
+    let (of_a, of_b) = (Array2::ones(SHAPES[0]), Array2::ones(SHAPES[1]));
+    let variables = [Variable::new("a", &mut a).gradient(&of_a), Variable::new("b", &mut b).gradient(&of_b)];
+    opt.apply_gradients(variables).unwrap();
     assert_eq!(opt.state_bytes(), want);
     // The reported size is the size of the state.
     let weights = opt.weights();
@@ -36,7 +37,9 @@ fn every_rule_keeps_what_it_needs() {
     remembers(Optimizer::builder(Sgd::pytorch(0.1).momentum(0.9).dampening(0.1)), 1, 1);
     remembers(Optimizer::builder(Nadam::new(0.1)), 2, 0);
     remembers(Optimizer::builder(Nadam::keras(0.1)), 2, 0);
+    remembers(Optimizer::builder(Nadam::pytorch(0.1)), 2, 2);
     remembers(Optimizer::builder(RectifiedAdam::new(0.1)), 2, 0);
+    remembers(Optimizer::builder(RectifiedAdam::pytorch(0.1)), 2, 1);
     remembers(Optimizer::builder(RectifiedAdam::new(0.1).amsgrad(true)), 3, 0);
     remembers(Optimizer::builder(NovoGrad::new(0.1)), 1, 1);
     remembers(Optimizer::builder(NovoGrad::new(0.1).amsgrad(true)), 1, 2);

@@ -3,6 +3,8 @@
 mod checkpoints;
 mod composition;
 mod configuration;
+mod copies;
+mod edges;
 mod forgetful;
 mod golden;
 mod half;

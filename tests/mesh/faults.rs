@@ -10,7 +10,9 @@ use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers,
 use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
 use optimizers::state::StateValue;
-use optimizers::{DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
+use optimizers::{
+    DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Schedule, Sgd, UpdateRule, Variable,
+};
 
 use super::problem::whole;
 

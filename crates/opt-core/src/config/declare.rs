@@ -116,6 +116,8 @@ macro_rules! hyperparameters {
                 &mut self,
                 fields: &mut $crate::config::Fields<'_>,
             ) -> Result<(), $crate::config::ConfigError> {
+                // Not every class has optional fields.
+                let _ = &fields;
                 $(
                     if $crate::hyperparameters!(@exists self [$($only)?]) {
                         if let Some(value) = fields.optional(stringify!($name))? {
@@ -166,6 +168,7 @@ macro_rules! hyperparameters {
 
             fn config(&self) -> Result<$crate::config::Config, $crate::config::ConfigError> {
                 let defaults: Option<Self> = $crate::hyperparameters!(@defaults self [$($in_dialect)?]);
+                let _ = &defaults;
                 let mut config = $crate::config::start($crate::hyperparameters!(@key self [$($dialect)?]));
                 $($crate::config::put(&mut config, stringify!($required), &self.$required, None)?;)*
                 $(

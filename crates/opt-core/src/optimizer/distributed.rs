@@ -41,6 +41,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<StepReport, Error> {
         let checked = self.check(variables);
         let (start, mut inputs) = self.agree(ranks, checked)?;
+        self.leave_out_frozen(&mut inputs);
         let reducing = Reducing::new(&inputs, ranks.bucket_bytes(), std::mem::take(&mut self.buckets));
         if ranks.overlaps() && reducing.buckets() > 1 && self.can_overlap(&inputs) {
             return self.overlapped(inputs, reducing, &start);

@@ -45,7 +45,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return self.step_on(&*ranks, variables);
         }
         self.options.threads.call(self.records.elements());
-        let (start, inputs) = self.check(variables)?;
+        let (start, mut inputs) = self.check(variables)?;
+        self.leave_out_frozen(&mut inputs);
         self.apply(inputs, &start)
     }
 

@@ -61,16 +61,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let mut inputs = self.resolved(variables)?;
+        let inputs = self.resolved(variables)?;
         if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
-        self.leave_out_frozen(&mut inputs);
         Ok((Start { learning_rate, decay, report }, inputs))
     }
 
     /// Leaves out the variables that have never had a gradient: they get no slots.
-    fn leave_out_frozen(&self, inputs: &mut Vec<Input<'_, T>>) {
+    pub(in crate::optimizer) fn leave_out_frozen(&self, inputs: &mut Vec<Input<'_, T>>) {
         let known = inputs.partition_point(|input| input.place < self.records.len());
         if inputs[known..].iter().all(|input| input.gradient.is_some()) {
             return;
