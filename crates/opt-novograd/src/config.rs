@@ -62,6 +62,8 @@ hyperparameters! {
     ///   first step. If a variable's first gradient comes later, it is divided by sqrt(1 - `beta_2`) of its norm, so
     ///   the step is 31 times too large. Here, v = 0 also marks the first step of a variable, which gradient averaging
     ///   leaves unscaled.
+    ///   So a layer that is unfrozen starts like any other. Only [`bias_correction`](Self::bias_correction), apex's, counts
+    ///   the steps of the optimizer.
     /// * AMSGrad works with sparse gradients. `amsgrad` and `decay` are kept in the configuration.
     /// * epsilon = 0 means 0, and not 1e-7. Decay rates outside `[0, 1)` are refused.
     ///
