@@ -2,7 +2,7 @@
 
 use optimizers::config::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
-use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, Optimizer, Sgd};
+use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule};
 use serde_json::{Value, json};
 
 fn read(config: &Value) -> Result<Value, Error> {
@@ -191,4 +191,122 @@ fn schedules_are_checked_too() {
 fn code_has_no_configuration() {
     let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).unwrap();
     assert!(matches!(opt.to_config(), Err(ConfigError::NotSerializable { .. })));
+}
+
+/// The weight decay of a rule itself has no exclusions: they are refused, from code, from files and later.
+#[test]
+fn exclusions_beside_a_decay_of_the_rule_are_refused() {
+    let exclude = || Exclude::names(["bias"]);
+    let rules: [Box<dyn UpdateRule<f32>>; 2] =
+        [Box::new(RectifiedAdam::new(0.1).weight_decay(0.5)), Box::new(NovoGrad::new(0.1).weight_decay(0.5))];
+    for rule in rules {
+        let mut opt = Optimizer::new(rule).unwrap();
+        assert_eq!(opt.exclude_from_weight_decay(exclude()), Err(Error::NothingToExcludeFrom));
+        let mut config = opt.to_config().unwrap();
+        config["config"]["exclude_from_weight_decay"] = json!({"var_list": ["bias"]});
+        let read = Optimizer::from_config(&config, &optimizers::registry::<f32>());
+        assert_eq!(read.unwrap_err(), Error::NothingToExcludeFrom);
+    }
+    let built = Optimizer::<_, f64>::builder(Sgd::new(0.5)).clipnorm(1.0).clipvalue(1.0).build();
+    assert!(matches!(built, Err(Error::Conflict { first: "clipnorm", second: "clipvalue" })));
+}
+
+#[test]
+fn numbers_out_of_range_name_the_field() {
+    let refused = |key: &str, value: Value| match read(&sgd(json!({"use_ema": true, key: value}))) {
+        Err(Error::Hyperparameter(HyperparameterError { name, .. })) => assert_eq!(name, key),
+        other => panic!("{key}: {other:?}"),
+    };
+    refused("momentum", 1.5.into());
+    refused("learning_rate", (-0.5).into());
+    refused("clipnorm", 0.0.into());
+    refused("global_clipnorm", (-1.0).into());
+    refused("clipvalue", 0.into());
+    refused("weight_decay", (-0.5).into());
+    refused("ema_momentum", 1.5.into());
+    refused("ema_momentum", (-0.25).into());
+    refused("ema_overwrite_frequency", 0.into());
+}
+
+#[test]
+fn what_nobody_reads_is_refused() {
+    let error = |config: Value| match read(&config) {
+        Err(Error::Config(error)) => error,
+        other => panic!("{config}: {other:?}"),
+    };
+    let unknown = |key: &str| ConfigError::UnknownKey { class_name: "SGD".to_owned(), key: key.to_owned() };
+    assert_eq!(error(sgd(json!({"momentun": 0.5}))), unknown("momentun"));
+    assert_eq!(error(sgd(json!({"decay": 0.5, "use_ema": false}))), unknown("decay"));
+    assert_eq!(error(sgd(json!({"loss_scale_factor": 2.0}))), unknown("loss_scale_factor"));
+    assert_eq!(error(json!({"class_name": "SGD", "config": {}, "weights": []})), unknown("weights"));
+    assert!(
+        matches!(error(json!({"class_name": "Sgd2", "config": {}})), ConfigError::UnknownClass { class_name, known }
+        if class_name == "Sgd2" && known.contains(&"SGD".to_owned()))
+    );
+    for no_object in [json!(3), json!({"config": {}}), json!({"class_name": 7}), json!(["SGD"]), json!(null)] {
+        assert!(matches!(error(no_object), ConfigError::NotAnObject { .. }));
+    }
+    let wrong_types = [
+        ("momentum", json!("a lot")),
+        ("momentum", json!(null)),
+        ("nesterov", json!(1)),
+        ("learning_rate", json!([0.1])),
+        ("learning_rate", json!(true)),
+        ("use_ema", json!("yes")),
+        ("ema_overwrite_frequency", json!(2.5)),
+        ("ema_overwrite_frequency", json!(-1)),
+        ("non_finite", json!("panic")),
+        ("exclude_from_weight_decay", json!(["bias"])),
+    ];
+    for (key, value) in wrong_types {
+        let found = error(sgd(json!({key: value})));
+        assert!(matches!(&found, ConfigError::WrongType { key: k, .. } if k == key), "{key}: {found:?}");
+    }
+    let pattern = error(sgd(json!({"weight_decay": 0.5, "exclude_from_weight_decay": {"var_names": ["("]}})));
+    assert!(matches!(pattern, ConfigError::Pattern { .. }));
+}
+
+#[test]
+fn schedules_are_checked_too() {
+    let schedule = |class: &str, config: Value| {
+        read(&sgd(json!({"learning_rate": {"class_name": class, "config": config}}))).unwrap_err().to_string()
+    };
+    assert!(schedule("Cosine", json!({})).starts_with("unknown class \"Cosine\""));
+    assert_eq!(
+        schedule("CosineDecay", json!({"initial_learning_rate": 0.1})),
+        "CosineDecay: key \"decay_steps\" is missing"
+    );
+    let zero = schedule("CosineDecay", json!({"initial_learning_rate": 0.1, "decay_steps": 0}));
+    assert!(zero.contains("decay_steps is 0"), "{zero}");
+    let short = schedule("PiecewiseConstantDecay", json!({"boundaries": [5, 10], "values": [1.0, 0.5]}));
+    assert!(short.contains("values"), "{short}");
+    let unknown = schedule("CosineDecay", json!({"initial_learning_rate": 0.1, "decay_steps": 5, "warmup": 3}));
+    assert_eq!(unknown, "CosineDecay: unknown key \"warmup\"");
+}
+
+#[test]
+fn code_has_no_configuration() {
+    let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).unwrap();
+    assert!(matches!(opt.to_config(), Err(ConfigError::NotSerializable { .. })));
+}
+
+/// The weight decay of a rule itself has no exclusions: they are refused, from code, from files and later.
+#[test]
+fn exclusions_beside_a_decay_of_the_rule_are_refused() {
+    let exclude = || Exclude::names(["bias"]);
+    let rules: [Box<dyn UpdateRule<f32>>; 2] =
+        [Box::new(RectifiedAdam::new(0.1).weight_decay(0.5)), Box::new(NovoGrad::new(0.1).weight_decay(0.5))];
+    for rule in rules {
+        let mut opt = Optimizer::new(rule).unwrap();
+        assert_eq!(opt.exclude_from_weight_decay(exclude()), Err(Error::NothingToExcludeFrom));
+        let mut config = opt.to_config().unwrap();
+        config["config"]["exclude_from_weight_decay"] = json!({"var_list": ["bias"]});
+        let read = Optimizer::from_config(&config, &optimizers::registry::<f32>());
+        assert_eq!(read.unwrap_err(), Error::NothingToExcludeFrom);
+        config["config"]["decoupled_weight_decay"] = json!(0.25);
+        let both = Optimizer::from_config(&config, &optimizers::registry::<f32>());
+        assert!(matches!(both, Ok(_) | Err(Error::Config(_))), "{both:?}");
+    }
+    let built = Optimizer::<_, f32>::builder(RectifiedAdam::new(0.1).weight_decay(0.5));
+    assert_eq!(built.exclude_from_weight_decay(exclude()).build().unwrap_err(), Error::NothingToExcludeFrom);
 }
