@@ -2,7 +2,7 @@
 
 use optimizers::config::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
-use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, Optimizer, Sgd};
+use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule};
 use serde_json::{Value, json};
 
 fn read(config: &Value) -> Result<Value, Error> {
@@ -191,4 +191,22 @@ fn schedules_are_checked_too() {
 fn code_has_no_configuration() {
     let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).unwrap();
     assert!(matches!(opt.to_config(), Err(ConfigError::NotSerializable { .. })));
+}
+
+/// The weight decay of a rule itself has no exclusions: they are refused, from code, from files and later.
+#[test]
+fn exclusions_beside_a_decay_of_the_rule_are_refused() {
+    let exclude = || Exclude::names(["bias"]);
+    let rules: [Box<dyn UpdateRule<f32>>; 2] =
+        [Box::new(RectifiedAdam::new(0.1).weight_decay(0.5)), Box::new(NovoGrad::new(0.1).weight_decay(0.5))];
+    for rule in rules {
+        let mut opt = Optimizer::new(rule).unwrap();
+        assert_eq!(opt.exclude_from_weight_decay(exclude()), Err(Error::NothingToExcludeFrom));
+        let mut config = opt.to_config().unwrap();
+        config["config"]["exclude_from_weight_decay"] = json!({"var_list": ["bias"]});
+        let read = Optimizer::from_config(&config, &optimizers::registry::<f32>());
+        assert_eq!(read.unwrap_err(), Error::NothingToExcludeFrom);
+    }
+    let built = Optimizer::<_, f32>::builder(RectifiedAdam::new(0.1).weight_decay(0.5));
+    assert_eq!(built.exclude_from_weight_decay(exclude()).build().unwrap_err(), Error::NothingToExcludeFrom);
 }

@@ -181,7 +181,7 @@ fn averages_of_keras_3_include_variables_without_a_gradient() {
     let (mut a, mut b) = ([8.0_f64], [8.0_f64]);
     let gradients = [Some(&[1.0]), None];
     for of_b in gradients {
-        let b = Variable::new("b", &mut b).optional_gradient(of_b);
+        let b = Variable::new("b", &mut b).optional_gradient(of_b.map(Into::into));
         opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), b]).unwrap();
     }
     assert_eq!((a, b), ([6.5], [7.0]));

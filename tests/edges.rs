@@ -145,7 +145,7 @@ fn variables_that_start_late() {
         let (mut early, mut late) = ([0.0], [0.0]);
         for step in 0..=1_000 {
             let gradient = [1.0];
-            let late = Variable::new("late", &mut late).optional_gradient((step == 1_000).then_some(&gradient));
+            let late = Variable::new("late", &mut late).optional_gradient((step == 1_000).then(|| (&gradient).into()));
             opt.apply_gradients([Variable::new("early", &mut early).gradient(&gradient), late]).unwrap();
         }
         late[0]

@@ -154,6 +154,8 @@ fn layout() -> Layout {
 
 fn distributed(mesh: &Mesh, size: usize) -> Arc<Distributed> {
     let builder = Distributed::new(mesh).layout(KERNEL, &[size], layout()).shard_state_over(RANKS);
+    // All ranks compute the same gradients.
+    let builder = builder.same_gradients_over([RANKS]);
     Arc::new(builder.build().expect("the mesh has this dimension"))
 }
 

@@ -243,7 +243,8 @@ impl Options {
         builder = naive.clipnorm.into_iter().fold(builder, OptimizerBuilder::clipnorm);
         builder = naive.global_clipnorm.into_iter().fold(builder, OptimizerBuilder::global_clipnorm);
         builder = naive.weight_decay.into_iter().fold(builder, OptimizerBuilder::weight_decay);
-        builder = builder.exclude_from_weight_decay(Exclude::names(naive.excluded));
+        let patterns = naive.excluded.iter().map(|name| format!("^{name}$"));
+        builder = builder.exclude_from_weight_decay(Exclude::patterns(patterns));
         if let Some((momentum, overwrite)) = naive.ema {
             let ema = Ema::new(momentum);
             builder = builder.ema(overwrite.map_or(ema, |steps| ema.overwrite_every(steps)));

@@ -60,7 +60,7 @@ fn reduced(mesh: &Mesh) -> Distributed {
 
 #[test]
 fn without_reduction_ranks_only_agree() {
-    let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
+    let plain = |mesh: &Mesh| Distributed::new(mesh).same_gradients_over(["batch"]).build().unwrap();
     assert_eq!(counted(traffic(plain, |builder| builder, false)), (0, 0, 1, AGREEMENT));
 }
 
@@ -100,7 +100,7 @@ fn sparse_gradients_cost_their_rows() {
 /// NovoGrad needs the norm of a sparse gradient after rows of the same index are summed, which is a second sum.
 #[test]
 fn norms_of_unique_rows_are_one_more_sum() {
-    let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
+    let plain = |mesh: &Mesh| Distributed::new(mesh).same_gradients_over(["batch"]).build().unwrap();
     let novograd = |_| Optimizer::builder(NovoGrad::new(0.1)).boxed();
     assert_eq!(counted(traffic(plain, novograd, false)), (1, 3 * 8, 1, AGREEMENT));
     assert_eq!(counted(traffic(plain, novograd, true)), (2, 3 * 8 + 8, 1, AGREEMENT));

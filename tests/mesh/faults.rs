@@ -7,7 +7,7 @@ use std::time::Duration;
 use half::bf16;
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
 use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas};
-use optimizers::mesh::{Distributed, Layout, Mesh, MeshError};
+use optimizers::mesh::{Distributed, DistributedBuilder, Layout, Mesh, MeshError};
 use optimizers::schedules::schedule_fn;
 use optimizers::state::StateValue;
 use optimizers::{
@@ -50,8 +50,9 @@ impl Model {
     fn step(&mut self, opt: &mut DynOptimizer<f64>) -> Result<(), Error> {
         let Self { names, values, gradients } = self;
         let variables = names.iter().zip(values).zip(gradients);
-        let variables = variables
-            .map(|((name, value), gradient)| Variable::new(name.as_str(), value).optional_gradient(gradient.as_ref()));
+        let variables = variables.map(|((name, value), gradient)| {
+            Variable::new(name.as_str(), value).optional_gradient(gradient.as_ref().map(Into::into))
+        });
         opt.apply_gradients(variables).map(drop)
     }
 }
@@ -242,7 +243,8 @@ fn an_error_of_one_rank_is_an_error_of_all() {
 fn a_local_array_that_is_no_shard() {
     let ends = Mesh::threads_within(LIMIT, &[("x", 2), ("y", 2)], |mesh| {
         let layout = Layout::new([Some("y"), None]);
-        let distributed = Distributed::new(mesh).layout("w", &[5, 2], layout).build().unwrap();
+        let builder = Distributed::new(mesh).layout("w", &[5, 2], layout);
+        let distributed = builder.same_gradients_over(["x", "y"]).build().unwrap();
         let mut opt = plain().distributed(distributed).build().unwrap();
         // Rows 0..3 and 3..5, but rank 3 has all of them.
         let rows = [3, 2, 3, 5][mesh.rank()];
@@ -271,6 +273,7 @@ fn layouts_that_do_not_fit_the_mesh() {
         let build = |layout| Distributed::new(mesh).layout("w", &[4, 4], layout).build().unwrap_err().to_string();
         let twice =
             Distributed::new(mesh).layout("w", &[4], Layout::new([Some("x")])).layout("w", &[4], Layout::default());
+        let both = Distributed::new(mesh).sum_gradients_over(["x"]).same_gradients_over(["y", "x"]);
         let errors = [
             build(Layout::new([Some("z"), None])),
             build(Layout::new([Some("x"), Some("x")])),
@@ -278,6 +281,8 @@ fn layouts_that_do_not_fit_the_mesh() {
             twice.build().unwrap_err().to_string(),
             Distributed::new(mesh).shard_state_over("w").build().unwrap_err().to_string(),
             Distributed::new(mesh).sum_gradients_over(["x", "x"]).build().unwrap_err().to_string(),
+            Distributed::new(mesh).same_gradients_over(["z"]).build().unwrap_err().to_string(),
+            both.build().unwrap_err().to_string(),
         ];
         // A mistake on one rank is enough.
         let one = if mesh.rank() == 1 { Layout::new([Some("z"), None]) } else { Layout::replicated() };
@@ -293,11 +298,52 @@ fn layouts_that_do_not_fit_the_mesh() {
             "variable \"w\" has two layouts",
             "the mesh has no dimension \"w\", there are [\"x\", \"y\"]",
             "mesh dimension \"x\" is used twice",
+            unknown,
+            "mesh dimension \"x\" is used twice",
         ];
         assert_eq!(*errors, want);
     }
     assert_eq!(ends[1].1, unknown);
     assert!(ends[0].1.starts_with("ranks disagree about the distribution") && ends[0].1.ends_with(unknown), "{ends:?}");
+}
+
+/// Replicas that nothing is said about would drift apart.
+#[test]
+fn what_happens_to_gradients_of_replicas_must_be_said() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 2), ("y", 2), ("one", 1)], |mesh| {
+        let step = |builder: DistributedBuilder| {
+            let mut opt = plain().distributed(builder.build().unwrap()).build().unwrap();
+            let (mut w, g) = (array![1.0, 2.0], array![mesh.coordinates()[0] as f64, 0.0]);
+            let result = opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)]);
+            result.map(|_| w[0]).map_err(|error| {
+                assert_eq!((w, opt.iterations()), (array![1.0, 2.0], 0));
+                error.to_string()
+            })
+        };
+        let new = || Distributed::new(mesh);
+        let rows = || new().layout("w", &[4], Layout::new([Some("y")]));
+        [
+            step(new()),
+            step(new().mean_gradients_over(["x"])),
+            step(rows()),
+            step(rows().mean_gradients_over(["x"])),
+            step(new().mean_gradients_over(["x"]).same_gradients_over(["y"])),
+        ]
+    });
+    let unsaid = |dimension: &str| {
+        format!(
+            "variable \"w\" is replicated along mesh dimension \"{dimension}\": say sum_gradients_over, \
+             mean_gradients_over or, if the gradients are reduced already, same_gradients_over"
+        )
+    };
+    for end in ends.unwrap() {
+        for (result, dimension) in end[..3].iter().zip(["x", "y", "x"]) {
+            let error = result.as_ref().unwrap_err();
+            assert!(error.contains(&unsaid(dimension)), "{error}");
+        }
+        // The mean of 0 and 1, times 0.1.
+        assert_eq!(end[3..], [Ok(0.95), Ok(0.95)]);
+    }
 }
 
 #[test]
@@ -396,7 +442,8 @@ fn gradients_that_are_not_finite_on_one_rank() {
     for policy in [NonFinite::SkipStep, NonFinite::Error] {
         let ends = Mesh::threads_within(LIMIT, &[("x", 2), ("y", 2)], |mesh| {
             let layout = Layout::new([Some("x"), Some("y")]);
-            let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).build().unwrap();
+            let builder = Distributed::new(mesh).layout("w", &[4, 6], layout);
+            let distributed = builder.same_gradients_over(["x", "y"]).build().unwrap();
             let mut opt = plain().non_finite(policy).distributed(distributed).build().unwrap();
             let (mut w, mut g) = (whole::<f64>(&[2, 3], &[1]), whole::<f64>(&[2, 3], &[2]));
             if mesh.rank() == 2 {
@@ -445,7 +492,7 @@ fn numbers_in_16_bits_are_refused() {
 #[test]
 fn non_finite_elements_have_their_place_in_the_whole() {
     let found = Mesh::threads(&[("x", 2)], |mesh| {
-        let distributed = Distributed::new(mesh).shard_state_over("x").build().unwrap();
+        let distributed = Distributed::new(mesh).same_gradients_over(["x"]).shard_state_over("x").build().unwrap();
         let mut opt = plain().non_finite(NonFinite::SkipStep).distributed(distributed).build().unwrap();
         let (mut w, mut g) = (Array2::zeros((2, 4)), Array2::ones((2, 4)));
         g[[1, 3]] = f64::INFINITY;
@@ -605,10 +652,11 @@ fn failures(distributed: impl Fn(&Mesh) -> Distributed + Sync, clip: bool) -> Ve
 /// A failure before the update leaves no trace; after a failure later on, the optimizer reports it.
 #[test]
 fn a_call_that_fails_in_a_step() {
-    let plain = |mesh: &Mesh| Distributed::new(mesh).build().unwrap();
+    let plain = |mesh: &Mesh| Distributed::new(mesh).same_gradients_over(["x"]).build().unwrap();
     assert_eq!(failures(plain, false), [false], "the agreement");
     assert_eq!(failures(plain, true), [false, false], "the agreement, the norms");
-    let sharded = |mesh: &Mesh| Distributed::new(mesh).shard_state_over("x").build().unwrap();
+    let sharded =
+        |mesh: &Mesh| Distributed::new(mesh).same_gradients_over(["x"]).shard_state_over("x").build().unwrap();
     assert_eq!(failures(sharded, true), [false, false, true, true], "the agreement, the norms, the parts");
     let overlapping = |mesh: &Mesh| Distributed::new(mesh).sum_gradients_over(["x"]).overlap(true).build().unwrap();
     assert_eq!(failures(overlapping, false), [false, false, true], "the agreement, two buckets");

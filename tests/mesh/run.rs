@@ -133,6 +133,9 @@ pub(crate) fn distributed(mesh: &Mesh, problem: &Problem) -> Distributed {
     for spec in &problem.variables {
         builder = builder.layout(&spec.name, &spec.shape, spec.layout.clone());
     }
+    let reduced = problem.reduction.as_ref().map_or(&[][..], |(over, _)| over);
+    let others = problem.mesh.iter().map(|(name, _)| *name).filter(|name| !reduced.contains(name));
+    builder = builder.same_gradients_over(others);
     match &problem.reduction {
         None => {}
         Some((over, optimizers::collective::Reduction::Sum)) => {

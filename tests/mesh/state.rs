@@ -26,7 +26,8 @@ fn state_bytes_per_rank_are_a_share() {
     alone.apply_gradients(named(&mut values(), &gradients)).unwrap();
     for ranks in [1, 2, 4, 8] {
         let bytes = Mesh::threads(&[("batch", ranks)], |mesh| {
-            let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
+            let distributed =
+                Distributed::new(mesh).same_gradients_over(["batch"]).shard_state_over("batch").build().unwrap();
             let builder = Optimizer::builder(Nadam::new(0.01)).ema(Ema::new(0.9));
             let mut opt = builder.distributed(distributed).build().unwrap();
             opt.apply_gradients(named(&mut values(), &gradients)).unwrap();
@@ -52,7 +53,8 @@ fn averages_in_parts_are_put_together() {
     opt.step(&mut alone, &gradients).unwrap();
     let averages = opt.swap_in_averages(&mut alone).unwrap().clone();
     let ends = Mesh::threads(&[("batch", 4)], |mesh| {
-        let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
+        let distributed =
+            Distributed::new(mesh).same_gradients_over(["batch"]).shard_state_over("batch").build().unwrap();
         let builder = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).ema(Ema::new(0.5));
         let mut opt = builder.distributed(distributed).build().unwrap();
         let mut model = vec![whole::<f64>(&[9, 5], &[1]), whole(&[6], &[2])];
@@ -97,6 +99,7 @@ fn restoring_continues() {
         let build = || {
             let layout = Layout::new([None, Some("model")]);
             let distributed = Distributed::new(mesh).layout("kernel", &[64, 48], layout).shard_state_over("batch");
+            let distributed = distributed.same_gradients_over(["batch", "model"]);
             Optimizer::builder(Nadam::new(0.01)).distributed(distributed.build().unwrap()).build().unwrap()
         };
         let layouts = SHAPES
@@ -127,7 +130,8 @@ fn restoring_continues() {
 #[test]
 fn the_whole_state_does_not_fit_a_part() {
     let ends = Mesh::threads(&[("batch", 2)], |mesh| {
-        let distributed = Distributed::new(mesh).shard_state_over("batch").build().unwrap();
+        let distributed =
+            Distributed::new(mesh).same_gradients_over(["batch"]).shard_state_over("batch").build().unwrap();
         let mut opt = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).distributed(distributed).build().unwrap();
         let mut w = Array2::<f32>::zeros((4, 3));
         opt.add_variables(&mut [Variable::new("w", &mut w)]).unwrap();

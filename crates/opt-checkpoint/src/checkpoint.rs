@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use opt_core::state::ITERATIONS;
 use opt_core::{DynOptimizer, OptimizerBuilder, Registry, Scalar};
 use serde_json::Value;
 
 use crate::checksum::Checksum;
 use crate::error::{Damage, Error, Mismatch};
-use crate::format::{Contents, Header, ITERATIONS, MANIFEST, Manifest, PieceSummary, TensorSummary};
+use crate::format::{Contents, Header, MANIFEST, Manifest, PieceSummary, TensorSummary};
 use crate::progress::{Meter, Observer, Progress};
 use crate::source::{Reader, Source};
 use crate::tensors::{self, Piece, Tensors, WholeTensor};

@@ -89,13 +89,6 @@ pub enum Error {
         names: Vec<String>,
     },
 
-    /// Two entries would have the same name in the file, or a name is reserved by the format.
-    #[error("the name {name:?} is taken in the file: rename the variable")]
-    NameTaken {
-        /// The name.
-        name: String,
-    },
-
     /// A pattern is not a regular expression.
     #[error("pattern {pattern:?}: {reason}")]
     Pattern {

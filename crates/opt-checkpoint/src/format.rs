@@ -32,9 +32,6 @@ pub const FORMAT: u64 = 1;
 /// The file that commits a folder of shards.
 pub(crate) const MANIFEST: &str = "manifest.safetensors";
 
-/// The step counter's name.
-pub(crate) const ITERATIONS: &str = "iterations";
-
 /// The kind of weights that a checkpoint holds under the names of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

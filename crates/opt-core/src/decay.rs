@@ -16,6 +16,8 @@ pub(crate) struct WeightDecay {
     /// Whether the configuration used `decoupled_weight_decay`, the engine's key beside a rule with a weight decay of
     /// its own.
     pub(crate) is_called_decoupled: bool,
+    /// Whether a step has found a variable for each name of `exclude`.
+    names_are_known: bool,
 }
 
 impl WeightDecay {
@@ -27,6 +29,7 @@ impl WeightDecay {
     pub(crate) fn set_exclude(&mut self, exclude: Exclude) {
         self.exclude = exclude;
         self.compiled.clear();
+        self.names_are_known = false;
     }
 
     /// Compiles the patterns. Refuses exclusions where there is no weight decay to exclude variables from.
@@ -43,6 +46,26 @@ impl WeightDecay {
         Ok(())
     }
 
+    /// Checks, until it has succeeded once, that each excluded name is that of a variable.
+    pub(crate) fn check_names(&mut self, is_variable: impl Fn(&str) -> bool) -> Result<(), Error> {
+        if self.names_are_known {
+            return Ok(());
+        }
+        if let Some(name) = self.exclude.names.iter().find(|name| !is_variable(name)) {
+            return Err(Error::UnknownExclusion { name: name.clone() });
+        }
+        self.names_are_known = true;
+        Ok(())
+    }
+
+    /// The excluded names, then the patterns, that match none of these variables.
+    pub(crate) fn unmatched<'v, I: Iterator<Item = &'v str>>(&self, variables: impl Fn() -> I) -> Vec<&str> {
+        let names = self.exclude.names.iter().filter(|name| !variables().any(|variable| variable == **name));
+        let patterns = self.exclude.patterns.iter().zip(&self.compiled);
+        let patterns = patterns.filter(|(_, compiled)| !variables().any(|variable| compiled.is_match(variable)));
+        names.chain(patterns.map(|(pattern, _)| pattern)).map(String::as_str).collect()
+    }
+
     /// Whether weight decay, if there is any, applies to a variable.
     pub(crate) fn applies_to(&self, variable: &str) -> bool {
         let by_name = self.exclude.names.iter().any(|excluded| excluded == variable);
@@ -52,6 +75,11 @@ impl WeightDecay {
 
 /// Variables without weight decay, by pattern or by name. [`build`](crate::OptimizerBuilder::build) refuses patterns
 /// that are not regular expressions, and exclusions where the optimizer has no weight decay.
+///
+/// A name must be that of a variable of the first step, or of one that is known before it; the step is refused
+/// otherwise. [`add_variables`](crate::Optimizer::add_variables) announces variables that get their first gradient
+/// later. A pattern may match none, so that the same patterns serve many models;
+/// [`unmatched_exclusions`](crate::Optimizer::unmatched_exclusions) lists such patterns.
 ///
 /// # Examples
 ///

@@ -39,6 +39,24 @@ pub enum Error {
     )]
     NothingToExcludeFrom,
 
+    /// A variable is excluded from weight decay by its name, but there is no variable of that name at the first step.
+    #[error(
+        "variable {name:?} is excluded from weight decay, but the first step has no such variable: correct the name, or announce later variables by add_variables"
+    )]
+    UnknownExclusion {
+        /// The name.
+        name: String,
+    },
+
+    /// A checkpoint could not hold a variable of this name.
+    #[error("the name {name:?} is taken in checkpoints by {owner}: rename the variable")]
+    NameTaken {
+        /// The name of a variable.
+        name: String,
+        /// The entry of the state that has the same name.
+        owner: String,
+    },
+
     /// The engine cannot hold the slots of a rule.
     #[error("rule {rule}: {problem}")]
     Slots {

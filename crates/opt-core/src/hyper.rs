@@ -9,7 +9,19 @@ use crate::schedule::Schedule;
 
 /// A number, or a schedule that gives a number for each step.
 ///
-/// Numbers and schedules convert into it: `Sgd::new(0.1)` and `Sgd::new(CosineDecay::new(0.1, 1_000))` both work.
+/// Numbers and schedules convert into it: `Sgd::new(0.1)`, `Sgd::new(1)` and `Sgd::new(CosineDecay::new(0.1, 1_000))`
+/// all work. A number in 32 bits keeps its value, which is not the decimal that was written: `0.1_f32` becomes
+/// 0.10000000149011612.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::Hyper;
+///
+/// assert_eq!(Hyper::from(0.1).at(0), 0.1);
+/// assert_eq!(Hyper::from(1).at(0), 1.0);
+/// assert_eq!(Hyper::from(0.1_f32).at(0), 0.10000000149011612);
+/// ```
 #[derive(Debug, Clone)]
 pub enum Hyper {
     /// The same value at every step.
@@ -100,6 +112,19 @@ impl From<f64> for Hyper {
         Self::Constant(value)
     }
 }
+
+/// Numbers that 64 bits hold exactly.
+macro_rules! exact {
+    ($($number:ty),+) => {$(
+        impl From<$number> for Hyper {
+            fn from(value: $number) -> Self {
+                Self::Constant(value.into())
+            }
+        }
+    )+};
+}
+
+exact!(f32, i32, u32);
 
 impl<S: Schedule + 'static> From<S> for Hyper {
     fn from(schedule: S) -> Self {

@@ -6,6 +6,7 @@ mod config;
 mod distributed;
 mod form;
 mod model;
+mod names;
 mod records;
 mod reset;
 mod state;
@@ -17,6 +18,7 @@ use half::bf16;
 pub use builder::OptimizerBuilder;
 use builder::Options;
 pub use model::Minimized;
+pub use names::{ITERATIONS, METADATA};
 use records::{Fill, Record, Records};
 pub use state::{StateEntry, StateKind, StateValue};
 pub use swap_in::SlotGuard;
@@ -199,6 +201,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.records.iter_mut().for_each(|record| record.decays = weight_decay.applies_to(&record.name));
         self.options.weight_decay = weight_decay;
         Ok(())
+    }
+
+    /// The names and patterns of [`Exclude`] that match no variable so far. (A step refuses names that match none.)
+    #[must_use]
+    pub fn unmatched_exclusions(&self) -> Vec<&str> {
+        self.options.weight_decay.unmatched(|| self.records.iter().map(|record| record.name.as_str()))
     }
 
     /// The names and shapes of the variables, in the order in which they were first seen.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::BuildHasher;
+use std::slice;
 
 use half::{bf16, f16};
 use ndarray::{ArrayBase, Data, DataMut, Dimension};
@@ -16,9 +17,9 @@ use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 
 /// A source of named numbers to read: gradients, or the variables of a model.
 ///
-/// Implemented for ndarray arrays, for vectors and arrays of numbers, for [`IndexedSlices`], and for vectors, arrays,
-/// tuples, options and maps of sources. Derive it for structures. Names are paths, such as `layers.0.kernel`. An option
-/// that is `None` has no variables.
+/// Implemented for ndarray arrays, for single numbers, for vectors and arrays of numbers, for [`IndexedSlices`], and
+/// for vectors, arrays, tuples, options and maps of sources. Derive it for structures. Names are paths, such as
+/// `layers.0.kernel`. A single number has shape `[]`. An option that is `None` has no variables.
 ///
 /// # Examples
 ///
@@ -37,6 +38,15 @@ use crate::view::{ShapeMismatch, Stored, View, ViewMut};
 pub trait Gradients<T: Scalar> {
     /// Calls `visit` with the name and the numbers of each array; `path` is the path of this source in the model.
     fn visit<'a>(&'a self, path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, T>));
+
+    /// Visits a list of sources. They are numbered from 0; only single numbers are one array together.
+    #[doc(hidden)]
+    fn visit_list<'a>(list: &'a [Self], path: &Path<'_>, visit: &mut dyn FnMut(String, Gradient<'a, T>))
+    where
+        Self: Sized,
+    {
+        list.iter().enumerate().for_each(|(i, part)| part.visit(&path.index(i), visit));
+    }
 
     /// The names of all arrays, with their numbers.
     fn gradients(&self) -> Vec<(String, Gradient<'_, T>)> {
@@ -71,6 +81,15 @@ pub trait Gradients<T: Scalar> {
 pub trait Parameters<T: Scalar>: Gradients<T> {
     /// Calls `visit` with the name and the numbers of each variable; `path` is the path of this source in the model.
     fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>));
+
+    /// As [`Gradients::visit_list`], to change.
+    #[doc(hidden)]
+    fn visit_list_mut<'a>(list: &'a mut [Self], path: &Path<'_>, visit: &mut dyn FnMut(String, ViewMut<'a, T>))
+    where
+        Self: Sized,
+    {
+        list.iter_mut().enumerate().for_each(|(i, part)| part.visit_mut(&path.index(i), visit));
+    }
 
     /// The names of all variables, with their numbers to read.
     ///
@@ -175,36 +194,34 @@ impl<T: Scalar> Parameters<T> for Variable<'_, T> {
     }
 }
 
-/// Plain slices, vectors and arrays of numbers: one variable of one axis.
-macro_rules! plain {
-    ($([$($generics:tt)*] $type:ty: $number:ty as $element:ty),+ $(,)?) => {$(
-        impl<$($generics)*> Gradients<$element> for $type {
+/// Single numbers: one variable without axes. A list of numbers is one variable of one axis.
+macro_rules! number {
+    ($($number:ty as $element:ty),+ $(,)?) => {$(
+        impl Gradients<$element> for $number {
             fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, $element>) {
-                visit(path.name(), <$number as Sealed<$element>>::view(View::from(&self[..])).into());
+                let number = View::from((slice::from_ref(self), &[]));
+                visit(path.name(), <$number as Sealed<$element>>::view(number).into());
+            }
+
+            fn visit_list<'a>(list: &'a [Self], path: &Path<'_>, visit: Visit<'_, 'a, $element>) {
+                visit(path.name(), <$number as Sealed<$element>>::view(View::from(list)).into());
             }
         }
-        impl<$($generics)*> Parameters<$element> for $type {
+
+        impl Parameters<$element> for $number {
             fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, $element>) {
-                visit(path.name(), <$number as Sealed<$element>>::view_mut(ViewMut::from(&mut self[..])));
+                let number = ViewMut::from((slice::from_mut(self), &[]));
+                visit(path.name(), <$number as Sealed<$element>>::view_mut(number));
+            }
+
+            fn visit_list_mut<'a>(list: &'a mut [Self], path: &Path<'_>, visit: VisitMut<'_, 'a, $element>) {
+                visit(path.name(), <$number as Sealed<$element>>::view_mut(ViewMut::from(list)));
             }
         }
     )+};
 }
 
-plain!(
-    [] [f32]: f32 as f32,
-    [] [f64]: f64 as f64,
-    [] [bf16]: bf16 as f32,
-    [] [f16]: f16 as f32,
-    [] Vec<f32>: f32 as f32,
-    [] Vec<f64>: f64 as f64,
-    [] Vec<bf16>: bf16 as f32,
-    [] Vec<f16>: f16 as f32,
-    [const N: usize] [f32; N]: f32 as f32,
-    [const N: usize] [f64; N]: f64 as f64,
-    [const N: usize] [bf16; N]: bf16 as f32,
-    [const N: usize] [f16; N]: f16 as f32,
-);
+number!(f32 as f32, f64 as f64, bf16 as f32, f16 as f32);
 
 /// Pointers to one source.
 macro_rules! pointer {
@@ -236,17 +253,17 @@ impl<T: Scalar, P: Parameters<T>> Parameters<T> for Option<P> {
     }
 }
 
-/// Lists of sources, numbered from 0.
+/// Lists of sources.
 macro_rules! list {
     ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
         impl<T: Scalar, P: Gradients<T>, $($generics)*> Gradients<T> for $type {
             fn visit<'a>(&'a self, path: &Path<'_>, visit: Visit<'_, 'a, T>) {
-                self.iter().enumerate().for_each(|(i, part)| part.visit(&path.index(i), visit));
+                P::visit_list(self, path, visit);
             }
         }
         impl<T: Scalar, P: Parameters<T>, $($generics)*> Parameters<T> for $type {
             fn visit_mut<'a>(&'a mut self, path: &Path<'_>, visit: VisitMut<'_, 'a, T>) {
-                self.iter_mut().enumerate().for_each(|(i, part)| part.visit_mut(&path.index(i), visit));
+                P::visit_list_mut(self, path, visit);
             }
         }
     )+};

@@ -34,8 +34,8 @@ use crate::hyper::Hyper;
 #[doc(alias = "lr_scheduler")]
 #[doc(alias = "LrScheduler")]
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is neither a number in `f64` nor a schedule",
-    note = "hyperparameters are `f64`: `f64::from(rate)`; a closure becomes a schedule by `opt_schedules::schedule_fn`"
+    message = "`{Self}` is neither a number that `f64` holds exactly nor a schedule",
+    note = "hyperparameters are `f64`: convert other numbers with `as f64`; a closure becomes a schedule by `opt_schedules::schedule_fn`"
 )]
 pub trait Schedule: Configurable {
     /// The value at a step (counted from 0).

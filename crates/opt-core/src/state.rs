@@ -4,5 +4,5 @@
 //! slot. [`Optimizer::weights`](crate::Optimizer::weights) and
 //! [`Optimizer::set_weights`](crate::Optimizer::set_weights) correspond to Keras's `get_weights` and `set_weights`.
 
-pub use crate::optimizer::{StateEntry, StateKind, StateValue};
+pub use crate::optimizer::{ITERATIONS, METADATA, StateEntry, StateKind, StateValue};
 pub use crate::real::DType;

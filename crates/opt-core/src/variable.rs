@@ -65,9 +65,23 @@ impl<'a, T: Scalar> Variable<'a, T> {
     }
 
     /// Sets the gradient, if there is one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use ndarray::{Array1, array};
+    /// use opt_core::Variable;
+    ///
+    /// let (mut w, mut frozen) = (array![1.0, 2.0], array![3.0]);
+    /// let grad: Option<Array1<f64>> = Some(array![0.5, 0.5]);
+    /// let variables = [
+    ///     Variable::new("w", &mut w).optional_gradient(grad.as_ref().map(Into::into)),
+    ///     Variable::new("frozen", &mut frozen).optional_gradient(None),
+    /// ];
+    /// ```
     #[must_use]
-    pub fn optional_gradient(mut self, gradient: Option<impl Into<Gradient<'a, T>>>) -> Self {
-        self.gradient = gradient.map(Into::into);
+    pub fn optional_gradient(mut self, gradient: Option<Gradient<'a, T>>) -> Self {
+        self.gradient = gradient;
         self
     }
 

@@ -1,20 +1,24 @@
 //! Code generation: from a structure to its trait implementations.
 
 use proc_macro_crate::{FoundCrate, crate_name};
-use proc_macro2::{Span, TokenStream};
-use quote::{format_ident, quote};
-use syn::{Data, DeriveInput, Error, Field, Ident, LitStr, Member, Result, Type};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Data, DeriveInput, Error, Field, GenericParam, Ident, LitStr, Member, Result, Type};
 
 /// Implements both traits.
 pub(crate) fn parameters(input: &DeriveInput) -> Result<TokenStream> {
     let gradients = implementation(input, &Trait::gradients())?;
     let parameters = implementation(input, &Trait::parameters())?;
-    Ok(quote!(#gradients #parameters))
+    let checks = field_checks(input, &Trait::parameters())?;
+    Ok(quote!(#gradients #parameters #checks))
 }
 
 /// Implements only the trait for reading.
 pub(crate) fn gradients(input: &DeriveInput) -> Result<TokenStream> {
-    implementation(input, &Trait::gradients())
+    let gradients = implementation(input, &Trait::gradients())?;
+    let checks = field_checks(input, &Trait::gradients())?;
+    Ok(quote!(#gradients #checks))
 }
 
 /// The names and types in which the two traits differ.
@@ -77,6 +81,48 @@ fn implementation(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
                 #(#visits)*
             }
         }
+    })
+}
+
+/// Constants that do not compile if a field has no variables. Without them, the error would come where the model is
+/// used, and would not name the field.
+///
+/// Types that mention generics or the structure itself cannot be checked here.
+fn field_checks(input: &DeriveInput, traits: &Trait) -> Result<TokenStream> {
+    let core = core_path()?;
+    let of_structure = input.generics.params.iter().map(|parameter| match parameter {
+        GenericParam::Lifetime(lifetime) => lifetime.lifetime.ident.to_string(),
+        GenericParam::Type(kind) => kind.ident.to_string(),
+        GenericParam::Const(constant) => constant.ident.to_string(),
+    });
+    let own: Vec<String> = of_structure.chain([input.ident.to_string(), "Self".to_owned()]).collect();
+    let name = &traits.name;
+    let checks = parts(input)?.into_iter().filter(|part| !mentions(part.kind.to_token_stream(), &own)).map(|part| {
+        let Part { member, kind, .. } = part;
+        let problem = format!(
+            "field `{}` of `{}` has no variables: leave it out by `#[parameters(skip)]`",
+            member.to_token_stream(),
+            input.ident
+        );
+        quote_spanned! {kind.span()=>
+            const _: () = {
+                use #core::model::field::HasNone as _;
+                ::core::assert!(
+                    #core::model::field::#name::<#kind, f32>::HAS || #core::model::field::#name::<#kind, f64>::HAS,
+                    #problem
+                );
+            };
+        }
+    });
+    Ok(checks.collect())
+}
+
+/// Whether a type mentions one of these names.
+fn mentions(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Group(group) => mentions(group.stream(), names),
+        TokenTree::Ident(ident) => names.contains(&ident.to_string()),
+        TokenTree::Punct(_) | TokenTree::Literal(_) => false,
     })
 }
 

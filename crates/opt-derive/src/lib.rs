@@ -21,20 +21,32 @@
 //! struct Model {
 //!     layers: Vec<Dense>,
 //!     #[parameters(rename = "temperature")]
-//!     t: [f64; 1],
+//!     t: f64,
 //! }
 //!
 //! let layer = Dense { kernel: array![[1.0, 2.0]], bias: array![3.0], activation: f64::tanh };
-//! let mut model = Model { layers: vec![layer], t: [1.0] };
+//! let mut model = Model { layers: vec![layer], t: 1.0 };
 //! let grads = model.clone();
 //!
 //! let mut opt = Optimizer::new(Sgd::new(0.5))?;
 //! opt.step(&mut model, &grads)?;
-//! assert_eq!(model.layers[0].kernel, array![[0.5, 1.0]]);
+//! assert_eq!((&model.layers[0].kernel, model.t), (&array![[0.5, 1.0]], 0.5));
 //!
 //! let names: Vec<&str> = opt.variables().map(|(name, _)| name).collect();
 //! assert_eq!(names, ["layers.0.kernel", "layers.0.bias", "temperature"]);
 //! # Ok::<(), opt_core::Error>(())
+//! ```
+//!
+//! A field without variables that is not skipped is a compile error: "field `activation` of `Dense` has no variables:
+//! leave it out by `#[parameters(skip)]`". (In a generic structure, a field whose type is generic is checked where the
+//! model is used.)
+//!
+//! ```compile_fail,E0080
+//! #[derive(opt_derive::Parameters)]
+//! struct Dense {
+//!     kernel: Vec<f64>,
+//!     activation: fn(f64) -> f64,
+//! }
 //! ```
 
 #![forbid(unsafe_code)]

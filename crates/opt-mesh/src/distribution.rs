@@ -16,7 +16,7 @@ use crate::mesh::{Mesh, same_everywhere};
 /// | option | default |
 /// |---|---|
 /// | [`layout`](DistributedBuilder::layout) of each variable | replicated |
-/// | [`sum_gradients_over`](DistributedBuilder::sum_gradients_over), [`mean_gradients_over`](DistributedBuilder::mean_gradients_over) | gradients are used as they are |
+/// | [`sum_gradients_over`](DistributedBuilder::sum_gradients_over), [`mean_gradients_over`](DistributedBuilder::mean_gradients_over), [`same_gradients_over`](DistributedBuilder::same_gradients_over) | none: each mesh dimension that replicates a variable must be in one of them |
 /// | [`shard_state_over`](DistributedBuilder::shard_state_over) | every replica keeps all slots |
 /// | [`bucket_bytes`](DistributedBuilder::bucket_bytes) | 25 MiB |
 /// | [`overlap`](DistributedBuilder::overlap) | off |
@@ -27,6 +27,8 @@ pub struct Distributed {
     mesh: Mesh,
     layouts: HashMap<String, (Vec<usize>, Layout)>,
     reduction: Option<(Vec<usize>, Reduction)>,
+    /// Along these dimensions gradients are the same already.
+    same: Vec<usize>,
     /// The dimension over which state is sharded, and the ranks along it.
     state: Option<(usize, Arc<dyn Collective>)>,
     /// Groups of ranks that reduce together, by the indices of their mesh dimensions.
@@ -45,13 +47,14 @@ pub struct DistributedBuilder {
     mesh: Mesh,
     layouts: Vec<(String, Vec<usize>, Layout)>,
     reduction: Option<(Vec<String>, Reduction)>,
+    same: Vec<String>,
     state: Option<String>,
     bucket_bytes: usize,
     overlap: bool,
 }
 
 impl Distributed {
-    /// Starts with replicated variables and unchanged gradients.
+    /// Starts with replicated variables. Say what to do with their gradients: see the table above.
     #[expect(clippy::new_ret_no_self, reason = "the builder is how a distribution is made")]
     #[must_use]
     pub fn new(mesh: &Mesh) -> DistributedBuilder {
@@ -59,6 +62,7 @@ impl Distributed {
             mesh: mesh.clone(),
             layouts: Vec::new(),
             reduction: None,
+            same: Vec::new(),
             state: None,
             bucket_bytes: 25 << 20,
             overlap: false,
@@ -86,6 +90,7 @@ impl Distributed {
             }));
         }
         let sharded = self.mesh.distinct(&layout.dimensions().collect::<Vec<_>>())?;
+        self.check_replicas(variable, &sharded)?;
         let part = self.part(&shape, found, &layout, &sharded);
         let state = self.state.as_ref().filter(|_| part.is_some()).map(|(place, _)| *place);
         let once =
@@ -102,6 +107,19 @@ impl Distributed {
             replicas,
             part,
         })
+    }
+
+    /// Checks that each dimension along which a variable is replicated has a reduction, or needs none.
+    fn check_replicas(&self, variable: &str, sharded: &[usize]) -> Result<(), MeshError> {
+        let reduced = self.reduction.as_ref().map_or(&[][..], |(places, _)| places);
+        for (place, (dimension, ranks)) in self.mesh.dimensions().iter().enumerate() {
+            let is_said = [sharded, reduced, &self.same].iter().any(|places| places.contains(&place));
+            if *ranks > 1 && !is_said {
+                let (variable, dimension) = (variable.to_owned(), dimension.clone());
+                return Err(MeshError::UnsaidReduction { variable, dimension });
+            }
+        }
+        Ok(())
     }
 
     /// The parts of a variable that the ranks along the dimension of sharded state update.
@@ -205,6 +223,19 @@ impl DistributedBuilder {
         self
     }
 
+    /// Says that ranks along these mesh dimensions give the same gradients of variables that the dimensions replicate:
+    /// the caller has reduced them, or each rank computes them from the same data. Nothing is then reduced over these
+    /// dimensions. If the gradients differ all the same, so will the replicas, from the first step on.
+    ///
+    /// A step refuses a variable that some dimension of at least two ranks replicates, unless this method,
+    /// [`sum_gradients_over`](Self::sum_gradients_over) or [`mean_gradients_over`](Self::mean_gradients_over) names the
+    /// dimension.
+    #[must_use]
+    pub fn same_gradients_over<S: Into<String>>(mut self, dimensions: impl IntoIterator<Item = S>) -> Self {
+        self.same = dimensions.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Shards the state along a mesh dimension (ZeRO, stage 1): each rank keeps only its part of each slot, updates
     /// its part of a variable, and then the ranks exchange the parts. Results do not change. Variables without axes,
     /// and variables that the dimension already shards, are not cut.
@@ -238,21 +269,26 @@ impl DistributedBuilder {
     ///
     /// # Errors
     ///
-    /// When a layout or an option names a dimension that the mesh does not have, or one twice; when a layout does not
-    /// fit its shape, or a variable has two layouts. All ranks get the error, even if only one of them is wrong.
+    /// When a layout or an option names a dimension that the mesh does not have, or one twice; when gradients are both
+    /// reduced over a dimension and said to be the same along it; when a layout does not fit its shape, or a variable
+    /// has two layouts. All ranks get the error, even if only one of them is wrong.
     pub fn build(self) -> Result<Distributed, MeshError> {
         let checked = self.check();
         let text = match &checked {
-            Ok(_) => format!("{:?}", (&self.layouts, &self.reduction, &self.state, self.bucket_bytes, self.overlap)),
+            Ok(_) => format!(
+                "{:?}",
+                (&self.layouts, &self.reduction, &self.same, &self.state, self.bucket_bytes, self.overlap)
+            ),
             Err(error) => error.to_string(),
         };
-        let same = same_everywhere(self.mesh.world(), "the distribution", &text);
+        let agreed = same_everywhere(self.mesh.world(), "the distribution", &text);
         let subsets = checked?;
-        same?;
+        agreed?;
         let reduction = match &self.reduction {
             Some((dimensions, reduction)) => Some((self.places(dimensions)?, *reduction)),
             None => None,
         };
+        let same = self.places(&self.same)?;
         let mut groups = HashMap::new();
         for places in subsets {
             let group = self.mesh.group(&self.names(&places))?;
@@ -265,7 +301,7 @@ impl DistributedBuilder {
         let Self { mesh, layouts, bucket_bytes, overlap, .. } = self;
         let layouts = layouts.into_iter().map(|(variable, shape, layout)| (variable, (shape, layout))).collect();
         let placements = RwLock::default();
-        Ok(Distributed { mesh, layouts, reduction, state, groups, bucket_bytes, overlap, placements })
+        Ok(Distributed { mesh, layouts, reduction, same, state, groups, bucket_bytes, overlap, placements })
     }
 
     /// The sets of dimensions over which some variable is reduced; the same on all ranks.
@@ -280,8 +316,12 @@ impl DistributedBuilder {
         if let Some(dimension) = &self.state {
             mesh.place(dimension)?;
         }
+        let same = self.places(&self.same)?;
         let Some((dimensions, _)) = &self.reduction else { return Ok(Vec::new()) };
         let all = self.places(dimensions)?;
+        if let Some(&place) = all.iter().find(|place| same.contains(place)) {
+            return Err(MeshError::DimensionUsedTwice { dimension: mesh.dimensions()[place].0.clone() });
+        }
         let mut subsets = vec![all.clone()];
         for (.., layout) in &self.layouts {
             let sharded = mesh.distinct(&layout.dimensions().collect::<Vec<_>>())?;

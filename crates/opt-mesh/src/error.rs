@@ -65,6 +65,18 @@ pub enum MeshError {
         variable: String,
     },
 
+    /// A mesh dimension replicates a variable, and nothing is said about the gradients of the replicas.
+    #[error(
+        "variable {variable:?} is replicated along mesh dimension {dimension:?}: say sum_gradients_over, \
+         mean_gradients_over or, if the gradients are reduced already, same_gradients_over"
+    )]
+    UnsaidReduction {
+        /// The variable.
+        variable: String,
+        /// The dimension.
+        dimension: String,
+    },
+
     /// A rank panicked.
     #[error("rank {rank} panicked: {message}")]
     RankPanicked {

@@ -26,7 +26,8 @@
 //!     // This rank's half of the columns.
 //!     let mut w = mesh.scatter(&layout, &whole.view().into_dyn())?;
 //!     let g = mesh.scatter(&layout, &gradient.view().into_dyn())?;
-//!     let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).build()?;
+//!     // Both replicas have computed the same gradient.
+//!     let distributed = Distributed::new(mesh).layout("w", &[4, 6], layout).same_gradients_over(["batch"]).build()?;
 //!     let rule = Sgd::new(0.5).momentum(0.9);
 //!     let mut opt = Optimizer::builder(rule).global_clipnorm(1.0).distributed(distributed).build()?;
 //!     opt.apply_gradients([Variable::new("w", &mut w).gradient(&g)])?;

@@ -166,7 +166,7 @@ impl Nadam {
     ///     let (mut a, mut b) = ([0.0_f64], [0.0_f64]);
     ///     let mut opt = Optimizer::new(rule.epsilon(0.0))?;
     ///     for step in 0..=1_000 {
-    ///         let b = Variable::new("b", &mut b).optional_gradient((step == 1_000).then_some(&[1.0]));
+    ///         let b = Variable::new("b", &mut b).optional_gradient((step == 1_000).then(|| (&[1.0]).into()));
     ///         opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), b])?;
     ///     }
     ///     Ok::<_, opt_core::Error>(b[0])

@@ -1,21 +1,18 @@
 //! The content of a file: names and borrowed numbers.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use half::{bf16, f16};
 use ndarray::{CowArray, IxDyn};
 use opt_core::model::{Any, AnyArray};
-use opt_core::state::{StateEntry, StateValue};
+use opt_core::state::{ITERATIONS, StateEntry, StateValue};
 use opt_core::{Optimizer, UpdateRule};
 use safetensors::Dtype;
 
 use crate::element::{Element, file_dtype};
 use crate::error::Error;
-use crate::format::{Contents, ITERATIONS};
+use crate::format::Contents;
 use crate::ranks::Place;
-
-/// The name of the metadata in the header of safetensors.
-const RESERVED: &str = "__metadata__";
 
 /// All tensors.
 #[derive(Debug)]
@@ -71,6 +68,7 @@ impl<'s, T: Element> Content<'s, T> {
         arrays: Vec<(String, AnyArray<'s, T>)>,
         contents: Contents,
     ) -> Result<Self, Error> {
+        optimizer.check_names(arrays.iter().map(|(name, _)| name.as_str()))?;
         let places = places(optimizer, &arrays)?;
         let state: Vec<_> = optimizer.state()?.collect();
         let tracked: Vec<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
@@ -105,10 +103,6 @@ impl<'s, T: Element> Content<'s, T> {
             let width = |entry: &Entry<'_, T>| entry.numbers.dtype().bitsize();
             width(b).cmp(&width(a)).then_with(|| a.name.cmp(&b.name))
         });
-        let mut names = HashSet::from([RESERVED]);
-        if let Some(entry) = tensors.iter().find(|entry| !names.insert(&entry.name)) {
-            return Err(Error::NameTaken { name: entry.name.clone() });
-        }
         let tracked = if contents == Contents::Raw { tracked } else { Vec::new() };
         Ok(Self { tensors, variables, tracked })
     }

@@ -64,7 +64,7 @@ fn every_bit_of_a_number_comes_back() {
 /// Without `float_roundtrip` a tenth of all numbers would be read with different bits; this is one of them.
 #[test]
 fn the_configuration_comes_back_to_the_bit() {
-    let learning_rate = 0.052_087_441_512_012_604;
+    let learning_rate: f64 = 0.052_087_441_512_012_604;
     let (mut w, opt) = ([1.0_f32], Optimizer::new(Sgd::new(learning_rate)).unwrap());
     let mut file = std::io::Cursor::new(Vec::new());
     SaveOptions::new().write(&mut file, &opt, &[Variable::new("w", &mut w)]).unwrap();

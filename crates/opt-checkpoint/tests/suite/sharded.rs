@@ -41,7 +41,7 @@ pub(crate) fn distributed(mesh: &Mesh) -> Distributed {
         .iter()
         .filter(|(.., is_cut)| *is_cut)
         .fold(Distributed::new(mesh), |builder, variable| builder.layout(variable.0, variable.1, layout(true)));
-    builder.build().unwrap()
+    builder.same_gradients_over(mesh.dimensions().iter().map(|(name, _)| name)).build().unwrap()
 }
 
 impl Training {

@@ -43,7 +43,9 @@ impl Place<'_> {
         let with_layout = |builder: opt_mesh::DistributedBuilder, variable: &RecordedVariable| {
             builder.layout(&variable.name, &variable.shape, layout(variable))
         };
-        variables.iter().fold(Distributed::new(mesh), with_layout).build().map(Some).map_err(text)
+        let all = mesh.dimensions().iter().map(|(name, _)| name);
+        let builder = Distributed::new(mesh).same_gradients_over(all);
+        variables.iter().fold(builder, with_layout).build().map(Some).map_err(text)
     }
 
     /// This rank's shard of an array of the variable's shape.

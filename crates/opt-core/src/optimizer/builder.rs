@@ -68,7 +68,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         Self { rule, options: Options::default(), thread_count: None, element: PhantomData }
     }
 
-    /// Limits each element of a gradient to `-limit..=limit`; `limit` is positive. No limit by default.
+    /// Limits each element of a gradient to `-limit..=limit`; `limit` is positive. No limit by default. Several
+    /// gradients of the same row of a sparse gradient are limited before they are summed.
     #[doc(alias = "clip_grad_value_")]
     #[must_use]
     pub fn clipvalue(mut self, limit: f64) -> Self {
@@ -77,6 +78,10 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 
     /// Scales the gradient of each variable down to a norm of at most `limit`, which is positive. No limit by default.
+    ///
+    /// The norm of a sparse gradient is that of its values as given, as in TensorFlow: gradients of the same row are
+    /// clipped first, then summed, so the norm of their sum may be larger than `limit`. With a limit of 1, the
+    /// gradients 3 and 4 of one row become 0.6 and 0.8, and the row moves by 1.4 times the learning rate.
     #[must_use]
     pub fn clipnorm(mut self, limit: f64) -> Self {
         self.options.clip.norm = Some(limit);
@@ -84,7 +89,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 
     /// Scales all gradients down, by the same factor, to a common norm of at most `limit`, which is positive. No limit
-    /// by default.
+    /// by default. Several gradients of the same row are clipped before they are summed, as in
+    /// [`clipnorm`](Self::clipnorm).
     ///
     /// R. Pascanu, T. Mikolov, Y. Bengio, "On the difficulty of training recurrent neural networks", arXiv:1211.5063.
     #[doc(alias = "clip_grad_norm_")]

@@ -72,7 +72,27 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok((loss, gradients))
     }
 
-    /// Runs a closure that computes a loss and its gradients, and applies one step.
+    /// As [`compute_gradients`](Self::compute_gradients), with a closure that may fail.
+    ///
+    /// # Errors
+    ///
+    /// The closure's own error, or one of [`compute_gradients`](Self::compute_gradients).
+    pub fn try_compute_gradients<P, G, L, E>(
+        &mut self,
+        model: &mut P,
+        loss: impl FnOnce(&P) -> Result<(L, G), E>,
+    ) -> Result<(L, G), E>
+    where
+        P: Parameters<T>,
+        G: Gradients<T>,
+        E: From<Error>,
+    {
+        let computed = loss(model)?;
+        Ok(self.compute_gradients(model, |_| computed)?)
+    }
+
+    /// Runs a closure that computes a loss and its gradients, and applies one step. For a closure that may fail, see
+    /// [`try_minimize`](Self::try_minimize).
     ///
     /// # Errors
     ///
@@ -98,6 +118,50 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         let (loss, gradients) = loss(model);
         Ok(Minimized { loss, report: self.step(model, &gradients)? })
+    }
+
+    /// As [`minimize`](Self::minimize), with a closure that may fail. The error type is the closure's own; it holds the
+    /// errors of the step as well, so it converts from [`Error`].
+    ///
+    /// A closure that uses `?` must say its error type, in its signature or with `Ok::<_, E>(..)`.
+    ///
+    /// # Errors
+    ///
+    /// The closure's own error, or one of [`step`](Self::step). Nothing has then changed.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::Optimizer;
+    /// use opt_sgd::Sgd;
+    ///
+    /// type AnyError = Box<dyn std::error::Error>;
+    ///
+    /// let mut w = [4.0];
+    /// let mut opt = Optimizer::new(Sgd::new(0.25))?;
+    /// let mut fit = |target: &str| {
+    ///     opt.try_minimize(&mut w, |w| -> Result<_, AnyError> {
+    ///         let error = w[0] - target.parse::<f64>()?;
+    ///         Ok((error * error, [2.0 * error]))
+    ///     })
+    /// };
+    /// assert_eq!(fit("2")?.loss, 4.0);
+    /// assert_eq!(fit("two").unwrap_err().to_string(), "invalid float literal");
+    /// assert_eq!((w[0], opt.iterations()), (3.0, 1));
+    /// # Ok::<(), AnyError>(())
+    /// ```
+    pub fn try_minimize<P, G, L, E>(
+        &mut self,
+        model: &mut P,
+        loss: impl FnOnce(&P) -> Result<(L, G), E>,
+    ) -> Result<Minimized<L>, E>
+    where
+        P: Parameters<T>,
+        G: Gradients<T>,
+        E: From<Error>,
+    {
+        let computed = loss(model)?;
+        Ok(self.minimize(model, |_| computed)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Slots that start anew, and slots that a rule gets in the middle of a run.
 
+use std::mem;
+
 use super::{Optimizer, SlotPlace, builder, distributed};
 use crate::ema::Ema;
 use crate::error::Error;
@@ -110,7 +112,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When a hyperparameter is out of range; when the new rule does not have a slot of the old one, whose state would
+    /// When a hyperparameter is out of range; when a variable has the name of a new slot; when the new rule does not have a slot of the old one, whose state would
     /// be lost; when it has a new slot that is a copy of the variables, which are not here. The old rule then stays.
     ///
     /// # Examples
@@ -144,9 +146,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         if slots != self.slots {
             builder::check_slots(rule.class_name(), &slots, self.options.moments)?;
-            self.shared = with_new(&self.slots, &slots, &self.shared);
-            self.records.iter_mut().for_each(|record| record.change_slots(&self.slots, &slots, self.options.moments));
-            self.slots = slots;
+            let before = mem::replace(&mut self.slots, slots);
+            if let Err(taken) = self.check_known_names() {
+                self.slots = before;
+                return Err(taken);
+            }
+            self.shared = with_new(&before, &self.slots, &self.shared);
+            self.records.iter_mut().for_each(|record| record.change_slots(&before, &self.slots, self.options.moments));
         }
         self.rule = rule;
         Ok(())

@@ -1,6 +1,6 @@
 //! Lists of variables: in any order, all of those that are known or some, new ones among them.
 
-use opt_core::{Ema, Error, Exclude, Gradients, NonFinite, Optimizer, Outcome, Variable};
+use opt_core::{Ema, Error, Exclude, Gradients, NonFinite, Optimizer, OptimizerBuilder, Outcome, Variable};
 use opt_sgd::Sgd;
 
 /// 2, 3 and 6 make 7; numbers that round show whether the order of the list matters.
@@ -130,6 +130,23 @@ fn gradients_are_clipped_by_value_where_they_are_too_large() {
     let mut w = [0.0; 4];
     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[2.0, 0.25, -0.5, -3.0])]).unwrap();
     assert_eq!(w, [-0.5, -0.25, 0.5, 0.5]);
+}
+
+/// Gradients of the same row are clipped as they are given, then summed: the sum may be larger than the limit.
+#[test]
+fn gradients_of_the_same_row_are_clipped_before_they_are_summed() {
+    let moved = |builder: OptimizerBuilder<Sgd, f64>| {
+        let mut w = [0.0, 0.0];
+        let mut opt = builder.build().unwrap();
+        opt.apply_gradients([Variable::new("w", &mut w).sparse_gradient(&[1_usize, 1], &[3.0, 4.0])]).unwrap();
+        assert_eq!(w[0], 0.0);
+        -w[1]
+    };
+    let builder = || Optimizer::builder(Sgd::new(1.0));
+    assert!((moved(builder().clipnorm(1.0)) - 1.4).abs() < 1e-15);
+    assert!((moved(builder().global_clipnorm(1.0)) - 1.4).abs() < 1e-15);
+    assert_eq!(moved(builder().clipvalue(1.0)), 2.0);
+    assert_eq!(moved(builder()), 7.0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use ndarray::{ArrayD, IxDyn};
 use opt_core::model::{Any, Path};
-use opt_core::{Error, Gradient, Gradients, IndexedSlices, Optimizer, Parameters, Variable, ViewMut};
+use opt_core::{Error, Gradient, Gradients, IndexedSlices, NonFinite, Optimizer, Parameters, Variable, ViewMut};
 use opt_sgd::Sgd;
 
 /// Numbers by name, in any order.
@@ -127,4 +127,85 @@ fn slices_are_models() {
     opt.step(&mut w[..], &[1.0, 0.0][..]).unwrap();
     opt.step(&mut w, &vec![1.0, 0.0]).unwrap();
     assert_eq!(w, [0.0, 2.0]);
+}
+
+/// A single number is a variable without axes, as a gradient too; a list of numbers is one variable.
+#[test]
+fn numbers_are_models() {
+    let mut model = (2.0, [1.0, 3.0], vec![4.0], Some(5.0));
+    let gradients = (0.5, [1.0, 2.0], vec![2.0], None::<f64>);
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
+    opt.step(&mut model, &gradients).unwrap();
+    assert_eq!(model, (1.75, [0.5, 2.0], vec![3.0], Some(5.0)));
+    let shapes: Vec<_> = opt.variables().map(|(name, shape)| (name, shape.to_vec())).collect();
+    assert_eq!(shapes, [("0", vec![]), ("1", vec![2]), ("2", vec![1]), ("3", vec![])]);
+
+    let mut number = 2.0_f32;
+    let mut opt = Optimizer::new(Sgd::new(0.25)).unwrap();
+    opt.minimize(&mut number, |number| (number * number, 2.0 * number)).unwrap();
+    assert_eq!(number, 1.0);
+
+    // In 16 bits.
+    let mut half = (half::bf16::from_f32(2.0), vec![half::f16::ONE]);
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
+    opt.step(&mut half, &(1.0, [2.0])).unwrap();
+    assert_eq!((half.0.to_f32(), half.1[0].to_f32()), (1.5, 0.0));
+}
+
+#[test]
+fn a_closure_may_fail() {
+    #[derive(Debug, PartialEq)]
+    enum Failure {
+        Loss,
+        Step(Error),
+    }
+    impl From<Error> for Failure {
+        fn from(error: Error) -> Self {
+            Self::Step(error)
+        }
+    }
+    let compute = |result: Option<f64>| result.map(|gradient| (7, [gradient])).ok_or(Failure::Loss);
+    let mut w = [1.0];
+    let mut opt = Optimizer::builder(Sgd::new(0.5)).non_finite(NonFinite::Error).build().unwrap();
+    assert_eq!(opt.try_minimize(&mut w, |_| compute(None)), Err(Failure::Loss));
+    let infinite = opt.try_minimize(&mut w, |_| compute(Some(f64::INFINITY)));
+    assert!(matches!(infinite, Err(Failure::Step(Error::NonFiniteGradient { .. }))), "{infinite:?}");
+    assert_eq!(opt.try_compute_gradients(&mut w, |_| compute(None)), Err(Failure::Loss));
+    let misshapen = opt.try_compute_gradients(&mut w, |_| compute(Some(1.0)).map(|_| (0, [1.0, 2.0])));
+    assert!(matches!(misshapen, Err(Failure::Step(Error::GradientShape { .. }))), "{misshapen:?}");
+    assert_eq!((w, opt.iterations(), opt.variables().count()), ([1.0], 0, 0));
+
+    assert_eq!(opt.try_compute_gradients(&mut w, |_| compute(Some(1.0))), Ok((7, [1.0])));
+    assert_eq!(opt.try_minimize(&mut w, |_| compute(Some(1.0))).unwrap().loss, 7);
+    assert_eq!((w, opt.iterations()), ([0.5], 1));
+}
+
+/// Numbers of other types keep their value, also where it is not the decimal that was written.
+#[test]
+fn learning_rates_are_numbers_of_any_type() {
+    let rate = |rule: Sgd| Optimizer::<_, f64>::new(rule).unwrap().learning_rate();
+    assert_eq!(rate(Sgd::new(0.1)), 0.1);
+    assert_eq!(rate(Sgd::new(0.1_f32)), 0.100_000_001_490_116_12);
+    assert_eq!((rate(Sgd::new(1)), rate(Sgd::new(2_u32))), (1.0, 2.0));
+    let mut opt = Optimizer::builder(Sgd::new(1)).weight_decay(0.5_f32).build().unwrap();
+    let mut w = [1.0];
+    opt.step(&mut w, &[0.0]).unwrap();
+    assert_eq!(w, [0.5]);
+    opt.set_learning_rate(0.25_f32).unwrap();
+    assert_eq!(opt.learning_rate(), 0.25);
+    assert!(Optimizer::<_, f64>::new(Sgd::new(-1)).is_err());
+    assert!(Optimizer::<_, f64>::new(Sgd::new(f32::NAN)).is_err());
+}
+
+#[test]
+fn a_gradient_may_be_absent() {
+    let (mut w, mut frozen) = ([1.0], [2.0]);
+    let given = Some([0.5]);
+    let mut opt = Optimizer::new(Sgd::new(1.0)).unwrap();
+    opt.apply_gradients([
+        Variable::new("w", &mut w).optional_gradient(given.as_ref().map(Into::into)),
+        Variable::new("frozen", &mut frozen).optional_gradient(None),
+    ])
+    .unwrap();
+    assert_eq!((w, frozen), ([0.5], [2.0]));
 }

@@ -1,7 +1,7 @@
 //! What is refused names the culprit, and nothing has changed.
 
 use ndarray::{Array2, array};
-use opt_core::{Ema, Error, Optimizer, Variable};
+use opt_core::{Ema, Error, Exclude, Optimizer, Schedule, Variable};
 use opt_sgd::Sgd;
 
 type Opt = Optimizer<Sgd, f64>;
@@ -125,7 +125,7 @@ fn learning_rates_that_are_none() {
     // A schedule may go wrong later than it is checked.
     #[derive(Debug)]
     struct Bad;
-    impl opt_core::Schedule for Bad {
+    impl Schedule for Bad {
         fn value(&self, _step: u64) -> f64 {
             f64::NAN
         }
@@ -173,4 +173,73 @@ fn a_rule_with_other_slots() {
     assert!(opt.set_rule(Sgd::new(0.5).momentum(1.5)).is_err());
     opt.set_rule(Sgd::new(0.25).momentum(0.75)).unwrap();
     assert_eq!(opt.learning_rate(), 0.25);
+}
+
+/// Names of entries of the state, and of the file format: the first step is refused, not the first checkpoint.
+#[test]
+fn names_that_a_checkpoint_cannot_have() {
+    let taken = |name: &str, owner: &str| Error::NameTaken { name: name.to_owned(), owner: owner.to_owned() };
+    let error = refused!(Variable::new("iterations", &mut [1.0]).gradient(&[1.0]));
+    assert_eq!(error, taken("iterations", "the step counter"));
+    let error = refused!(Variable::new("__metadata__", &mut [1.0]));
+    assert_eq!(error, taken("__metadata__", "the file format"));
+    let error = refused!(Variable::new("known/momentum", &mut [1.0]).gradient(&[1.0]));
+    assert_eq!(error, taken("known/momentum", r#"the slot "momentum" of variable "known""#));
+    let message = r#"the name "known/average" is taken in checkpoints by the slot "average" of variable "known": rename the variable"#;
+    assert_eq!(refused!(Variable::new("known/average", &mut [1.0])).to_string(), message);
+    // Two new ones, in either order.
+    let owner = r#"the slot "momentum" of variable "a""#;
+    let error = refused!(Variable::new("a", &mut [1.0]), Variable::new("a/momentum", &mut [1.0]));
+    assert_eq!(error, taken("a/momentum", owner));
+    let error = refused!(Variable::new("a/momentum", &mut [1.0]), Variable::new("a", &mut [1.0]));
+    assert_eq!(error, taken("a/momentum", owner));
+
+    // Variables that come later collide with known ones.
+    let (mut opt, _) = stepped();
+    opt.add_variables(&mut Variable::new("b/momentum", &mut [1.0])).unwrap();
+    let owner = r#"the slot "momentum" of variable "b""#;
+    assert_eq!(opt.add_variables(&mut Variable::new("b", &mut [1.0])), Err(taken("b/momentum", owner)));
+    assert_eq!(opt.check_names(["b"]), Err(taken("b/momentum", owner)));
+    assert_eq!(opt.check_names(["c", "c"]), Err(Error::DuplicateVariable { name: "c".to_owned() }));
+
+    // Only entries that there are: the variable is in 64 bits, and its slots have other names. Any text is a name.
+    let listed = ["known/master", "known/v", "x/momentum", "knownmomentum", "", "\n", "ä/b"];
+    assert_eq!(opt.check_names(listed), Ok(()));
+    let mut values = [1.0; 7];
+    let variables = listed.into_iter().zip(&mut values).map(|(name, value)| Variable::new(name, value).gradient(&1.0));
+    opt.apply_gradients(variables).unwrap();
+
+    // A variable in 16 bits has a master.
+    let mut half = [half::bf16::ONE];
+    let mut opt = Optimizer::new(Sgd::new(0.5)).unwrap();
+    opt.add_variables(&mut Variable::half("h", &mut half)).unwrap();
+    let error = opt.add_variables(&mut Variable::new("h/master", &mut [1.0])).unwrap_err();
+    assert_eq!(error, taken("h/master", r#"the slot "master" of variable "h""#));
+    opt.add_variables(&mut Variable::new("h/momentum", &mut [1.0])).unwrap();
+}
+
+/// A name that matches no variable at the first step is a mistake; a pattern may match none.
+#[test]
+fn exclusions_of_unknown_variables() {
+    let builder = || Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5);
+    let exclude = Exclude::patterns(["^b", "^norm/"]).and_names(["baias"]);
+    let mut opt = builder().exclude_from_weight_decay(exclude).build().unwrap();
+    let mut w = [2.0];
+    let error = opt.step(&mut Variable::new("bias", &mut w), &[0.0]).unwrap_err();
+    assert_eq!(error, Error::UnknownGradient { name: "value".to_owned() });
+    let error = opt.apply_gradients([Variable::new("bias", &mut w).gradient(&[0.0])]).unwrap_err();
+    assert_eq!(error, Error::UnknownExclusion { name: "baias".to_owned() });
+    assert_eq!((w, opt.iterations(), opt.variables().count()), ([2.0], 0, 0));
+    assert_eq!(opt.unmatched_exclusions(), ["baias", "^b", "^norm/"]);
+
+    let exclude = Exclude::patterns(["^b", "^norm/"]).and_names(["later"]);
+    opt.exclude_from_weight_decay(exclude).unwrap();
+    opt.add_variables(&mut Variable::new("later", &mut [1.0])).unwrap();
+    opt.apply_gradients([Variable::new("bias", &mut w).gradient(&[0.0])]).unwrap();
+    assert_eq!((w, opt.unmatched_exclusions()), ([2.0], vec!["^norm/"]));
+
+    // New at the first step itself.
+    let mut opt = builder().exclude_from_weight_decay(Exclude::names(["bias"])).build().unwrap();
+    opt.apply_gradients([Variable::new("bias", &mut w).gradient(&[0.0])]).unwrap();
+    assert_eq!((w, opt.unmatched_exclusions()), ([2.0], vec![]));
 }

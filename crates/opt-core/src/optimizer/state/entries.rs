@@ -1,6 +1,6 @@
 //! The entries of the state, in Keras's order, and their names.
 
-use super::super::{Optimizer, SlotPlace};
+use super::super::{ITERATIONS, Optimizer, SlotPlace};
 use super::StateKind;
 use crate::ema::Ema;
 use crate::moments::MomentStorage;
@@ -68,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The name of an entry, if the variables have these names.
     pub(super) fn entry_name_of<'n>(&self, entry: Entry, variable_name: impl Fn(usize) -> &'n str) -> String {
         match entry {
-            Entry::Iterations => "iterations".to_owned(),
+            Entry::Iterations => ITERATIONS.to_owned(),
             Entry::Shared(shared) => {
                 let mut names = self.places().filter(|(_, place)| place.is_none());
                 names.nth(shared).map_or("", |(slot, _)| slot).to_owned()

@@ -7,6 +7,7 @@ use ndarray::{ArrayView, ArrayViewMut, IxDyn};
 use super::super::Optimizer;
 use super::super::distributed::shards;
 use super::super::form::{Form, in_order, in_order_mut, memory_order};
+use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
 use super::storage::{Value, Values};
@@ -65,6 +66,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
+        self.check_exclusions(&inputs)?;
         Ok((Start { learning_rate, decay, report }, inputs))
     }
 
@@ -78,6 +80,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         for (number, input) in inputs[known..].iter_mut().enumerate() {
             input.place = self.records.len() + number;
         }
+    }
+
+    /// Checks once that the variables that are excluded from weight decay by name exist.
+    fn check_exclusions(&mut self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
+        let records = &self.records;
+        let is_new = |name: &str| inputs.iter().any(|input| input.new.is_some() && input.name == name);
+        self.options.weight_decay.check_names(|name| records.get(name).is_some() || is_new(name))
     }
 
     /// Weight decay times learning rate, checked.
@@ -96,10 +105,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
         let mut inputs = resolve(variables, &mut self.records)?;
+        self.check_new(&inputs)?;
         if let Some(ranks) = &self.options.ranks {
             shards::locate(&**ranks, &self.records, &mut inputs)?;
         }
         Ok(inputs)
+    }
+
+    /// Checks the names of new variables, which are the last inputs.
+    fn check_new(&self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
+        let new = inputs.iter().rev().take_while(|input| input.new.is_some());
+        let is_half = |input: &Input<'_, T>| input.value.dtype(T::DTYPE) != T::DTYPE;
+        let new: Vec<_> = new.map(|input| NewName { name: &input.name, is_half: is_half(input) }).collect();
+        if new.is_empty() { Ok(()) } else { self.check_new_names(&new) }
     }
 }
 

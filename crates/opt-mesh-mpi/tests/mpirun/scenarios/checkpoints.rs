@@ -26,6 +26,7 @@ impl Training {
     fn new(mesh: &Mesh) -> Self {
         let layout = Layout::new([None, Some("model")]);
         let distributed = Distributed::new(mesh).layout("0", &SHAPE, layout.clone()).shard_state_over("batch");
+        let distributed = distributed.same_gradients_over(["batch", "model"]);
         let opt = Optimizer::builder(Nadam::new(0.01)).distributed(distributed.build().unwrap()).build().unwrap();
         let cut = mesh.scatter(&layout, &array(0.0).view()).unwrap();
         Self { opt, model: vec![cut, array(1.0)] }

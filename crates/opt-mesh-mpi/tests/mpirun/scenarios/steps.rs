@@ -23,7 +23,8 @@ fn train(
     distributed: impl Fn(DistributedBuilder) -> DistributedBuilder,
 ) -> Vec<ArrayD<f64>> {
     let layout = Layout::new([None, Some("model")]);
-    let builder = Distributed::new(mesh).layout("kernel", &[9, 5], layout.clone()).mean_gradients_over(["batch"]);
+    let builder = Distributed::new(mesh).layout("kernel", &[9, 5], layout.clone());
+    let builder = builder.mean_gradients_over(["batch"]).same_gradients_over(["model"]);
     let distributed = distributed(builder).build().unwrap();
     let builder = Optimizer::builder(rule).ema(Ema::new(0.5));
     let mut opt = builder.distributed(distributed).build().unwrap();

@@ -1,0 +1,106 @@
+//! The names that variables may have beside the entries of the state.
+
+use std::collections::{HashMap, HashSet};
+
+use super::Optimizer;
+use super::records::Record;
+use crate::ema::Ema;
+use crate::error::Error;
+use crate::precision::MASTER;
+use crate::real::Scalar;
+use crate::rule::UpdateRule;
+
+/// The name of the step counter in the state.
+pub const ITERATIONS: &str = "iterations";
+
+/// The name of the metadata in a checkpoint.
+pub const METADATA: &str = "__metadata__";
+
+/// A variable that is not known yet.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct NewName<'n> {
+    pub(super) name: &'n str,
+    /// Whether the variable is in 16 bits, and will have a master.
+    pub(super) is_half: bool,
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Checks that a checkpoint can hold variables of these names beside the [state](Self::state). No variable may have
+    /// the name of an entry: `iterations`, a shared slot, or `a/momentum` if there is a variable `a` with a slot
+    /// `momentum`. Nor may one be called `__metadata__`, which is a name of the file format.
+    ///
+    /// Steps check the names of new variables in the same way. Programs that save call this for the variables that the
+    /// optimizer does not know.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NameTaken`], and [`Error::DuplicateVariable`] for a name that is given twice.
+    pub fn check_names<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<(), Error> {
+        let mut all = HashSet::new();
+        let mut new = Vec::new();
+        for name in names {
+            if !all.insert(name) {
+                return Err(Error::DuplicateVariable { name: name.to_owned() });
+            }
+            if self.records.get(name).is_none() {
+                new.push(NewName { name, is_half: false });
+            }
+        }
+        self.check_new_names(&new)
+    }
+
+    /// Checks the names of all known variables again: the rule has new slots.
+    pub(super) fn check_known_names(&self) -> Result<(), Error> {
+        let known = self.records.iter().map(|record| NewName { name: &record.name, is_half: record.is_half() });
+        self.check_new_names(&known.collect::<Vec<_>>())
+    }
+
+    /// Checks the names of variables that are not known yet, all different.
+    pub(super) fn check_new_names(&self, new: &[NewName<'_>]) -> Result<(), Error> {
+        let half: HashMap<&str, bool> = new.iter().map(|variable| (variable.name, variable.is_half)).collect();
+        // Whether there is a variable, known or new, with a slot.
+        let has_slot = |variable: &str, slot: &str| {
+            let known = || self.records.get(variable).map(Record::is_half);
+            half.get(variable).copied().or_else(known).is_some_and(|is_half| slot != MASTER || is_half)
+        };
+        let slots = self.slots_of_variables();
+        let taken = |name: &str, owner: String| Err(Error::NameTaken { name: name.to_owned(), owner });
+        let mut entry = String::new();
+        for &NewName { name, is_half } in new {
+            if let Some(owner) = self.owner(name) {
+                return taken(name, owner);
+            }
+            for &slot in &slots {
+                let owner = |variable: &str| format!("the slot {slot:?} of variable {variable:?}");
+                let variable = name.strip_suffix(slot).and_then(|rest| rest.strip_suffix('/'));
+                if let Some(variable) = variable.filter(|variable| has_slot(variable, slot)) {
+                    return taken(name, owner(variable));
+                }
+                entry.clear();
+                entry.extend([name, "/", slot]);
+                if (slot != MASTER || is_half) && self.records.get(&entry).is_some() {
+                    return taken(&entry, owner(name));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The owner of a name that belongs to no variable.
+    fn owner(&self, name: &str) -> Option<String> {
+        match name {
+            ITERATIONS => Some("the step counter".to_owned()),
+            METADATA => Some("the file format".to_owned()),
+            _ => {
+                let is_shared = self.places().any(|(slot, place)| place.is_none() && slot == name);
+                is_shared.then(|| "a shared slot".to_owned())
+            }
+        }
+    }
+
+    /// The names of the slots of variables, whether or not there are masters now.
+    fn slots_of_variables(&self) -> Vec<&str> {
+        let of_rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
+        of_rule.chain(self.options.use_ema.then_some(Ema::SLOT)).chain([MASTER]).collect()
+    }
+}
