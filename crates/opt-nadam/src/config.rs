@@ -65,7 +65,8 @@ hyperparameters! {
     /// * **Keras, legacy**, refuses schedules for the learning rate, replaces an epsilon of 0 by 1e-7, and loses
     ///   `schedule_decay` when it reads its own configuration. The configuration calls it `decay`, though it does not
     ///   change the learning rate. Here schedules work, an epsilon of 0 is 0, and nothing is lost.
-    /// * **Keras, newer**: its momentum product is not among the weights, and is wrong inside `tf.function`. Here it is
+    /// * **Keras, newer**: it holds the 0.96 in 32 bits, and rounds both betas to the type of the variable before it
+    ///   computes `1 - beta` and powers; [`keras`](Self::keras) does the same. Its momentum product is not among the weights, and is wrong inside `tf.function`. Here it is
     ///   among the weights, as `momentum_cache`, and advances once a step.
     /// * **PyTorch** counts t, and multiplies c, for each variable: a variable that starts late, such as a layer that is
     ///   unfrozen, is corrected as in a first step. In all other forms both belong to the optimizer, and the first step

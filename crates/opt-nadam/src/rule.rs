@@ -44,9 +44,23 @@ impl Nadam {
     /// The momentum of step `t`, counted from 1.
     fn mu(&self, t: u64) -> f64 {
         match self.momentum_schedule {
-            MomentumSchedule::Rising => self.beta_1 * (1.0 - 0.5 * 0.96_f64.powf(self.psi() * t as f64)),
+            MomentumSchedule::Rising => self.beta_1 * (1.0 - 0.5 * self.base().powf(self.psi() * t as f64)),
             MomentumSchedule::Constant => self.beta_1,
         }
+    }
+
+    /// The base of the rising momentum. Keras of the newer generation, where psi is 1, holds it in 32 bits, also for
+    /// variables in 64 bits.
+    fn base(&self) -> f64 {
+        let is_keras = self.dialect == Dialect::Keras && self.psi() == 1.0;
+        if is_keras { f64::from(0.96_f32) } else { 0.96 }
+    }
+
+    /// The decay rates of m and v. Keras of the newer generation rounds them to the type of the variable before it
+    /// computes with them.
+    fn betas<T: Scalar>(&self) -> [f64; 2] {
+        let betas = [self.beta_1, self.beta_2];
+        if self.dialect == Dialect::Keras { betas.map(|beta| T::literal(beta).as_()) } else { betas }
     }
 
     /// The factors of g, m and v in step `t`. Multiplies `c`, the product of the momenta, by the momentum of the step.
@@ -54,18 +68,18 @@ impl Nadam {
         let mu = self.mu(t);
         let next_mu = self.mu(t + 1);
         *c *= mu;
-        // Keras rounds beta_2 to the type of the variable before it takes the power.
-        let beta_2 = if self.dialect == Dialect::Keras { T::literal(self.beta_2).as_() } else { self.beta_2 };
+        let [_, beta_2] = self.betas::<T>();
         [eta * (1.0 - mu) / (1.0 - *c), eta * next_mu / (1.0 - *c * next_mu), 1.0 / (1.0 - beta_2.powf(t as f64))]
     }
 
     fn coefficients<T: Scalar>(&self, scales: [f64; 3]) -> Coefficients<T> {
         let [g_scale, m_scale, v_scale] = scales.map(T::literal);
+        let [beta_1, beta_2] = self.betas::<T>();
         Coefficients {
-            beta_1: T::literal(self.beta_1),
-            one_minus_beta_1: T::literal(1.0 - self.beta_1),
-            beta_2: T::literal(self.beta_2),
-            one_minus_beta_2: T::literal(1.0 - self.beta_2),
+            beta_1: T::literal(beta_1),
+            one_minus_beta_1: T::literal(1.0 - beta_1),
+            beta_2: T::literal(beta_2),
+            one_minus_beta_2: T::literal(1.0 - beta_2),
             g_scale,
             m_scale,
             v_scale,

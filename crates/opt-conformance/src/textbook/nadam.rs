@@ -15,6 +15,8 @@ pub struct Nadam {
     pub epsilon: f64,
     /// The rate at which the momentum rises; without it the momentum is constant.
     pub schedule_decay: Option<f64>,
+    /// Whether 0.96 is held in 32 bits.
+    pub single_base: bool,
     /// Whether rows without a gradient keep their value; their moments decay in any case.
     pub touched_rows_only: bool,
     /// First and second moments by variable.
@@ -27,7 +29,10 @@ impl Nadam {
     pub fn momentum(&self, step: u64) -> f64 {
         match self.schedule_decay {
             None => self.beta_1,
-            Some(decay) => self.beta_1 - self.beta_1 * (decay * step as f64 * 0.96_f64.ln()).exp() / 2.0,
+            Some(decay) => {
+                let base = if self.single_base { f64::from(0.96_f32) } else { 0.96 };
+                self.beta_1 - self.beta_1 * (decay * step as f64 * base.ln()).exp() / 2.0
+            }
         }
     }
 
