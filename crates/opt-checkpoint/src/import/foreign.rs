@@ -80,7 +80,11 @@ impl Foreign {
                 let Converted { value, is_rounded } = self.array::<T>(name, shape, converts)?;
                 return Ok(Converted { value: value.into(), is_rounded });
             }
-            StateKind::Scalar => StateValue::Scalar(self.number(name)?),
+            // Counters of variables may be whole numbers.
+            StateKind::Scalar => {
+                let count = |other| self.count(name).map(|count| count as f64).map_err(|_| other);
+                StateValue::Scalar(self.number(name).or_else(count)?)
+            }
             StateKind::Iterations => StateValue::Iterations(self.count(name)?),
         };
         Ok(Converted { value, is_rounded: false })
