@@ -35,6 +35,9 @@ pub(crate) const MANIFEST: &str = "manifest.safetensors";
 /// The step counter's name.
 pub(crate) const ITERATIONS: &str = "iterations";
 
+/// The beginning of every header, which no other library writes.
+pub(crate) const STARTS_LIKE_OURS: &str = r#"{"__metadata__":{"opt-checkpoint":"#;
+
 /// The kind of weights that a checkpoint holds under the names of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
