@@ -69,7 +69,7 @@ def read_state(optimizer, named):
     kind, name = kind_of(optimizer), class_of(optimizer)
     state = {"iterations": np.array(int(optimizer.iterations), dtype=np.int64)}
     if kind == "legacy":
-        read_legacy(optimizer, name, named, state)
+        read_legacy(optimizer, named, state)
     else:
         read_new(optimizer, kind, name, named, state)
     return state
@@ -113,11 +113,11 @@ def momentum_product(optimizer):
     return np.prod(optimizer.beta_1 * (1.0 - 0.5 * 0.96**steps))
 
 
-def read_legacy(optimizer, name, named, state):
+def read_legacy(optimizer, named, state):
     if not optimizer.weights and int(optimizer.iterations) == 0:
         raise Problem("the optimizer has no state: either it took no step, or it came from a .keras file or a "
                       "SavedModel, which have no state of legacy and Addons optimizers; save the model as .h5")
-    for owner in owners(optimizer, name):
+    for owner in owners(optimizer):
         for slot in owner.get_slot_names():
             for variable, values in named.items():
                 slot_values = find_slot(owner, values, slot)
@@ -127,9 +127,9 @@ def read_legacy(optimizer, name, named, state):
             state["momentum_cache"] = np.array(owner._m_cache)
 
 
-def owners(optimizer, name):
+def owners(optimizer):
     """The optimizers that have slots: a Lookahead and the one inside."""
-    if name != "Lookahead":
+    if type(optimizer).__name__ != "Lookahead":
         return [optimizer]
     class_of(optimizer._optimizer)
     return [optimizer, optimizer._optimizer]
@@ -193,7 +193,7 @@ def write_state(optimizer, trainable, named, checkpoint):
     if found != name:
         raise Problem(f"the checkpoint is one of {found}, the optimizer is {name}")
     if kind == "legacy":
-        write_legacy(optimizer, name, named, checkpoint)
+        write_legacy(optimizer, name, trainable, named, checkpoint)
     else:
         optimizer.build(list(trainable))
         write_new(optimizer, kind, name, named, checkpoint)
@@ -217,12 +217,13 @@ def write_new(optimizer, kind, name, named, checkpoint):
             optimizer._u_product_counter = checkpoint.iterations + 1
 
 
-def write_legacy(optimizer, name, named, checkpoint):
+def write_legacy(optimizer, name, trainable, named, checkpoint):
     optimizer.iterations.assign(checkpoint.iterations)
     if name == "Lookahead":
         optimizer._optimizer._iterations = optimizer.iterations
-    optimizer._create_all_weights([named[variable] for variable in checkpoint.tracked])
-    for owner in owners(optimizer, name):
+    # An .h5 file lists the state in this order, and Keras reads it in the order of the model.
+    optimizer._create_all_weights(list(trainable))
+    for owner in owners(optimizer):
         for slot in owner.get_slot_names():
             for variable, model_variable in named.items():
                 values = checkpoint.slot(variable, slot)

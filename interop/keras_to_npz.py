@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 from checkpoint import Problem, run
-from keras_state import by_name, read_configuration, read_model, read_state
+from keras_state import by_name, find_slot, kind_of, owners, read_configuration, read_model, read_state
 
 
 def convert(model, folder, optimizer=None):
@@ -75,8 +75,8 @@ def load(path):
             or "Error in loading the saved optimizer state" in str(w.message)]
     if lost:
         raise Problem(f"Keras does not load the optimizer's state: {lost[0]}")
-    if is_keras3() and path.suffix != ".keras":
-        load_lost_state(model, path)
+    if path.suffix != ".keras" and model.optimizer is not None:
+        (load_lost_state if is_keras3() else load_by_name)(model, path)
     return model
 
 
@@ -107,7 +107,7 @@ def load_lost_state(model, path):
 
     with h5py.File(path) as file:
         group = file.get("optimizer_weights")
-        if model.optimizer is None or group is None:
+        if group is None:
             return
         values = [np.array(group[name]) for name in group.attrs["weight_names"]]
     optimizer = keras().optimizers.deserialize(keras().optimizers.serialize(model.optimizer))
@@ -116,6 +116,24 @@ def load_lost_state(model, path):
         raise Problem(f"{path} has {len(values)} variables of the optimizer, which has {len(optimizer.variables)}")
     optimizer.set_weights(values)
     model.optimizer = optimizer
+
+
+def load_by_name(model, path):
+    """Keras 2 reads the list in the order of the model; it was written in the order of the first gradients."""
+    import h5py
+
+    if kind_of(model.optimizer) != "legacy":
+        return
+    named, ends = by_name(model), {}
+    for owner in owners(model.optimizer):
+        for slot in owner.get_slot_names():
+            ends.update({f"/{name}/{slot}:0": owner.get_slot(v, slot) for name, v in named.items() if find_slot(owner, v, slot) is not None})
+    with h5py.File(path) as file:
+        group = file.get("optimizer_weights")
+        names = [] if group is None else [str(name) for name in group.attrs["weight_names"]]
+        for name in names:
+            for own in [own for end, own in ends.items() if f"/{name}".endswith(end)]:
+                own.assign(np.array(group[name]))
 
 
 def read_checkpoint(path):

@@ -4,7 +4,7 @@
     python interop/round_trip.py train SYSTEM FOLDER    trains, saves, converts, and trains five steps more
     python interop/round_trip.py return SYSTEM FOLDER   takes checkpoints back, and trains five steps more
 
-SYSTEM is keras2, keras3 or pytorch. Every case has a folder in FOLDER: in it are the converted files and case.json
+SYSTEM is keras2, addons, keras3 or pytorch. Every case has a folder in FOLDER: in it are the converted files and case.json
 (gradients, and the variables after five steps); this library writes here.safetensors, and `return` writes back.json.
 """
 
@@ -43,7 +43,9 @@ def describe():
     keras, systems = version("keras"), {}
     tensorflow = version("tensorflow") or version("tensorflow-cpu")
     if keras and keras.startswith("2.") and tensorflow:
-        systems["keras2"] = {"tensorflow": tensorflow, **versions("keras", "tensorflow-addons")}
+        systems["keras2"] = {"tensorflow": tensorflow, **versions("keras")}
+        if version("tensorflow-addons"):
+            systems["addons"] = {"tensorflow": tensorflow, **versions("tensorflow-addons")}
     if keras and int(keras.split(".")[0]) >= 3:
         systems["keras3"] = {**versions("keras"), **({"tensorflow": tensorflow} if tensorflow else {})}
     if version("torch") and version("safetensors"):
@@ -183,7 +185,7 @@ def keras2():
 
     new, old = tf.keras.optimizers, tf.keras.optimizers.legacy
     every, legacy = (".keras", ".h5", ".ckpt"), (".h5", ".ckpt")
-    cases = [
+    return Keras, [
         # A TensorFlow checkpoint has momenta, but not the momentum 0.
         Case("SGD", lambda: new.SGD(0.125), files=(".keras", ".h5"), through=".keras"),
         Case("SGD, momentum", lambda: new.SGD(0.125, momentum=0.875, nesterov=True), files=every, through=".h5"),
@@ -193,25 +195,29 @@ def keras2():
         Case("SGD, float32", lambda: new.SGD(0.125, momentum=0.875), SINGLE, every, ".keras", "float32"),
         Case("legacy SGD", lambda: old.SGD(0.125, momentum=0.875, decay=0.25), files=legacy, through=".h5"),
         Case("legacy Nadam", lambda: old.Nadam(0.125, **BETAS), NADAM, legacy, ".h5"),
+        # Its slots are made in another order than that of the model, in which Keras reads an .h5 file.
+        Case("legacy SGD, late layer", lambda: old.SGD(0.125, momentum=0.875), files=legacy, through=".h5", late=["dense"]),
     ]
-    if importlib.util.find_spec("tensorflow_addons"):
-        import tensorflow_addons as tfa
 
-        addons = tfa.optimizers
-        novograd = {**BETAS, "beta_2": 0.75}
-        cases += [
-            Case("RectifiedAdam", lambda: addons.RectifiedAdam(0.125, **BETAS), files=legacy, through=".h5"),
-            Case("RectifiedAdam, amsgrad", lambda: addons.RectifiedAdam(0.125, amsgrad=True, **BETAS), files=legacy,
-                 through=".h5"),
-            Case("NovoGrad", lambda: addons.NovoGrad(0.125, **novograd), files=legacy, through=".h5"),
-            # The file does not have `amsgrad`: it cannot be loaded as what it was.
-            Case("NovoGrad, amsgrad", lambda: addons.NovoGrad(0.125, amsgrad=True, **novograd), files=(".ckpt",)),
-            Case("Lookahead, SGD", lambda: addons.Lookahead(old.SGD(0.125, momentum=0.875), 4, 0.5), files=legacy,
-                 through=".h5"),
-            Case("Lookahead, RectifiedAdam", lambda: addons.Lookahead(addons.RectifiedAdam(0.125, **BETAS), 3, 0.25),
-                 files=legacy, through=".h5"),
-        ]
-    return Keras, cases
+
+def addons():
+    import tensorflow as tf
+    import tensorflow_addons as tfa
+
+    old, addons, legacy = tf.keras.optimizers.legacy, tfa.optimizers, (".h5", ".ckpt")
+    novograd = {**BETAS, "beta_2": 0.75}
+    return Keras, [
+        Case("RectifiedAdam", lambda: addons.RectifiedAdam(0.125, **BETAS), files=legacy, through=".h5"),
+        Case("RectifiedAdam, amsgrad", lambda: addons.RectifiedAdam(0.125, amsgrad=True, **BETAS), files=legacy,
+             through=".h5"),
+        Case("NovoGrad", lambda: addons.NovoGrad(0.125, **novograd), files=legacy, through=".h5"),
+        # The file does not have `amsgrad`: it cannot be loaded as what it was.
+        Case("NovoGrad, amsgrad", lambda: addons.NovoGrad(0.125, amsgrad=True, **novograd), files=(".ckpt",)),
+        Case("Lookahead, SGD", lambda: addons.Lookahead(old.SGD(0.125, momentum=0.875), 4, 0.5), files=legacy,
+             through=".h5"),
+        Case("Lookahead, RectifiedAdam", lambda: addons.Lookahead(addons.RectifiedAdam(0.125, **BETAS), 3, 0.25),
+             files=legacy, through=".h5"),
+    ]
 
 
 def keras3():
@@ -249,7 +255,7 @@ def pytorch():
     ]
 
 
-SYSTEMS = {"keras2": keras2, "keras3": keras3, "pytorch": pytorch}
+SYSTEMS = {"keras2": keras2, "addons": addons, "keras3": keras3, "pytorch": pytorch}
 
 
 def read(folder):
