@@ -124,8 +124,10 @@ def load_by_name(model, path):
 
     if kind_of(model.optimizer) != "legacy":
         return
-    named, ends = by_name(model), {}
+    named, ends = by_name(model), {"/iter:0": model.optimizer.iterations}
     for owner in owners(model.optimizer):
+        if type(owner).__name__ == "Nadam":
+            ends["/momentum_cache:0"] = owner._m_cache
         for slot in owner.get_slot_names():
             ends.update({f"/{name}/{slot}:0": owner.get_slot(v, slot) for name, v in named.items() if find_slot(owner, v, slot) is not None})
     with h5py.File(path) as file:
