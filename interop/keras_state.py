@@ -68,6 +68,9 @@ def read_state(optimizer, named):
         raise Problem("gradient_accumulation_steps has no counterpart here")
     kind, name = kind_of(optimizer), class_of(optimizer)
     state = {"iterations": np.array(int(optimizer.iterations), dtype=np.int64)}
+    if state["iterations"] == 0:
+        raise Problem("the optimizer has no state: it took no step, or Keras has not loaded its state. A .keras file and a "
+                      "SavedModel have none of legacy and Addons optimizers: save the model as .h5")
     if kind == "legacy":
         read_legacy(optimizer, named, state)
     else:
@@ -76,8 +79,6 @@ def read_state(optimizer, named):
 
 
 def read_new(optimizer, kind, name, named, state):
-    if not getattr(optimizer, "built", getattr(optimizer, "_built", False)):
-        raise Problem("the optimizer has no state: it took no step")
     for slot, attribute in slots_of(optimizer, name).items():
         for variable, index in indices(optimizer, kind, named):
             state[f"{variable}/{slot}"] = np.array(getattr(optimizer, attribute)[index])
@@ -114,9 +115,6 @@ def momentum_product(optimizer):
 
 
 def read_legacy(optimizer, named, state):
-    if not optimizer.weights and int(optimizer.iterations) == 0:
-        raise Problem("the optimizer has no state: either it took no step, or it came from a .keras file or a "
-                      "SavedModel, which have no state of legacy and Addons optimizers; save the model as .h5")
     for owner in owners(optimizer):
         for slot in owner.get_slot_names():
             for variable, values in named.items():

@@ -106,7 +106,9 @@ def load_lost_state(model, path):
     import h5py
 
     with h5py.File(path) as file:
-        group = file.get("optimizer_weights")
+        group, version = file.get("optimizer_weights"), str(file.attrs.get("keras_version", "3"))
+        if not version.startswith("3"):
+            raise Problem(f"{path} was written by Keras {version}: convert it with a Python that has Keras 2")
         if group is None:
             return
         values = [np.array(group[name]) for name in group.attrs["weight_names"]]
@@ -134,8 +136,11 @@ def load_by_name(model, path):
         group = file.get("optimizer_weights")
         names = [] if group is None else [str(name) for name in group.attrs["weight_names"]]
         for name in names:
-            for own in [own for end, own in ends.items() if f"/{name}".endswith(end)]:
-                own.assign(np.array(group[name]))
+            own = next((own for end, own in ends.items() if f"/{name}".endswith(end)), None)
+            if own is None:
+                raise Problem(f"{path} has {name}, and the optimizer that Keras made of it has no such slot. Addons does not "
+                              "save amsgrad of NovoGrad: convert a TensorFlow checkpoint, or the live model")
+            own.assign(np.array(group[name]))
 
 
 def read_checkpoint(path):

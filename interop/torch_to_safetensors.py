@@ -139,10 +139,9 @@ def load(path):
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise Problem(f"{path} does not exist") from None
-    except Exception as error:  # noqa: BLE001: torch raises many kinds
+    except Exception:  # noqa: BLE001: torch raises many kinds
         raise Problem(f"{path} holds more than tensors, numbers and names, or is no file of torch.save: save "
-                      f"{{'model': model.state_dict(), 'optimizer': optimizer.state_dict()}} "
-                      f"({str(error).splitlines()[0]})") from None
+                      "{'model': model.state_dict(), 'optimizer': optimizer.state_dict()}") from None
 
 
 def parts(loaded, path):
