@@ -69,8 +69,8 @@ def read_state(optimizer, named):
     kind, name = kind_of(optimizer), class_of(optimizer)
     state = {"iterations": np.array(int(optimizer.iterations), dtype=np.int64)}
     if state["iterations"] == 0:
-        raise Problem("the optimizer has no state: it took no step, or Keras has not loaded its state. A .keras file and a "
-                      "SavedModel have none of legacy and Addons optimizers: save the model as .h5")
+        raise Problem("the optimizer has no state: it took no step, or Keras has not loaded its state. A .keras file "
+                      "and a SavedModel have none of legacy and Addons optimizers: save the model as .h5")
     if kind == "legacy":
         read_legacy(optimizer, named, state)
     else:

@@ -70,7 +70,8 @@ def load(path):
         try:
             model = keras().models.load_model(path, custom_objects=custom_objects(path))
         except (TypeError, ValueError, OSError, AttributeError) as error:
-            raise Problem(f"Keras cannot load {path}: {str(error).splitlines()[0]}; custom classes need --import") from None
+            raise Problem(f"Keras cannot load {path}: {str(error).splitlines()[0]}; custom classes "
+                          "need --import") from None
     lost = [str(w.message) for w in caught if "Skipping variable loading for optimizer" in str(w.message)
             or "Error in loading the saved optimizer state" in str(w.message)]
     if lost:
@@ -131,15 +132,17 @@ def load_by_name(model, path):
         if type(owner).__name__ == "Nadam":
             ends["/momentum_cache:0"] = owner._m_cache
         for slot in owner.get_slot_names():
-            ends.update({f"/{name}/{slot}:0": owner.get_slot(v, slot) for name, v in named.items() if find_slot(owner, v, slot) is not None})
+            for name, variable in named.items():
+                if find_slot(owner, variable, slot) is not None:
+                    ends[f"/{name}/{slot}:0"] = owner.get_slot(variable, slot)
     with h5py.File(path) as file:
         group = file.get("optimizer_weights")
         names = [] if group is None else [str(name) for name in group.attrs["weight_names"]]
         for name in names:
             own = next((own for end, own in ends.items() if f"/{name}".endswith(end)), None)
             if own is None:
-                raise Problem(f"{path} has {name}, and the optimizer that Keras made of it has no such slot. Addons does not "
-                              "save amsgrad of NovoGrad: convert a TensorFlow checkpoint, or the live model")
+                raise Problem(f"{path} has {name}, and the optimizer that Keras made of it has no such slot. Addons "
+                              "does not save amsgrad of NovoGrad: convert a TensorFlow checkpoint, or the live model")
             own.assign(np.array(group[name]))
 
 
@@ -221,7 +224,7 @@ def read_new(children, optimizer, values, name, model, state):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="a .keras file, an .h5 file, or the prefix of a TensorFlow checkpoint")
+    parser.add_argument("source", type=Path, help="a .keras or .h5 file, or the prefix of a TensorFlow checkpoint")
     parser.add_argument("folder", type=Path, help="where to write model.npz, optimizer.npz and optimizer.json")
     parser.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE",
                         help="a Python module to import first: one that registers custom classes")
@@ -233,8 +236,8 @@ def main():
     elif arguments.source.with_name(arguments.source.name + ".index").exists():
         write(arguments.folder, *read_checkpoint(arguments.source), None)
     elif arguments.source.is_dir():
-        raise Problem(f"{arguments.source} is a folder: of TensorFlow checkpoints, name one without .index; a SavedModel "
-                      "loses the optimizer's state, save the model as .h5")
+        raise Problem(f"{arguments.source} is a folder: of TensorFlow checkpoints, name one without .index; a "
+                      "SavedModel loses the optimizer's state, save the model as .h5")
     else:
         raise Problem(f"{arguments.source} is no .keras file, no .h5 file and no prefix of a TensorFlow checkpoint")
     print("wrote", ", ".join(str(path) for path in sorted(arguments.folder.iterdir())))

@@ -4,8 +4,9 @@
     python interop/round_trip.py train SYSTEM FOLDER    trains, saves, converts, and trains five steps more
     python interop/round_trip.py return SYSTEM FOLDER   takes checkpoints back, and trains five steps more
 
-SYSTEM is keras2, addons, keras3 or pytorch. Every case has a folder in FOLDER: in it are the converted files and case.json
-(gradients, and the variables after five steps); this library writes here.safetensors, and `return` writes back.json.
+SYSTEM is keras2, addons, keras3 or pytorch. Every case has a folder in FOLDER: in it are the converted
+files and case.json (gradients, and the variables after five steps); this library
+writes here.safetensors, and `return` writes back.json.
 """
 
 import argparse
@@ -180,6 +181,12 @@ class Case:
         return steps
 
 
+def excluding(optimizer):
+    """No file has what is excluded."""
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    return optimizer
+
+
 def keras2():
     import tensorflow as tf
 
@@ -191,12 +198,14 @@ def keras2():
         Case("SGD, momentum", lambda: new.SGD(0.125, momentum=0.875, nesterov=True), files=every, through=".h5"),
         Case("SGD, average, decay", lambda: new.SGD(0.125, momentum=0.875, weight_decay=0.0625, use_ema=True,
                                                   ema_momentum=0.75), files=every, through=".keras"),
+        Case("SGD, decay but of biases", lambda: excluding(new.SGD(0.125, weight_decay=0.0625)), files=(".keras",)),
         Case("Nadam", lambda: new.Nadam(0.125, **BETAS), NADAM, files=every),
         Case("SGD, float32", lambda: new.SGD(0.125, momentum=0.875), SINGLE, every, ".keras", "float32"),
         Case("legacy SGD", lambda: old.SGD(0.125, momentum=0.875, decay=0.25), files=legacy, through=".h5"),
         Case("legacy Nadam", lambda: old.Nadam(0.125, **BETAS), NADAM, legacy, ".h5"),
         # Its slots are made in another order than that of the model, in which Keras reads an .h5 file.
-        Case("legacy SGD, late layer", lambda: old.SGD(0.125, momentum=0.875), files=legacy, through=".h5", late=["dense"]),
+        Case("legacy SGD, late layer", lambda: old.SGD(0.125, momentum=0.875), files=legacy, through=".h5",
+             late=["dense"]),
     ]
 
 
@@ -229,6 +238,7 @@ def keras3():
         Case("SGD, momentum", lambda: new.SGD(0.125, momentum=0.875, nesterov=True), files=every, through=".h5"),
         Case("SGD, average, decay", lambda: new.SGD(0.125, momentum=0.875, weight_decay=0.0625, use_ema=True,
                                                   ema_momentum=0.75), files=every, through=".keras"),
+        Case("SGD, decay but of biases", lambda: excluding(new.SGD(0.125, weight_decay=0.0625)), files=(".keras",)),
         Case("Nadam", lambda: new.Nadam(0.125, **BETAS), NADAM, every, ".keras"),
         Case("SGD, float32", lambda: new.SGD(0.125, momentum=0.875), SINGLE, every, ".keras", "float32"),
     ]

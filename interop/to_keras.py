@@ -45,8 +45,8 @@ def main():
     if kind_of(model.optimizer) == "legacy" and arguments.result.suffix == ".keras":
         raise Problem("a .keras file has no state of legacy and Addons optimizers: write an .h5 file")
     if kind_of(model.optimizer) == "new" and type(model.optimizer).__name__ == "Nadam":
-        raise Problem("no file of Keras 2.15 has the product of Nadam's momenta: call restore(model, checkpoint) in the "
-                      "program that goes on training")
+        raise Problem("no file of Keras 2.15 has the product of Nadam's momenta: call restore(model, checkpoint) in "
+                      "the program that goes on training")
     restore(model, arguments.checkpoint)
     model.save(arguments.result)
     print("wrote", arguments.result)

@@ -114,8 +114,8 @@ def class_of(group):
 
 def configuration(optimizer):
     """The configuration of the first group; other groups must have the same one."""
-    kept = ["lr", "momentum", "dampening", "nesterov", "weight_decay", "decoupled_weight_decay", "momentum_decay", "eps",
-            "betas", "maximize"]
+    kept = ["lr", "momentum", "dampening", "nesterov", "weight_decay", "decoupled_weight_decay", "momentum_decay",
+            "eps", "betas", "maximize"]
     groups = [{key: group[key] for key in kept if key in group} for group in optimizer["param_groups"]]
     differing = sorted(key for key in groups[0] if any(group.get(key) != groups[0][key] for group in groups))
     if differing:
@@ -158,8 +158,8 @@ def parts(loaded, path):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", type=Path, nargs="+", help="one file with both, or that of the model and of the optimizer")
-    parser.add_argument("folder", type=Path, help="where to write model.safetensors, optimizer.safetensors, optimizer.json")
+    parser.add_argument("files", type=Path, nargs="+", help="one file with both, or two: model and optimizer")
+    parser.add_argument("folder", type=Path, help="where to write the three files")
     parser.add_argument("--names", metavar="NAMES",
                         help="the names of the parameters in the order of the optimizer, with commas between them")
     arguments = parser.parse_args()
