@@ -37,17 +37,16 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
     let mut table = Table::default();
     for side in Side::ALL {
         match pythons.iter().find(|python| python.has(side)) {
-            Some(python) => trips(python, side, &folder.0.join(side.name()), &mut table)?,
+            Some(python) => trips(python, side, &folder.path.join(side.name()), &mut table)?,
             None => table.missing.push(side.package().to_owned()),
         }
     }
     let configurations = root.join(CONFIGURATIONS);
     if configurations.exists() {
         for python in &pythons {
-            python.call(&configurations, &[&folder.0])?;
+            python.call(&configurations, &[&folder.path])?;
         }
     }
-    folder.finish(options.keep.is_some())?;
     print!("{table}");
     Ok(if table.passed(options.all) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -76,7 +75,10 @@ fn trips(python: &Python, side: Side, folder: &Path, table: &mut Table) -> anyho
             }
             Err(error) => row.problem = Some(format!("{error:#}")),
         }
-        if let (None, None, Err(error)) = (&row.problem, row.back, &returned) {
+        if row.problem.is_none()
+            && row.back.is_none()
+            && let Err(error) = &returned
+        {
             row.problem = Some(format!("{error:#}"));
         }
         table.rows.push(row);
@@ -85,20 +87,26 @@ fn trips(python: &Python, side: Side, folder: &Path, table: &mut Table) -> anyho
 }
 
 /// Where the files are.
-struct Folder(PathBuf);
+struct Folder {
+    path: PathBuf,
+    keep: bool,
+}
 
 impl Folder {
     fn new(kept: Option<&Path>) -> anyhow::Result<Self> {
         let temporary = || std::env::temp_dir().join(format!("interop-{}", std::process::id()));
         let path = kept.map_or_else(temporary, Path::to_owned);
         std::fs::create_dir(&path).with_context(|| format!("cannot make the folder {}", path.display()))?;
-        Ok(Self(path.canonicalize()?))
+        Ok(Self { path: path.canonicalize()?, keep: kept.is_some() })
     }
+}
 
-    fn finish(self, keep: bool) -> anyhow::Result<()> {
-        if !keep {
-            std::fs::remove_dir_all(&self.0)?;
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            eprintln!("cannot remove {}: {error}", self.path.display());
         }
-        Ok(())
     }
 }

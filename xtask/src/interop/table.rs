@@ -40,7 +40,8 @@ impl Row {
 impl Table {
     /// Whether every number was close; with `all`, also whether every system was there.
     pub(super) fn passed(&self, all: bool) -> bool {
-        self.rows.iter().all(Row::passed) && !(all && !self.missing.is_empty()) && !self.rows.is_empty()
+        let complete = !self.rows.is_empty() && (self.missing.is_empty() || !all);
+        complete && self.rows.iter().all(Row::passed)
     }
 }
 
