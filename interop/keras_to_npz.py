@@ -192,9 +192,9 @@ def read_checkpoint(path):
         state["iterations"] = values(children[optimizer]["iter"])
         for slot in slots:
             state[f"{name(slot.original_variable_node_id)}/{slot.slot_name}"] = values(slot.slot_variable_node_id)
-            if slot.slot_name == "vhat" and state[f"{name(slot.original_variable_node_id)}/v"].ndim == 0:
-                # Addons keeps NovoGrad's number in an array of the variable's shape.
-                state[f"{name(slot.original_variable_node_id)}/vhat"] = values(slot.slot_variable_node_id).max()
+        for key in [key for key in state if key.endswith("/vhat") and state[key.removesuffix("hat")].ndim == 0]:
+            # Addons keeps NovoGrad's number in an array of the variable's shape.
+            state[key] = state[key].max()
         for node in (optimizer, children[optimizer].get("lh_base_optimizer", optimizer)):
             if "momentum_cache" in children[node]:
                 state["momentum_cache"] = values(children[node]["momentum_cache"])
