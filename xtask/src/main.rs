@@ -6,6 +6,7 @@ mod ci;
 mod codegen;
 mod fuzz;
 mod instructions;
+mod interop;
 mod kills;
 mod miri;
 mod mutants;
@@ -64,6 +65,9 @@ enum Task {
         #[arg(long)]
         mpi: bool,
     },
+    /// Moves state from Keras and PyTorch to here and back, with five steps on both sides each time; fails if any
+    /// number differs.
+    Interop(interop::Options),
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
     /// Counts the instructions of steps with valgrind; fails if there are more than in the record.
@@ -124,6 +128,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             return parity::run_mpi(&Workspace::load()?.root, &files, verbose);
         }
         Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
+        Task::Interop(options) => return interop::run(&Workspace::load()?.root, &options),
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Kills { times, ranks, seed } => kills::run(times, ranks, seed)?,
@@ -157,6 +162,7 @@ mod tests {
             "codegen --chek",
             "fuzz --seconds 0",
             "mutants --package opt-mesh",
+            "interop",
         ] {
             let words = ["cargo xtask"].into_iter().chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_err(), "{line:?}");

@@ -34,10 +34,16 @@ pub trait Number: Copy {
 
     /// Reads as many numbers as there are bytes for.
     fn read_bytes(bytes: &[u8], numbers: &mut Vec<Self>);
+
+    /// The nearest number to this one; ties to even.
+    fn nearest(number: f64) -> Self;
+
+    /// The same number in 64 bits.
+    fn widened(self) -> f64;
 }
 
 macro_rules! number {
-    ($($type:ty: $dtype:ident, $nothing:expr);+ $(;)?) => {$(
+    ($($type:ty: $dtype:ident, $nothing:expr, $nearest:expr);+ $(;)?) => {$(
         impl Number for $type {
             const FILE_DTYPE: Dtype = Dtype::$dtype;
             const NOTHING: Self = $nothing;
@@ -51,13 +57,21 @@ macro_rules! number {
                 let (places, _) = bytes.as_chunks();
                 numbers.extend(places.iter().map(|place| Self::from_le_bytes(*place)));
             }
+
+            fn nearest(number: f64) -> Self {
+                $nearest(number)
+            }
+
+            fn widened(self) -> f64 {
+                self.into()
+            }
         }
     )+};
 }
 
 number! {
-    f32: F32, 0.0;
-    f64: F64, 0.0;
-    bf16: BF16, bf16::ZERO;
-    f16: F16, f16::ZERO;
+    f32: F32, 0.0, |number| number as f32;
+    f64: F64, 0.0, |number| number;
+    bf16: BF16, bf16::ZERO, bf16::from_f64;
+    f16: F16, f16::ZERO, f16::from_f64;
 }

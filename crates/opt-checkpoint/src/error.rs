@@ -303,6 +303,17 @@ pub enum Mismatch {
         found: String,
     },
 
+    /// A number is too large for the type to which it is converted.
+    #[error("{name:?} has a number that is too large for {dtype}: {number:e}")]
+    Overflow {
+        /// The variable, or the entry of the state.
+        name: String,
+        /// The number.
+        number: f64,
+        /// The type of the model, as safetensors calls it.
+        dtype: String,
+    },
+
     /// The numbers have changed since they were written.
     #[error("{name:?} is damaged: checksum {found}, written was {expected}")]
     Checksum {

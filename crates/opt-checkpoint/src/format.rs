@@ -32,6 +32,9 @@ pub const FORMAT: u64 = 1;
 /// The file that commits a folder of shards.
 pub(crate) const MANIFEST: &str = "manifest.safetensors";
 
+/// The beginning of every header, which no other library writes.
+pub(crate) const STARTS_LIKE_OURS: &str = r#"{"__metadata__":{"opt-checkpoint":"#;
+
 /// The kind of weights that a checkpoint holds under the names of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -1,12 +1,12 @@
 //! Loading checkpoints: first everything is compared, then everything is assigned, or nothing.
 
-mod assign;
+pub(crate) mod assign;
 mod compare;
 mod names;
 mod select;
-mod stage;
+pub(crate) mod stage;
 
-use names::Names;
+pub(crate) use names::Names;
 use opt_core::collective::Distribution;
 use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 use select::{Selection, Tracked};

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 /// A file of recorded runs.
@@ -95,6 +95,8 @@ pub struct OptimizerCase {
     pub optimizer: Value,
     /// The exclusions from weight decay, set before the first step.
     pub exclude_from_weight_decay: Option<Excluded>,
+    /// The state before the first step, if the run does not start from nothing.
+    pub restore: Option<Restore>,
     /// The variables before the first step.
     pub variables: Vec<RecordedVariable>,
     /// The steps.
@@ -113,6 +115,24 @@ pub struct OptimizerCase {
     pub shards: Option<BTreeMap<String, Shards>>,
     /// The slots after the last step, rank by rank.
     pub slot_shards: Option<BTreeMap<String, BTreeMap<String, Shards>>>,
+}
+
+/// The state that another system had when the run starts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Restore {
+    /// The variables of an optimizer of Keras or TensorFlow Addons, in its own order.
+    Keras {
+        /// The arrays.
+        list: Vec<RecordedArray>,
+    },
+    /// A `state_dict` of PyTorch.
+    Pytorch {
+        /// The number of steps that had been taken.
+        iterations: u64,
+        /// The tensors, called `state.INDEX.KEY`, with the indices of `variables`.
+        tensors: BTreeMap<String, RecordedArray>,
+    },
 }
 
 /// The elements of each rank, in the order of the ranks.
@@ -159,6 +179,7 @@ pub enum RecordedGradient {
     /// One number for each element.
     Dense {
         /// The elements, in row-major order.
+        #[serde(deserialize_with = "numbers")]
         dense: Vec<f64>,
     },
     /// Some rows.
@@ -166,8 +187,35 @@ pub enum RecordedGradient {
         /// The row indices.
         indices: Vec<i64>,
         /// Their elements.
+        #[serde(deserialize_with = "numbers")]
         values: Vec<f64>,
     },
+}
+
+/// Numbers, among which `"inf"`, `"-inf"` and `"nan"` may be.
+fn numbers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Number {
+        Finite(f64),
+        Other(Other),
+    }
+    #[derive(Deserialize)]
+    enum Other {
+        #[serde(rename = "inf")]
+        Infinite,
+        #[serde(rename = "-inf")]
+        Negative,
+        #[serde(rename = "nan")]
+        Nan,
+    }
+    let number = |number| match number {
+        Number::Finite(number) => number,
+        Number::Other(Other::Infinite) => f64::INFINITY,
+        Number::Other(Other::Negative) => f64::NEG_INFINITY,
+        Number::Other(Other::Nan) => f64::NAN,
+    };
+    Ok(Vec::<Number>::deserialize(deserializer)?.into_iter().map(number).collect())
 }
 
 /// The state after a step.

@@ -1,9 +1,12 @@
 //! Replays recorded runs with our optimizers: variables, slots, state and configuration must agree.
 
 mod mesh;
+mod restore;
+mod unsupported;
 
 use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
+use opt_checkpoint::Element;
 use opt_core::config::FromConfig;
 use opt_core::state::StateValue;
 use opt_core::{DynOptimizer, Exclude, OptimizerBuilder, Registry, Scalar, Variable};
@@ -36,12 +39,16 @@ pub struct Registries {
 /// Replays one recorded run; on threads, if the run was recorded on a device mesh.
 #[must_use]
 pub fn replay(case: &Case, registries: &Registries) -> Verdict {
-    verdict(match case {
-        Case::Schedule(case) => replay_schedule(case, &registries.float64),
-        Case::Optimizer(case) => match &case.mesh {
-            None => replay_at(case, registries, Place::Here),
-            Some(dimensions) => mesh::on_threads(dimensions, |mesh| replay_at(case, registries, Place::On(mesh))),
-        },
+    let case = match case {
+        Case::Schedule(case) => return verdict(replay_schedule(case, &registries.float64)),
+        Case::Optimizer(case) => case,
+    };
+    if let Some(feature) = unsupported::feature(case, &registries.float64) {
+        return Verdict::Skipped(feature.to_owned());
+    }
+    verdict(match &case.mesh {
+        None => replay_at(case, registries, Place::Here),
+        Some(dimensions) => mesh::on_threads(dimensions, |mesh| replay_at(case, registries, Place::On(mesh))),
     })
 }
 
@@ -107,7 +114,7 @@ struct Replay<'c, T: Scalar> {
     variables: Vec<ArrayD<T>>,
 }
 
-impl<'c, T: Scalar> Replay<'c, T> {
+impl<'c, T: Element> Replay<'c, T> {
     fn run(case: &'c OptimizerCase, registry: &Registry<T>, place: Place<'c>) -> Result<(), String> {
         let text = |error: opt_core::Error| error.to_string();
         let mut builder =
@@ -127,6 +134,9 @@ impl<'c, T: Scalar> Replay<'c, T> {
             place,
             variables: variables.collect::<Result<_, _>>()?,
         };
+        if let Some(state) = &case.restore {
+            restore::load(state, place, &mut replay.optimizer, &mut named(case, &mut replay.variables))?;
+        }
         for (number, step) in (1..).zip(&case.steps) {
             replay.step(step).map_err(|reason| format!("step {number}: {reason}"))?;
         }

@@ -56,11 +56,16 @@ impl Nadam {
         if is_keras { f64::from(0.96_f32) } else { 0.96 }
     }
 
-    /// The decay rates of m and v. Keras of the newer generation rounds them to the type of the variable before it
-    /// computes with them.
+    /// The decay rates of m and v.
     fn betas<T: Scalar>(&self) -> [f64; 2] {
-        let betas = [self.beta_1, self.beta_2];
-        if self.dialect == Dialect::Keras { betas.map(|beta| T::literal(beta).as_()) } else { betas }
+        [self.beta_1, self.beta_2].map(|beta| self.rounded::<T>(beta))
+    }
+
+    /// A decay rate or its power. Keras of the newer generation rounds them to the type of the variable, and computes
+    /// `1 - beta` from that. A number that would become 1 is not rounded: nothing would be left of `1 - beta`.
+    fn rounded<T: Scalar>(&self, beta: f64) -> f64 {
+        let rounded = T::literal(beta).as_();
+        if self.dialect == Dialect::Keras && rounded < 1.0 { rounded } else { beta }
     }
 
     /// The factors of g, m and v in step `t`. Multiplies `c`, the product of the momenta, by the momentum of the step.
@@ -69,7 +74,8 @@ impl Nadam {
         let next_mu = self.mu(t + 1);
         *c *= mu;
         let [_, beta_2] = self.betas::<T>();
-        [eta * (1.0 - mu) / (1.0 - *c), eta * next_mu / (1.0 - *c * next_mu), 1.0 / (1.0 - beta_2.powf(t as f64))]
+        let power = self.rounded::<T>(beta_2.powf(t as f64));
+        [eta * (1.0 - mu) / (1.0 - *c), eta * next_mu / (1.0 - *c * next_mu), 1.0 / (1.0 - power)]
     }
 
     fn coefficients<T: Scalar>(&self, scales: [f64; 3]) -> Coefficients<T> {

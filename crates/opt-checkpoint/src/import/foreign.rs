@@ -1,14 +1,13 @@
-//! Numbers of another system, and their conversion.
+//! Arrays of another system, and their conversion.
 
-use std::path::Path;
-
+use half::{bf16, f16};
 use ndarray::{ArrayD, IxDyn};
-use opt_core::state::{StateKind, StateValue};
-use opt_core::{Optimizer, UpdateRule, Variable};
+use opt_core::model::Any;
+use opt_core::state::{DType, StateKind, StateValue};
 use safetensors::Dtype;
 
-use crate::element::{Element, Number};
-use crate::error::{Error, Mismatch};
+use crate::element::{Element, Number, file_dtype};
+use crate::error::Mismatch;
 
 /// An array, little-endian and row by row.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,55 +17,120 @@ pub(super) struct Foreign {
     pub(super) bytes: Vec<u8>,
 }
 
-/// Entries of the state by name, one after the other, with all entries that do not fit.
-#[derive(Debug)]
-pub(super) struct Weights<T: 'static> {
-    pub(super) values: Vec<StateValue<'static, T>>,
-    pub(super) mismatches: Vec<Mismatch>,
+/// An array with its name in the file.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) array: Foreign,
 }
 
-impl<T: Element> Weights<T> {
-    pub(super) fn new() -> Self {
-        Self { values: Vec::new(), mismatches: Vec::new() }
-    }
+/// An array of a file that can be imported.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ArraySummary {
+    /// The name in the file.
+    pub name: String,
+    /// The element type, as safetensors calls it: `F32`.
+    pub dtype: String,
+    /// The shape; empty for a number.
+    pub shape: Vec<usize>,
+    /// The number, if it is a single one.
+    pub number: Option<f64>,
+}
 
-    /// The next entry. One that does not fit is recorded.
-    pub(super) fn push(&mut self, value: Result<StateValue<'static, T>, Mismatch>) {
-        match value {
-            Ok(value) => self.values.push(value),
-            Err(mismatch) => self.mismatches.push(mismatch),
-        }
-    }
+/// Converted numbers.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Converted<V> {
+    pub(super) value: V,
+    /// Whether a number has changed.
+    pub(super) is_rounded: bool,
+}
 
-    /// All entries, if all fit.
-    pub(super) fn finish(self, path: &Path) -> Result<Vec<StateValue<'static, T>>, Error> {
-        let Self { values, mismatches } = self;
-        if mismatches.is_empty() { Ok(values) } else { Err(Error::Mismatch { path: path.to_owned(), mismatches }) }
+/// Numbers of one of the types that a variable may have.
+pub(super) type AnyNumbers<T> = Any<ArrayD<T>, ArrayD<bf16>, ArrayD<f16>>;
+
+impl Named {
+    pub(super) fn summary(&self) -> ArraySummary {
+        let Foreign { dtype, shape, .. } = &self.array;
+        let single = (self.array.bytes.len() * 8 == dtype.bitsize()).then(|| self.array.number(&self.name).ok());
+        let number = single.flatten().or_else(|| self.array.count(&self.name).ok().map(|count| count as f64));
+        ArraySummary { name: self.name.clone(), dtype: dtype.to_string(), shape: shape.clone(), number }
     }
 }
 
 impl Foreign {
-    /// Converts to an entry of the state.
-    pub(super) fn weight<T: Element>(&self, name: &str, kind: &StateKind) -> Result<StateValue<'static, T>, Mismatch> {
-        match kind {
-            // Rounded to nearest where the optimizer keeps 16 bits.
-            StateKind::Array(shape) | StateKind::Bf16(shape) => self.array(name, shape).map(StateValue::from),
-            StateKind::Scalar => self.number(name).map(StateValue::Scalar),
-            StateKind::Iterations => self.count(name).map(StateValue::Iterations),
+    /// Takes over an array in memory.
+    pub(super) fn of<N: Number>(array: &ArrayD<N>) -> Self {
+        let numbers: Vec<N> = array.iter().copied().collect();
+        let mut bytes = vec![0; size_of_val(&numbers[..])];
+        N::write_bytes(&numbers, &mut bytes);
+        Self { dtype: N::FILE_DTYPE, shape: array.shape().to_vec(), bytes }
+    }
+
+    /// Converts to an entry of the state. Numbers of another type are converted only if `converts`.
+    pub(super) fn weight<T: Element>(
+        &self,
+        name: &str,
+        kind: &StateKind,
+        converts: bool,
+    ) -> Result<Converted<StateValue<'static, T>>, Mismatch> {
+        let value = match kind {
+            // Rounded to nearest by the optimizer, where it keeps 16 bits.
+            StateKind::Array(shape) | StateKind::Bf16(shape) => {
+                let Converted { value, is_rounded } = self.array::<T>(name, shape, converts)?;
+                return Ok(Converted { value: value.into(), is_rounded });
+            }
+            // Counters of variables may be whole numbers.
+            StateKind::Scalar => {
+                let count = |other| self.count(name).map(|count| count as f64).map_err(|_| other);
+                StateValue::Scalar(self.number(name).or_else(count)?)
+            }
+            StateKind::Iterations => StateValue::Iterations(self.count(name)?),
+        };
+        Ok(Converted { value, is_rounded: false })
+    }
+
+    /// Converts to the numbers of a variable.
+    pub(super) fn values<T: Element>(
+        &self,
+        name: &str,
+        dtype: DType,
+        shape: &[usize],
+        converts: bool,
+    ) -> Result<Converted<AnyNumbers<T>>, Mismatch> {
+        fn any<N, A>(converted: Converted<N>, any: impl FnOnce(N) -> A) -> Converted<A> {
+            Converted { value: any(converted.value), is_rounded: converted.is_rounded }
         }
+        Ok(match file_dtype::<T>(dtype) {
+            Dtype::BF16 => any(self.array(name, shape, converts)?, Any::Bf16),
+            Dtype::F16 => any(self.array(name, shape, converts)?, Any::F16),
+            _ => any(self.array(name, shape, converts)?, Any::Full),
+        })
     }
 
     /// Converts to an array of this shape.
-    pub(super) fn array<T: Element>(&self, name: &str, shape: &[usize]) -> Result<ArrayD<T>, Mismatch> {
-        if self.dtype != T::FILE_DTYPE {
-            return Err(self.other_type(name, T::FILE_DTYPE));
-        }
+    fn array<N: Number>(&self, name: &str, shape: &[usize], converts: bool) -> Result<Converted<ArrayD<N>>, Mismatch> {
         if self.shape != shape {
             return Err(self.other_shape(name, shape));
         }
-        let mut numbers = Vec::with_capacity(self.bytes.len() / size_of::<T>());
-        T::read_bytes(&self.bytes, &mut numbers);
-        ArrayD::from_shape_vec(IxDyn(shape), numbers).map_err(|_| self.other_shape(name, shape))
+        let mut numbers: Vec<N> = Vec::with_capacity(self.bytes.len() / size_of::<N>());
+        let mut is_rounded = false;
+        if self.dtype == N::FILE_DTYPE {
+            N::read_bytes(&self.bytes, &mut numbers);
+        } else {
+            let other_type = || self.other_type(name, N::FILE_DTYPE);
+            for number in self.floats().filter(|_| converts).ok_or_else(other_type)? {
+                let nearest = N::nearest(number);
+                if number.is_finite() && !nearest.widened().is_finite() {
+                    let dtype = N::FILE_DTYPE.to_string();
+                    return Err(Mismatch::Overflow { name: name.to_owned(), number, dtype });
+                }
+                is_rounded |= number.is_finite() && nearest.widened() != number;
+                numbers.push(nearest);
+            }
+        }
+        let value = ArrayD::from_shape_vec(IxDyn(shape), numbers).map_err(|_| self.other_shape(name, shape))?;
+        Ok(Converted { value, is_rounded })
     }
 
     /// Converts to one number. Addons keeps some numbers as arrays of the variable's shape, with equal entries.
@@ -99,17 +163,18 @@ impl Foreign {
         count.ok_or_else(wrong)
     }
 
+    /// All numbers in 64 bits, which is exact; none if they are whole numbers.
     fn floats(&self) -> Option<Vec<f64>> {
-        let (mut single, mut double) = (Vec::<f32>::new(), Vec::new());
+        fn widened<N: Number>(bytes: &[u8]) -> Vec<f64> {
+            let mut numbers = Vec::<N>::new();
+            N::read_bytes(bytes, &mut numbers);
+            numbers.into_iter().map(N::widened).collect()
+        }
         match self.dtype {
-            Dtype::F32 => {
-                f32::read_bytes(&self.bytes, &mut single);
-                Some(single.into_iter().map(f64::from).collect())
-            }
-            Dtype::F64 => {
-                f64::read_bytes(&self.bytes, &mut double);
-                Some(double)
-            }
+            Dtype::F16 => Some(widened::<f16>(&self.bytes)),
+            Dtype::BF16 => Some(widened::<bf16>(&self.bytes)),
+            Dtype::F32 => Some(widened::<f32>(&self.bytes)),
+            Dtype::F64 => Some(widened::<f64>(&self.bytes)),
             _ => None,
         }
     }
@@ -121,16 +186,4 @@ impl Foreign {
     fn other_shape(&self, name: &str, expected: &[usize]) -> Mismatch {
         Mismatch::Shape { name: name.to_owned(), expected: expected.to_vec(), found: self.shape.clone() }
     }
-}
-
-/// The state that an optimizer would have with these variables.
-pub(super) fn expected<R: UpdateRule<T>, T: Element>(
-    optimizer: &Optimizer<R, T>,
-    variables: &[Variable<'_, T>],
-) -> Result<Vec<(String, StateKind)>, Error> {
-    let shapes = variables.iter().map(|variable| variable.view().map(|view| view.shape().to_vec()));
-    let shapes: Vec<Vec<usize>> = shapes.collect::<Result<_, _>>()?;
-    let named = variables.iter().zip(&shapes);
-    let named = named.map(|(variable, shape)| (variable.name(), shape.as_slice(), variable.dtype()));
-    Ok(optimizer.state_of(named).into_iter().map(|spec| (spec.name, spec.value)).collect())
 }

@@ -1,5 +1,6 @@
 //! NumPy's `.npz`: a ZIP archive of arrays, each with a line of text and its numbers.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::Path;
@@ -10,34 +11,51 @@ use regex::Regex;
 use safetensors::Dtype;
 use zip::ZipArchive;
 
-use super::foreign::Foreign;
+use super::foreign::{Foreign, Named};
 use crate::error::{Action, Error};
 
-/// The arrays that were passed to `numpy.savez` without a name, in their order.
-pub(super) fn read(path: &Path) -> Result<Vec<Foreign>, Error> {
+/// The arrays that were passed to `numpy.savez`: those without a name in their order, or all others by name.
+pub(super) fn read(path: &Path) -> Result<Vec<Named>, Error> {
     let file = File::open(path).map_err(Error::io(Action::Read, path))?;
     arrays(file).map_err(|problem| Error::Import { path: path.to_owned(), problem })
 }
 
-fn arrays(file: impl Read + Seek) -> Result<Vec<Foreign>, String> {
+/// The name that `numpy.savez` gives to an array without one.
+pub(super) fn positional(number: usize) -> String {
+    format!("arr_{number}")
+}
+
+fn arrays(file: impl Read + Seek) -> Result<Vec<Named>, String> {
     let mut archive = ZipArchive::new(file).map_err(|error| error.to_string())?;
+    let files = archive.file_names().map(|file| file.map(Cow::into_owned));
+    let mut files = files.collect::<Result<Vec<String>, _>>().map_err(|error| error.to_string())?;
+    if (0..files.len()).all(|number| files.contains(&format!("{}.npy", positional(number)))) {
+        files = (0..files.len()).map(|number| format!("{}.npy", positional(number))).collect();
+    } else if let Some(name) = files.iter().find(|name| is_positional(name)) {
+        return Err(format!("{name} has no name, and other arrays have: say all names, or none"));
+    }
     let mut arrays = Vec::new();
-    for number in 0..archive.len() {
-        let name = format!("arr_{number}.npy");
-        let entry = archive.by_name(&name).map_err(|error| format!("{name}: {error}"))?;
+    for file in files {
+        let entry = archive.by_name(&file).map_err(|error| format!("{file}: {error}"))?;
         let (size, mut bytes) = (entry.size(), Vec::new());
         // Reads one byte more, to detect longer data.
-        entry.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
-        arrays.push(array(&bytes).ok_or_else(|| format!("{name} is no array of floating-point or whole numbers"))?);
+        entry.take(size.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| format!("{file}: {error}"))?;
+        let array = array(&bytes).ok_or_else(|| format!("{file} is no array of floating-point or whole numbers"))?;
+        arrays.push(Named { name: file.strip_suffix(".npy").unwrap_or(&file).to_owned(), array });
     }
     Ok(arrays)
+}
+
+fn is_positional(file: &str) -> bool {
+    let number = file.strip_prefix("arr_").and_then(|rest| rest.strip_suffix(".npy"));
+    number.is_some_and(|number| number.parse::<usize>().is_ok())
 }
 
 /// Reads an array written by `numpy.save`.
 fn array(bytes: &[u8]) -> Option<Foreign> {
     static HEADER: LazyLock<Regex> = LazyLock::new(|| {
         let header =
-            r"^\{'descr': '[<|]([fiu])([48])', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), *\}\s*$";
+            r"^\{'descr': '[<|]([fiu])([248])', 'fortran_order': (True|False), 'shape': \(([0-9, ]*)\), *\}\s*$";
         Regex::new(header).expect("valid")
     });
     let bytes = bytes.strip_prefix(b"\x93NUMPY")?;
@@ -50,6 +68,7 @@ fn array(bytes: &[u8]) -> Option<Foreign> {
     let end = start + length;
     let header = HEADER.captures(str::from_utf8(bytes.get(start..end)?).ok()?)?;
     let dtype = match (&header[1], &header[2]) {
+        ("f", "2") => Dtype::F16,
         ("f", "4") => Dtype::F32,
         ("f", "8") => Dtype::F64,
         ("i", "4") => Dtype::I32,

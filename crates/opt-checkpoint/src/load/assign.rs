@@ -96,7 +96,7 @@ pub(super) fn restart_copies<R: UpdateRule<T>, T: Element>(
 }
 
 /// Writes the variables.
-pub(super) fn values<T: Element>(variables: &mut [Variable<'_, T>], staged: Staged<T>) -> Result<(), Error> {
+pub(crate) fn values<T: Element>(variables: &mut [Variable<'_, T>], staged: Staged<T>) -> Result<(), Error> {
     for (variable, staged) in variables.iter_mut().zip(staged) {
         let Some(Value::Array(value)) = staged else { continue };
         match (variable.array_mut()?, value) {

@@ -7,42 +7,42 @@ use regex::Regex;
 use crate::error::Error;
 
 /// The choice of entries to load, and their names.
-#[derive(Debug, Default)]
-pub(super) struct Names {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
     only: Option<Regex>,
     except: Option<Regex>,
     renames: Vec<(Regex, String)>,
 }
 
 impl Names {
-    pub(super) fn only(&mut self, pattern: &str) -> Result<(), Error> {
+    pub(crate) fn only(&mut self, pattern: &str) -> Result<(), Error> {
         self.only = Some(regex(pattern)?);
         Ok(())
     }
 
-    pub(super) fn except(&mut self, pattern: &str) -> Result<(), Error> {
+    pub(crate) fn except(&mut self, pattern: &str) -> Result<(), Error> {
         self.except = Some(regex(pattern)?);
         Ok(())
     }
 
-    pub(super) fn rename(&mut self, pattern: &str, replacement: &str) -> Result<(), Error> {
+    pub(crate) fn rename(&mut self, pattern: &str, replacement: &str) -> Result<(), Error> {
         self.renames.push((regex(pattern)?, replacement.to_owned()));
         Ok(())
     }
 
     /// Whether some entries may stay unchanged.
-    pub(super) fn are_partial(&self) -> bool {
+    pub(crate) fn are_partial(&self) -> bool {
         self.only.is_some() || self.except.is_some()
     }
 
     /// Whether an entry of the model is loaded.
-    pub(super) fn select(&self, name: &str) -> bool {
+    pub(crate) fn select(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|only| only.is_match(name))
             && !self.except.as_ref().is_some_and(|except| except.is_match(name))
     }
 
     /// The model's name of an entry of the file.
-    pub(super) fn renamed<'n>(&self, name: &'n str) -> Cow<'n, str> {
+    pub(crate) fn renamed<'n>(&self, name: &'n str) -> Cow<'n, str> {
         let rename = |name: Cow<'n, str>, (pattern, replacement): &(Regex, String)| {
             Cow::Owned(pattern.replace_all(&name, replacement.as_str()).into_owned())
         };

@@ -18,11 +18,11 @@ use crate::source::Reader;
 use crate::tensors::Piece;
 
 /// Numbers for the model's entries, in their order; none for entries that stay unchanged.
-pub(super) type Staged<T> = Vec<Option<Value<T>>>;
+pub(crate) type Staged<T> = Vec<Option<Value<T>>>;
 
 /// An entry of the state, or a variable.
 #[derive(Debug)]
-pub(super) enum Value<T> {
+pub(crate) enum Value<T> {
     Count(u64),
     Scalar(f64),
     Array(Any<ArrayD<T>, ArrayD<bf16>, ArrayD<f16>>),

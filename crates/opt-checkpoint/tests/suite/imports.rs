@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
-use opt_checkpoint::import::{KerasWeights, TorchState};
+use opt_checkpoint::import::{Imported, KerasWeights, TorchState};
 use opt_checkpoint::{Element, Error, Mismatch};
 use opt_conformance::problem::Variables;
 use opt_core::{DynOptimizer, Optimizer, Variable};
@@ -146,10 +146,11 @@ fn weights_of_models_come_in() {
         let mut variables = want.clone();
         variables.0.iter_mut().for_each(|(_, value)| value.fill(0.0));
         let path = folder().join(load);
-        match KerasWeights::open(&path) {
+        let imported = match KerasWeights::open(&path) {
             Ok(weights) => weights.load_variables(&mut variables).unwrap(),
             Err(_) => TorchState::open(&path).unwrap().load_variables(&mut variables).unwrap(),
-        }
+        };
+        assert_eq!(imported.loaded, ORDER);
         assert_eq!(variables, want, "{load}");
     }
 }
@@ -158,7 +159,7 @@ fn weights_of_models_come_in() {
 fn refused<T: Element>(
     case: &Case,
     change: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>),
-    load: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>) -> Result<(), Error>,
+    load: impl Fn(&mut DynOptimizer<T>, &mut Variables<T>) -> Result<Imported, Error>,
 ) -> Error {
     let (mut optimizer, mut variables) = case.start::<T>();
     change(&mut optimizer, &mut variables);
@@ -216,8 +217,10 @@ fn state_of_pytorch_that_does_not_fit_is_refused_whole() {
     let Error::Mismatch { mismatches, .. } = refused(&radam, |_, _| (), load("torch_sgd.safetensors", Some(6))) else {
         panic!()
     };
-    let names = ["kernel/m", "bias/m", "kernel/v", "bias/v"];
-    assert_eq!(mismatches, names.map(|name| Mismatch::Missing { name: name.to_owned() }));
+    let missing = ["kernel/m", "bias/m", "kernel/v", "bias/v"].map(|name| Mismatch::Missing { name: name.to_owned() });
+    let unexpected = ["state.0.momentum_buffer", "state.1.momentum_buffer"];
+    let unexpected = unexpected.map(|name| Mismatch::Unexpected { name: name.to_owned() });
+    assert_eq!(mismatches, [&missing[..], &unexpected].concat());
     let ranger = Case { optimizer: case("keras.json", "lookahead").optimizer, ..radam };
     let unknown = refused(&ranger, |_, _| (), load("torch_radam.safetensors", None)).to_string();
     assert!(unknown.ends_with("PyTorch has no counterpart of Lookahead"), "{unknown}");
