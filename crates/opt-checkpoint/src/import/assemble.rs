@@ -107,11 +107,11 @@ impl Import<'_> {
                 Err(mismatch) => mismatches.push(mismatch),
             }
         }
-        let used =
-            used.iter().map(|named| named.name.as_str()).chain(found.iter().filter_map(|(_, found)| match found {
-                Found::Array(named) => Some(named.name.as_str()),
-                _ => None,
-            }));
+        let taken = found.iter().filter_map(|(wanted, found)| match found {
+            Found::Array(named) if self.options.names.select(&wanted.name) => Some(*named),
+            _ => None,
+        });
+        let used = used.iter().copied().chain(taken).map(|named| named.name.as_str());
         self.others(used.collect(), &mut report, &mut mismatches);
         self.finish(mismatches)?;
         if self.options.names.are_partial() {
