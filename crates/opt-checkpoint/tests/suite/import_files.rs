@@ -11,6 +11,7 @@ use opt_conformance::problem::Variables;
 use opt_core::state::StateValue;
 use opt_core::{Optimizer, UpdateRule, Variable};
 use opt_nadam::Nadam;
+use opt_novograd::NovoGrad;
 use opt_radam::RectifiedAdam;
 use opt_sgd::Sgd;
 
@@ -277,6 +278,37 @@ fn parameters_without_state_start_anew() {
     let options = ImportOptions::new().allow_missing();
     let found = mismatches(TorchState::from_tensors(half).options(options).load(&mut radam, &mut variables));
     assert_eq!(found, [Mismatch::Missing { name: "a/v".to_owned() }]);
+}
+
+/// timm counts the steps of each parameter, and no number depends on them.
+#[test]
+fn counters_may_differ_where_they_do_not_matter() {
+    let number = |name: &str, number: f64| (format!("state.{name}"), ndarray::arr0(number).into_dyn());
+    let moment = |name: &str| (format!("state.{name}.exp_avg"), ndarray::arr1(&[0.25]).into_dyn());
+    let of = |name: &str, steps: f64| {
+        [number(&format!("{name}.step"), steps), number(&format!("{name}.exp_avg_sq"), 0.5), moment(name)]
+    };
+    let state = TorchState::from_tensors(of("a", 9.0).into_iter().chain(of("b", 4.0)));
+    let mut variables = Variables(["a", "b"].map(|name| (name.to_owned(), ArrayD::ones(IxDyn(&[1])))).into());
+    let mut opt = Optimizer::<_, f64>::new(NovoGrad::nvidia(0.5)).unwrap();
+    state.load(&mut opt, &mut variables).unwrap();
+    assert_eq!(opt.iterations(), 9);
+    let said = problem(state.iterations(10).load(&mut opt, &mut variables));
+    assert_eq!(said, "9 steps had been taken, not 10");
+}
+
+/// Keras 3 writes `_` for `/`.
+#[test]
+fn an_array_belongs_to_one_variable() {
+    let arrays = [("sgd/iteration", vec![]), ("sgd/a_b_c_momentum", vec![1])];
+    let arrays = arrays.map(|(name, shape)| (name.to_owned(), ArrayD::<f32>::ones(shape)));
+    let weights = KerasWeights::from_named(arrays);
+    let mut one = Variables(vec![("a/b_c".to_owned(), ArrayD::zeros(IxDyn(&[1])))]);
+    weights.load(&mut new(Sgd::new(0.5).momentum(0.5)), &mut one).unwrap();
+    let mut two = one.clone();
+    two.0.push(("a_b/c".to_owned(), ArrayD::zeros(IxDyn(&[1]))));
+    let said = problem(weights.load(&mut new(Sgd::new(0.5).momentum(0.5)), &mut two));
+    assert_eq!(said, "\"sgd/a_b_c_momentum\" could belong to two variables");
 }
 
 #[test]
