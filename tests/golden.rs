@@ -64,6 +64,30 @@ fn dialects() {
     all_pass("dialects_sgd.json", 6);
 }
 
+/// Runs that start from a state of another system.
+#[test]
+fn restored() {
+    all_pass("restore_keras2.json", 31);
+    all_pass("restore_keras3.json", 13);
+    all_pass("restore_pytorch.json", 21);
+}
+
+/// Those that use Adam, accumulation or loss scaling have to wait.
+#[test]
+fn keras3() {
+    let (mut passed, mut skipped) = (Vec::new(), Vec::new());
+    for case in cases("keras3.json") {
+        match replay(&case, &registries()) {
+            Verdict::Passed => passed.push(case.name().to_owned()),
+            Verdict::Skipped(reason) => skipped.push((case.name().to_owned(), reason)),
+            Verdict::Failed(reason) => panic!("{}: {reason}", case.name()),
+        }
+    }
+    assert_eq!((passed.len(), skipped.len()), (12, 11));
+    let waits = |name: &str| ["accumulation", "loss_scale", "adam"].iter().any(|feature| name.contains(feature));
+    assert!(skipped.iter().all(|(name, _)| waits(name)), "{skipped:?}");
+}
+
 /// On threads, shard for shard.
 #[test]
 fn dtensor_sgd() {

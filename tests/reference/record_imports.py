@@ -120,21 +120,20 @@ def torch(folder):
     # Otherwise PyTorch keeps its counters and products in 32 bits.
     torch.set_default_dtype(torch.float64)
     betas, ours = (0.875, 0.9921875), {"beta_1": 0.875, "beta_2": 0.9921875}
-    outside = {"learning_rate": 0.125, "learning_rate_outside": True}
-    radam = {"strict_threshold": True, "epsilon_placement": "before_correction", "epsilon": 1e-2}
-    novograd = {"beta_1": 0.875, "beta_2": 0.75, "epsilon": 1e-3}
+    pytorch, nvidia = ({"learning_rate": 0.125, "dialect": dialect} for dialect in ("pytorch", "nvidia"))
+    novograd = {**nvidia, "beta_1": 0.875, "beta_2": 0.75, "epsilon": 1e-3}
     rules = {
-        "sgd": (lambda t: torch.optim.SGD(t, lr=0.125, momentum=0.875), ("SGD", {"momentum": 0.875, **outside})),
+        "sgd": (lambda t: torch.optim.SGD(t, lr=0.125, momentum=0.875), ("SGD", {**pytorch, "momentum": 0.875})),
         "sgd_dampening": (lambda t: torch.optim.SGD(t, lr=0.125, momentum=0.875, dampening=0.25),
-                          ("SGD", {"momentum": 0.875, "dampening": 0.25, **outside})),
+                          ("SGD", {**pytorch, "momentum": 0.875, "dampening": 0.25})),
         "nadam": (lambda t: torch.optim.NAdam(t, lr=0.125, betas=betas, eps=1e-3),
-                  ("Nadam", {"learning_rate": 0.125, "decay": 0.004, "epsilon": 1e-3, **ours})),
+                  ("Nadam", {**pytorch, "momentum_decay": 0.004, "epsilon": 1e-3, **ours})),
         "radam": (lambda t: torch.optim.RAdam(t, lr=0.125, betas=betas, eps=1e-2),
-                  ("RectifiedAdam", {"learning_rate": 0.125, **radam, **ours})),
+                  ("RectifiedAdam", {**pytorch, "epsilon": 1e-2, **ours})),
         "novograd": (lambda t: NvNovoGrad(t, lr=0.125, betas=(0.875, 0.75), eps=1e-3),
-                     ("NovoGrad", {**novograd, **outside})),
+                     ("NovoGrad", novograd)),
         "novograd_amsgrad": (lambda t: NvNovoGrad(t, lr=0.125, betas=(0.875, 0.75), eps=1e-3, amsgrad=True),
-                             ("NovoGrad", {**novograd, **outside, "amsgrad": True})),
+                             ("NovoGrad", {**novograd, "amsgrad": True})),
     }
     cases = []
     for number, (name, (make, (class_name, config))) in enumerate(rules.items()):

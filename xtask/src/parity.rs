@@ -106,6 +106,68 @@ mod tests {
         assert_eq!(on_a_mesh.summary(), "9 passed, 0 failed");
     }
 
+    /// A file with one case of an optimizer that makes one step from 4 with the gradient 2.
+    fn case(class: &str, config: &str, more: &str) -> String {
+        format!(
+            r#"{{"format": 1, "cases": [{{"name": "x", "dtype": "float64", "rtol": 0.0, "atol": 0.0,
+            "optimizer": {{"class_name": "{class}", "config": {{"learning_rate": 0.5{config}}}}}, {more}
+            "variables": [{{"name": "w", "shape": [1], "value": [4]}}],
+            "steps": [{{"gradients": [{{"dense": [2]}}], "expect": {{"variables": [[4.0]]}}}}]}}]}}"#
+        )
+    }
+
+    fn count_text(text: &str) -> Counts {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.json");
+        std::fs::write(&path, text).unwrap();
+        count(&path)
+    }
+
+    /// The velocity 2 makes up for the gradient: 4 + (1/2) 2 - (1/2) 2.
+    #[test]
+    fn runs_start_from_a_state() {
+        let state =
+            r#""restore": {"from": "keras", "list": [{"shape": [], "value": [7]}, {"shape": [1], "value": [2]}]},"#;
+        let momentum = r#", "momentum": 0.5"#;
+        let passed = Counts { passed: 1, ..Counts::default() };
+        let failed = Counts { failed: 1, ..Counts::default() };
+        assert_eq!(count_text(&case("SGD", momentum, state)), passed);
+        assert_eq!(count_text(&case("SGD", momentum, "")), failed);
+        assert_eq!(
+            count_text(&case("SGD", momentum, &state.replace("[1], \"value\": [2]", "[1], \"value\": [3]"))),
+            failed
+        );
+        assert_eq!(
+            count_text(&case("SGD", momentum, &state.replace("[1]", "[2]").replace("[2]}]", "[2, 2]}]"))),
+            failed
+        );
+        assert_eq!(count_text(&case("SGD", momentum, &state.replace("keras", "nobody"))), failed);
+    }
+
+    /// Only what uses one of three features, and cannot be built.
+    #[test]
+    fn features_that_are_not_there_are_skipped() {
+        let skipped = Counts { skipped: 1, ..Counts::default() };
+        for (class, config) in [
+            ("Adam", ""),
+            ("AdamW", r#", "weight_decay": 0.5"#),
+            ("LossScaleOptimizer", ""),
+            ("SGD", r#", "loss_scale_factor": 8.0, "gradient_accumulation_steps": null"#),
+            ("SGD", r#", "gradient_accumulation_steps": 3"#),
+        ] {
+            assert_eq!(count_text(&case(class, config, "")), skipped, "{class} {config}");
+        }
+        let failed = Counts { failed: 1, ..Counts::default() };
+        for (class, config) in
+            [("Adagrad", ""), ("SGD", r#", "gradient_accumulation": 3"#), ("SGD", r#", "momentum": -1"#)]
+        {
+            assert_eq!(count_text(&case(class, config, "")), failed, "{class} {config}");
+        }
+        let infinite = case("Adam", "", "").replace(r#"{"dense": [2]}"#, r#"{"dense": ["-inf"]}"#);
+        assert_eq!(count_text(&infinite), skipped);
+        assert_eq!(count_text(&infinite.replace("-inf", "infinite")), failed);
+    }
+
     #[test]
     fn unknown_classes_and_unreadable_files_fail() {
         let folder = tempfile::tempdir().unwrap();

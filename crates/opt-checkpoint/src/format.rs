@@ -17,7 +17,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-pub(crate) use header::{Header, Layout};
+pub(crate) use header::{Header, Layout, STARTS_LIKE_OURS};
 pub(crate) use manifest::{Lies, Manifest, Shard, Sharded, Whole};
 #[cfg(doc)]
 use opt_core::Variable;
@@ -31,9 +31,6 @@ pub const FORMAT: u64 = 1;
 
 /// The file that commits a folder of shards.
 pub(crate) const MANIFEST: &str = "manifest.safetensors";
-
-/// The beginning of every header, which no other library writes.
-pub(crate) const STARTS_LIKE_OURS: &str = r#"{"__metadata__":{"opt-checkpoint":"#;
 
 /// The kind of weights that a checkpoint holds under the names of the variables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]

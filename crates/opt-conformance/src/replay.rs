@@ -135,7 +135,13 @@ impl<'c, T: Element> Replay<'c, T> {
             variables: variables.collect::<Result<_, _>>()?,
         };
         if let Some(state) = &case.restore {
-            restore::load(state, place, &mut replay.optimizer, &mut named(case, &mut replay.variables))?;
+            restore::load(
+                state,
+                &case.optimizer,
+                place,
+                &mut replay.optimizer,
+                &mut named(case, &mut replay.variables),
+            )?;
         }
         for (number, step) in (1..).zip(&case.steps) {
             replay.step(step).map_err(|reason| format!("step {number}: {reason}"))?;

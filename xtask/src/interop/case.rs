@@ -209,7 +209,7 @@ mod tests {
         let empty = b"{}";
         let bytes = [&(empty.len() as u64).to_le_bytes()[..], empty].concat();
         std::fs::write(folder.join("optimizer.safetensors"), bytes).unwrap();
-        let config = r#"{"class_name": "SGD", "config": {"learning_rate": 0.25, "learning_rate_outside": true}}"#;
+        let config = r#"{"class_name": "SGD", "config": {"learning_rate": 0.25, "dialect": "pytorch"}}"#;
         std::fs::write(folder.join("optimizer.json"), config).unwrap();
         Case {
             name: "SGD".to_owned(),

@@ -15,6 +15,9 @@ const KEY: &str = "opt-checkpoint";
 /// The bytes of the length before the header.
 const LENGTH: usize = 8;
 
+/// The beginning of every header, which no other library writes.
+pub(crate) const STARTS_LIKE_OURS: &str = r#"{"__metadata__":{"opt-checkpoint":"#;
+
 /// The beginning of every header, up to the digits of its checksum.
 const START: &str = r#"{"__metadata__":{"opt-checkpoint":"{\"checksum\":\""#;
 

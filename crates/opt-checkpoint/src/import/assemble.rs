@@ -1,7 +1,7 @@
 //! From the arrays of a file to the state of an optimizer, or to variables: first all is compared, then all is
 //! assigned.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use opt_core::model::{Any, AnyArray};
@@ -66,139 +66,73 @@ pub(super) fn wanted<R: UpdateRule<T>, T: Element>(
     Ok(entries.collect())
 }
 
-impl Import<'_> {
+impl<'f> Import<'f> {
     /// Replaces the state of an optimizer by what was found for each entry. `used` are further arrays of the file that
     /// are accounted for.
     pub(super) fn state<R: UpdateRule<T>, T: Element>(
         &self,
         optimizer: &mut Optimizer<R, T>,
         variables: &mut [Variable<'_, T>],
-        found: &[(Wanted, Found<'_>)],
-        used: &[&Named],
+        found: &[(Wanted, Found<'f>)],
+        used: &[&'f Named],
     ) -> Result<Imported, Error> {
         let specs = optimizer.rule().slots();
-        let mut report = Imported::default();
-        let mut mismatches = Vec::new();
-        let mut staged = Vec::new();
+        let mut gathered = Gathered::new(self, used);
         for (wanted, found) in found {
             let Wanted { name, slot, kind, variable } = wanted;
-            if !self.options.names.select(name) {
-                report.kept.push(name.clone());
-                staged.push(None);
-                continue;
-            }
-            let converted = match found {
-                Found::Array(named) => named.array.weight(name, kind, self.options.convert_types),
-                Found::Number(number) => Ok(exact(StateValue::Scalar(*number))),
-                Found::Iterations(count) => Ok(exact(StateValue::Iterations(*count))),
-                Found::Missing => Err(Mismatch::Missing { name: name.clone() }),
+            match found {
+                _ if !self.options.names.select(name) => gathered.keep(name),
+                Found::Array(named) => {
+                    gathered.take(name, named, named.array.weight(name, kind, self.options.convert_types));
+                }
+                Found::Number(number) => gathered.put(name, StateValue::Scalar(*number)),
+                Found::Iterations(count) => gathered.put(name, StateValue::Iterations(*count)),
                 Found::New => {
-                    report.missing.push(name.clone());
-                    staged.push(Some(new_slot(slot, &specs, variable.map(|variable| &variables[variable]))?));
-                    continue;
+                    let variable = variable.map(|variable| &variables[variable]);
+                    gathered.start(name, Some(new_slot(slot, &specs, variable)?));
                 }
-            };
-            match converted {
-                Ok(Converted { value, is_rounded }) => {
-                    report.loaded.push(name.clone());
-                    report.rounded.extend(is_rounded.then(|| name.clone()));
-                    staged.push(Some(value));
-                }
-                Err(mismatch) => mismatches.push(mismatch),
+                Found::Missing => gathered.miss(name),
             }
         }
-        let used =
-            used.iter().map(|named| named.name.as_str()).chain(found.iter().filter_map(|(_, found)| match found {
-                Found::Array(named) => Some(named.name.as_str()),
-                _ => None,
-            }));
-        self.others(used.collect(), &mut report, &mut mismatches);
-        self.finish(mismatches)?;
+        let (report, values) = gathered.finish()?;
         if self.options.names.are_partial() {
-            self.some(optimizer, variables, found, staged)?;
+            let names = found.iter().map(|(wanted, _)| wanted.name.as_str());
+            let replaced = names.zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
+            replace_some(optimizer, variables, replaced)?;
         } else {
-            optimizer.restore(variables, staged.into_iter().flatten())?;
+            optimizer.restore(variables, values.into_iter().flatten())?;
         }
         Ok(report)
     }
 
-    /// Replaces some entries; the others stay unchanged.
-    fn some<R: UpdateRule<T>, T: Element>(
-        &self,
-        optimizer: &mut Optimizer<R, T>,
-        variables: &mut [Variable<'_, T>],
-        found: &[(Wanted, Found<'_>)],
-        staged: Vec<Option<StateValue<'static, T>>>,
-    ) -> Result<(), Error> {
-        // State that cannot be read must not be completed.
-        drop(optimizer.state()?);
-        optimizer.add_variables(variables)?;
-        let mut staged: std::collections::HashMap<&str, StateValue<'static, T>> =
-            found.iter().zip(staged).filter_map(|((wanted, _), value)| Some((wanted.name.as_str(), value?))).collect();
-        let weights = optimizer.weights().into_iter();
-        let weights: Vec<_> = weights.map(|entry| staged.remove(entry.name.as_str()).unwrap_or(entry.value)).collect();
-        Ok(optimizer.set_weights(weights)?)
-    }
-
-    /// Replaces the values of variables by what was found for each of them.
+    /// Replaces the values of variables by the arrays that `find` names by their places in the file.
     pub(super) fn variables<T: Element>(
         &self,
         variables: &mut [Variable<'_, T>],
         find: impl Fn(usize, &str) -> Option<usize>,
         is_bookkeeping: impl Fn(&str) -> bool,
     ) -> Result<Imported, Error> {
-        let mut report = Imported::default();
-        let mut mismatches = Vec::new();
-        let mut staged = Vec::new();
-        let mut used: HashSet<&str> =
-            self.arrays.iter().map(|named| named.name.as_str()).filter(|name| is_bookkeeping(name)).collect();
+        let used: Vec<&Named> = self.arrays.iter().filter(|named| is_bookkeeping(&named.name)).collect();
+        let mut gathered = Gathered::new(self, &used);
         for (place, variable) in variables.iter().enumerate() {
             let name = variable.name();
-            if !self.options.names.select(name) {
-                report.kept.push(name.to_owned());
-                staged.push(None);
-                continue;
-            }
-            let Some(named) = find(place, name).map(|found| &self.arrays[found]) else {
-                if self.options.allow_missing {
-                    report.missing.push(name.to_owned());
-                } else {
-                    mismatches.push(Mismatch::Missing { name: name.to_owned() });
+            match find(place, name).map(|found| &self.arrays[found]) {
+                _ if !self.options.names.select(name) => gathered.keep(name),
+                Some(named) => {
+                    let shape = shape(variable)?;
+                    let values = named.array.values(name, variable.dtype(), &shape, self.options.convert_types);
+                    gathered.take(name, named, values);
                 }
-                staged.push(None);
-                continue;
-            };
-            used.insert(&named.name);
-            match named.array.values(name, variable.dtype(), &shape(variable)?, self.options.convert_types) {
-                Ok(Converted { value, is_rounded }) => {
-                    report.loaded.push(name.to_owned());
-                    report.rounded.extend(is_rounded.then(|| name.to_owned()));
-                    staged.push(Some(Value::Array(value)));
-                }
-                Err(mismatch) => mismatches.push(mismatch),
+                None if self.options.allow_missing => gathered.start(name, None),
+                None => gathered.miss(name),
             }
         }
-        self.others(used, &mut report, &mut mismatches);
+        let (report, values) = gathered.finish()?;
         if report.loaded.is_empty() && !report.missing.is_empty() {
             return Err(self.problem("no array has the name of a variable"));
         }
-        self.finish(mismatches)?;
-        assign::values(variables, staged)?;
+        assign::values(variables, values.into_iter().map(|value| value.map(Value::Array)).collect())?;
         Ok(report)
-    }
-
-    /// The arrays of the file that nobody asked for.
-    fn others(&self, used: HashSet<&str>, report: &mut Imported, mismatches: &mut Vec<Mismatch>) {
-        let others = self.arrays.iter().map(|named| &named.name).filter(|name| !used.contains(name.as_str()));
-        if self.options.allow_unexpected || self.options.names.are_partial() {
-            report.skipped.extend(others.cloned());
-        } else {
-            mismatches.extend(others.map(|name| Mismatch::Unexpected { name: name.clone() }));
-        }
-    }
-
-    fn finish(&self, mismatches: Vec<Mismatch>) -> Result<(), Error> {
-        if mismatches.is_empty() { Ok(()) } else { Err(Error::Mismatch { path: self.path.to_owned(), mismatches }) }
     }
 
     pub(super) fn problem(&self, problem: impl Into<String>) -> Error {
@@ -206,10 +140,87 @@ impl Import<'_> {
     }
 }
 
-fn exact<V>(value: V) -> Converted<V> {
-    Converted { value, is_rounded: false }
+/// What an import has so far, entry by entry. Nothing is assigned yet.
+struct Gathered<'f, V> {
+    import: Import<'f>,
+    report: Imported,
+    mismatches: Vec<Mismatch>,
+    /// None for an entry that stays unchanged.
+    values: Vec<Option<V>>,
+    /// The names of the arrays that are accounted for.
+    used: HashSet<&'f str>,
 }
 
+impl<'f, V> Gathered<'f, V> {
+    fn new(import: &Import<'f>, used: &[&'f Named]) -> Self {
+        let used = used.iter().map(|named| named.name.as_str()).collect();
+        Self { import: *import, report: Imported::default(), mismatches: Vec::new(), values: Vec::new(), used }
+    }
+
+    /// An entry with the numbers of an array.
+    fn take(&mut self, name: &str, from: &'f Named, converted: Result<Converted<V>, Mismatch>) {
+        self.used.insert(&from.name);
+        match converted {
+            Ok(Converted { value, is_rounded }) => {
+                self.report.rounded.extend(is_rounded.then(|| name.to_owned()));
+                self.put(name, value);
+            }
+            Err(mismatch) => self.mismatches.push(mismatch),
+        }
+    }
+
+    fn put(&mut self, name: &str, value: V) {
+        self.report.loaded.push(name.to_owned());
+        self.values.push(Some(value));
+    }
+
+    /// An entry of which the file may have nothing.
+    fn start(&mut self, name: &str, value: Option<V>) {
+        self.report.missing.push(name.to_owned());
+        self.values.push(value);
+    }
+
+    fn miss(&mut self, name: &str) {
+        self.mismatches.push(Mismatch::Missing { name: name.to_owned() });
+    }
+
+    /// An entry that is not to be loaded.
+    fn keep(&mut self, name: &str) {
+        self.report.kept.push(name.to_owned());
+        self.values.push(None);
+    }
+
+    /// All values, if everything fits and nothing is left over.
+    fn finish(mut self) -> Result<(Imported, Vec<Option<V>>), Error> {
+        let Import { path, arrays, options } = self.import;
+        let others = arrays.iter().map(|named| &named.name).filter(|name| !self.used.contains(name.as_str()));
+        if options.allow_unexpected || options.names.are_partial() {
+            self.report.skipped.extend(others.cloned());
+        } else {
+            self.mismatches.extend(others.map(|name| Mismatch::Unexpected { name: name.clone() }));
+        }
+        if self.mismatches.is_empty() {
+            return Ok((self.report, self.values));
+        }
+        Err(Error::Mismatch { path: path.to_owned(), mismatches: self.mismatches })
+    }
+}
+
+/// Replaces entries of the state by name; the others stay unchanged.
+fn replace_some<R: UpdateRule<T>, T: Element>(
+    optimizer: &mut Optimizer<R, T>,
+    variables: &mut [Variable<'_, T>],
+    mut replaced: HashMap<&str, StateValue<'static, T>>,
+) -> Result<(), Error> {
+    // State that cannot be read must not be completed.
+    drop(optimizer.state()?);
+    optimizer.add_variables(variables)?;
+    let weights = optimizer.weights().into_iter();
+    let weights: Vec<_> = weights.map(|entry| replaced.remove(entry.name.as_str()).unwrap_or(entry.value)).collect();
+    Ok(optimizer.set_weights(weights)?)
+}
+
+/// The shape of a variable in any type.
 pub(super) fn shape<T: Element>(variable: &Variable<'_, T>) -> Result<Vec<usize>, Error> {
     Ok(match variable.array()? {
         Any::Full(array) => array.shape().to_vec(),

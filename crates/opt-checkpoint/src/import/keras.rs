@@ -240,7 +240,7 @@ impl KerasWeights {
     ) -> Result<Imported, Error> {
         let import = self.import();
         let shapes: Vec<Vec<usize>> = variables.iter().map(shape).collect::<Result<_, _>>()?;
-        let version = self.version.or_else(|| configured_version(optimizer));
+        let version = self.version.or_else(|| is_of_keras3(optimizer).then_some(Version::Keras3));
         let is_new = source::is_new_generation(optimizer);
         let layouts = Layout::all(optimizer.rule().class_name(), is_new, &entries, shapes.len());
         let layout = layout::choose(&self.arrays, &entries, &shapes, layouts, version);
@@ -298,17 +298,10 @@ impl KerasWeights {
     }
 }
 
-/// The version whose configuration the optimizer was built from, as far as its keys tell it.
-fn configured_version<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>) -> Option<Version> {
-    let config = optimizer.to_config().ok()?;
-    let config = config.get("config")?;
-    if config.get("loss_scale_factor").is_some() || config.get("gradient_accumulation_steps").is_some() {
-        return Some(Version::Keras3);
-    }
-    match config.get("is_legacy_optimizer")?.as_bool()? {
-        true => Some(Version::Legacy),
-        false => Some(Version::Keras2),
-    }
+/// Whether the optimizer was built from a configuration of Keras 3, which has keys of its own.
+fn is_of_keras3<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>) -> bool {
+    let config = optimizer.to_config().unwrap_or_default();
+    ["loss_scale_factor", "gradient_accumulation_steps"].iter().any(|key| config["config"].get(key).is_some())
 }
 
 /// A shared slot that was not saved.

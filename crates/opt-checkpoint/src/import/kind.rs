@@ -131,11 +131,9 @@ impl FileKind {
             Self::Safetensors => "load it with TorchState::open(path)?.load(...), or load_variables",
             Self::Json => "a configuration is read with Optimizer::from_config; it has no state",
             Self::KerasArchive | Self::Hdf5 => "convert it with interop/keras_to_npz.py",
+            Self::TensorFlowCheckpoint => "convert it with interop/keras_to_npz.py, by the path without .index",
             Self::TorchArchive | Self::Pickle => "convert it with interop/torch_to_safetensors.py",
-            Self::TensorFlowCheckpoint | Self::SavedModel => {
-                "load it in Python into the model and optimizer that saved it, and convert those with \
-                 interop/keras_to_npz.py"
-            }
+            Self::SavedModel => "load it in Python, and convert the model with `convert` of interop/keras_to_npz.py",
             Self::Unknown => "it is no file that can be read here",
         }
     }

@@ -1,7 +1,5 @@
 //! Options and results of imports.
 
-use regex::escape;
-
 use crate::error::Error;
 use crate::load::Names;
 
@@ -87,7 +85,7 @@ impl ImportOptions {
     /// Removes the beginning of names, such as `module.` of DistributedDataParallel or `_orig_mod.` of
     /// `torch.compile`; names without it stay as they are.
     pub fn strip_prefix(mut self, prefix: &str) -> Self {
-        self.names.rename(&format!("^{}", escape(prefix)), "").expect("escaped");
+        self.names.strip_prefix(prefix);
         self
     }
 

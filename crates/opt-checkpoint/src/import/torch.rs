@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use ndarray::ArrayD;
+use opt_core::state::StateKind;
 use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 use safetensors::SafeTensors;
 
@@ -149,11 +150,10 @@ impl TorchState {
         }
         source::check(&self.path, optimizer, &PYTORCH)?;
         let names: Vec<&str> = variables.iter().map(Variable::name).collect();
-        let state = State::new(self, &class, &names)?;
         let entries = wanted(optimizer, &variables)?;
+        let state = State::new(self, &class, &names, &entries)?;
         state.check(&entries)?;
-        let sources: Vec<Found<'_>> =
-            entries.iter().map(|wanted| state.find(wanted, &entries)).collect::<Result<_, _>>()?;
+        let sources: Vec<Found<'_>> = entries.iter().map(|wanted| state.find(wanted)).collect::<Result<_, _>>()?;
         let found: Vec<(Wanted, Found<'_>)> = entries.into_iter().zip(sources).collect();
         let bookkeeping: Vec<&Named> = state.bookkeeping().collect();
         self.import().state(optimizer, &mut variables, &found, &bookkeeping)
@@ -190,13 +190,15 @@ impl TorchState {
 struct State<'f> {
     file: &'f TorchState,
     class: &'f str,
+    /// Whether the rule here counts the steps of each variable.
+    counts_by_variable: bool,
     /// For each of the optimizer's variables, its tensors by key.
     of: Vec<HashMap<&'f str, &'f Named>>,
 }
 
 impl<'f> State<'f> {
     /// Gives each parameter of the file to a variable: by name, or by index if the file has no names.
-    fn new(file: &'f TorchState, class: &'f str, names: &[&str]) -> Result<Self, Error> {
+    fn new(file: &'f TorchState, class: &'f str, names: &[&str], entries: &[Wanted]) -> Result<Self, Error> {
         let labelled = file.tensors.iter().filter_map(|named| {
             let (label, key) = label_and_key(&named.name)?;
             Some((file.options.names.renamed(label), key, named))
@@ -220,7 +222,8 @@ impl<'f> State<'f> {
                 format!("the state is that of other parameters, such as {label:?}: rename them, or strip a prefix");
             return Err(file.problem(problem));
         }
-        Ok(Self { file, class, of })
+        let counts_by_variable = entries.iter().any(|wanted| wanted.variable.is_some() && wanted.slot == STEP);
+        Ok(Self { file, class, counts_by_variable, of })
     }
 
     /// A file without any state is the state of an optimizer that has not started.
@@ -234,19 +237,15 @@ impl<'f> State<'f> {
     }
 
     /// The source of an entry of the optimizer's state.
-    fn find(&self, wanted: &Wanted, entries: &[Wanted]) -> Result<Found<'f>, Error> {
-        use opt_core::state::StateKind;
+    fn find(&self, wanted: &Wanted) -> Result<Found<'f>, Error> {
         let key = KEYS.iter().find(|(class, slot, _)| *class == self.class && *slot == wanted.slot);
         let key = key.map(|(.., key)| *key);
-        let counts_itself = entries.iter().any(|wanted| wanted.variable.is_some() && wanted.slot == STEP);
         let Some(variable) = wanted.variable else {
             if wanted.kind == StateKind::Iterations {
-                return Ok(Found::Iterations(self.counter(counts_itself || self.class == "NovoGrad")?));
+                return self.counter().map(Found::Iterations);
             }
-            return Ok(key
-                .and_then(|key| self.common(key).transpose())
-                .transpose()?
-                .map_or(Found::Missing, Found::Array));
+            let common = key.map_or(Ok(None), |key| self.common(key))?;
+            return Ok(common.map_or(Found::Missing, Found::Array));
         };
         let tensors = &self.of[variable];
         if (self.class, wanted.slot.as_str()) == ("SGD", "started") {
@@ -254,7 +253,7 @@ impl<'f> State<'f> {
             return Ok(Found::Number(f64::from(u8::from(tensors.contains_key("momentum_buffer")))));
         }
         // Only a counter for all variables would give a variable that starts later another number of steps.
-        let may_start = counts_itself || ["SGD", "NovoGrad"].contains(&self.class) || self.file.options.allow_missing;
+        let may_start = self.may_differ() || self.file.options.allow_missing;
         Ok(match key.and_then(|key| tensors.get(key)) {
             Some(named) => Found::Array(named),
             None if wanted.slot == MASTER || (may_start && tensors.is_empty()) => Found::New,
@@ -262,8 +261,15 @@ impl<'f> State<'f> {
         })
     }
 
+    /// Whether parameters may have taken different numbers of steps: no number of the rule here depends on a counter of
+    /// all variables, except the learning rate.
+    fn may_differ(&self) -> bool {
+        self.counts_by_variable || ["SGD", "NovoGrad"].contains(&self.class)
+    }
+
     /// The step counter of the optimizer: the one set by the caller, or that of the parameters.
-    fn counter(&self, may_differ: bool) -> Result<u64, Error> {
+    fn counter(&self) -> Result<u64, Error> {
+        let may_differ = self.may_differ();
         let mut counters = Vec::new();
         for named in self.of.iter().filter_map(|tensors| tensors.get(COUNTER)) {
             let count = named.array.count(&named.name);
@@ -274,7 +280,7 @@ impl<'f> State<'f> {
             return Err(self.disagreement(COUNTER));
         }
         match (found, self.file.iterations) {
-            (Some(found), Some(said)) if found > said || (found != said && !may_differ) => {
+            (Some(found), Some(said)) if found != said => {
                 Err(self.file.problem(format!("{found} steps had been taken, not {said}")))
             }
             (_, Some(said)) => Ok(said),

@@ -11,7 +11,16 @@ use crate::error::Error;
 pub(crate) struct Names {
     only: Option<Regex>,
     except: Option<Regex>,
-    renames: Vec<(Regex, String)>,
+    renames: Vec<Rename>,
+}
+
+/// A change of names.
+#[derive(Debug, Clone)]
+enum Rename {
+    /// All matches are replaced.
+    Replace(Regex, String),
+    /// The beginning is removed, where it is there.
+    Strip(String),
 }
 
 impl Names {
@@ -26,8 +35,12 @@ impl Names {
     }
 
     pub(crate) fn rename(&mut self, pattern: &str, replacement: &str) -> Result<(), Error> {
-        self.renames.push((regex(pattern)?, replacement.to_owned()));
+        self.renames.push(Rename::Replace(regex(pattern)?, replacement.to_owned()));
         Ok(())
+    }
+
+    pub(crate) fn strip_prefix(&mut self, prefix: &str) {
+        self.renames.push(Rename::Strip(prefix.to_owned()));
     }
 
     /// Whether some entries may stay unchanged.
@@ -43,8 +56,14 @@ impl Names {
 
     /// The model's name of an entry of the file.
     pub(crate) fn renamed<'n>(&self, name: &'n str) -> Cow<'n, str> {
-        let rename = |name: Cow<'n, str>, (pattern, replacement): &(Regex, String)| {
-            Cow::Owned(pattern.replace_all(&name, replacement.as_str()).into_owned())
+        let rename = |name: Cow<'n, str>, rename: &Rename| match rename {
+            Rename::Replace(pattern, replacement) => {
+                Cow::Owned(pattern.replace_all(&name, replacement.as_str()).into_owned())
+            }
+            Rename::Strip(prefix) => match name.strip_prefix(prefix.as_str()) {
+                Some(rest) => Cow::Owned(rest.to_owned()),
+                None => name,
+            },
         };
         self.renames.iter().fold(Cow::Borrowed(name), rename)
     }

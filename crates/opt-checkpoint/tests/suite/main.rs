@@ -5,6 +5,7 @@ mod directory;
 mod halves;
 mod hostile;
 mod hostile_shards;
+mod import_files;
 mod imports;
 mod mismatches;
 mod options;

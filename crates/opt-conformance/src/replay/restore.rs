@@ -4,6 +4,7 @@ use ndarray::ArrayD;
 use opt_checkpoint::Element;
 use opt_checkpoint::import::{KerasWeights, TorchState};
 use opt_core::{DynOptimizer, Variable};
+use serde_json::Value;
 
 use super::array;
 use super::mesh::Place;
@@ -12,6 +13,7 @@ use crate::golden::{RecordedArray, Restore};
 /// Replaces the state of an optimizer by the recorded one.
 pub(super) fn load<T: Element>(
     state: &Restore,
+    config: &Value,
     place: Place<'_>,
     optimizer: &mut DynOptimizer<T>,
     variables: &mut [Variable<'_, T>],
@@ -22,7 +24,7 @@ pub(super) fn load<T: Element>(
     let imported = match state {
         Restore::Keras { list } => {
             let arrays: Vec<ArrayD<T>> = list.iter().map(elements).collect::<Result<_, _>>()?;
-            KerasWeights::from_arrays(arrays).load(optimizer, variables)
+            said(KerasWeights::from_arrays(arrays), config).load(optimizer, variables)
         }
         Restore::Pytorch { iterations, tensors } => {
             let named = tensors.iter().map(|(name, tensor)| Ok((name.clone(), elements(tensor)?)));
@@ -31,6 +33,15 @@ pub(super) fn load<T: Element>(
         }
     };
     imported.map(drop).map_err(|error| format!("restore: {error}"))
+}
+
+/// Says which Keras the list is from, as the recorded configuration does.
+fn said(weights: KerasWeights, config: &Value) -> KerasWeights {
+    match config["config"]["is_legacy_optimizer"].as_bool() {
+        Some(false) => weights.from_keras2(),
+        Some(true) => weights.from_keras_legacy(),
+        None => weights,
+    }
 }
 
 fn elements<T: Element>(recorded: &RecordedArray) -> Result<ArrayD<T>, String> {

@@ -45,52 +45,64 @@ impl fmt::Display for Version {
     }
 }
 
+/// The entries of the state, in groups.
+struct Groups {
+    averages: Vec<Role>,
+    shared: Vec<Role>,
+    by_slot: Vec<Role>,
+    by_variable: Vec<Role>,
+}
+
+impl Groups {
+    fn new(entries: &[Wanted]) -> Self {
+        let is_slot = |wanted: &Wanted| ![Ema::SLOT, MASTER].contains(&wanted.slot.as_str());
+        let of = |belongs: &dyn Fn(&Wanted) -> bool| -> Vec<usize> {
+            (0..entries.len()).filter(|&entry| belongs(&entries[entry])).collect()
+        };
+        let roles = |entries: &[usize]| entries.iter().copied().map(Role::Entry).collect();
+        let averages = of(&|wanted| wanted.variable.is_some() && wanted.slot == Ema::SLOT);
+        let shared = of(&|wanted| wanted.variable.is_none() && wanted.kind == StateKind::Scalar);
+        let mut slots = of(&|wanted| wanted.variable.is_some() && is_slot(wanted));
+        slots.sort_by_key(|&entry| entries[entry].variable);
+        let by_variable = roles(&slots);
+        // The first variable has each slot once, in their order.
+        let names: Vec<&str> = slots
+            .iter()
+            .map(|&entry| &entries[entry])
+            .take_while(|wanted| wanted.variable == Some(0))
+            .map(|wanted| wanted.slot.as_str())
+            .collect();
+        slots.sort_by_key(|&entry| names.iter().position(|name| *name == entries[entry].slot));
+        Self { averages: roles(&averages), shared: roles(&shared), by_slot: roles(&slots), by_variable }
+    }
+}
+
 impl Layout {
     /// All lists of these entries. An optimizer that is not of the new generation has only the legacy one, but is
     /// compared with all.
     pub(super) fn all(class: &str, is_new: bool, entries: &[Wanted], variables: usize) -> Vec<Self> {
-        let of = |keeps: &dyn Fn(&Wanted) -> bool| -> Vec<Role> {
-            let kept = entries.iter().enumerate().filter(|(_, wanted)| keeps(wanted));
-            kept.map(|(entry, _)| Role::Entry(entry)).collect()
+        let layout = |version, parts: &[&[Role]]| {
+            let is_followed = is_new == (version != Version::Legacy);
+            Self { version, roles: parts.concat(), is_followed }
         };
-        let is_slot =
-            |wanted: &Wanted| wanted.variable.is_some() && ![Ema::SLOT, MASTER].contains(&wanted.slot.as_str());
-        let averages = of(&|wanted| wanted.variable.is_some() && wanted.slot == Ema::SLOT);
-        let shared = of(&|wanted| wanted.variable.is_none() && wanted.kind == StateKind::Scalar);
-        let saved = of(&|wanted| wanted.slot != MASTER);
-        let counter = vec![Role::Entry(0)];
+        let saved = (0..entries.len()).filter(|&entry| entries[entry].slot != MASTER);
+        let saved: Vec<Role> = saved.map(Role::Entry).collect();
         if !["SGD", "Nadam"].contains(&class) {
             return vec![Self { version: Version::Legacy, roles: saved, is_followed: true }];
         }
-        let by_variable: Vec<Role> = (0..variables)
-            .flat_map(|variable| of(&|wanted| is_slot(wanted) && wanted.variable == Some(variable)))
-            .collect();
-        let mut slots: Vec<&str> = Vec::new();
-        for wanted in entries.iter().filter(|wanted| is_slot(wanted)) {
-            if !slots.contains(&wanted.slot.as_str()) {
-                slots.push(&wanted.slot);
-            }
-        }
-        let by_slot: Vec<Role> =
-            slots.iter().flat_map(|slot| of(&|wanted| is_slot(wanted) && wanted.slot == *slot)).collect();
-        let last_steps: Vec<Role> = (0..variables).map(Role::LastStep).collect();
-
-        let legacy = if is_new { [&counter[..], &averages, &shared, &by_slot].concat() } else { saved };
-        let keras2 = [&counter[..], &averages, &by_variable].concat();
-        let keras3 = [&averages[..], &by_variable, &shared].concat();
+        let counter = &[Role::Entry(0)][..];
+        let Groups { averages, shared, by_slot, by_variable } = &Groups::new(entries);
+        let legacy = [counter, averages, shared, by_slot];
+        let legacy_saved = [&saved[..]];
         let mut layouts = vec![
-            Self { version: Version::Legacy, roles: legacy, is_followed: !is_new },
-            Self { version: Version::Keras2, roles: keras2.clone(), is_followed: is_new },
-            Self {
-                version: Version::Keras3,
-                roles: [&[Role::Entry(0), Role::LearningRate][..], &keras3].concat(),
-                is_followed: is_new,
-            },
-            Self { version: Version::Keras3, roles: [&counter[..], &keras3].concat(), is_followed: is_new },
+            layout(Version::Legacy, if is_new { &legacy } else { &legacy_saved }),
+            layout(Version::Keras2, &[counter, averages, by_variable]),
+            layout(Version::Keras3, &[counter, &[Role::LearningRate], averages, by_variable, shared]),
+            layout(Version::Keras3, &[counter, averages, by_variable, shared]),
         ];
-        if class == "SGD" && slots.is_empty() {
-            let roles = [&keras2[..], &last_steps].concat();
-            layouts.push(Self { version: Version::Keras2, roles, is_followed: is_new });
+        if class == "SGD" && by_slot.is_empty() {
+            let last_steps: Vec<Role> = (0..variables).map(Role::LastStep).collect();
+            layouts.push(layout(Version::Keras2, &[counter, averages, &last_steps]));
         }
         layouts
     }

@@ -78,7 +78,8 @@ impl<'f> KerasNames<'f> {
     /// The product of momenta, which Keras 3 calls `variable`, `variable_1`, ...
     fn nameless(&self) -> Option<&'f Named> {
         let is_nameless = |name: &str| {
-            let number = name.strip_prefix("variable").map(|rest| rest.trim_start_matches('_'));
+            let last = name.rsplit('/').next().unwrap_or(name);
+            let number = last.strip_prefix("variable").map(|rest| rest.trim_start_matches('_'));
             number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
         };
         let mut nameless = self.places.iter().filter(|(name, _)| is_nameless(name));
