@@ -148,7 +148,8 @@ def nadam():
         case("torch_momentum_decay", "pytorch", run_torch, torch_nadam(momentum_decay=0.25),
              ("Nadam", {**betas, "decay": 0.25, "epsilon": 1e-8}), moments),
         case("torch_momentum_decay_one", "pytorch", run_torch, torch_nadam(momentum_decay=1.0),
-             ("Nadam", {**new, "epsilon": 1e-8}), moments, note="the formula of Keras since 2.11"),
+             ("Nadam", {**betas, "dialect": "pytorch", "epsilon": 1e-8, "momentum_decay": 1.0}), moments,
+             note="the formula of Keras since 2.11"),
         case("optax", "optax", run_optax, optax_nadam,
              ("Nadam", {**new, "epsilon": 1e-3, "momentum_schedule": "constant"})),
     ]

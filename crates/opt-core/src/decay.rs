@@ -40,7 +40,7 @@ impl WeightDecay {
         let compile = |pattern: &String| {
             let refused =
                 |error: regex::Error| ConfigError::Pattern { pattern: pattern.clone(), reason: error.to_string() };
-            Regex::new(pattern).map_err(refused)
+            Regex::new(&from_python(pattern)).map_err(refused)
         };
         self.compiled = self.exclude.patterns.iter().map(compile).collect::<Result<_, _>>()?;
         Ok(())
@@ -71,6 +71,28 @@ impl WeightDecay {
         let by_name = self.exclude.names.iter().any(|excluded| excluded == variable);
         !by_name && !self.compiled.iter().any(|pattern| pattern.is_match(variable))
     }
+}
+
+/// A pattern of Python's in the syntax of the crate `regex`: the end of the text, `\Z`, is `\z` there, and `\<` and
+/// `\>`, which are plain characters in Python, are the ends of a word there.
+fn from_python(pattern: &str) -> String {
+    let mut translated = String::with_capacity(pattern.len());
+    let mut characters = pattern.chars();
+    while let Some(character) = characters.next() {
+        if character != '\\' {
+            translated.push(character);
+            continue;
+        }
+        match characters.next() {
+            Some('Z') => translated.push_str("\\z"),
+            Some(plain @ ('<' | '>')) => translated.push(plain),
+            escaped => {
+                translated.push('\\');
+                translated.extend(escaped);
+            }
+        }
+    }
+    translated
 }
 
 /// Variables without weight decay, by pattern or by name. [`build`](crate::OptimizerBuilder::build) refuses patterns
@@ -106,6 +128,7 @@ pub struct Exclude {
 
 impl Exclude {
     /// Excludes variables whose name contains a match of one of these regular expressions: Keras's `var_names`.
+    /// Python's `\Z` and Rust's `\z` both match the end of a name.
     pub fn patterns<S: Into<String>>(patterns: impl IntoIterator<Item = S>) -> Self {
         Self { patterns: patterns.into_iter().map(Into::into).collect(), names: Vec::new() }
     }

@@ -192,7 +192,7 @@ impl<T: Scalar, R: FromConfig<T>> FromConfig<T> for Lookahead<R> {
     fn from_config(fields: &mut Fields<'_>, registry: &Registry<T>) -> Result<Self, ConfigError> {
         read(fields, registry, |inner| {
             let found = inner.class_name();
-            if found != R::CLASS_NAME {
+            if !found.eq_ignore_ascii_case(R::CLASS_NAME) {
                 return Err(ConfigError::OtherClass { found: found.to_owned(), expected: R::CLASS_NAME });
             }
             R::from_config(inner, registry)

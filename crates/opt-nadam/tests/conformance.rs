@@ -410,8 +410,9 @@ fn configurations_that_cannot_be_meant_are_refused() {
     let falling = error(json!({"momentum_schedule": "falling"}));
     assert_eq!(falling, r#"Nadam: momentum_schedule is "falling", expected "rising" or "constant""#);
     // Each generation has its own word for it.
-    assert!(error(json!({"decay": 0.004, "schedule_decay": 0.004})).contains("unknown key \"schedule_decay\""));
-    assert!(error(json!({"decay": 0.004, "use_ema": false})).contains("unknown key \"decay\""));
+    assert!(error(json!({"decay": 0.004, "schedule_decay": 0.003})).contains("unknown key \"schedule_decay\""));
+    assert!(error(json!({"decay": 0.004, "use_ema": false})).contains("decay is 0.004: only in the legacy generation"));
+    assert!(read(&json!({"class_name": "Nadam", "config": {"decay": 0.5, "schedule_decay": 0.5}})).is_ok());
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Hyperparameters of RectifiedAdam.
 
-use opt_core::config::{Choice, Dialect, HyperparameterError};
+use opt_core::config::{Choice, Dialect, HyperparameterError, Steps};
 use opt_core::{Hyper, hyperparameters};
 
 hyperparameters! {
@@ -42,7 +42,7 @@ hyperparameters! {
     /// | lambda | [`weight_decay`](Self::weight_decay), a number or a schedule | 0 | at least 0 |
     /// | | [`amsgrad`](Self::amsgrad) | false | |
     /// | | [`sma_threshold`](Self::sma_threshold) | 5 | see there |
-    /// | | [`total_steps`](Self::total_steps) | 0 | |
+    /// | | [`total_steps`](Self::total_steps) | 0 | at least 0 |
     /// | | [`warmup_proportion`](Self::warmup_proportion) | 0.1 | `[0, 1]` |
     /// | | [`min_lr`](Self::min_lr) | 0 | at least 0 |
     /// | | [`decay`](Self::decay) | 0 | at least 0 |
@@ -158,9 +158,7 @@ hyperparameters! {
         /// ```
         sma_threshold: f64 = 5.0, "what rho_t has to reach for a rectified step";
 
-        /// Turns on warmup and decay, which together take `total_steps` steps; afterwards the learning rate stays at
-        /// [`min_lr`](Self::min_lr). 0 turns them off.
-        total_steps: u64 = 0, "steps of warmup and decay together; 0 turns them off";
+        total_steps: Steps = Steps::ZERO, in 0.0.., "steps of warmup and decay together; 0 turns them off";
 
         /// Sets the fraction of [`total_steps`](Self::total_steps) that is warmup, in `[0, 1]`.
         warmup_proportion: f64 = 0.1, in 0.0..=1.0, "part of total_steps that is warmup";
@@ -277,6 +275,14 @@ impl RectifiedAdam {
     #[must_use]
     pub fn weight_decay(mut self, weight_decay: impl Into<Hyper>) -> Self {
         self.weight_decay = weight_decay.into();
+        self
+    }
+
+    /// Turns on warmup and decay, which together take `total_steps` steps; afterwards the learning rate stays at
+    /// [`min_lr`](Self::min_lr). 0 turns them off, which is the default.
+    #[must_use]
+    pub fn total_steps(mut self, total_steps: impl Into<Steps>) -> Self {
+        self.total_steps = total_steps.into();
         self
     }
 

@@ -1,6 +1,6 @@
 //! The formula of RectifiedAdam.
 
-use opt_core::config::Dialect;
+use opt_core::config::{Dialect, Steps};
 use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep};
 use opt_core::{Scalar, UpdateRule};
 
@@ -115,15 +115,15 @@ impl RectifiedAdam {
 
     /// Warmup up to `eta`, then decay to `min_lr`; `step` is counted from 0.
     fn warmed_up(&self, eta: f64, step: u64) -> f64 {
-        if self.total_steps == 0 {
+        if self.total_steps == Steps::ZERO {
             return eta;
         }
         let t = step as f64 + 1.0;
-        let warmup_steps = self.total_steps as f64 * self.warmup_proportion;
+        let warmup_steps = self.total_steps.get() * self.warmup_proportion;
         if t <= warmup_steps {
             return eta * t / warmup_steps;
         }
-        let decay_steps = (self.total_steps as f64 - warmup_steps).max(1.0);
+        let decay_steps = (self.total_steps.get() - warmup_steps).max(1.0);
         // As an interpolation it never passes its end: a learning rate must not fall below 0.
         let way = (t - warmup_steps).min(decay_steps) / decay_steps;
         eta * (1.0 - way) + self.min_lr * way

@@ -2,7 +2,7 @@
 
 mod wave;
 
-use opt_core::config::{HyperparameterError, Interval, require};
+use opt_core::config::{HyperparameterError, Interval, Steps, require};
 use opt_core::{Schedule, hyperparameters};
 
 pub use wave::ScaleMode;
@@ -23,7 +23,7 @@ macro_rules! cyclical {
             pub struct $name {
                 #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
                 #[required] maximal_learning_rate: f64, in 0.0.., "value at the peak, h";
-                #[required] step_size: u64, in 1.., "steps of half a cycle, n";
+                #[required] step_size: Steps, in 1.0.., "steps of half a cycle, n";
 
                 /// Sets whether the height depends on the cycle or on the step.
                 scale_mode: ScaleMode = $default_mode, "what the height depends on";
@@ -36,8 +36,12 @@ macro_rules! cyclical {
             /// Rises from `initial_learning_rate` to `maximal_learning_rate` in `step_size` steps, and falls back in
             /// the same number of steps.
             #[must_use]
-            pub fn new(initial_learning_rate: f64, maximal_learning_rate: f64, step_size: u64) -> Self {
-                Self::with_defaults(initial_learning_rate, maximal_learning_rate, step_size)
+            pub fn new(
+                initial_learning_rate: f64,
+                maximal_learning_rate: f64,
+                step_size: impl Into<Steps>,
+            ) -> Self {
+                Self::with_defaults(initial_learning_rate, maximal_learning_rate, step_size.into())
             }
         }
 
@@ -87,12 +91,12 @@ cyclical! {
     /// # Differences
     ///
     /// TensorFlow Addons treats any `scale_mode` other than `"cycle"` as `"iterations"`; here other modes are refused.
-    /// Its values are `f32`, and NaN with `step_size = 0`. PyTorch's `CyclicLR` is the same wave, but may fall at
+    /// Its values are `f32`, and NaN with a `step_size` of 0. PyTorch's `CyclicLR` is the same wave, but may fall at
     /// another speed.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `step_size = 0`, and rates that are negative,
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `step_size` below 1, and rates that are negative,
     /// infinite or NaN. The maximal rate may be below the initial rate, as for a momentum that falls while the learning
     /// rate rises.
     ///

@@ -1,8 +1,9 @@
 //! Decay without an end: exponential, and inverse in time.
 
+use opt_core::config::Steps;
 use opt_core::{Schedule, hyperparameters};
 
-use crate::numbers::{fraction, power, saturate, split};
+use crate::numbers::{fraction, power, saturate};
 
 /// Declares a decay that depends on the number of periods of `decay_steps` that have passed: the whole number (a
 /// staircase), or with fractions.
@@ -15,7 +16,7 @@ macro_rules! decay {
             #[derive(Debug, Clone, PartialEq)]
             pub struct $name {
                 #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
-                #[required] decay_steps: u64, in 1.., "steps of one decay, d";
+                #[required] decay_steps: Steps, in 1.0.., "steps of one decay, d";
                 #[required] decay_rate: f64, in 0.0.., "strength of one decay, r";
 
                 /// Sets whether the value stays the same for `decay_steps` steps, and then jumps.
@@ -27,15 +28,15 @@ macro_rules! decay {
         impl $name {
             /// Decays from `initial_learning_rate`, by `decay_rate` once per `decay_steps`, smoothly.
             #[must_use]
-            pub fn new(initial_learning_rate: f64, decay_steps: u64, decay_rate: f64) -> Self {
-                Self::with_defaults(initial_learning_rate, decay_steps, decay_rate)
+            pub fn new(initial_learning_rate: f64, decay_steps: impl Into<Steps>, decay_rate: f64) -> Self {
+                Self::with_defaults(initial_learning_rate, decay_steps.into(), decay_rate)
             }
         }
 
         impl Schedule for $name {
             fn value(&self, step: u64) -> f64 {
                 let periods = if self.staircase {
-                    split(step, self.decay_steps).0 as f64
+                    self.decay_steps.split(step).0 as f64
                 } else {
                     fraction(step, self.decay_steps)
                 };
@@ -76,12 +77,13 @@ decay! {
     ///
     /// # Differences
     ///
-    /// Keras computes in `f32`, and returns NaN with `decay_steps = 0`. With a decay rate above 1, growth stops at the
-    /// largest finite number. PyTorch's `ExponentialLR` is `decay_steps = 1`, its `StepLR` is the staircase.
+    /// Keras computes in `f32`, takes a `decay_steps` below 1, and returns NaN with 0. With a decay rate above 1,
+    /// growth stops at the largest finite number. PyTorch's `ExponentialLR` is `decay_steps = 1`, its `StepLR` is the
+    /// staircase.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps` below 1, and rates that are negative, infinite
     /// or NaN.
     ExponentialDecay,
     "ExponentialDecay",
@@ -121,7 +123,7 @@ decay! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates that are negative, infinite
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps` below 1, and rates that are negative, infinite
     /// or NaN.
     ///
     /// # References

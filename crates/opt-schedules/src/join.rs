@@ -1,6 +1,6 @@
 //! Schedules one after the other.
 
-use opt_core::config::HyperparameterError;
+use opt_core::config::{HyperparameterError, Steps};
 use opt_core::{Hyper, Schedule, hyperparameters};
 
 use crate::lists;
@@ -69,8 +69,9 @@ impl Join {
     }
 
     fn check(&self) -> Result<(), HyperparameterError> {
-        lists::rising(&self.boundaries, 1)?;
-        lists::one_more("schedules", self.schedules.len(), &self.boundaries)
+        let boundaries: Vec<Steps> = self.boundaries.iter().copied().map(Steps::from).collect();
+        lists::rising(&boundaries, 1)?;
+        lists::one_more("schedules", self.schedules.len(), boundaries.len())
     }
 }
 

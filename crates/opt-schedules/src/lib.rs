@@ -34,7 +34,8 @@
 //! # Numbers
 //!
 //! * Steps are `u64`, values `f64`. Periods and remainders of steps are computed with whole numbers: boundaries are
-//!   exact at any step, whereas Keras's `f32` cannot count beyond 16,777,216.
+//!   exact at any step, whereas Keras's `f32` cannot count beyond 16,777,216. Lengths that are not whole, which Keras
+//!   allows ([`Steps`](opt_core::config::Steps)), are computed in `f64`.
 //! * If [`validate`](Configurable::validate) accepts a schedule, its value is a finite number of at least 0 for every
 //!   `u64`; unlimited growth stops at the largest finite number. ([`Closure`] returns whatever its function returns.)
 //! * `build()` of an optimizer calls `validate`. Before that, [`value`](Schedule::value) does not panic, but the values

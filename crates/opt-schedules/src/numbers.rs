@@ -2,15 +2,11 @@
 
 use std::f64::consts::PI;
 
-/// The number of whole periods before a step, and the number of steps since; exact for every `u64`.
-pub(crate) fn split(step: u64, period: u64) -> (u64, u64) {
-    let period = period.max(1);
-    (step / period, step % period)
-}
+use opt_core::config::Steps;
 
 /// `part / whole`.
-pub(crate) fn fraction(part: u64, whole: u64) -> f64 {
-    part as f64 / whole as f64
+pub(crate) fn fraction(part: impl Into<Steps>, whole: impl Into<Steps>) -> f64 {
+    part.into().get() / whole.into().get()
 }
 
 /// `from + (to - from) * t`, exact at both ends: computed from the nearer end.
@@ -45,12 +41,6 @@ mod tests {
         assert_eq!([0.1, 0.5, 0.9].map(|t| blend(0.3, 0.3, t)), [0.3; 3]);
         assert_eq!(blend(1.0, 3.0, 0.25), 1.5);
         assert_eq!(blend(1.0, 3.0, 0.75), 2.5);
-    }
-
-    #[test]
-    fn a_period_of_zero_does_not_panic() {
-        assert_eq!(split(7, 0), (7, 0));
-        assert_eq!(split(7, 3), (2, 1));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Constant values between boundaries.
 
-use opt_core::config::HyperparameterError;
+use opt_core::config::{HyperparameterError, Steps};
 use opt_core::{Schedule, hyperparameters};
 
 use crate::lists;
@@ -46,7 +46,7 @@ hyperparameters! {
     /// K. He, X. Zhang, S. Ren, J. Sun, 2015: Deep Residual Learning for Image Recognition. arXiv:1512.03385.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PiecewiseConstantDecay {
-        #[required] boundaries: Vec<u64>, "last step of each value but the last, b; rising";
+        #[required] boundaries: Vec<Steps>, in 0.0.., "last step of each value but the last, b; rising";
         #[required] values: Vec<f64>, in 0.0.., "values, v; one more than boundaries";
     }
     schedule "PiecewiseConstantDecay" {
@@ -57,20 +57,20 @@ hyperparameters! {
 impl PiecewiseConstantDecay {
     /// Has the first value up to and including the first boundary, then the next value, and so on.
     #[must_use]
-    pub fn new(boundaries: impl Into<Vec<u64>>, values: impl Into<Vec<f64>>) -> Self {
-        Self::with_defaults(boundaries.into(), values.into())
+    pub fn new(boundaries: impl IntoIterator<Item = impl Into<Steps>>, values: impl Into<Vec<f64>>) -> Self {
+        Self::with_defaults(boundaries.into_iter().map(Into::into).collect(), values.into())
     }
 
     fn check(&self) -> Result<(), HyperparameterError> {
         lists::not_empty("boundaries", self.boundaries.len())?;
         lists::rising(&self.boundaries, 0)?;
-        lists::one_more("values", self.values.len(), &self.boundaries)
+        lists::one_more("values", self.values.len(), self.boundaries.len())
     }
 }
 
 impl Schedule for PiecewiseConstantDecay {
     fn value(&self, step: u64) -> f64 {
-        let passed = self.boundaries.partition_point(|boundary| *boundary < step);
+        let passed = self.boundaries.partition_point(|boundary| *boundary < step.into());
         self.values.get(passed).copied().unwrap_or(f64::NAN)
     }
 }

@@ -1,5 +1,6 @@
 //! Polynomial decay to an end value, once or repeatedly.
 
+use opt_core::config::Steps;
 use opt_core::{Schedule, hyperparameters};
 
 use crate::numbers::blend;
@@ -41,16 +42,17 @@ hyperparameters! {
     /// # Differences
     ///
     /// Keras's documentation of `cycle` speaks of the first multiple *bigger* than the step; its code, like this type,
-    /// uses the step itself if it is a multiple. Keras computes in `f32`, and returns NaN with `decay_steps = 0`.
+    /// uses the step itself if it is a multiple. Keras computes in `f32`, takes a `decay_steps` below 1, and returns
+    /// NaN with 0.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, and rates and powers that are
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps` below 1, and rates and powers that are
     /// negative, infinite or NaN. The end value may be above the first value.
     #[derive(Debug, Clone, PartialEq)]
     pub struct PolynomialDecay {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
-        #[required] decay_steps: u64, in 1.., "steps of one decay, d";
+        #[required] decay_steps: Steps, in 1.0.., "steps of one decay, d";
 
         /// Sets the value at the end, at least 0.
         end_learning_rate: f64 = 0.0001, in 0.0.., "value at the end, e";
@@ -68,16 +70,25 @@ hyperparameters! {
 impl PolynomialDecay {
     /// Falls from `initial_learning_rate` to 0.0001 in `decay_steps` steps, on a straight line.
     #[must_use]
-    pub fn new(initial_learning_rate: f64, decay_steps: u64) -> Self {
-        Self::with_defaults(initial_learning_rate, decay_steps)
+    pub fn new(initial_learning_rate: f64, decay_steps: impl Into<Steps>) -> Self {
+        Self::with_defaults(initial_learning_rate, decay_steps.into())
     }
 
-    /// `1 - p`, computed from whole numbers: exactly 0 at the end of every decay.
+    /// `1 - p`, computed from whole numbers where possible: exactly 0 at the end of every decay.
     fn remaining(&self, step: u64) -> f64 {
-        let decay_steps = self.decay_steps.max(1);
-        let decays = if self.cycle { step.div_ceil(decay_steps).max(1) } else { 1 };
-        let end = u128::from(decay_steps) * u128::from(decays);
-        end.saturating_sub(step.into()) as f64 / end as f64
+        let (decays, since) = self.decay_steps.split(step);
+        let decays = if since == Steps::ZERO { decays } else { decays.saturating_add(1) };
+        let decays = if self.cycle { decays.max(1) } else { 1 };
+        match self.decay_steps.whole() {
+            Some(decay_steps) => {
+                let end = u128::from(decay_steps.max(1)) * u128::from(decays);
+                end.saturating_sub(step.into()) as f64 / end as f64
+            }
+            None => {
+                let end = self.decay_steps.get() * decays as f64;
+                (end - step as f64).max(0.0) / end
+            }
+        }
     }
 }
 

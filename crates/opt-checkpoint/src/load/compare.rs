@@ -75,7 +75,9 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
         Err(ConfigError::NotSerializable { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
-    mismatches.extend(difference("class_name", &expected["class_name"], &found["class_name"]));
+    // A configuration may be the name of a class.
+    let class_name = |config: &Value| if config.is_string() { config.clone() } else { config["class_name"].clone() };
+    mismatches.extend(difference("class_name", &class_name(&expected), &class_name(found)));
     let (expected, found) = (&expected["config"], &found["config"]);
     let keys = |config: &Value| config.as_object().into_iter().flat_map(|config| config.keys().cloned()).collect();
     let mut fields: BTreeSet<String> = keys(expected);
@@ -87,9 +89,34 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
 
 /// A missing field is `null`.
 fn difference(field: &str, expected: &Value, found: &Value) -> Option<Mismatch> {
-    (expected != found).then(|| Mismatch::Configuration {
+    (!is_same_entry(field, expected, found)).then(|| Mismatch::Configuration {
         field: field.to_owned(),
         expected: expected.clone(),
         found: found.clone(),
     })
+}
+
+/// Whether two values mean the same: numbers are compared by value, and class names without their package.
+fn is_same(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Number(one), Value::Number(other)) => one.as_f64() == other.as_f64(),
+        (Value::Array(one), Value::Array(other)) => {
+            one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
+        }
+        (Value::Object(one), Value::Object(other)) => {
+            let is_same_field =
+                |(key, value): (&String, &Value)| other.get(key).is_some_and(|other| is_same_entry(key, value, other));
+            one.len() == other.len() && one.iter().all(is_same_field)
+        }
+        _ => one == other,
+    }
+}
+
+/// Whether two values of the same key mean the same.
+fn is_same_entry(key: &str, one: &Value, other: &Value) -> bool {
+    let without_package = |name: &str| name.rsplit('>').next().map(str::to_lowercase);
+    match (key, one.as_str(), other.as_str()) {
+        ("class_name", Some(one), Some(other)) => without_package(one) == without_package(other),
+        _ => is_same(one, other),
+    }
 }

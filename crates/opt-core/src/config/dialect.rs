@@ -20,7 +20,7 @@ pub enum Dialect {
     #[default]
     Keras,
     /// `OptimizerV2`, called `keras.optimizers.legacy` since 2.11, and TensorFlow Addons: the configuration has `decay`
-    /// and no `use_ema`.
+    /// and no `use_ema`. Keras up to 2.2, whose learning rate is called `lr`, belongs to it, too.
     KerasLegacy,
     /// PyTorch. Steps are counted for each variable, not for the optimizer.
     Pytorch,
@@ -69,7 +69,7 @@ impl Dialect {
     pub(crate) fn of_form(fields: &Config) -> Self {
         let legacy = match fields.get("is_legacy_optimizer") {
             Some(Value::Bool(legacy)) => *legacy,
-            _ => fields.contains_key("decay") && !fields.contains_key("use_ema"),
+            _ => ["decay", "lr"].iter().any(|key| fields.contains_key(*key)) && !fields.contains_key("use_ema"),
         };
         if legacy { Self::KerasLegacy } else { Self::Keras }
     }

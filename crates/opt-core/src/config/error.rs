@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Interval;
+use super::{Interval, Target};
 
 /// The reason why a configuration was not read or written.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -11,6 +11,26 @@ pub enum ConfigError {
     /// The value is not of the form `{"class_name": ..., "config": {...}}`.
     #[error("expected {{\"class_name\": ..., \"config\": {{...}}}}, found {found}")]
     NotAnObject {
+        /// The beginning of the value.
+        found: String,
+    },
+
+    /// The fields of an optimizer, as `get_config()` returns them, do not name its class.
+    #[error(
+        "the fields of an optimizer without its class, {found}: read {{\"class_name\": ..., \"config\": ...}} (what \
+         keras.optimizers.serialize returns), or use from_config_of, which knows the class"
+    )]
+    WithoutClass {
+        /// The beginning of the value.
+        found: String,
+    },
+
+    /// A model's configuration without an optimizer.
+    #[error(
+        "a model without an optimizer, {found}: if the model is compiled, its optimizer is \"optimizer\" in \
+         \"compile_config\" of config.json (a .keras file), or \"optimizer_config\" in training_config (an .h5 file)"
+    )]
+    WithoutOptimizer {
         /// The beginning of the value.
         found: String,
     },
@@ -40,6 +60,19 @@ pub enum ConfigError {
         class_name: String,
         /// The key.
         key: String,
+    },
+
+    /// A key asks for a feature that does not exist here.
+    #[error("{class_name}: {key} is {found}: {reason}")]
+    NotSupported {
+        /// The class.
+        class_name: String,
+        /// The key.
+        key: String,
+        /// The beginning of the value.
+        found: String,
+        /// What to do instead.
+        reason: &'static str,
     },
 
     /// A key is missing that the class needs.
@@ -79,6 +112,30 @@ pub enum ConfigError {
         /// The object.
         what: String,
         /// The reason.
+        reason: &'static str,
+    },
+
+    /// The library that is to read a configuration does not have this class.
+    #[error("{target} has no class {class_name}")]
+    NoSuchClass {
+        /// The library.
+        target: Target,
+        /// The class.
+        class_name: String,
+    },
+
+    /// The library that is to read a configuration cannot express a field.
+    #[error("{target} cannot express {class_name} with {key} = {value}: {reason}")]
+    NotExpressible {
+        /// The library.
+        target: Target,
+        /// The class.
+        class_name: &'static str,
+        /// The field.
+        key: String,
+        /// The beginning of its value.
+        value: String,
+        /// Why not.
         reason: &'static str,
     },
 

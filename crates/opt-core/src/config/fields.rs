@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::known::Known;
 use super::{Choice, Config, ConfigError, Dialect, Envelope, HyperparameterValue, ScheduleRegistry};
 
 /// The fields of a configuration that have not been read yet.
@@ -28,6 +29,30 @@ pub struct Fields<'a> {
     fields: Config,
     form: Dialect,
     schedules: &'a ScheduleRegistry,
+}
+
+/// The name of a field in Keras up to 2.2.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct OldName {
+    /// The class that has the field; `None` for all.
+    class_name: Option<&'static str>,
+    pub(super) today: &'static str,
+    pub(super) old: &'static str,
+}
+
+impl OldName {
+    const ALL: [Self; 2] = [
+        Self { class_name: None, today: "learning_rate", old: "lr" },
+        Self { class_name: Some("Nadam"), today: "decay", old: "schedule_decay" },
+    ];
+
+    /// The old names among the given fields, which are written with the names of today.
+    pub(super) fn used(given: &Config, written: &Config) -> Vec<Self> {
+        let is_used = |name: &Self| {
+            given.contains_key(name.old) && !given.contains_key(name.today) && written.contains_key(name.today)
+        };
+        Self::ALL.into_iter().filter(is_used).collect()
+    }
 }
 
 impl<'a> Fields<'a> {
@@ -77,6 +102,11 @@ impl<'a> Fields<'a> {
         self.fields.contains_key(key)
     }
 
+    /// Whether a field is present, not yet read, and this text.
+    pub(crate) fn is(&self, key: &str, text: &str) -> bool {
+        self.fields.get(key).is_some_and(|value| value == text)
+    }
+
     /// Takes a field as it is, if it is present.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.fields.remove(key)
@@ -94,6 +124,21 @@ impl<'a> Fields<'a> {
     /// Moves fields without effect into the envelope.
     pub fn keep(&mut self, envelope: &mut Envelope, keys: &[&str]) {
         envelope.keep(&mut self.fields, keys);
+    }
+
+    /// Moves fields for features that do not exist here into the envelope, as long as they are off: Keras 3's
+    /// `loss_scale_factor`, PyTorch's `maximize`, and so on. Call it when the fields that do exist have been read.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotSupported`] for a field that asks for something.
+    pub fn keep_switched_off(&mut self, envelope: &mut Envelope) -> Result<(), ConfigError> {
+        let found: Vec<Known> = Known::among(&self.fields).collect();
+        for known in found {
+            known.require_off(&self.class_name, &self.fields[known.key])?;
+            self.keep(envelope, &[known.key]);
+        }
+        Ok(())
     }
 
     /// Takes a field that must be present.
@@ -120,7 +165,10 @@ impl<'a> Fields<'a> {
     ///
     /// When it has another type.
     pub fn optional<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
-        let Some(value) = self.fields.remove(key) else { return Ok(None) };
+        let Some(value) = self.remove(key) else { return Ok(None) };
+        if value.is_null() && self.null_is_default(key) {
+            return Ok(None);
+        }
         match V::from_json(&value, self.schedules)? {
             None => Err(ConfigError::wrong_type(&self.class_name, key, &value, &V::expected())),
             read => Ok(read),
@@ -133,7 +181,7 @@ impl<'a> Fields<'a> {
     ///
     /// When it has another type.
     pub fn nullable<V: HyperparameterValue>(&mut self, key: &str) -> Result<Option<V>, ConfigError> {
-        let Some(value) = self.fields.remove(key).filter(|value| !value.is_null()) else { return Ok(None) };
+        let Some(value) = self.remove(key).filter(|value| !value.is_null()) else { return Ok(None) };
         match V::from_json(&value, self.schedules)? {
             None => Err(ConfigError::wrong_type(&self.class_name, key, &value, &format!("{} or null", V::expected()))),
             read => Ok(read),
@@ -151,6 +199,26 @@ impl<'a> Fields<'a> {
         };
         let Some(value) = self.fields.remove(key).filter(|value| !value.is_null()) else { return Ok(vec![]) };
         texts(&value).ok_or_else(|| ConfigError::wrong_type(&self.class_name, key, &value, "a list of texts"))
+    }
+
+    /// Takes a field under its name or, if it is not there, under its old name. Takes both if they have the same value.
+    fn remove(&mut self, key: &str) -> Option<Value> {
+        let value = self.fields.remove(key);
+        let has_name = |name: &&OldName| {
+            name.today == key && name.class_name.is_none_or(|class_name| class_name == self.class_name)
+        };
+        let Some(name) = OldName::ALL.iter().find(has_name).filter(|_| self.form.is_legacy()) else {
+            return value;
+        };
+        if value.is_none() || value.as_ref() == self.fields.get(name.old) {
+            return self.fields.remove(name.old);
+        }
+        value
+    }
+
+    /// Whether `null` stands for the default: the legacy generation replaces an epsilon of `None` by its default.
+    fn null_is_default(&self, key: &str) -> bool {
+        key == "epsilon" && self.form.is_legacy()
     }
 
     /// Refuses fields that have not been read.

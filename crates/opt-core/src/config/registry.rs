@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::value::unwrapped;
 use super::{Config, ConfigError, Envelope, Fields, FromFields, HyperparameterSpec};
 use crate::hyper::Hyper;
 use crate::real::Scalar;
@@ -59,6 +60,13 @@ struct Class<Read> {
     hyperparameters: fn() -> Vec<HyperparameterSpec>,
 }
 
+/// The name of a registered class, whatever its case is; another name stays as it is.
+fn canonical<C>(class_name: &str, classes: &BTreeMap<&'static str, C>) -> String {
+    let exact = classes.get_key_value(class_name).map(|(name, _)| *name);
+    let same = || classes.keys().copied().find(|name| name.eq_ignore_ascii_case(class_name));
+    exact.or_else(same).unwrap_or(class_name).to_owned()
+}
+
 /// The schedules that configurations may name.
 #[derive(Clone, Default)]
 pub struct ScheduleRegistry {
@@ -97,21 +105,22 @@ impl ScheduleRegistry {
     ///
     /// When the value is neither, its class is unknown, or one of its fields is unknown or not valid.
     pub fn hyper(&self, value: &Value) -> Result<Hyper, ConfigError> {
-        if let Some(number) = value.as_f64() {
+        if let Some(number) = unwrapped(value).as_f64() {
             return Ok(number.into());
         }
         let (class_name, mut config, mut envelope) = Envelope::open(value)?;
         envelope.keep(&mut config, &["name"]);
+        let class_name = canonical(&class_name, &self.classes);
         let class = self.classes.get(class_name.as_str()).ok_or_else(|| ConfigError::UnknownClass {
             class_name: class_name.clone(),
             known: self.class_names().map(str::to_owned).collect(),
         })?;
-        let mut fields = Fields::new(&class_name, config.clone(), self);
+        let mut fields = Fields::new(&class_name, config, self);
         let schedule = (class.read)(&mut fields)?;
         fields.finish()?;
         schedule.validate()?;
         if let Ok(written) = schedule.config() {
-            envelope.remember_absent(&config, written);
+            envelope.remember(&written);
         }
         Ok(Hyper::from_schedule(schedule, envelope))
     }
@@ -185,10 +194,10 @@ impl<T: Scalar> Registry<T> {
         &mut self.schedules
     }
 
-    /// Starts to read the fields of a class.
+    /// Starts to read the fields of a class. The case of its name does not matter, as in Keras: `"sgd"` is `"SGD"`.
     #[must_use]
     pub fn fields(&self, class_name: &str, config: Config) -> Fields<'_> {
-        Fields::new(class_name, config, &self.schedules)
+        Fields::new(&canonical(class_name, &self.rules), config, &self.schedules)
     }
 
     /// Reads the rule that the class name of `fields` asks for. Fields that the rule does not take stay in `fields`.

@@ -48,14 +48,6 @@ impl HyperparameterSpec {
         let meaning = "library whose arithmetic the rule follows; Keras's configurations tell it by their form";
         Self { name: Dialect::KEY, kind, default: Some(own.name().into()), meaning }
     }
-
-    /// Whether a value is the default. Numbers are compared by value: 1 and 1.0 are the same.
-    pub(super) fn is_default(&self, value: &Value) -> bool {
-        self.default.as_ref().is_some_and(|default| match (default.as_f64(), value.as_f64()) {
-            (Some(default), Some(value)) => default == value,
-            _ => default == value,
-        })
-    }
 }
 
 /// The values that a hyperparameter takes.

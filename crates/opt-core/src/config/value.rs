@@ -2,13 +2,15 @@
 
 use serde_json::Value;
 
-use super::{AtLeast, ConfigError, HyperparameterError, HyperparameterKind, Interval, ScheduleRegistry, require};
+use super::{
+    AtLeast, ConfigError, HyperparameterError, HyperparameterKind, Interval, ScheduleRegistry, Steps, require,
+};
 use crate::hyper::Hyper;
 
 /// A type that a hyperparameter may have.
 ///
-/// These are `f64`, `u64`, `bool`, [`Hyper`] (a number or a schedule), `Option<f64>`, lists of numbers and schedules,
-/// and every [`Choice`].
+/// These are `f64`, `u64`, [`Steps`], `bool`, [`Hyper`] (a number or a schedule), `Option<f64>`, lists of numbers and
+/// schedules, and every [`Choice`].
 pub trait HyperparameterValue: Sized {
     /// The type of a default in a declaration, such as `0.9`. It is the type itself, except for [`Hyper`], where it is
     /// a number.
@@ -144,8 +146,14 @@ impl HyperparameterValue for bool {
     fn expected() -> String {
         "true or false".to_owned()
     }
+    /// Also takes what Python takes for true and false: 1, 0 and `null`.
     fn from_json(value: &Value, _schedules: &ScheduleRegistry) -> Result<Option<Self>, ConfigError> {
-        Ok(value.as_bool())
+        Ok(match value.as_f64() {
+            Some(0.0) => Some(false),
+            Some(1.0) => Some(true),
+            _ if value.is_null() => Some(false),
+            _ => value.as_bool(),
+        })
     }
     fn to_json(&self) -> Result<Value, ConfigError> {
         Ok((*self).into())
@@ -243,11 +251,22 @@ macro_rules! list {
 }
 
 list!(f64, range: Interval, expected: "a list of numbers", kind: HyperparameterKind::Numbers);
+list!(Steps, range: Interval, expected: "a list of numbers", kind: HyperparameterKind::Numbers);
 list!(u64, range: AtLeast, expected: "a list of whole numbers of at least 0", kind: |_| HyperparameterKind::Integers);
 list!(Hyper, range: Interval, expected: "a list of schedules", kind: |_| HyperparameterKind::Schedules);
 
+/// A value without the objects that Keras wraps around tensors and arrays:
+/// `{"class_name": "__tensor__", "config": {"value": 0.1, "dtype": "float32"}}`.
+pub(super) fn unwrapped(value: &Value) -> Value {
+    if let Value::Array(items) = value {
+        return items.iter().map(unwrapped).collect();
+    }
+    let is_wrapped = matches!(value["class_name"].as_str(), Some("__tensor__" | "__numpy__"));
+    value.pointer("/config/value").filter(|_| is_wrapped).unwrap_or(value).clone()
+}
+
 /// A whole number, also if it is written with a decimal point, such as `10000.0` (Python writes `1e4` so).
-fn whole(value: &Value) -> Option<u64> {
+pub(super) fn whole(value: &Value) -> Option<u64> {
     /// 2^53: above it, floats cannot tell neighbouring whole numbers apart.
     const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
     value.as_u64().or_else(|| {

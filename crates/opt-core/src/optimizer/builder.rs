@@ -127,6 +127,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     #[must_use]
     pub fn ema(mut self, ema: Ema) -> Self {
         self.options.use_ema = true;
+        self.options.envelope.forget(&["ema_momentum", "ema_overwrite_frequency"]);
         self.options.ema = ema;
         self
     }

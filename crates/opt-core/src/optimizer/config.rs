@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{DynOptimizer, Optimizer, OptimizerBuilder};
-use crate::config::{Config, ConfigError, Dialect, Envelope, Fields, FromConfig, HyperparameterSpec, Registry};
+use crate::config::{
+    Config, ConfigError, Dialect, Envelope, Fields, FromConfig, Interval, KERAS_3, Registry, Steps, Target,
+    bare_fields, express, is_model, optimizer_of,
+};
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
@@ -15,25 +18,29 @@ use crate::rule::UpdateRule;
 /// Keys of Keras optimizers that have no effect here.
 const WITHOUT_MEANING: [&str; 3] = ["name", "jit_compile", "is_legacy_optimizer"];
 
-/// Keys that only Keras 3 writes, for features that we leave to the caller. Accepted as long as they are off.
-const KERAS_3: [&str; 2] = ["loss_scale_factor", "gradient_accumulation_steps"];
-
 /// Our key for the engine's weight decay, where the rule has a `weight_decay` of its own.
 const DECOUPLED: &str = "decoupled_weight_decay";
 
 impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
-    /// Reads the configuration of any registered class: the result of `tf.keras.optimizers.serialize`, of both
-    /// generations and of TensorFlow Addons, or of [`Optimizer::to_config`].
+    /// Reads the configuration of any registered class: the result of `keras.optimizers.serialize`, of both generations
+    /// of Keras 2, of Keras 3 and of TensorFlow Addons, or of [`Optimizer::to_config`].
+    ///
+    /// Also takes what `keras.optimizers.get` takes, a class name such as `"sgd"` in any case, and what Keras stores
+    /// with a compiled model: `config.json` of a `.keras` file, and `training_config` of an `.h5` file.
     ///
     /// # Errors
     ///
-    /// When the class or a key is unknown, or a value has the wrong type. [`build`](OptimizerBuilder::build) checks the
-    /// ranges.
+    /// When the class or a key is unknown or not supported, or a value has the wrong type.
+    /// [`build`](OptimizerBuilder::build) checks the ranges.
     pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
+        let config = optimizer_of(config);
         let (class_name, fields, envelope) = Envelope::open(config)?;
-        let mut reader = registry.fields(&class_name, told_apart(fields.clone()));
-        let rule = registry.rule(&mut reader)?;
-        Self::new(rule).read_options(&fields, reader, envelope, &registry.hyperparameters(&class_name))
+        let mut reader = registry.fields(&class_name, told_apart(fields));
+        let rule = registry.rule(&mut reader).map_err(|error| match error {
+            ConfigError::UnknownClass { .. } if is_model(config) => ConfigError::WithoutOptimizer { found: class_name },
+            other => other,
+        })?;
+        Self::new(rule).read_options(reader, envelope)
     }
 }
 
@@ -51,64 +58,60 @@ impl<T: Scalar> DynOptimizer<T> {
 impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Reads the configuration of one class into its own type. The registry is for schedules and wrapped rules.
     ///
+    /// Also takes the fields alone, as `get_config()` returns them.
+    ///
     /// # Errors
     ///
     /// As [`from_config`](OptimizerBuilder::from_config), and [`ConfigError::OtherClass`].
     pub fn from_config_of(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
-        let (found, fields, envelope) = Envelope::open(config)?;
-        if found != R::CLASS_NAME {
+        let config = optimizer_of(config);
+        let (found, fields, envelope) = match bare_fields(config) {
+            Some(fields) => Envelope::open(&json!({"class_name": R::CLASS_NAME, "config": fields}))?,
+            None => Envelope::open(config)?,
+        };
+        if !found.eq_ignore_ascii_case(R::CLASS_NAME) {
             return Err(ConfigError::OtherClass { found, expected: R::CLASS_NAME });
         }
-        let mut reader = registry.fields(&found, told_apart(fields.clone()));
+        let mut reader = registry.fields(R::CLASS_NAME, told_apart(fields));
         let rule = R::from_config(&mut reader, registry)?;
-        Self::new(rule).read_options(&fields, reader, envelope, &R::hyperparameters())
+        Self::new(rule).read_options(reader, envelope)
     }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Reads the engine's options from the fields that the rule has left, and refuses keys that nobody has read.
-    fn read_options(
-        mut self,
-        fields: &Config,
-        mut reader: Fields<'_>,
-        mut envelope: Envelope,
-        own: &[HyperparameterSpec],
-    ) -> Result<Self, ConfigError> {
+    fn read_options(mut self, mut reader: Fields<'_>, mut envelope: Envelope) -> Result<Self, ConfigError> {
         reader.keep(&mut envelope, &WITHOUT_MEANING);
-        let unasked: Vec<&str> =
-            KERAS_3.into_iter().filter(|key| fields.get(*key).is_some_and(Value::is_null)).collect();
-        reader.keep(&mut envelope, &unasked);
-
+        let dialect = self.rule.dialect();
         // A wrapper, or a rule with a single dialect, may be given its key, too.
-        if reader.contains(Dialect::KEY) && fields[Dialect::KEY] == self.rule.dialect().name() {
+        if reader.is(Dialect::KEY, dialect.name()) {
             reader.keep(&mut envelope, &[Dialect::KEY]);
         }
+        let is_of_keras3 = KERAS_3.iter().any(|key| reader.contains(key));
         let options = &mut self.options;
-        options.clip.norm = reader.nullable("clipnorm")?;
-        options.clip.value = reader.nullable("clipvalue")?;
-        options.clip.global_norm = reader.nullable("global_clipnorm")?;
+        options.clip.norm = read_limit(&mut reader, "clipnorm", dialect)?;
+        options.clip.value = read_limit(&mut reader, "clipvalue", dialect)?;
+        options.clip.global_norm = read_limit(&mut reader, "global_clipnorm", dialect)?;
         let decoupled = reader.nullable(DECOUPLED)?;
         options.weight_decay.is_called_decoupled = decoupled.is_some();
         options.weight_decay.rate = match decoupled {
             Some(rate) => Some(rate),
             None => reader.nullable("weight_decay")?,
         };
-        if let Some(exclude) = reader.take("exclude_from_weight_decay") {
+        if let Some(exclude) = reader.take("exclude_from_weight_decay").filter(|exclude| !exclude.is_null()) {
             options.weight_decay.set_exclude(read_exclude(&exclude)?);
         }
         options.use_ema = reader.or("use_ema", false)?;
-        options.ema = Ema::new(reader.or("ema_momentum", Ema::default().momentum)?);
-        options.ema.overwrite_frequency = reader.nullable("ema_overwrite_frequency")?;
-        options.ema.includes_all = KERAS_3.iter().any(|key| fields.contains_key(*key));
+        options.ema = if options.use_ema { read_ema(&mut reader)? } else { read_unused_ema(&mut reader)? };
+        options.ema.includes_all = is_of_keras3;
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
         options.flush_denormals = reader.or("flush_denormals", true)?;
+        reader.keep_switched_off(&mut envelope)?;
         reader.finish()?;
 
         if let Ok(written) = self.options.write(&self.rule) {
-            envelope.remember_defaults(fields, &written, own);
-            envelope.remember_spelled(fields, &written, |key, value| self.options.leaves_out(key, value));
-            envelope.remember_absent(fields, written);
+            envelope.remember(&written);
         }
         self.options.envelope = envelope;
         Ok(self)
@@ -119,8 +122,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The configuration, `{"class_name": ..., "config": {...}}`. A run depends on nothing else than the configuration,
     /// the [`weights`](Self::weights) and the variables.
     ///
-    /// A configuration that was read is written back key for key. Options that Keras does not have are written only
-    /// when they are set.
+    /// A configuration that was read is written back key for key, with its own spelling of each value. The
+    /// configuration of an optimizer that was made in code has the form of Keras 2.15 or, with the prefix `Addons>`, of
+    /// TensorFlow Addons. Options that these do not have are written only when they are set.
+    /// [`to_config_for`](Self::to_config_for) writes for another library, and refuses what it cannot express.
     ///
     /// # Errors
     ///
@@ -130,23 +135,46 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let fields = self.options.write(&self.rule)?;
         Ok(self.options.envelope.wrap(self.rule.class_name(), fields))
     }
+
+    /// The configuration as another library can read it, with `keras.optimizers.deserialize`.
+    ///
+    /// Every field is written, in the form of that library, wherever the optimizer's own configuration came from.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotExpressible`] names the first option or hyperparameter that the library cannot express, such
+    /// as moments in 16 bits or another library's arithmetic; [`ConfigError::NoSuchClass`] names a rule or schedule
+    /// that it does not have; [`ConfigError::NotSerializable`] when a schedule holds code.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::config::Target;
+    /// use opt_core::{Exclude, Optimizer};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let opt = Optimizer::<_, f32>::builder(Sgd::new(0.5).momentum(0.9)).weight_decay(0.25).build()?;
+    /// let config = opt.to_config_for(Target::Keras3)?;
+    /// assert_eq!((&config["module"], &config["config"]["momentum"]), (&"keras.optimizers".into(), &0.9.into()));
+    /// assert!(config["config"].get("jit_compile").is_none()); // which Keras 3 would refuse
+    ///
+    /// let exclude = Exclude::patterns(["bias"]);
+    /// let builder = Optimizer::<_, f32>::builder(Sgd::new(0.5)).weight_decay(0.25);
+    /// let opt = builder.exclude_from_weight_decay(exclude).build()?;
+    /// let error = opt.to_config_for(Target::Keras3).unwrap_err();
+    /// assert!(error.to_string().starts_with("Keras 3 cannot express SGD with exclude_from_weight_decay = "));
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn to_config_for(&self, target: Target) -> Result<Value, ConfigError> {
+        let mut fields = self.options.write(&self.rule)?;
+        if let Some(name) = self.options.envelope.name() {
+            fields.insert("name".to_owned(), name.into());
+        }
+        express(target, self.rule.class_name(), self.rule.dialect(), fields)
+    }
 }
 
 impl super::builder::Options {
-    /// Whether a field of the engine is off, so that it need not be written, or is a list, which has several spellings.
-    fn leaves_out(&self, key: &str, value: &Value) -> bool {
-        match key {
-            Dialect::KEY => true,
-            DECOUPLED if value == false => true,
-            "clipnorm" | "clipvalue" | "global_clipnorm" | "weight_decay" | DECOUPLED => value.is_null(),
-            "exclude_from_weight_decay" => true,
-            "use_ema" | "ema_momentum" | "ema_overwrite_frequency" => !self.use_ema,
-            "non_finite" => self.non_finite == NonFinite::Propagate,
-            "flush_denormals" => self.flush_denormals,
-            _ => false,
-        }
-    }
-
     /// The fields of rule and engine together.
     fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R) -> Result<Config, ConfigError> {
         let mut fields = rule.config()?;
@@ -217,6 +245,32 @@ fn put(fields: &mut Config, key: &str, value: Option<Value>, always: bool) {
     if always || value.is_some() {
         fields.insert(key.to_owned(), value.unwrap_or(Value::Null));
     }
+}
+
+/// A limit of a clip. Newer generations of Keras take 0 and negative numbers for no limit; the legacy one clips every
+/// gradient to nothing, which is refused as out of range.
+fn read_limit(reader: &mut Fields<'_>, key: &str, dialect: Dialect) -> Result<Option<f64>, ConfigError> {
+    let limit: Option<f64> = reader.nullable(key)?;
+    Ok(limit.filter(|limit| dialect.is_legacy() || *limit > 0.0))
+}
+
+/// An overwrite frequency of 0 means never.
+fn read_ema(reader: &mut Fields<'_>) -> Result<Ema, ConfigError> {
+    let mut ema = Ema::new(reader.or("ema_momentum", Ema::default().momentum)?);
+    ema.overwrite_frequency = reader.nullable("ema_overwrite_frequency")?.filter(|frequency| *frequency != 0);
+    Ok(ema)
+}
+
+/// Without averages, Keras looks at neither field. Values that averages could not have are written back, but not used.
+fn read_unused_ema(reader: &mut Fields<'_>) -> Result<Ema, ConfigError> {
+    let mut ema = Ema::default();
+    let momentum: Option<f64> = reader.nullable("ema_momentum")?;
+    if let Some(momentum) = momentum.filter(|momentum| Interval::UNIT.contains(*momentum)) {
+        ema.momentum = momentum;
+    }
+    let frequency: Option<f64> = reader.nullable("ema_overwrite_frequency")?;
+    ema.overwrite_frequency = frequency.and_then(|frequency| Steps::from(frequency).whole()).filter(|steps| *steps > 0);
+    Ok(ema)
 }
 
 fn read_exclude(value: &Value) -> Result<Exclude, ConfigError> {

@@ -1,6 +1,6 @@
 //! Configurations that say the same in other words come back in their own.
 
-use opt_core::config::{Envelope, HyperparameterKind, HyperparameterSpec, Interval, fields};
+use opt_core::config::{Envelope, fields};
 use opt_core::{Exclude, Optimizer, OptimizerBuilder, Registry, UpdateRule};
 use opt_sgd::Sgd;
 use serde_json::{Value, json};
@@ -80,12 +80,16 @@ fn weight_decay_keeps_its_name() {
     }
 }
 
-/// Numbers are written as the fields' types have them.
+/// `1` stays `1`, and `1.0` stays `1.0`, until the value changes.
 #[test]
-fn numbers_have_one_form() {
-    let config = with(legacy(), &json!({"clipnorm": 2, "weight_decay": 1}));
-    let written = Optimizer::from_config(&config, &registry()).unwrap().to_config().unwrap();
-    assert_eq!(written, with(legacy(), &json!({"clipnorm": 2.0, "weight_decay": 1.0})));
+fn numbers_keep_their_form() {
+    let config = with(legacy(), &json!({"clipnorm": 2, "weight_decay": 1, "momentum": 0, "learning_rate": 1}));
+    let read = || OptimizerBuilder::from_config(&config, &registry()).unwrap();
+    assert_eq!(read().build().unwrap().to_config().unwrap(), config);
+    let mut changed = read().clipnorm(3.0).build().unwrap();
+    changed.set_learning_rate(4.0).unwrap();
+    let expected = with(config.clone(), &json!({"clipnorm": 3.0, "learning_rate": 4.0}));
+    assert_eq!(changed.to_config().unwrap(), expected);
 }
 
 /// Exclusions by name and by pattern are written, each without the other.
@@ -112,19 +116,24 @@ fn boxes_change_no_field() {
     assert_ne!(written(Sgd::new(0.5)), written(Sgd::new(0.5).legacy()));
 }
 
-/// A field that was left out of what is written comes back if it had its own default, and no other one.
+/// What was read without error is written as it was given, as long as it would be written as it was then.
 #[test]
-fn only_defaults_come_back() {
-    let kind = HyperparameterKind::Number(Interval::FINITE);
-    let field =
-        |name, default: Value| HyperparameterSpec { name, kind: kind.clone(), default: Some(default), meaning: "" };
-    let own =
-        [field("seven", json!(7.0)), field("two", json!(2.0)), field("yes", json!(true)), field("no", json!(false))];
-    let numbers = [("seven", 7.0.into()), ("two", 7.0.into()), ("other", 2.0.into()), ("written", 1.0.into())];
-    let mut read = fields(numbers);
-    read.extend(fields([("yes", true.into()), ("no", true.into())]));
-    let (_, _, mut envelope) = Envelope::open(&json!({"class_name": "A", "config": {}})).unwrap();
-    let written = fields([("written", 2.0.into())]);
-    envelope.remember_defaults(&read, &written, &own);
-    assert_eq!(envelope.wrap("A", written)["config"], json!({"seven": 7.0, "written": 2.0, "yes": true}));
+fn only_what_was_given_comes_back() {
+    let given = json!({"lr": 1, "seven": 7.0, "off": false, "changed": 2, "name": null});
+    let config = json!({"class_name": "A", "config": given});
+    let (_, mut read, mut envelope) = Envelope::open(&config).unwrap();
+    envelope.keep(&mut read, &["name"]);
+    let number = |key, value: f64| fields([(key, value.into())]);
+    let written = || fields([("learning_rate", 1.0.into()), ("seven", 7.0.into()), ("absent", 3.0.into())]);
+    let mut first = written();
+    first.extend(number("changed", 2.0));
+    envelope.remember(&first);
+    assert_eq!(envelope.wrap("A", first), config);
+
+    let mut later = written();
+    later.extend(number("changed", 4.0));
+    later.extend(number("absent", 5.0));
+    later.extend(fields([("off", true.into())]));
+    let expected = json!({"lr": 1, "seven": 7.0, "off": true, "changed": 4.0, "absent": 5.0, "name": null});
+    assert_eq!(envelope.wrap("A", later)["config"], expected);
 }

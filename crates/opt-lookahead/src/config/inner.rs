@@ -1,6 +1,6 @@
 //! The rule inside a wrapper, with its configuration.
 
-use opt_core::config::{Config, ConfigError, Envelope, Fields, Hyperparameters};
+use opt_core::config::{Config, ConfigError, Dialect, Envelope, Fields, Hyperparameters};
 use opt_core::{Registry, Scalar};
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ const WITHOUT_MEANING: [&str; 5] =
     ["name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency"];
 
 /// Keys for stages of the engine, which is outside. Accepted as long as they are off.
-const ENGINE: [&str; 10] = [
+const ENGINE: [&str; 8] = [
     "clipnorm",
     "clipvalue",
     "global_clipnorm",
@@ -18,9 +18,10 @@ const ENGINE: [&str; 10] = [
     "exclude_from_weight_decay",
     "use_ema",
     "non_finite",
-    "loss_scale_factor",
-    "gradient_accumulation_steps",
 ];
+
+/// Those of them that are limits of gradients.
+const CLIPS: [&str; 3] = ["clipnorm", "clipvalue", "global_clipnorm"];
 
 /// A rule, with the entries of its configuration that are not fields of the rule.
 #[derive(Debug, Clone)]
@@ -44,19 +45,20 @@ impl<R: Hyperparameters> Inner<R> {
     ) -> Result<Self, ConfigError> {
         let (class_name, config, mut envelope) = Envelope::open(serialised)?;
         let mut fields = registry.fields(&class_name, config.clone());
+        let class_name = fields.class_name().to_owned();
         let rule = read(&mut fields)?;
         fields.keep(&mut envelope, &WITHOUT_MEANING);
         // Fields that the rule has read, such as a weight decay of its own, are gone by now.
         for key in ENGINE.into_iter().filter(|key| fields.contains(key)).collect::<Vec<_>>() {
-            require_nothing(&class_name, key, &config[key])?;
+            require_nothing(&class_name, key, &config[key], rule.dialect())?;
             fields.keep(&mut envelope, &[key]);
         }
+        fields.keep_switched_off(&mut envelope)?;
         fields.finish()?;
 
         let mut inner = Self { rule, envelope };
         if let Ok(written) = inner.fields() {
-            inner.envelope.remember_defaults(&config, &written, &registry.hyperparameters(&class_name));
-            inner.envelope.remember_absent(&config, written);
+            inner.envelope.remember(&written);
         }
         Ok(inner)
     }
@@ -74,9 +76,14 @@ impl<R: Hyperparameters> Inner<R> {
 }
 
 /// Refuses a key that asks the engine for a stage, which is possible only outside.
-fn require_nothing(class_name: &str, key: &str, value: &Value) -> Result<(), ConfigError> {
+fn require_nothing(class_name: &str, key: &str, value: &Value, dialect: Dialect) -> Result<(), ConfigError> {
+    // Newer generations of Keras take such a limit for none.
+    let is_no_limit = |value: &Value| {
+        !dialect.is_legacy() && CLIPS.contains(&key) && value.as_f64().is_some_and(|limit| limit <= 0.0)
+    };
     match value {
         Value::Null | Value::Bool(false) => Ok(()),
+        limit if is_no_limit(limit) => Ok(()),
         other => Err(ConfigError::WrongType {
             class_name: class_name.to_owned(),
             key: key.to_owned(),

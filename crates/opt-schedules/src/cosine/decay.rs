@@ -1,6 +1,6 @@
 //! One half cosine, with an optional linear warmup.
 
-use opt_core::config::HyperparameterError;
+use opt_core::config::{HyperparameterError, Steps};
 use opt_core::{Schedule, hyperparameters};
 
 use super::above_floor;
@@ -41,13 +41,13 @@ hyperparameters! {
     /// # Differences
     ///
     /// Keras ignores `warmup_steps` without a `warmup_target`; here that is an error. Keras accepts an `alpha` above 1,
-    /// computes in `f32`, and returns NaN with `decay_steps = 0`. PyTorch's `CosineAnnealingLR` has no warmup and rises
-    /// again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the warmup, as
-    /// `total_steps` of [`with_warmup`](Self::with_warmup) does.
+    /// computes in `f32`, takes a `decay_steps` below 1, and returns NaN with 0. PyTorch's `CosineAnnealingLR` has no
+    /// warmup and rises again after the end. In optax's `warmup_cosine_decay_schedule`, `decay_steps` includes the
+    /// warmup, as `total_steps` of [`with_warmup`](Self::with_warmup) does.
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps = 0`, an `alpha` outside [0, 1] (it is a
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `decay_steps` below 1, an `alpha` outside [0, 1] (it is a
     /// fraction), rates that are negative, infinite or NaN, and `warmup_steps` without `warmup_target`.
     ///
     /// # References
@@ -57,12 +57,12 @@ hyperparameters! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct CosineDecay {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
-        #[required] decay_steps: u64, in 1.., "steps of the decay, after the warmup, d";
+        #[required] decay_steps: Steps, in 1.0.., "steps of the decay, after the warmup, d";
 
         /// Sets the end value, as a fraction of the highest value, in [0, 1].
         alpha: f64 = 0.0, in 0.0..=1.0, "end, as a fraction of the highest value, a";
         warmup_target: Option<f64> = None, in 0.0.., "value after the warmup, t";
-        warmup_steps: u64 = 0, "steps of the warmup, w; 0 without `warmup_target`";
+        warmup_steps: Steps = Steps::ZERO, in 0.0.., "steps of the warmup, w; 0 without `warmup_target`";
     }
     schedule "CosineDecay" {
         check: Self::check,
@@ -74,8 +74,8 @@ impl CosineDecay {
     #[doc(alias = "CosineAnnealingLR")]
     #[doc(alias = "cosine_decay_schedule")]
     #[must_use]
-    pub fn new(initial_learning_rate: f64, decay_steps: u64) -> Self {
-        Self::with_defaults(initial_learning_rate, decay_steps)
+    pub fn new(initial_learning_rate: f64, decay_steps: impl Into<Steps>) -> Self {
+        Self::with_defaults(initial_learning_rate, decay_steps.into())
     }
 
     /// Rises from `start` to `peak` in `warmup_steps` steps, then falls to 0 at step `total_steps`, which includes the
@@ -86,27 +86,29 @@ impl CosineDecay {
     #[doc(alias = "warmup_cosine_decay_schedule")]
     #[doc(alias = "get_cosine_schedule_with_warmup")]
     #[must_use]
-    pub fn with_warmup(start: f64, peak: f64, warmup_steps: u64, total_steps: u64) -> Self {
-        Self::new(start, total_steps.saturating_sub(warmup_steps)).warmup(peak, warmup_steps)
+    pub fn with_warmup(start: f64, peak: f64, warmup_steps: impl Into<Steps>, total_steps: impl Into<Steps>) -> Self {
+        let warmup_steps = warmup_steps.into();
+        let decay_steps = total_steps.into().checked_sub(warmup_steps).unwrap_or(Steps::ZERO);
+        Self::new(start, decay_steps).warmup(peak, warmup_steps)
     }
 
     /// Adds a warmup, in Keras's terms: before the decay, the value rises from the initial learning rate to `target` in
     /// `steps` steps. [`with_warmup`](Self::with_warmup) sets the same fields in one call.
     #[must_use]
-    pub fn warmup(mut self, target: f64, steps: u64) -> Self {
+    pub fn warmup(mut self, target: f64, steps: impl Into<Steps>) -> Self {
         self.warmup_target = Some(target);
-        self.warmup_steps = steps;
+        self.warmup_steps = steps.into();
         self
     }
 
     fn check(&self) -> Result<(), HyperparameterError> {
-        if self.warmup_target.is_some() || self.warmup_steps == 0 {
+        if self.warmup_target.is_some() || self.warmup_steps == Steps::ZERO {
             return Ok(());
         }
-        Err(HyperparameterError::new("warmup_steps", self.warmup_steps as f64, "0 without warmup_target"))
+        Err(HyperparameterError::new("warmup_steps", self.warmup_steps.get(), "0 without warmup_target"))
     }
 
-    fn decayed(&self, from: f64, step: u64) -> f64 {
+    fn decayed(&self, from: f64, step: Steps) -> f64 {
         let p = fraction(step.min(self.decay_steps), self.decay_steps);
         above_floor(from, self.alpha, half_cosine(p))
     }
@@ -114,8 +116,8 @@ impl CosineDecay {
 
 impl Schedule for CosineDecay {
     fn value(&self, step: u64) -> f64 {
-        match (self.warmup_target, step.checked_sub(self.warmup_steps)) {
-            (None, _) => self.decayed(self.initial_learning_rate, step),
+        match (self.warmup_target, Steps::from(step).checked_sub(self.warmup_steps)) {
+            (None, _) => self.decayed(self.initial_learning_rate, step.into()),
             (Some(target), None) => blend(self.initial_learning_rate, target, fraction(step, self.warmup_steps)),
             (Some(target), Some(since_warmup)) => self.decayed(target, since_warmup),
         }

@@ -1,9 +1,10 @@
 //! Half cosines, one after the other.
 
+use opt_core::config::Steps;
 use opt_core::{Schedule, hyperparameters};
 
 use super::above_floor;
-use crate::numbers::{fraction, half_cosine, power, split};
+use crate::numbers::{fraction, half_cosine, power};
 
 hyperparameters! {
     /// Falls along half a cosine, then starts again at the top, and so on; each period is `t_mul` times as long as the
@@ -47,7 +48,7 @@ hyperparameters! {
     ///
     /// # Errors
     ///
-    /// [`validate`](opt_core::config::Configurable::validate) refuses `first_decay_steps = 0`, a `t_mul` below 1, an `alpha`
+    /// [`validate`](opt_core::config::Configurable::validate) refuses `first_decay_steps` below 1, a `t_mul` below 1, an `alpha`
     /// outside [0, 1] (it is a fraction), and rates and `m_mul` that are negative, infinite or NaN.
     ///
     /// # References
@@ -56,7 +57,7 @@ hyperparameters! {
     #[derive(Debug, Clone, PartialEq)]
     pub struct CosineDecayRestarts {
         #[required] initial_learning_rate: f64, in 0.0.., "value at step 0, l";
-        #[required] first_decay_steps: u64, in 1.., "steps of the first period, d";
+        #[required] first_decay_steps: Steps, in 1.0.., "steps of the first period, d";
 
         /// Sets the length of a period, relative to the period before it, at least 1.
         t_mul: f64 = 2.0, in 1.0.., "how many times as long the next period is, t";
@@ -73,18 +74,18 @@ hyperparameters! {
 impl CosineDecayRestarts {
     /// Falls from `initial_learning_rate` to 0 in `first_decay_steps` steps, again in twice as many, and so on.
     #[must_use]
-    pub fn new(initial_learning_rate: f64, first_decay_steps: u64) -> Self {
-        Self::with_defaults(initial_learning_rate, first_decay_steps)
+    pub fn new(initial_learning_rate: f64, first_decay_steps: impl Into<Steps>) -> Self {
+        Self::with_defaults(initial_learning_rate, first_decay_steps.into())
     }
 
     /// The number of the period, and the fraction of it that is over.
     fn position(&self, step: u64) -> (f64, f64) {
-        let d = self.first_decay_steps.max(1);
+        let d = self.first_decay_steps;
         if self.t_mul > 1.0 {
-            let growing = Growing { d: d as f64, t: self.t_mul };
+            let growing = Growing { d: if d == Steps::ZERO { 1.0 } else { d.get() }, t: self.t_mul };
             growing.position(step as f64)
         } else {
-            let (i, since) = split(step, d);
+            let (i, since) = d.split(step);
             (i as f64, fraction(since, d))
         }
     }

@@ -216,7 +216,7 @@ fn ranges_are_described() {
         let registry = registry();
         registry.hyperparameters(class).into_iter().find(|spec| spec.name == name).map(|spec| spec.kind)
     };
-    assert_eq!(kind("CosineDecay", "decay_steps"), Some(HyperparameterKind::Integer(1)));
+    assert_eq!(kind("CosineDecay", "decay_steps"), Some(HyperparameterKind::Number(Interval::AT_LEAST_ONE)));
     assert_eq!(kind("CosineDecay", "alpha"), Some(HyperparameterKind::Number(Interval::UNIT)));
     for class in registry().class_names() {
         assert!(!registry().hyperparameters(class).is_empty(), "{class} describes its fields");

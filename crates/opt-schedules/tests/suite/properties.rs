@@ -44,7 +44,18 @@ fn schedules(((l, h, r, part, factor), n, w, flag): Settings) -> Vec<Box<dyn Sch
     let anneal = if flag { Anneal::Cosine } else { Anneal::Linear };
     let gamma = if h < l { 1.0 / factor } else { factor };
     let cosine = CosineDecay::new(l, n).alpha(part).warmup(h, w);
+    // Lengths that are not whole, unless they are large.
+    let (n_part, w_part) = (n as f64 + part, w as f64 + part);
     vec![
+        Box::new(ExponentialDecay::new(l, n_part, r).staircase(flag)),
+        Box::new(InverseTimeDecay::new(l, n_part, r).staircase(flag)),
+        Box::new(PiecewiseConstantDecay::new([n_part], [l, h])),
+        Box::new(PolynomialDecay::new(l, n_part).end_learning_rate(h).power(r).cycle(flag)),
+        Box::new(CosineDecay::new(l, n_part).alpha(part).warmup(h, w_part)),
+        Box::new(CosineDecayRestarts::new(l, n_part).t_mul(factor).m_mul(r).alpha(part)),
+        Box::new(CosineDecayRestarts::new(l, n_part).t_mul(1.0).m_mul(r).alpha(part)),
+        Box::new(TriangularCyclicalLearningRate::new(l, h, n_part)),
+        Box::new(ExponentialCyclicalLearningRate::new(l, h, n_part).gamma(gamma).scale_mode(mode)),
         Box::new(Constant::new(l)),
         Box::new(ExponentialDecay::new(l, n, r).staircase(flag)),
         Box::new(InverseTimeDecay::new(l, n, r).staircase(flag)),

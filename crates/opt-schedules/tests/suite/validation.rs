@@ -57,7 +57,7 @@ fn polynomials() {
 #[test]
 fn pieces() {
     let refused = |boundaries: &[u64], values: &[f64], name| {
-        assert_refused(&PiecewiseConstantDecay::new(boundaries, values), name);
+        assert_refused(&PiecewiseConstantDecay::new(boundaries.iter().copied(), values), name);
     };
     refused(&[], &[], "length of boundaries");
     refused(&[], &[1.0], "length of boundaries");
@@ -75,11 +75,11 @@ fn pieces() {
 #[test]
 fn errors_carry_the_numbers() {
     let message = |schedule: &dyn Schedule| schedule.validate().unwrap_err().to_string();
-    let pieces = |boundaries: &[u64]| message(&PiecewiseConstantDecay::new(boundaries, [1.0, 0.5]));
+    let pieces = |boundaries: &[u64]| message(&PiecewiseConstantDecay::new(boundaries.iter().copied(), [1.0, 0.5]));
     assert_eq!(pieces(&[5, 10]), "length of values is 2, expected 3, one more than boundaries");
     assert_eq!(pieces(&[5, 4]), "boundaries[1] is 4, expected more than the boundary before it, 5");
     assert_eq!(pieces(&[]), "length of boundaries is 0, expected at least 1");
-    assert_eq!(message(&CosineDecay::new(1.0, 0)), "decay_steps is 0, expected a whole number of at least 1");
+    assert_eq!(message(&CosineDecay::new(1.0, 0)), "decay_steps is 0, expected a number in [1, inf)");
     let joined = Join::new(1.0).then(0, CosineDecay::new(1.0, 5));
     assert_eq!(message(&joined), "boundaries[0] is 0, expected a whole number of at least 1");
     let gamma = ExponentialCyclicalLearningRate::new(0.1, 1.0, 4).gamma(0.0);

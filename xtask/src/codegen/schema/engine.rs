@@ -7,22 +7,44 @@ use super::values::or_schedule;
 
 /// The keys by name.
 pub(super) fn properties() -> Object {
-    [kept(), clipping(), weight_decay(), averaging(), checks(), numbers()].into_iter().flatten().collect()
+    [kept(), switched_off(), clipping(), weight_decay(), averaging(), checks(), numbers()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
-/// Keys without meaning here: accepted and written back.
+/// Keys without meaning here, which are accepted and written back, and an old name.
 fn kept() -> Object {
     opt_core::config::fields([
         ("name", json!({"type": ["string", "null"]})),
         ("jit_compile", json!({"type": ["boolean", "string", "null"]})),
         ("is_legacy_optimizer", json!({"type": "boolean"})),
-        ("loss_scale_factor", json!({"type": "null"})),
-        ("gradient_accumulation_steps", json!({"type": "null"})),
+        ("lr", json!({"description": "learning_rate in Keras up to 2.2", "type": ["number", "null"], "minimum": 0})),
     ])
 }
 
+/// Keys of features that do not exist here, as long as they are off.
+fn switched_off() -> Object {
+    let no_factor = [("loss_scale_factor", json!({"enum": [null, 1]}))];
+    let falsy = [
+        "gradient_accumulation_steps",
+        "gradient_aggregator",
+        "gradient_transformers",
+        "amsgrad",
+        "decay",
+        "maximize",
+        "foreach",
+        "capturable",
+        "fused",
+        "differentiable",
+    ];
+    let falsy = falsy.map(|key| (key, json!({"enum": [null, false, 0]})));
+    falsy.into_iter().chain(no_factor).map(|(key, schema)| (key.to_owned(), schema)).collect()
+}
+
 fn clipping() -> Object {
-    let limit = |what| json!({"description": what, "type": ["number", "null"], "exclusiveMinimum": 0});
+    let off = "; 0 and below is none in newer generations";
+    let limit = |what: &str| json!({"description": format!("{what}{off}"), "type": ["number", "null"]});
     opt_core::config::fields([
         ("clipnorm", limit("largest norm of each variable's gradient")),
         ("clipvalue", limit("largest size of each element of a gradient")),
@@ -36,7 +58,7 @@ fn weight_decay() -> Object {
     let names = |what| json!({"description": what, "type": ["array", "null"], "items": {"type": "string"}});
     let exclude = json!({
         "description": "variables without weight decay",
-        "type": "object",
+        "type": ["object", "null"],
         "additionalProperties": false,
         "properties": {
             "var_names": names("regular expressions that match anywhere in a name"),
@@ -53,13 +75,15 @@ fn weight_decay() -> Object {
 fn averaging() -> Object {
     opt_core::config::fields([
         ("use_ema", json!({"description": "average the variables", "type": "boolean", "default": false})),
-        ("ema_momentum", json!({"type": "number", "minimum": 0, "maximum": 1, "default": 0.99})),
+        (
+            "ema_momentum",
+            json!({"description": "in [0, 1] with averages", "type": ["number", "null"], "default": 0.99}),
+        ),
         (
             "ema_overwrite_frequency",
             json!({
-                "description": "steps between writing averages into the variables",
-                "type": ["integer", "null"],
-                "minimum": 1,
+                "description": "steps between writing averages into the variables, a whole number; 0 is never",
+                "type": ["number", "null"],
             }),
         ),
     ])
