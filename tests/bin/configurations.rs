@@ -37,10 +37,13 @@ fn main() -> Result<(), Failure> {
 /// The configurations, each with the name of its target.
 fn lines() -> Result<Vec<Value>, Failure> {
     let mut lines = Vec::new();
-    for optimizer in newer()? {
-        for (name, target) in [("keras3", Target::Keras3), ("keras2", Target::Keras2)] {
-            lines.push(json!({"target": name, "config": optimizer.to_config_for(target)?}));
-        }
+    // Keras 3 averages otherwise.
+    for optimizer in newer(Ema::keras3)? {
+        lines.push(json!({"target": "keras3", "config": optimizer.to_config_for(Target::Keras3)?}));
+        lines.push(json!({"target": "keras3", "config": read_back(&optimizer.to_config_for(Target::Keras3)?)?}));
+    }
+    for optimizer in newer(|ema| ema)? {
+        lines.push(json!({"target": "keras2", "config": optimizer.to_config_for(Target::Keras2)?}));
         // An optimizer that was made in code names Keras 2.15.
         lines.push(json!({"target": "keras2", "config": optimizer.to_config()?}));
     }
@@ -55,6 +58,11 @@ fn lines() -> Result<Vec<Value>, Failure> {
         lines.push(json!({"target": "addons", "config": optimizer.to_config()?}));
     }
     Ok(lines)
+}
+
+/// The configuration that an optimizer writes that has read one.
+fn read_back(config: &Value) -> Result<Value, Failure> {
+    Ok(DynOptimizer::<f32>::from_config(config, &optimizers::registry())?.to_config()?)
 }
 
 /// Schedules of Keras.
@@ -84,11 +92,11 @@ fn builder(rule: impl UpdateRule<f32> + 'static) -> OptimizerBuilder<Box<dyn Upd
 }
 
 /// Optimizers as in Keras since 2.11.
-fn newer() -> Result<Vec<DynOptimizer>, Failure> {
+fn newer(averages: impl Fn(Ema) -> Ema) -> Result<Vec<DynOptimizer>, Failure> {
     let mut builders = vec![
         builder(Sgd::new(1.0)),
         builder(Sgd::new(0.5).momentum(1.0).nesterov(true)).clipnorm(2.0).weight_decay(1.0),
-        builder(Sgd::new(0.5)).clipvalue(1.0).ema(Ema::new(0.75).overwrite_every(3)),
+        builder(Sgd::new(0.5)).clipvalue(1.0).ema(averages(Ema::new(0.75).overwrite_every(3))),
         builder(Nadam::keras(0.5).beta_1(0.5).beta_2(0.75).epsilon(0.25)).global_clipnorm(1.0),
         builder(Nadam::keras(CosineDecay::new(0.5, 10))),
     ];

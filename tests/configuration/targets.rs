@@ -75,7 +75,7 @@ fn what_a_target_cannot_express_is_named() {
     let scheduled = |rate: ExponentialDecay| builder(Box::new(Nadam::new(rate)));
     let falling = || ExponentialDecay::new(0.5, 10, 0.5);
     let bf16 = MomentStorage::Bf16 { seed: 1 };
-    let refused: [(Target, &str, Built); 21] = [
+    let refused: [(Target, &str, Built); 24] = [
         (Target::Keras3, "moments", sgd().moments(bf16)),
         (Target::Keras2, "moments", sgd().moments(bf16)),
         (Target::Keras3, "non_finite", sgd().non_finite(NonFinite::SkipStep)),
@@ -91,15 +91,18 @@ fn what_a_target_cannot_express_is_named() {
         (Target::KerasLegacy, "global_clipnorm", legacy().clipnorm(1.0).global_clipnorm(1.0)),
         (Target::KerasLegacy, "is_legacy_optimizer", sgd()),
         (Target::Keras3, "is_legacy_optimizer", legacy()),
-        (Target::Keras3, "learning_rate_outside", builder(Box::new(Sgd::pytorch(0.5)))),
+        (Target::Keras3, "dialect", builder(Box::new(Sgd::pytorch(0.5)))),
+        (Target::Keras3, "learning_rate_outside", builder(Box::new(Sgd::new(0.5).learning_rate_outside(true)))),
+        (Target::Keras3, "use_ema", sgd().ema(Ema::new(0.5))),
+        (Target::Keras2, "use_ema", sgd().ema(Ema::new(0.5).keras3())),
         (Target::Keras3, "schedule_decay", builder(Box::new(Nadam::keras(0.5).schedule_decay(0.5)))),
         (Target::KerasLegacy, "momentum_schedule", builder(Box::new(Nadam::new(0.5).constant_momentum()))),
         (Target::KerasLegacy, "learning_rate", scheduled(falling())),
         (Target::KerasLegacy, "epsilon", builder(Box::new(Nadam::new(0.5).epsilon(0.0)))),
         (Target::Addons, "total_steps", builder(Box::new(RectifiedAdam::new(0.5).total_steps(2.5)))),
-        (Target::Addons, "coupled_weight_decay", builder(Box::new(RectifiedAdam::pytorch(0.5).sma_threshold(4.5)))),
+        (Target::Addons, "dialect", builder(Box::new(RectifiedAdam::pytorch(0.5)))),
         (Target::Addons, "decoupled_weight_decay", builder(Box::new(RectifiedAdam::new(0.5))).weight_decay(0.5)),
-        (Target::Addons, "average_first_step", builder(Box::new(NovoGrad::nvidia(0.5)))),
+        (Target::Addons, "average_first_step", builder(Box::new(NovoGrad::new(0.5).average_first_step(true)))),
         (Target::Addons, "is_legacy_optimizer", builder(Box::new(Lookahead::new(Sgd::new(0.5))))),
     ];
     for (target, option, built) in refused {

@@ -103,8 +103,9 @@ impl Stage {
     /// Sets the options. The limits are low enough to have an effect.
     fn around<T: Scalar>(self, rule: Box<dyn UpdateRule<T>>) -> DynBuilder<T> {
         let builder = Optimizer::builder(rule);
-        let decay =
-            |builder: DynBuilder<T>| builder.weight_decay(0.0625).exclude_from_weight_decay(Exclude::names(["v3"]));
+        let decay = |builder: DynBuilder<T>| {
+            builder.weight_decay(0.0625).exclude_from_weight_decay(Exclude::patterns(["^v3$"]))
+        };
         let average = |builder: DynBuilder<T>| builder.ema(Ema::new(0.75).overwrite_every(3));
         match self {
             Self::Alone => builder,

@@ -58,6 +58,15 @@ pub trait Schedule: Configurable {
 crate::hyperparameters! {
     /// A schedule whose steps are counted from a step of the run. Before this step it has its first value.
     ///
+    /// ```text
+    /// value(s) = f(max(s - b, 0))
+    /// ```
+    ///
+    /// | symbol | field | default |
+    /// |---|---|---|
+    /// | f | `schedule`, a number or a schedule | required |
+    /// | b | `start`, in steps | required |
+    ///
     /// Schedules count from the start of the run. A schedule that is set at step 1,000 would be read at its own step
     /// 1,000, where most schedules are over, so [`Optimizer::set_learning_rate`](crate::Optimizer::set_learning_rate)
     /// asks where it starts:

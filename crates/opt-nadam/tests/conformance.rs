@@ -76,8 +76,6 @@ fn numbers_of_both_generations() {
     );
     let newer = [[0.8937213228, 1.8937212696], [0.7945128095, 1.9818878176], [0.8007602402, 1.9837167358]];
     check(Nadam::keras(0.1), newer, [0.468, 0.22711104, 0.11397995]);
-    let (_, got) = trace::<f64>(Nadam::keras(0.1), &[1.0, 2.0], &GRADIENTS);
-    assert_close(&got[2], &newer[2], 1e-10); // with 0.96 in 32 bits, too
     check(Nadam::new(0.1).schedule_decay(1.0), newer, [0.468, 0.22711104, 0.11397995]);
 }
 
