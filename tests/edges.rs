@@ -2,8 +2,8 @@
 
 use optimizers::state::StateValue;
 use optimizers::{
-    Error, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome, RectifiedAdam, Schedule, Sgd, UpdateRule,
-    Variable, schedules,
+    Error, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome, RectifiedAdam, Sgd, UpdateRule, Variable,
+    schedules,
 };
 
 fn guarded<R: UpdateRule<f32>>(rule: R, policy: NonFinite) -> OptimizerBuilder<R, f32> {
@@ -251,14 +251,14 @@ fn a_schedule_in_mid_run_says_where_it_starts() {
     }
     let error = opt.set_learning_rate(falling()).unwrap_err();
     assert_eq!(error, Error::ScheduleStart { schedule: "PolynomialDecay".to_owned(), iterations: 1_000 });
-    opt.set_learning_rate(falling().starting_at(1_000)).unwrap();
+    opt.set_learning_rate(schedules::StartingAt::new(falling(), 1_000)).unwrap();
     assert_eq!([1_000, 1_005, 1_010].map(|step| opt.rule().learning_rate_at_step(step)), [1.0, 0.5, 0.0]);
     // The start is a part of the configuration.
     let config = opt.to_config().unwrap();
     let again = Optimizer::<_, f64>::from_config(&config, &optimizers::registry()).unwrap();
     assert_eq!(again.to_config().unwrap(), config);
     assert_eq!(config["config"]["learning_rate"]["config"]["start"], 1_000);
-    opt.set_learning_rate(falling().starting_at(0)).unwrap();
+    opt.set_learning_rate(schedules::StartingAt::new(falling(), 0)).unwrap();
     assert_eq!(opt.learning_rate(), 0.0);
 }
 

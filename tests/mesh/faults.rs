@@ -8,11 +8,9 @@ use half::bf16;
 use ndarray::{Array1, Array2, ArrayD, IxDyn, array};
 use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers, Part, Pending, Placement, Replicas};
 use optimizers::mesh::{Distributed, DistributedBuilder, Layout, Mesh, MeshError};
-use optimizers::schedules::schedule_fn;
+use optimizers::schedules::{StartingAt, schedule_fn};
 use optimizers::state::StateValue;
-use optimizers::{
-    DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Schedule, Sgd, UpdateRule, Variable,
-};
+use optimizers::{DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
 
 use super::problem::whole;
 
@@ -668,7 +666,7 @@ fn a_learning_rate_that_one_rank_cannot_use() {
         |_| plain(),
         |_, opt| {
             let schedule = schedule_fn(|_| f64::NAN);
-            opt.set_learning_rate(schedule.starting_at(0)).unwrap();
+            opt.set_learning_rate(StartingAt::new(schedule, 0)).unwrap();
         },
     );
     assert!(matches!(&errors[2], Error::Hyperparameter(error) if error.name == "learning_rate"), "{errors:?}");

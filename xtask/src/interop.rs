@@ -13,7 +13,9 @@ use clap::Args;
 use python::{Python, Side};
 use table::{Row, Table};
 
-/// A check of the configurations, which is called with each interpreter if it exists.
+use crate::cargo::Call;
+
+/// The check of configurations, which each interpreter with a Keras makes.
 const CONFIGURATIONS: &str = "tests/reference/check_configurations.py";
 
 /// Options of the round trips.
@@ -41,11 +43,10 @@ pub(crate) fn run(root: &Path, options: &Options) -> anyhow::Result<ExitCode> {
             None => table.missing.push(side.package().to_owned()),
         }
     }
-    let configurations = root.join(CONFIGURATIONS);
-    if configurations.exists() {
-        for python in &pythons {
-            python.call(&configurations, &[&folder.path])?;
-        }
+    let written = folder.path.join("configurations.jsonl");
+    Call::new("run --quiet -p tests --bin configurations --").arg(written.display().to_string()).run()?;
+    for python in pythons.iter().filter(|python| [Side::Keras2, Side::Keras3].iter().any(|side| python.has(*side))) {
+        python.call(&root.join(CONFIGURATIONS), &[&written])?;
     }
     print!("{table}");
     Ok(if table.passed(options.all) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -245,7 +245,7 @@ pub enum Error {
     /// A schedule was set after the first step, and does not say where it starts.
     #[error(
         "{schedule} counts steps from the start of the run, of which {iterations} are over: \
-         say .starting_at({iterations}) for now, or .starting_at(0)"
+         say StartingAt::new(schedule, {iterations}) for now, or with 0"
     )]
     ScheduleStart {
         /// The class name of the schedule.

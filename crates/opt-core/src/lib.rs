@@ -68,6 +68,6 @@ pub use real::Scalar;
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 #[doc(inline)]
 pub use rule::UpdateRule;
-pub use schedule::{Schedule, StartingAt};
+pub use schedule::Schedule;
 pub use variable::Variable;
 pub use view::{View, ViewMut};

@@ -160,8 +160,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Sets the learning rate: a number, or a schedule. After the first step, a schedule must say where it starts:
-    /// `schedule.starting_at(opt.iterations())` starts now, [`starting_at(0)`](crate::Schedule::starting_at) at the start
-    /// of the run.
+    /// `StartingAt::new(schedule, opt.iterations())` of the crate `opt-schedules` starts now, with 0 at the start of
+    /// the run.
     ///
     /// # Errors
     ///

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use crate::config::Configurable;
-use crate::hyper::Hyper;
 
 /// A pure function from the step to a value: a learning rate, a weight decay.
 ///
@@ -41,69 +40,9 @@ pub trait Schedule: Configurable {
     /// The value at a step (counted from 0).
     fn value(&self, step: u64) -> f64;
 
-    /// The step of the run at which the schedule starts, where somebody has [said it](Self::starting_at).
+    /// The step of the run from which the schedule counts, where somebody has said it: `StartingAt` of `opt-schedules`.
     fn start(&self) -> Option<u64> {
         None
-    }
-
-    /// The same schedule, with its steps counted from a step of the run: see [`StartingAt`].
-    fn starting_at(self, step: u64) -> StartingAt
-    where
-        Self: Sized + 'static,
-    {
-        StartingAt::with_defaults(self.into(), step)
-    }
-}
-
-crate::hyperparameters! {
-    /// A schedule whose steps are counted from a step of the run. Before this step it has its first value.
-    ///
-    /// ```text
-    /// value(s) = f(max(s - b, 0))
-    /// ```
-    ///
-    /// | symbol | field | default |
-    /// |---|---|---|
-    /// | f | `schedule`, a number or a schedule | required |
-    /// | b | `start`, in steps | required |
-    ///
-    /// Schedules count from the start of the run. A schedule that is set at step 1,000 would be read at its own step
-    /// 1,000, where most schedules are over, so [`Optimizer::set_learning_rate`](crate::Optimizer::set_learning_rate)
-    /// asks where it starts:
-    ///
-    /// ```
-    /// use opt_core::{Optimizer, Schedule, Variable};
-    /// use opt_schedules::PolynomialDecay;
-    /// use opt_sgd::Sgd;
-    ///
-    /// let mut w = [0.0];
-    /// let mut opt = Optimizer::new(Sgd::new(1.0))?;
-    /// for _ in 0..100 {
-    ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
-    /// }
-    /// let falling = PolynomialDecay::new(1.0, 4).end_learning_rate(0.0);
-    /// assert!(opt.set_learning_rate(falling.clone()).is_err());
-    /// opt.set_learning_rate(falling.clone().starting_at(opt.iterations()))?; // from now on
-    /// assert_eq!(opt.learning_rate(), 1.0);
-    /// opt.set_learning_rate(falling.starting_at(0))?; // as if it had been there from the start
-    /// assert_eq!(opt.learning_rate(), 0.0);
-    /// # Ok::<(), opt_core::Error>(())
-    /// ```
-    #[derive(Debug, Clone)]
-    pub struct StartingAt {
-        #[required] schedule: Hyper, in 0.0.., "schedule whose steps are counted from start";
-        #[required] start: u64, "step of the run at which the schedule starts";
-    }
-    schedule "StartingAt"
-}
-
-impl Schedule for StartingAt {
-    fn value(&self, step: u64) -> f64 {
-        self.schedule.at(step.saturating_sub(self.start))
-    }
-
-    fn start(&self) -> Option<u64> {
-        Some(self.start)
     }
 }
 
@@ -116,12 +55,6 @@ macro_rules! forward {
             }
             fn start(&self) -> Option<u64> {
                 (**self).start()
-            }
-            fn starting_at(self, step: u64) -> StartingAt
-            where
-                Self: Sized + 'static,
-            {
-                StartingAt::with_defaults(self.into(), step)
             }
         }
     };

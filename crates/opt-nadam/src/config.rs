@@ -66,20 +66,23 @@ hyperparameters! {
     ///   `schedule_decay` when it reads its own configuration. The configuration calls it `decay`, though it does not
     ///   change the learning rate. Here schedules work, an epsilon of 0 is 0, and nothing is lost.
     /// * **Keras, newer**: it holds the 0.96 in 32 bits, and rounds both betas to the type of the variable before it
-    ///   computes `1 - beta` and powers; [`keras`](Self::keras) does the same. Its momentum product is not among the weights, and is wrong inside `tf.function`. Here it is
+    ///   computes `1 - beta` and powers; [`keras`](Self::keras) does the same. Its momentum product is not among the
+    /// weights, and is wrong inside `tf.function`. Here it is
     ///   among the weights, as `momentum_cache`, and advances once a step.
-    /// * **PyTorch** counts t, and multiplies c, for each variable: a variable that starts late, such as a layer that is
-    ///   unfrozen, is corrected as in a first step. In all other forms both belong to the optimizer, and the first step
+    /// * **PyTorch** counts t, and multiplies c, for each variable: a variable that starts late, such as a layer that
+    ///   is unfrozen, is corrected as in a first step. In all other forms both belong to the optimizer, and the first
+    /// step
     ///   of such a variable is up to `1 / sqrt(1 - beta_2)` times too large. [`pytorch`](Self::pytorch) has t and c in
-    ///   two more slots of each variable, `step` and `momentum_cache`. PyTorch has a default learning rate of 0.002, and
+    ///   two more slots of each variable, `step` and `momentum_cache`. PyTorch has a default learning rate of 0.002,
+    /// and
     ///   keeps c in 32 bits. Its `weight_decay` is [`weight_decay`](Self::weight_decay); together with
     ///   `decoupled_weight_decay` it is
     ///   [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
     /// * **optax**: `eps_root` is 0, its default.
     /// * The **paper** has t / 250 in the exponent: the psi of the reference form.
     ///
-    /// A configuration of the legacy generation calls psi `decay`, one of PyTorch's dialect `momentum_decay`. All others
-    /// call it `schedule_decay`, and have it only if it is not 1; Keras cannot read this key. Nor can Keras read
+    /// A configuration of the legacy generation calls psi `decay`, one of PyTorch's dialect `momentum_decay`. All
+    /// others call it `schedule_decay`, and have it only if it is not 1; Keras cannot read this key. Nor can Keras read
     /// `momentum_schedule`, which is written only if it is not that of the dialect.
     ///
     /// # References

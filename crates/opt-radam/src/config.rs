@@ -80,8 +80,8 @@ hyperparameters! {
     /// | [`optax`](Self::optax) | `rho_t >= 5` | `r_t m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | decoupled |
     /// | the paper | `rho_t > 4` | `r_t m_hat sqrt(1 - beta_2^t) / sqrt(v)` | | |
     ///
-    /// * PyTorch counts t for each variable: a variable that starts late, such as a layer that is unfrozen, is rectified
-    ///   and corrected as in a first step. Addons and optax count the steps of the optimizer.
+    /// * PyTorch counts t for each variable: a variable that starts late, such as a layer that is unfrozen, is
+    ///   rectified and corrected as in a first step. Addons and optax count the steps of the optimizer.
     /// * Addons computes rho_t in the type of the variable, and loses most of its digits; here rho_t is always in 64
     ///   bits.
     /// * Addons replaces an epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does
@@ -215,8 +215,8 @@ impl RectifiedAdam {
     }
 
     /// RectifiedAdam as `torch.optim.RAdam`: `rho_t` must be above the threshold, epsilon (1e-8) is added before the
-    /// bias is corrected, steps are counted for each variable (slot `step`), and weight decay is coupled to the gradient.
-    /// [`coupled_weight_decay(false)`](Self::coupled_weight_decay) decouples it, as PyTorch's
+    /// bias is corrected, steps are counted for each variable (slot `step`), and weight decay is coupled to the
+    /// gradient. [`coupled_weight_decay(false)`](Self::coupled_weight_decay) decouples it, as PyTorch's
     /// `decoupled_weight_decay=True` does.
     ///
     /// # Examples

@@ -78,6 +78,7 @@ mod numbers;
 mod one_cycle;
 mod piecewise;
 mod polynomial;
+mod starting_at;
 mod warmup;
 
 pub use closure::{Closure, schedule_fn};
@@ -89,11 +90,12 @@ pub use cyclical::{
 pub use decay::{ExponentialDecay, InverseTimeDecay};
 pub use join::Join;
 pub use one_cycle::{Anneal, OneCycle};
+pub use opt_core::Schedule;
 #[doc(no_inline)]
 pub use opt_core::config::Configurable;
-pub use opt_core::{Schedule, StartingAt};
 pub use piecewise::PiecewiseConstantDecay;
 pub use polynomial::PolynomialDecay;
+pub use starting_at::StartingAt;
 pub use warmup::LinearWarmup;
 
 use opt_core::config::ScheduleRegistry;

@@ -61,8 +61,8 @@ hyperparameters! {
     /// * Keras's two generations treat **sparse gradients** differently. By default, as since Keras 2.11, a sparse
     ///   gradient is equivalent to a dense one: m decays in every row, and every row of w changes. With
     ///   [`legacy`](Self::legacy), only touched rows change.
-    /// * A variable that starts late, such as a layer that is unfrozen, takes the same steps as one that starts early, in
-    ///   every dialect: nothing here depends on a count of steps, except a schedule and [`decay`](Self::decay).
+    /// * A variable that starts late, such as a layer that is unfrozen, takes the same steps as one that starts early,
+    ///   in every dialect: nothing here depends on a count of steps, except a schedule and [`decay`](Self::decay).
     /// * Since 2.11, Keras allocates m even for mu = 0; here it exists only if it is used.
     ///
     /// # References

@@ -18,18 +18,11 @@ pub(super) fn problems(workspace: &Workspace, classes: &Classes) -> Vec<String> 
 }
 
 fn check(workspace: &Workspace, class: &Class) -> anyhow::Result<()> {
-    // A class may be one of the engine's own that another package registers.
-    let mut table = Vec::new();
-    for name in [class.package.as_str(), "opt-core"] {
-        let package = workspace.packages.iter().find(|package| package.name == name);
-        let package = package.with_context(|| format!("no package {name}"))?;
-        let folder = package.manifest_path.parent().unwrap_or(Path::new("")).join("src");
-        let found = sources(&folder)?.iter().find_map(|source| documentation(source, &class.name));
-        if let Some(found) = found {
-            table = found;
-            break;
-        }
-    }
+    let package = workspace.packages.iter().find(|package| package.name == class.package);
+    let package = package.with_context(|| format!("no package {}", class.package))?;
+    let folder = package.manifest_path.parent().unwrap_or(Path::new("")).join("src");
+    let sources = sources(&folder)?;
+    let table = sources.iter().find_map(|source| documentation(source, &class.name)).unwrap_or_default();
     compare(&table, &class.specs)
 }
 

@@ -112,8 +112,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When a hyperparameter is out of range; when a variable has the name of a new slot; when the new rule does not have a slot of the old one, whose state would
-    /// be lost; when it has a new slot that is a copy of the variables, which are not here. The old rule then stays.
+    /// When a hyperparameter is out of range; when a variable has the name of a new slot; when the new rule does not
+    /// have a slot of the old one, whose state would be lost; when it has a new slot that is a copy of the variables,
+    /// which are not here. The old rule then stays.
     ///
     /// # Examples
     ///

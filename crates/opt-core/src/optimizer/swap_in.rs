@@ -66,8 +66,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.copy_slot(Ema::SLOT, model)
     }
 
-    /// Writes an array slot into the variables. Variables without slots keep their values. Variables in 16 bits get the slot rounded, their masters get it in
-    /// full.
+    /// Writes an array slot into the variables. Variables without slots keep their values. Variables in 16 bits get the
+    /// slot rounded, their masters get it in full.
     ///
     /// # Errors
     ///
@@ -109,8 +109,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// [`Error::NoAverages`] without averaging; [`Error::UnknownVariable`] when the optimizer knows none of the variables.
-    /// The model is then unchanged.
+    /// [`Error::NoAverages`] without averaging; [`Error::UnknownVariable`] when the optimizer knows none of the
+    /// variables. The model is then unchanged.
     ///
     /// # Examples
     ///

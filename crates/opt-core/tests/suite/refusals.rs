@@ -129,6 +129,9 @@ fn learning_rates_that_are_none() {
         fn value(&self, _step: u64) -> f64 {
             f64::NAN
         }
+        fn start(&self) -> Option<u64> {
+            Some(0)
+        }
     }
     impl opt_core::config::Configurable for Bad {
         fn class_name(&self) -> &str {
@@ -138,7 +141,7 @@ fn learning_rates_that_are_none() {
             Ok(opt_core::config::Config::new())
         }
     }
-    opt.set_learning_rate(Bad.starting_at(0)).unwrap();
+    opt.set_learning_rate(Bad).unwrap();
     let before = known.clone();
     let Err(Error::Hyperparameter(error)) = opt.apply_gradients([Variable::new("known", &mut known).gradient(&before)])
     else {
