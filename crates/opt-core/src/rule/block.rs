@@ -201,6 +201,7 @@ where
 /// let descend = coupled_decay(|rate: &f64, w: f64, g: f64, []: [f64; 0]| (w - rate * g, []));
 /// assert_eq!(descend(&(0.5, 0.25), 4.0, 1.0, []).0, 4.0 - 0.25 * (1.0 + 0.5 * 4.0));
 /// ```
+#[expect(clippy::type_complexity, reason = "the type of an element function, with lambda beside its coefficients")]
 pub fn coupled_decay<E: Real, K, F, const N: usize>(element: F) -> impl Fn(&(E, K), E, E, [E; N]) -> (E, [E; N])
 where
     F: Fn(&K, E, E, [E; N]) -> (E, [E; N]),

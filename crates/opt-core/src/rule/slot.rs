@@ -112,8 +112,8 @@ impl SlotSpec {
         let Interval { low, high, .. } = self.range;
         let is_inside = match (low, high) {
             (Some(_), Some(_)) => self.range.contains(number),
-            (Some(low), None) => !(number < low),
-            (None, Some(high)) => !(number > high),
+            (Some(low), None) => number >= low || number.is_nan(),
+            (None, Some(high)) => number <= high || number.is_nan(),
             (None, None) => true,
         };
         is_inside && (!self.whole || number.fract() == 0.0)
