@@ -110,7 +110,7 @@ fn from_python(pattern: &str) -> String {
 /// use opt_core::{Exclude, Optimizer, Variable};
 /// use opt_sgd::Sgd;
 ///
-/// let exclude = Exclude::patterns(["bias$", "^norm/"]).and_names(["dense/scale"]);
+/// let exclude = Exclude::patterns(["^norm/"]).and_names(["dense/bias"]);
 /// let mut opt = Optimizer::builder(Sgd::new(0.5)).weight_decay(0.5).exclude_from_weight_decay(exclude).build()?;
 /// let (mut kernel, mut bias, grad) = (array![1.0], array![1.0], array![0.0]);
 /// opt.apply_gradients([

@@ -15,26 +15,19 @@ hyperparameters! {
     /// | b | `start`, in steps | required |
     ///
     /// Schedules count from the start of the run. A schedule that is set at step 1,000 would be read at its own step
-    /// 1,000, where most schedules are over, so [`Optimizer::set_learning_rate`](opt_core::Optimizer::set_learning_rate)
-    /// asks where it starts:
+    /// 1,000, where most schedules are over, so
+    /// [`Optimizer::set_learning_rate`](opt_core::Optimizer::set_learning_rate) asks where it starts: now
+    /// (`StartingAt::new(schedule, opt.iterations())`), or as if it had been there from the start (with 0).
+    ///
+    /// # Examples
     ///
     /// ```
-    /// use opt_core::{Optimizer, Variable};
-    /// use opt_schedules::{PolynomialDecay, StartingAt};
-    /// use opt_sgd::Sgd;
+    /// use opt_schedules::{PolynomialDecay, Schedule, StartingAt};
     ///
-    /// let mut w = [0.0];
-    /// let mut opt = Optimizer::new(Sgd::new(1.0))?;
-    /// for _ in 0..100 {
-    ///     opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])])?;
-    /// }
     /// let falling = PolynomialDecay::new(1.0, 4).end_learning_rate(0.0);
-    /// assert!(opt.set_learning_rate(falling.clone()).is_err());
-    /// opt.set_learning_rate(StartingAt::new(falling.clone(), opt.iterations()))?; // from now on
-    /// assert_eq!(opt.learning_rate(), 1.0);
-    /// opt.set_learning_rate(StartingAt::new(falling, 0))?; // as if it had been there from the start
-    /// assert_eq!(opt.learning_rate(), 0.0);
-    /// # Ok::<(), opt_core::Error>(())
+    /// assert_eq!(falling.value(100), 0.0); // long over
+    /// let late = StartingAt::new(falling, 100);
+    /// assert_eq!([0, 100, 102, 104].map(|step| late.value(step)), [1.0, 1.0, 0.5, 0.0]);
     /// ```
     #[derive(Debug, Clone)]
     pub struct StartingAt {
