@@ -273,6 +273,9 @@ impl KerasWeights {
 
     /// Replaces the values of variables by the arrays: by name, or in this order if they have no names.
     ///
+    /// An optimizer that has slots of these variables already does not know of the new values: averages, masters and
+    /// Lookahead's slow weights are still copies of the old ones. [`Optimizer::reset`] starts them anew.
+    ///
     /// # Errors
     ///
     /// As [`load`](Self::load). The variables are then unchanged.

@@ -161,6 +161,9 @@ impl TorchState {
 
     /// Replaces the values of variables by the tensors of the same names: `model.state_dict()`.
     ///
+    /// An optimizer that has slots of these variables already does not know of the new values: averages, masters and
+    /// Lookahead's slow weights are still copies of the old ones. [`Optimizer::reset`] starts them anew.
+    ///
     /// # Errors
     ///
     /// [`Error::Mismatch`] with everything that is missing, unexpected, or of another type or shape. The variables are
