@@ -43,6 +43,19 @@ class Checkpoint:
         """A slot of a variable; none if the optimizer has not seen the variable, or has no such slot."""
         return self.state.get(f"{variable}/{slot}")
 
+    def adopt_names(self, known):
+        """Takes the names of the other side where they differ only in dots, of paths of fields, and slashes, of layers."""
+        for name in list(self.variables):
+            others = [other for other in (name.replace(".", "/"), name.replace("/", ".")) if other in known]
+            if name not in known and others and others[0] not in self.variables:
+                self.rename(name, others[0])
+
+    def rename(self, name, new):
+        self.variables = {new if key == name else key: value for key, value in self.variables.items()}
+        self.tracked = [new if key == name else key for key in self.tracked]
+        renamed = lambda key: f"{new}/{key.rpartition('/')[2]}" if key.rpartition("/")[0] == name else key
+        self.state = {renamed(key): value for key, value in self.state.items()}
+
     def hyperparameters(self):
         """The fields of the configuration; those of the inner rule under a Lookahead."""
         fields = (self.config or {}).get("config", {})

@@ -25,6 +25,7 @@ def restore(model, path, optimizer=None):
     """Gives a live model and its optimizer the numbers of a checkpoint."""
     checkpoint = Checkpoint(path)
     named = by_name(model)
+    checkpoint.adopt_names(named)
     write_model(named, checkpoint)
     write_state(optimizer or model.optimizer, model.trainable_variables, named, checkpoint)
 

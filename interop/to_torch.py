@@ -36,6 +36,7 @@ def convert(checkpoint, model, optimizer, names=None):
     # The tensors of a state_dict are those of the model itself.
     values = {name: value.clone() for name, value in model.items()}
     by_name = {clean(name): name for name in model}
+    checkpoint.adopt_names(by_name)
     for name, numbers in checkpoint.variables.items():
         if name not in by_name:
             raise Problem(f"the model has no parameter {name!r}; it has {', '.join(by_name)}")

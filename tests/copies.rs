@@ -130,10 +130,16 @@ fn a_master_is_reset_from_its_variable() {
     let mut opt = Optimizer::builder(Sgd::new(0.001_f64)).ema(Ema::new(0.5)).build().unwrap();
     opt.apply_gradients([Variable::half("w", &mut w).gradient(&[1.0_f32])]).unwrap();
     assert_eq!(opt.slot("w", "master").unwrap().to_f64(), [f64::from(0.999_f32)]);
-    w[0] = half::bf16::from_f32(4.0);
-    opt.reset_slots(&mut [Variable::half("w", &mut w)], &["average", "master"]).unwrap();
-    assert_eq!(opt.slot("w", "master").unwrap().to_f64(), [4.0]);
-    assert_eq!(opt.slot("w", "average").unwrap().to_f64(), [4.0]);
+    // The average alone: from the master, which has more digits.
+    opt.reset_slots(&mut [Variable::half("w", &mut w)], &["average"]).unwrap();
+    assert_eq!(opt.slot("w", "average").unwrap().to_f64(), [f64::from(0.999_f32)]);
+    // From the variable, if it has changed since.
+    for (value, slots) in [(4.0, &["average"][..]), (2.0, &["average", "master"])] {
+        w[0] = half::bf16::from_f32(value);
+        opt.reset_slots(&mut [Variable::half("w", &mut w)], slots).unwrap();
+        assert_eq!(opt.slot("w", "master").unwrap().to_f64(), [f64::from(value)]);
+        assert_eq!(opt.slot("w", "average").unwrap().to_f64(), [f64::from(value)]);
+    }
 }
 
 /// A statistic of a batch norm: passed without a gradient, and written by the forward pass.
@@ -150,7 +156,9 @@ fn what_the_forward_pass_writes_stays_as_it_is() {
         let mut model = [Variable::new("w", &mut w), Variable::new("mean", &mut mean)];
         let averages = opt.swap_in_averages(&mut model).unwrap();
         assert_eq!(averages[1].view().unwrap().first(), Some(&50.0));
-        assert_ne!(averages[0].view().unwrap().first(), Some(&-0.25));
+        // w = 1, then 0.75 to -0.25.
+        let average = [0.75, 0.5, 0.25, 0.0, -0.25].iter().fold(1.0, |average, w| 0.5 * average + 0.5 * w);
+        assert_eq!(averages[0].view().unwrap().first(), Some(&average));
     }
     opt.finalize_variable_values(&mut [Variable::new("w", &mut w), Variable::new("mean", &mut mean)]).unwrap();
     assert_eq!(mean, [50.0]);
@@ -185,4 +193,42 @@ fn averages_of_keras_3_include_variables_without_a_gradient() {
         opt.apply_gradients([Variable::new("a", &mut a).gradient(&[1.0]), b]).unwrap();
     }
     assert_eq!((a, b), ([6.5], [7.0]));
+}
+
+/// A range error in a part of a file leaves the optimizer as it was, and slots of another dialect are refused.
+#[test]
+fn parts_that_do_not_fit_change_nothing() {
+    use optimizers::Nadam;
+    use optimizers::checkpoint::import::{ImportOptions, KerasWeights};
+    let (mut w, mut b) = ([1.0_f64], [2.0_f64]);
+    let mut opt = Optimizer::<_, f64>::new(Nadam::keras(0.1)).unwrap();
+    let named = [("w/v".to_owned(), ndarray::arr1(&[-1.0_f64]).into_dyn())];
+    let part = KerasWeights::from_named(named).options(ImportOptions::new().only("^w/v$").unwrap());
+    let mut model = [Variable::new("w", &mut w), Variable::new("b", &mut b)];
+    assert!(part.load(&mut opt, &mut model).is_err());
+    assert_eq!(opt.variables().count(), 0);
+    let named = [("w/v".to_owned(), ndarray::arr1(&[1.0_f64]).into_dyn())];
+    let part = KerasWeights::from_named(named).options(ImportOptions::new().only("^w/v$").unwrap());
+    part.load(&mut opt, &mut model).unwrap();
+    assert_eq!(opt.variables().map(|(name, _)| name).collect::<Vec<_>>(), ["w"], "b has nothing in the file");
+
+    let mut opt = Optimizer::new(Sgd::pytorch(0.1).momentum(0.5)).unwrap();
+    let part = || LoadOptions::new().except("/average$").unwrap();
+    let error = part().load(&saved(), &mut opt, &mut model[..1]).unwrap_err().to_string();
+    assert!(error.contains("dialect"), "{error}");
+    part().any_configuration().load(&saved(), &mut opt, &mut model[..1]).unwrap();
+}
+
+/// The path of a field has dots, that of a layer of Keras has slashes.
+#[test]
+fn layers_of_keras_are_fields_here() {
+    use optimizers::checkpoint::import::KerasWeights;
+    let array = |number: f64| ndarray::arr1(&[number]).into_dyn();
+    let (mut w, mut opt) = ([0.0_f64], Optimizer::<_, f64>::new(Sgd::new(0.1).momentum(0.5)).unwrap());
+    let mut model = [Variable::new("dense.kernel", &mut w)];
+    KerasWeights::from_named([("dense/kernel".to_owned(), array(2.0))]).load_variables(&mut model).unwrap();
+    let state = [("iterations".to_owned(), array(3.0)), ("dense/kernel/momentum".to_owned(), array(0.25))];
+    KerasWeights::from_named(state).load(&mut opt, &mut model).unwrap();
+    assert_eq!((opt.iterations(), opt.slot("dense.kernel", "momentum").unwrap().to_f64()), (3, vec![0.25]));
+    assert_eq!(w, [2.0]);
 }

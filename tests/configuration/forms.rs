@@ -1,7 +1,7 @@
 //! The forms that configurations have in the wild: each is read as its library reads it, and comes back as it was.
 
 use optimizers::config::{ConfigError, HyperparameterError};
-use optimizers::{Ema, Error, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, Variable};
+use optimizers::{DynOptimizer, Ema, Error, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, Variable};
 use serde_json::{Value, json};
 
 use super::{read, sgd};
@@ -239,4 +239,28 @@ fn patterns_are_those_of_python() {
     assert_eq!(decayed(r"bias\Z"), [false, true, true, true]);
     assert_eq!(decayed(r"\\Z"), [true, true, false, true]);
     assert_eq!(decayed(r"\<b\>"), [true, true, true, false]);
+}
+
+/// Which averages they are is a part of the configuration.
+#[test]
+fn averages_keep_their_kind() {
+    let keras3 = json!({"class_name": "SGD", "config": {
+        "learning_rate": 0.01, "loss_scale_factor": null, "gradient_accumulation_steps": null,
+    }});
+    let averaged = |ema: Ema| {
+        let builder = OptimizerBuilder::<_, f64>::from_config(&keras3, &optimizers::registry()).unwrap();
+        builder.ema(ema).build().unwrap().to_config().unwrap()
+    };
+    let trained = |config: &Value| {
+        let mut opt = DynOptimizer::<f64>::from_config(config, &optimizers::registry()).unwrap();
+        let mut w = [10.0_f64];
+        for _ in 0..10 {
+            opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+        }
+        opt.finalize_variable_values(&mut [Variable::new("w", &mut w)]).unwrap();
+        w[0]
+    };
+    let ema = || Ema::new(0.99);
+    assert!((trained(&averaged(ema())) - 9.994662).abs() < 5e-7);
+    assert!((trained(&averaged(ema().keras3())) - 9.985618).abs() < 5e-7);
 }

@@ -87,7 +87,8 @@ impl<'o> LoadOptions<'o> {
 
     /// Loads only entries in whose names the pattern, a regular expression, is found: `variable`, `variable/slot`,
     /// the names of shared slots, `iterations`. The other entries of the model stay unchanged, and other entries of
-    /// the file are only checked for damage. The configurations may then differ.
+    /// the file are only checked for damage. The configurations may then differ; but if slots of the rule are loaded,
+    /// its class and dialect must be those of the file, unless [`any_configuration`](Self::any_configuration) is set.
     ///
     /// Slots that are copies of a variable (averages, masters, Lookahead's slow weights) start anew from its new value,
     /// if the variable is loaded and they are not: see [`Loaded::restarted`].
@@ -192,6 +193,9 @@ impl<'o> LoadOptions<'o> {
         selection.compare(compare::values(variables, ranks)?.into_iter().chain(state));
         let configuration_compared =
             compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;
+        if partial && !self.any_configuration && selection.loads_slots_of_rule(variables.len()) {
+            compare::meanings(checkpoint, optimizer, &mut selection.mismatches)?;
+        }
         let values = stage::read(checkpoint, &mut selection, ranks, self.observer)?;
         selection.finish(checkpoint)?;
         let extra = checkpoint.extra().clone();

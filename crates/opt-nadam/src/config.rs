@@ -65,17 +65,15 @@ hyperparameters! {
     /// * **Keras, legacy**, refuses schedules for the learning rate, replaces an epsilon of 0 by 1e-7, and loses
     ///   `schedule_decay` when it reads its own configuration. The configuration calls it `decay`, though it does not
     ///   change the learning rate. Here schedules work, an epsilon of 0 is 0, and nothing is lost.
-    /// * **Keras, newer**: it holds the 0.96 in 32 bits, and rounds both betas to the type of the variable before it
-    ///   computes `1 - beta` and powers; [`keras`](Self::keras) does the same. Its momentum product is not among the
-    /// weights, and is wrong inside `tf.function`. Here it is
-    ///   among the weights, as `momentum_cache`, and advances once a step.
+    /// * **Keras, newer**: it holds the 0.96 in 32 bits, and rounds both betas to 32 bits before it computes `1 - beta`
+    ///   and powers; for variables in 32 bits, [`keras`](Self::keras) does the same, and in 64 bits it rounds only the
+    ///   0.96. Keras's momentum product is not among the weights, and is wrong inside `tf.function`. Here it is among
+    ///   the weights, as `momentum_cache`, and advances once a step.
     /// * **PyTorch** counts t, and multiplies c, for each variable: a variable that starts late, such as a layer that
     ///   is unfrozen, is corrected as in a first step. In all other forms both belong to the optimizer, and the first
-    /// step
-    ///   of such a variable is up to `1 / sqrt(1 - beta_2)` times too large. [`pytorch`](Self::pytorch) has t and c in
-    ///   two more slots of each variable, `step` and `momentum_cache`. PyTorch has a default learning rate of 0.002,
-    /// and
-    ///   keeps c in 32 bits. Its `weight_decay` is [`weight_decay`](Self::weight_decay); together with
+    ///   step of such a variable is up to `1 / sqrt(1 - beta_2)` times too large. [`pytorch`](Self::pytorch) has t and
+    ///   c in two more slots of each variable, `step` and `momentum_cache`. PyTorch has a default learning rate of
+    ///   0.002, and keeps c in 32 bits. Its `weight_decay` is [`weight_decay`](Self::weight_decay); together with
     ///   `decoupled_weight_decay` it is
     ///   [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
     /// * **optax**: `eps_root` is 0, its default.

@@ -125,7 +125,10 @@ impl<T: Scalar> UpdateRule<T> for NovoGrad {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let mut slots = vec![SlotSpec::zeros("m").moment(), SlotSpec::scalar("v", 0.0).within(0.0..)];
+        let mut slots = vec![
+            SlotSpec::zeros("m").moment().free_of_learning_rate(self.learning_rate_outside),
+            SlotSpec::scalar("v", 0.0).within(0.0..),
+        ];
         if self.amsgrad {
             slots.push(SlotSpec::scalar("vhat", 0.0).within(0.0..));
         }

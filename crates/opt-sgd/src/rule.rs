@@ -84,7 +84,8 @@ impl<T: Scalar> UpdateRule<T> for Sgd {
     }
 
     fn slots(&self) -> Vec<SlotSpec> {
-        let momentum = (self.momentum != 0.0).then(|| SlotSpec::zeros("momentum").moment());
+        let momentum = (self.momentum != 0.0)
+            .then(|| SlotSpec::zeros("momentum").moment().free_of_learning_rate(self.learning_rate_outside));
         momentum
             .into_iter()
             .chain(self.is_dampened().then(|| SlotSpec::scalar("started", 0.0).within(0.0..=1.0)))

@@ -96,11 +96,18 @@ impl<'f> Import<'f> {
         }
         let (report, values) = gathered.finish()?;
         if self.options.names.are_partial() {
-            let names = found.iter().map(|(wanted, _)| wanted.name.as_str());
-            let replaced = names.zip(values).filter_map(|(name, value)| Some((name, value?))).collect();
+            let entries = found.iter().map(|(wanted, _)| wanted);
+            let replaced: Vec<_> = entries.zip(values).filter_map(|(wanted, value)| Some((wanted, value?))).collect();
             replace_some(optimizer, variables, replaced)?;
         } else {
-            optimizer.restore(variables, values.into_iter().flatten())?;
+            // A variable of which the file has nothing has no state yet, here as there.
+            let in_file =
+                |(wanted, found): &(Wanted, Found<'f>)| wanted.variable.filter(|_| matches!(found, Found::Array(_)));
+            let with_state: HashSet<usize> = found.iter().filter_map(in_file).collect();
+            let is_new = |wanted: &Wanted| wanted.variable.is_some_and(|variable| !with_state.contains(&variable));
+            let restored = found.iter().zip(values).filter(|((wanted, _), _)| !is_new(wanted));
+            let mut model = chosen(variables, |place, _| with_state.contains(&place));
+            optimizer.restore(&mut model, restored.filter_map(|(_, value)| value))?;
         }
         Ok(report)
     }
@@ -210,14 +217,28 @@ impl<'f, V> Gathered<'f, V> {
 fn replace_some<R: UpdateRule<T>, T: Element>(
     optimizer: &mut Optimizer<R, T>,
     variables: &mut [Variable<'_, T>],
-    mut replaced: HashMap<&str, StateValue<'static, T>>,
+    replaced: Vec<(&Wanted, StateValue<'static, T>)>,
 ) -> Result<(), Error> {
     // State that cannot be read must not be completed.
     drop(optimizer.state()?);
-    optimizer.add_variables(variables)?;
+    let known: HashSet<String> = optimizer.variables().map(|(name, _)| name.to_owned()).collect();
+    let of_file: HashSet<usize> = replaced.iter().filter_map(|(wanted, _)| wanted.variable).collect();
+    let mut new = chosen(variables, |place, name| of_file.contains(&place) && !known.contains(name));
+    optimizer.add_variables(&mut new)?;
+    let mut replaced: HashMap<&str, _> = replaced.into_iter().map(|(wanted, v)| (wanted.name.as_str(), v)).collect();
     let weights = optimizer.weights().into_iter();
     let weights: Vec<_> = weights.map(|entry| replaced.remove(entry.name.as_str()).unwrap_or(entry.value)).collect();
-    Ok(optimizer.set_weights(weights)?)
+    assign::set_weights(optimizer, &mut new, weights)
+}
+
+/// Some of the variables, by place and name.
+fn chosen<'v, T: Element>(
+    variables: &'v mut [Variable<'_, T>],
+    is_chosen: impl Fn(usize, &str) -> bool,
+) -> Vec<Variable<'v, T>> {
+    let all = variables.iter_mut().enumerate();
+    let chosen = all.filter(|(place, variable)| is_chosen(*place, variable.name()));
+    chosen.map(|(_, variable)| variable.reborrow()).collect()
 }
 
 /// The shape of a variable in any type.

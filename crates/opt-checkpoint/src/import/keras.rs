@@ -192,6 +192,9 @@ impl KerasWeights {
     ) -> Result<Imported, Error> {
         let import = self.import();
         let names = KerasNames::new(&self.arrays, &self.options.names).map_err(|twice| import.problem(twice))?;
+        if names.has_product_of_keras3() && !source::is_new_generation(optimizer) {
+            return Err(import.problem("the state is from Keras 3, whose dialect is not the optimizer's"));
+        }
         let found: Vec<Option<&Named>> = entries
             .iter()
             .map(|wanted| names.find(wanted, wanted.variable.map(|variable| variables[variable].name())))

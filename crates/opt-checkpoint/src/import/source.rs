@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use opt_core::config::Dialect;
+use opt_core::rule::SlotSpec;
 use opt_core::{Optimizer, UpdateRule};
 
 use crate::element::Element;
@@ -33,9 +34,18 @@ pub(super) fn check<R: UpdateRule<T>, T: Element>(
     source: &Source,
 ) -> Result<(), Error> {
     let dialect = optimizer.rule().dialect();
-    if source.dialects.contains(&dialect) {
-        return Ok(());
+    let refuse = |problem: String| Err(Error::Import { path: path.to_owned(), problem });
+    if !source.dialects.contains(&dialect) {
+        let (name, dialect) = (source.name, dialect.name());
+        return refuse(format!(
+            "the state is {name}'s, and the optimizer has the dialect {dialect:?}: build it by the constructor of that \
+             library, such as Sgd::pytorch, or by the configuration that came with the state"
+        ));
     }
-    let problem = format!("the state is {}'s, and the optimizer has the dialect {:?}", source.name, dialect.name());
-    Err(Error::Import { path: path.to_owned(), problem })
+    // A rule of Keras's dialect may have been told to keep the learning rate outside of its velocity.
+    let is_keras = source.dialects.contains(&Dialect::Keras);
+    if is_keras && optimizer.rule().slots().iter().any(SlotSpec::is_free_of_learning_rate) {
+        return refuse("the velocity of Keras contains the learning rate, that of the optimizer does not".to_owned());
+    }
+    Ok(())
 }

@@ -43,13 +43,26 @@ pub(super) fn some_state<R: UpdateRule<T>, T: Element>(
     // State that cannot be read must not be completed.
     drop(optimizer.state()?);
     // Known variables come first in the list.
-    let new = &tracked[optimizer.variables().count()..];
-    optimizer.add_variables(&mut in_order(variables, new))?;
+    let mut new = in_order(variables, &tracked[optimizer.variables().count()..]);
+    optimizer.add_variables(&mut new)?;
     let replaced = |(weight, staged): (StateEntry<StateValue<'static, T>>, Option<Value<T>>)| {
         staged.map_or(weight.value, Value::into_weight)
     };
     let weights: Vec<StateValue<'static, T>> = optimizer.weights().into_iter().zip(staged).map(replaced).collect();
-    Ok(optimizer.set_weights(weights)?)
+    set_weights(optimizer, &mut new, weights)
+}
+
+/// Replaces all state, or forgets the variables that were added for it.
+pub(crate) fn set_weights<R: UpdateRule<T>, T: Element>(
+    optimizer: &mut Optimizer<R, T>,
+    added: &mut [Variable<'_, T>],
+    weights: Vec<StateValue<'static, T>>,
+) -> Result<(), Error> {
+    let refused = optimizer.set_weights(weights);
+    if refused.is_err() && !added.is_empty() {
+        optimizer.reset(added)?;
+    }
+    Ok(refused?)
 }
 
 /// A slot of a variable.

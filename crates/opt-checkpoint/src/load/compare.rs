@@ -17,8 +17,8 @@ use crate::error::{Error, Mismatch};
 use crate::ranks::Place;
 use crate::region::Region;
 
-/// Fields of a configuration that change no number.
-const WITHOUT_MEANING: [&str; 2] = ["name", "jit_compile"];
+/// Fields of a configuration that change no number. (The legacy generation is told by other fields, too.)
+const WITHOUT_MEANING: [&str; 3] = ["name", "jit_compile", "is_legacy_optimizer"];
 
 /// The variables.
 pub(super) fn values<T: Element>(
@@ -85,6 +85,25 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
     fields.retain(|field| !WITHOUT_MEANING.contains(&field.as_str()));
     mismatches.extend(fields.iter().filter_map(|field| difference(field, &expected[field], &found[field])));
     Ok(true)
+}
+
+/// Fields that say what the numbers of a slot mean.
+const MEANING: [&str; 2] = ["dialect", "learning_rate_outside"];
+
+/// Compares only what says what the numbers of slots mean: class, dialect, and where the learning rate stands.
+pub(super) fn meanings<R: UpdateRule<T>, T: Element>(
+    checkpoint: &Checkpoint,
+    optimizer: &Optimizer<R, T>,
+    mismatches: &mut Vec<Mismatch>,
+) -> Result<(), Error> {
+    let mut all = Vec::new();
+    configurations(checkpoint, optimizer, &mut all)?;
+    let says_meaning = |mismatch: &Mismatch| match mismatch {
+        Mismatch::Configuration { field, .. } => field == "class_name" || MEANING.contains(&field.as_str()),
+        _ => false,
+    };
+    mismatches.extend(all.into_iter().filter(says_meaning));
+    Ok(())
 }
 
 /// A missing field is `null`.

@@ -5,8 +5,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-use opt_core::state::DType;
-use opt_core::{Optimizer, UpdateRule, Variable};
+use opt_core::state::{DType, ITERATIONS};
+use opt_core::{Ema, Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use super::names::Names;
@@ -16,6 +16,9 @@ use crate::error::{Error, Mismatch};
 use crate::ranks::Place;
 use crate::region::Region;
 use crate::tensors::WholeTensor;
+
+/// The slot with the 32 bits of a variable in 16.
+const MASTER: &str = "master";
 
 /// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +154,7 @@ impl<'n> Selection<'n> {
         let known = optimizer.variables().find(|(known, _)| *known == name && optimizer.distribution().is_none());
         let Some((_, shape)) = known else { return Ok(None) };
         // The type of 16 bits makes no difference to the slots.
-        let dtype = if optimizer.slot(name, "master").is_ok() { DType::Bf16 } else { T::DTYPE };
+        let dtype = if optimizer.slot(name, MASTER).is_ok() { DType::Bf16 } else { T::DTYPE };
         Ok(Some(Tracked { name: name.to_owned(), dtype, place: Place::of(None, name, shape)? }))
     }
 
@@ -182,6 +185,16 @@ impl<'n> Selection<'n> {
         let mut unexpected: Vec<String> = self.tensors.drain().map(|(name, _)| name.into_owned()).collect();
         unexpected.sort();
         self.mismatches.extend(unexpected.into_iter().map(|name| Mismatch::Unexpected { name }));
+    }
+
+    /// Whether slots of the rule are loaded, whose numbers mean what the rule says. The variables are the first
+    /// entries.
+    pub(super) fn loads_slots_of_rule(&self, variables: usize) -> bool {
+        let is_of_engine = |name: &str| {
+            let slot = name.rsplit('/').next().unwrap_or_default();
+            name == ITERATIONS || slot == Ema::SLOT || slot == MASTER
+        };
+        self.targets.iter().flatten().any(|target| target.wanted >= variables && !is_of_engine(&target.name))
     }
 
     /// Whether everything fits that can be compared without the numbers.

@@ -267,7 +267,7 @@ fn parameters_without_state_start_anew() {
     let imported = state.load(&mut opt, &mut variables).unwrap();
     assert_eq!((imported.missing, opt.iterations()), (vec!["b/momentum".to_owned()], 7));
     assert_eq!(opt.slot("a", "momentum").unwrap().to_f64(), [0.25]);
-    assert_eq!(opt.slot("b", "momentum").unwrap().to_f64(), [0.0]);
+    assert_eq!(opt.variables().map(|(name, _)| name).collect::<Vec<_>>(), ["a"], "b gets its slots later");
     // Half of its state is never enough.
     let half = [
         ("state.a.exp_avg".to_owned(), ndarray::arr1(&[0.25_f64]).into_dyn()),
@@ -321,7 +321,7 @@ fn missing_state_of_keras_is_allowed_on_request() {
     let options = ImportOptions::new().allow_missing();
     let imported = keras("keras2_nadam_names.npz").options(options).load(&mut opt, &mut model).unwrap();
     assert_eq!(imported.missing, ["frozen/m", "frozen/v"]);
-    assert_eq!(opt.slot("frozen", "m").unwrap().to_f64(), [0.0; 2]);
+    assert!(opt.variables().all(|(name, _)| name != "frozen"), "its slots come with its first gradient");
 }
 
 #[test]
@@ -349,8 +349,7 @@ fn a_part_of_the_state_comes_in() {
     assert_eq!((imported.loaded.len(), imported.kept.len()), (2, 4));
     assert_eq!(imported.skipped.len(), 4);
     let want = [("iterations", 0.0), ("momentum_cache", 1.0), ("dense/kernel/m", M), ("dense/kernel/v", V)];
-    assert_eq!(state(&opt)[..4], named(&want));
-    assert_eq!(opt.slot("dense/bias", "m").unwrap().to_f64(), [0.0]);
+    assert_eq!(state(&opt), named(&want), "no slots for the bias");
 }
 
 #[test]

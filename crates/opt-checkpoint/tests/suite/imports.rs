@@ -237,7 +237,7 @@ fn pytorch_may_know_nothing_of_a_variable() {
     let (mut optimizer, mut variables) = case.start::<f64>();
     variables.0.push(("later".to_owned(), ArrayD::zeros(IxDyn(&[2]))));
     TorchState::open(case.path()).unwrap().iterations(6).load(&mut optimizer, &mut variables).unwrap();
-    assert_eq!(optimizer.slot("later", "started").unwrap(), opt_core::state::StateValue::Scalar(0.0));
+    assert!(optimizer.variables().all(|(name, _)| name != "later"), "its slots come with its first gradient");
     assert_eq!(optimizer.slot("bias", "started").unwrap(), opt_core::state::StateValue::Scalar(1.0));
 }
 

@@ -9,7 +9,7 @@ use super::records::Records;
 use super::step::threads::Threads;
 use crate::clip::Clip;
 use crate::collective::Distribution;
-use crate::config::Envelope;
+use crate::config::{Envelope, KERAS_3};
 use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
@@ -128,6 +128,10 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     pub fn ema(mut self, ema: Ema) -> Self {
         self.options.use_ema = true;
         self.options.envelope.forget(&["ema_momentum", "ema_overwrite_frequency"]);
+        if !ema.includes_all {
+            // They would say that these are averages of Keras 3.
+            self.options.envelope.drop_kept(&KERAS_3);
+        }
         self.options.ema = ema;
         self
     }

@@ -201,13 +201,15 @@ impl super::builder::Options {
             fields.insert("use_ema".to_owned(), self.use_ema.into());
             fields.insert("ema_momentum".to_owned(), self.ema.momentum.into());
             fields.insert("ema_overwrite_frequency".to_owned(), self.ema.overwrite_frequency.into());
-            fields.insert("is_legacy_optimizer".to_owned(), dialect.is_legacy().into());
         }
         if self.use_ema && self.ema.includes_all {
+            // The form of Keras 3, whose averages these are.
             fields.extend(KERAS_3.map(|key| (key.to_owned(), Value::Null)));
-        }
-        if new {
+        } else if new {
+            fields.insert("is_legacy_optimizer".to_owned(), false.into());
             fields.insert("jit_compile".to_owned(), false.into());
+        } else if self.use_ema {
+            fields.insert("is_legacy_optimizer".to_owned(), dialect.is_legacy().into());
         }
         let non_finite = match self.non_finite {
             NonFinite::Propagate => None,
@@ -251,7 +253,7 @@ fn put(fields: &mut Config, key: &str, value: Option<Value>, always: bool) {
 /// gradient to nothing, which is refused as out of range.
 fn read_limit(reader: &mut Fields<'_>, key: &str, dialect: Dialect) -> Result<Option<f64>, ConfigError> {
     let limit: Option<f64> = reader.nullable(key)?;
-    Ok(limit.filter(|limit| dialect.is_legacy() || *limit > 0.0))
+    Ok(limit.filter(|limit| dialect != Dialect::Keras || *limit > 0.0))
 }
 
 /// An overwrite frequency of 0 means never.

@@ -2,11 +2,12 @@
 
 use std::mem;
 
+use super::step::storage::Value;
 use super::{Optimizer, SlotPlace, builder, distributed};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::parameters::Parameters;
-use crate::precision::MASTER;
+use crate::precision::{Any, HalfFloat, MASTER};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 
@@ -84,13 +85,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.ready()?;
         let places = slots.iter().map(|slot| self.slot_place(slot)).collect::<Result<Vec<_>, _>>()?;
         let mut inputs = self.known(model.variables().into_iter())?;
-        for input in distributed::own_parts(&mut inputs) {
+        for mut input in distributed::own_parts(&mut inputs) {
             let record = self.records.at_mut(input.place);
-            // The master first: it has the variable's value with all digits, and other slots may be copies of it.
+            let mut value = input.value.to_vec();
             if record.is_half() && places.contains(&SlotPlace::Master) {
-                record.master = input.value.to_vec();
+                record.master.clone_from(&value);
+            } else if record.is_half() {
+                // The master has more digits, unless somebody has changed the variable.
+                match &mut input.value {
+                    Any::Bf16(half) => take_changed(&mut record.master, half),
+                    Any::F16(half) => take_changed(&mut record.master, half),
+                    Any::Full(_) => {}
+                }
+                value.clone_from(&record.master);
             }
-            let value = if record.is_half() { record.master.clone() } else { input.value.to_vec() };
             for place in &places {
                 record.restart(*place, &self.slots, &value);
             }
@@ -112,9 +120,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// When a hyperparameter is out of range; when a variable has the name of a new slot; when the new rule does not
-    /// have a slot of the old one, whose state would be lost; when it has a new slot that is a copy of the variables,
-    /// which are not here. The old rule then stays.
+    /// When a hyperparameter is out of range; when the rule is of another class or dialect; when it does not have a
+    /// slot of the old one, whose state would be lost; when it has a new slot that cannot start in mid-run, such as a
+    /// copy of the variables or a counter; when a variable has the name of a new slot. The old rule then stays.
+    ///
+    /// A schedule of the new rule counts from the start of the run, as the old one did.
     ///
     /// # Examples
     ///
@@ -137,13 +147,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         builder::check_rule(&rule)?;
         let slots = rule.slots();
         let refuse = |problem: String| Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
-        if let Some(lost) = self.slots.iter().find(|slot| !slots.contains(slot)) {
-            return refuse(format!("has no slot {:?} like the optimizer's, whose state would be lost", lost.name()));
+        if rule.class_name() != self.rule.class_name() || rule.dialect() != self.rule.dialect() {
+            let (class, dialect) = (self.rule.class_name(), self.rule.dialect().name());
+            return refuse(format!("is not {class} of the dialect {dialect:?}, whose state the optimizer has"));
         }
-        let is_new_copy = |slot: &&SlotSpec| slot.init() == SlotInit::Copy && !self.slots.contains(slot);
-        if let Some(copy) = slots.iter().find(is_new_copy) {
-            let name = copy.name();
-            return refuse(format!("has a new slot {name:?}, a copy of the variables: build a new optimizer with it"));
+        if let Some(lost) = self.slots.iter().find(|slot| !slots.contains(slot)) {
+            let name = lost.name();
+            return refuse(format!("does not have the slot {name:?} of the optimizer: its state would be lost"));
+        }
+        let can_start = |slot: &SlotSpec| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones);
+        if let Some(other) = slots.iter().find(|slot| !can_start(slot) && !self.slots.contains(slot)) {
+            let name = other.name();
+            return refuse(format!("has a new slot {name:?}, which cannot start in mid-run: build a new optimizer"));
         }
         if slots != self.slots {
             builder::check_slots(rule.class_name(), &slots, self.options.moments)?;
@@ -152,7 +167,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 self.slots = before;
                 return Err(taken);
             }
-            self.shared = with_new(&before, &self.slots, &self.shared);
+            self.shared = kept(&before, &self.slots, &self.shared);
             self.records.iter_mut().for_each(|record| record.change_slots(&before, &self.slots, self.options.moments));
         }
         self.rule = rule;
@@ -160,16 +175,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
-/// The shared slots of the new list, with the old values where there are any.
-fn with_new(old: &[SlotSpec], new: &[SlotSpec], values: &[f64]) -> Vec<f64> {
-    let initial = |slot: &SlotSpec| match slot.init() {
-        SlotInit::Shared(initial) => Some(initial),
-        _ => None,
-    };
-    let known: Vec<&SlotSpec> = old.iter().filter(|slot| initial(slot).is_some()).collect();
-    let value = |slot: &SlotSpec| {
-        let place = known.iter().position(|known| *known == slot);
-        initial(slot).map(|initial| place.map_or(initial, |place| values[place]))
-    };
-    new.iter().filter_map(value).collect()
+/// Takes the elements of a variable in 16 bits that no longer are the rounded master.
+fn take_changed<H: HalfFloat, T: Scalar>(master: &mut [T], value: &mut Value<'_, H>) {
+    let mut half = Vec::with_capacity(master.len());
+    value.for_each(|element| half.push(*element));
+    H::take_changed(master, &half);
+}
+
+/// The values of shared slots, in the order of the new list, which has no others.
+fn kept(old: &[SlotSpec], new: &[SlotSpec], values: &[f64]) -> Vec<f64> {
+    let is_shared = |slot: &&SlotSpec| matches!(slot.init(), SlotInit::Shared(_));
+    let known: Vec<&SlotSpec> = old.iter().filter(is_shared).collect();
+    let value = |slot: &SlotSpec| known.iter().position(|known| *known == slot).map(|place| values[place]);
+    new.iter().filter(is_shared).filter_map(value).collect()
 }

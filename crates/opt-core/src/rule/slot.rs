@@ -17,6 +17,7 @@ pub struct SlotSpec {
     moment: bool,
     range: Interval,
     whole: bool,
+    free_of_learning_rate: bool,
 }
 
 /// The extent and the initial value of a slot.
@@ -73,7 +74,14 @@ impl SlotSpec {
     }
 
     fn new(name: impl Into<Cow<'static, str>>, init: SlotInit) -> Self {
-        Self { name: name.into(), init, moment: false, range: Interval::FINITE, whole: false }
+        Self {
+            name: name.into(),
+            init,
+            moment: false,
+            range: Interval::FINITE,
+            whole: false,
+            free_of_learning_rate: false,
+        }
     }
 
     /// Marks the slot as an array of moments (velocities, averages of gradients or of their squares), which do not need
@@ -82,6 +90,20 @@ impl SlotSpec {
     pub fn moment(mut self) -> Self {
         self.moment = true;
         self
+    }
+
+    /// Marks a velocity that does not contain the learning rate, as in PyTorch and optax. The numbers of such a slot
+    /// and of one without the mark are not exchangeable: sign and scale differ.
+    #[must_use]
+    pub fn free_of_learning_rate(mut self, free: bool) -> Self {
+        self.free_of_learning_rate = free;
+        self
+    }
+
+    /// Whether the slot is a velocity that does not contain the learning rate.
+    #[must_use]
+    pub fn is_free_of_learning_rate(&self) -> bool {
+        self.free_of_learning_rate
     }
 
     /// Sets the range of the slot's numbers. State from a file that is outside cannot be state of this rule, and is

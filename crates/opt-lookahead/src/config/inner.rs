@@ -79,7 +79,7 @@ impl<R: Hyperparameters> Inner<R> {
 fn require_nothing(class_name: &str, key: &str, value: &Value, dialect: Dialect) -> Result<(), ConfigError> {
     // Newer generations of Keras take such a limit for none.
     let is_no_limit = |value: &Value| {
-        !dialect.is_legacy() && CLIPS.contains(&key) && value.as_f64().is_some_and(|limit| limit <= 0.0)
+        dialect == Dialect::Keras && CLIPS.contains(&key) && value.as_f64().is_some_and(|limit| limit <= 0.0)
     };
     match value {
         Value::Null | Value::Bool(false) => Ok(()),

@@ -54,14 +54,22 @@ impl<'f> KerasNames<'f> {
                 _ => self.first(&[slot, "u_product"]).or_else(|| self.nameless()),
             };
         };
-        let keras3 = format!("{variable}_{}", in_keras3(slot)).replace('/', "_");
+        // The path of a field here has dots, that of a layer there has slashes.
+        let layer = variable.replace('.', "/");
+        let keras3 = format!("{layer}_{}", in_keras3(slot)).replace('/', "_");
         let keras2 = if slot == "momentum" { "m" } else { slot };
-        self.first(&[&wanted.name, &format!("{keras2}/{variable}"), &keras3])
+        let (own, of_layer) = (format!("{keras2}/{variable}"), format!("{keras2}/{layer}"));
+        self.first(&[&wanted.name, &format!("{layer}/{slot}"), &own, &of_layer, &keras3])
+    }
+
+    /// Whether the product of momenta has the name that it has in Keras 3.
+    pub(super) fn has_product_of_keras3(&self) -> bool {
+        self.first(&["u_product"]).is_some()
     }
 
     /// The place of a variable's array.
     pub(super) fn variable(&self, name: &str) -> Option<usize> {
-        self.places.get(name).copied()
+        self.places.get(name).or_else(|| self.places.get(&name.replace('.', "/"))).copied()
     }
 
     pub(super) fn learning_rate(&self) -> Option<&'f Named> {

@@ -123,7 +123,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
 /// Accepts a number of at least 0 that is finite also in the element type.
 fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterError> {
-    require(name, value, 0.0..=T::LARGEST.as_())
+    require(name, value, 0.0..)?;
+    if value <= T::LARGEST.as_() {
+        return Ok(());
+    }
+    let expected = format!("at most {:e}, the largest number of {:?}", T::LARGEST.as_(), T::DTYPE);
+    Err(HyperparameterError::new(name, value, expected))
 }
 
 /// Checks names, shapes and indices of a list of variables.

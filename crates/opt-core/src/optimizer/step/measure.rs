@@ -43,6 +43,16 @@ impl Measured {
     }
 }
 
+/// What is known of a gradient when its elements are looked at.
+struct Guard<'u, T> {
+    /// The summed rows of a sparse gradient.
+    rows: Option<&'u UniqueRows<T>>,
+    /// The factor of the clips by norm.
+    scale: f64,
+    /// An element of at least this magnitude is refused, because the norm is too large.
+    share: f64,
+}
+
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The question about gradients that this step asks.
     pub(in crate::optimizer) fn question(&self) -> Question {
@@ -149,18 +159,27 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Ok(None);
         }
         let clip = self.options.clip.value.unwrap_or(f64::INFINITY);
+        let guards: Vec<Guard<'_, T>> = (0..inputs.len())
+            .map(|i| {
+                let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
+                let norm = match rows {
+                    Some(rows) => scaled_norm(rows.values.iter().map(|value| value.as_().abs())),
+                    None => measured.norm(i).norm * scale(i),
+                };
+                // Of a gradient whose norm is too large, an element is named that has its share of it.
+                let placed = inputs[i].placed.as_deref();
+                let len = placed.map_or(inputs[i].value.len(), |placed| placed.placement.shape.iter().product());
+                let share = if norm > of_norm { norm / (len as f64).sqrt() / 2.0 } else { f64::INFINITY };
+                Guard { rows, scale: scale(i), share }
+            })
+            .collect();
         self.find_refused(inputs, |i, place, value| {
-            let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
-            let (magnitude, norm) = match (&inputs[i].gradient, rows) {
-                (Some(InputGradient::Sparse(sparse)), Some(rows)) => {
-                    let norm = scaled_norm(rows.values.iter().map(|value| value.as_().abs()));
-                    (rows.summed(sparse, place).as_().abs(), norm)
-                }
-                _ => (value.as_().abs().min(clip) * scale(i), measured.norm(i).norm * scale(i)),
+            let Guard { rows, scale, share } = &guards[i];
+            let magnitude = match (&inputs[i].gradient, rows) {
+                (Some(InputGradient::Sparse(sparse)), Some(rows)) => rows.summed(sparse, place).as_().abs(),
+                _ => value.as_().abs().min(clip) * scale,
             };
-            // Of a gradient whose norm is too large, an element is named that has its share of it.
-            let share = norm / (inputs[i].value.len() as f64).sqrt() / 2.0;
-            magnitude > of_element || !magnitude.is_finite() || (norm > of_norm && magnitude >= share)
+            magnitude > of_element || !magnitude.is_finite() || magnitude >= *share
         })
     }
 
