@@ -359,6 +359,10 @@ fn the_dialect_is_checked() {
     let weights = KerasWeights::from_arrays([ndarray::arr0(1.0_f32).into_dyn()]);
     let said = problem(weights.load(&mut new(Sgd::pytorch(0.5).momentum(0.5)), &mut model()));
     assert!(said.contains("Keras's"), "{said}");
+    // One setting of a dialect by itself.
+    let outside = Sgd::new(0.5).momentum(0.5).learning_rate_outside(true);
+    let said = problem(weights.load(&mut new(outside), &mut model()));
+    assert!(said.contains("contains the learning rate"), "{said}");
 }
 
 /// Both importers name what they were given, and what to do with it.
