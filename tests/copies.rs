@@ -232,3 +232,19 @@ fn layers_of_keras_are_fields_here() {
     assert_eq!((opt.iterations(), opt.slot("dense.kernel", "momentum").unwrap().to_f64()), (3, vec![0.25]));
     assert_eq!(w, [2.0]);
 }
+
+/// A pattern with a typing error is no reason to start from nothing.
+#[test]
+fn a_selection_of_nothing_is_refused() {
+    use optimizers::checkpoint::Error as Refused;
+    use optimizers::checkpoint::import::{ImportOptions, KerasWeights};
+    let (mut w, mut opt) = ([0.0_f64], Optimizer::new(Sgd::new(0.1).momentum(0.5)).unwrap());
+    let mut model = [Variable::new("w", &mut w)];
+    let nothing = || LoadOptions::new().only("^v$").unwrap();
+    assert!(matches!(nothing().load(&saved(), &mut opt, &mut model), Err(Refused::NothingSelected { .. })));
+    assert!(matches!(nothing().load_variables(&saved(), &mut model), Err(Refused::NothingSelected { .. })));
+    let named = [("w".to_owned(), ndarray::arr1(&[2.0_f64]).into_dyn())];
+    let file = KerasWeights::from_named(named).options(ImportOptions::new().only("^v$").unwrap());
+    assert!(matches!(file.load_variables(&mut model), Err(Refused::NothingSelected { .. })));
+    assert_eq!((w, opt.variables().count()), ([0.0], 0));
+}

@@ -98,6 +98,13 @@ pub enum Error {
         reason: String,
     },
 
+    /// The options select no entry of the file: a pattern is probably wrong.
+    #[error("{path}: the patterns select nothing that is to be loaded", path = path.display())]
+    NothingSelected {
+        /// The file.
+        path: PathBuf,
+    },
+
     /// There are checkpoints, but none of them is valid.
     #[error("{path}: none of {count} checkpoints is valid: {list}", path = path.display(), count = rejected.len(), list = List(rejected))]
     NoneValid {

@@ -148,7 +148,8 @@ impl<'o> LoadOptions<'o> {
     /// # Errors
     ///
     /// [`Error::Contents`] when the file has no state; [`Error::Mismatch`] with everything that is missing,
-    /// unexpected, of another shape, type or configuration, or damaged. Optimizer and variables are then unchanged.
+    /// unexpected, of another shape, type or configuration, or damaged; [`Error::NothingSelected`]. Optimizer and
+    /// variables are then unchanged.
     pub fn load<R: UpdateRule<T>, T: Element, P: Parameters<T> + ?Sized>(
         self,
         checkpoint: &Checkpoint,
@@ -200,6 +201,9 @@ impl<'o> LoadOptions<'o> {
         selection.finish(checkpoint)?;
         let extra = checkpoint.extra().clone();
         let (loaded, kept) = selection.into_names();
+        if loaded.is_empty() && self.names.are_partial() {
+            return Err(Error::NothingSelected { path: checkpoint.path().to_owned() });
+        }
         let loaded = Loaded { iterations: 0, loaded, kept, restarted: Vec::new(), configuration_compared, extra };
         Ok(Prepared { tracked, values, partial, loaded })
     }
@@ -255,6 +259,9 @@ impl<'o> LoadOptions<'o> {
         selection.finish(checkpoint)?;
         let (iterations, extra) = (checkpoint.iterations()?, checkpoint.extra().clone());
         let (loaded, kept) = selection.into_names();
+        if loaded.is_empty() && self.names.are_partial() {
+            return Err(Error::NothingSelected { path: checkpoint.path().to_owned() });
+        }
         Ok((staged, Loaded { iterations, loaded, kept, restarted: Vec::new(), configuration_compared: false, extra }))
     }
 }

@@ -206,6 +206,9 @@ impl<'f, V> Gathered<'f, V> {
         } else {
             self.mismatches.extend(others.map(|name| Mismatch::Unexpected { name: name.clone() }));
         }
+        if self.report.loaded.is_empty() && options.names.are_partial() && self.mismatches.is_empty() {
+            return Err(Error::NothingSelected { path: path.to_owned() });
+        }
         if self.mismatches.is_empty() {
             return Ok((self.report, self.values));
         }
