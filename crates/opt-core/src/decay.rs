@@ -33,16 +33,12 @@ impl WeightDecay {
     }
 
     /// Compiles the patterns. Refuses exclusions where there is no weight decay to exclude variables from.
-    pub(crate) fn compile(&mut self) -> Result<(), Error> {
-        if self.rate.is_none() && !self.exclude.is_empty() {
+    /// `in_groups` tells whether a group has a weight decay of its own.
+    pub(crate) fn compile(&mut self, in_groups: bool) -> Result<(), Error> {
+        if self.rate.is_none() && !in_groups && !self.exclude.is_empty() {
             return Err(Error::NothingToExcludeFrom);
         }
-        let compile = |pattern: &String| {
-            let refused =
-                |error: regex::Error| ConfigError::Pattern { pattern: pattern.clone(), reason: error.to_string() };
-            Regex::new(&from_python(pattern)).map_err(refused)
-        };
-        self.compiled = self.exclude.patterns.iter().map(compile).collect::<Result<_, _>>()?;
+        self.compiled = self.exclude.patterns.iter().map(|pattern| compiled(pattern)).collect::<Result<_, _>>()?;
         Ok(())
     }
 
@@ -71,6 +67,12 @@ impl WeightDecay {
         let by_name = self.exclude.names.iter().any(|excluded| excluded == variable);
         !by_name && !self.compiled.iter().any(|pattern| pattern.is_match(variable))
     }
+}
+
+/// Compiles a pattern of Python's.
+pub(crate) fn compiled(pattern: &str) -> Result<Regex, ConfigError> {
+    let refused = |error: regex::Error| ConfigError::Pattern { pattern: pattern.to_owned(), reason: error.to_string() };
+    Regex::new(&from_python(pattern)).map_err(refused)
 }
 
 /// A pattern of Python's in the syntax of the crate `regex`: the end of the text, `\Z`, is `\z` there, and `\<` and

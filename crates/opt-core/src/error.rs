@@ -48,6 +48,48 @@ pub enum Error {
         name: String,
     },
 
+    /// An option of a group is wrong.
+    #[error("group {group:?}: {error}")]
+    Group {
+        /// The name of the group.
+        group: String,
+        /// The error of the option.
+        error: Box<Self>,
+    },
+
+    /// A group says nothing that the default group does not say.
+    #[error("group {group:?} changes nothing: give it a learning rate, a weight decay or another option")]
+    GroupWithoutEffect {
+        /// The name of the group.
+        group: String,
+    },
+
+    /// Two groups have the same name; `default` is the group of all other variables.
+    #[error("there are two groups called {group:?}: rename one by named(...)")]
+    DuplicateGroup {
+        /// The name.
+        group: String,
+    },
+
+    /// A group has no variable at the first step.
+    #[error(
+        "group {group:?} has no variable at the first step: it matches none, or earlier groups have those that it \
+         matches; correct it, or announce later variables by add_variables"
+    )]
+    EmptyGroup {
+        /// The name of the group.
+        group: String,
+    },
+
+    /// There is no group of that name.
+    #[error("unknown group {group:?}, there are {known:?}")]
+    UnknownGroup {
+        /// The name asked for.
+        group: String,
+        /// The groups that exist.
+        known: Vec<String>,
+    },
+
     /// A checkpoint could not hold a variable of this name.
     #[error("the name {name:?} is taken in checkpoints by {owner}: rename the variable")]
     NameTaken {
@@ -69,6 +111,13 @@ pub enum Error {
     /// Every variable was given without a gradient.
     #[error("no gradients provided for any of {variables} variables")]
     NoGradients {
+        /// The number of variables.
+        variables: usize,
+    },
+
+    /// All variables of one call belong to frozen groups.
+    #[error("all of the {variables} variables are frozen by their groups")]
+    AllFrozen {
         /// The number of variables.
         variables: usize,
     },
@@ -328,4 +377,11 @@ pub enum Error {
         /// The message of the operating system.
         reason: String,
     },
+}
+
+impl Error {
+    /// The error of an option of a group.
+    pub(crate) fn in_group(group: &str, error: Self) -> Self {
+        Self::Group { group: group.to_owned(), error: Box::new(error) }
+    }
 }

@@ -47,20 +47,6 @@ impl Hyper {
         }
     }
 
-    /// The value at a step (counted from 0), divided by `1 + decay * step`: the inverse-time decay of Keras's legacy
-    /// generation.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// let rate = opt_core::Hyper::from(1.0);
-    /// assert_eq!([0, 2, 6].map(|step| rate.decayed_at(step, 0.5)), [1.0, 0.5, 0.25]);
-    /// ```
-    #[must_use]
-    pub fn decayed_at(&self, step: u64, decay: f64) -> f64 {
-        self.at(step) / (1.0 + decay * step as f64)
-    }
-
     /// Whether the value follows a schedule.
     #[must_use]
     pub fn is_scheduled(&self) -> bool {

@@ -36,6 +36,7 @@ mod decay;
 mod ema;
 mod error;
 mod gradient;
+mod group;
 mod hyper;
 mod loops;
 pub mod model;
@@ -57,12 +58,13 @@ pub use decay::Exclude;
 pub use ema::Ema;
 pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
+pub use group::Group;
 pub use hyper::{Hyper, Scheduled};
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;
 pub use moments::MomentStorage;
-pub use optimizer::{DynOptimizer, Minimized, Optimizer, OptimizerBuilder, SlotGuard};
+pub use optimizer::{DynOptimizer, GroupInfo, Minimized, Optimizer, OptimizerBuilder, SlotGuard};
 pub use parameters::{Gradients, Parameters};
 pub use real::Scalar;
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};

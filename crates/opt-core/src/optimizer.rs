@@ -5,35 +5,35 @@ mod builder;
 mod config;
 mod distributed;
 mod form;
+mod groups;
 mod model;
 mod names;
 mod records;
 mod reset;
+mod slots;
 mod state;
 mod step;
 mod swap_in;
 
-use half::bf16;
-
 pub use builder::OptimizerBuilder;
 use builder::Options;
+pub use groups::GroupInfo;
+use groups::Groups;
 pub use model::Minimized;
 pub use names::{ITERATIONS, METADATA};
 use records::{Fill, Record, Records};
+use slots::SlotPlace;
 pub use state::{StateEntry, StateKind, StateValue};
 pub use swap_in::SlotGuard;
 
 use crate::collective::Distribution;
 use crate::decay::Exclude;
-use crate::ema::Ema;
 use crate::error::Error;
 use crate::hyper::Hyper;
-use crate::moments::MomentStorage;
 use crate::parameters::Parameters;
-use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::report::StepReport;
-use crate::rule::{SlotInit, SlotSpec, UpdateRule};
+use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
 /// An update rule with its state: the step counter and the slots of all variables.
@@ -54,10 +54,8 @@ use crate::variable::Variable;
 pub struct Optimizer<R, T = f32> {
     rule: R,
     options: Options,
-    slots: Vec<SlotSpec>,
+    groups: Groups<T>,
     iterations: u64,
-    /// The values of the rule's shared slots, in the rule's order.
-    shared: Vec<f64>,
     records: Records<T>,
     /// The slot whose values the variables hold now, instead of their own.
     swapped_in: Option<String>,
@@ -130,7 +128,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn add_variables<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<(), Error> {
         self.ready()?;
         let variables = model.variables();
-        let mut inputs = self.resolved(variables.into_iter())?;
+        let mut inputs = self.trained(variables.into_iter())?;
         self.admit(&mut distributed::own_parts(&mut inputs), Fill::Initial);
         Ok(())
     }
@@ -170,8 +168,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// error of the value itself. The learning rate is then unchanged.
     pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
         let learning_rate = learning_rate.into();
+        self.check_new_learning_rate(Some(self.rule.learning_rate()), &learning_rate)?;
+        *self.rule.learning_rate_mut() = learning_rate;
+        Ok(())
+    }
+
+    /// Checks a learning rate that takes the place of another one.
+    fn check_new_learning_rate(&self, current: Option<&Hyper>, learning_rate: &Hyper) -> Result<(), Error> {
         learning_rate.validate("learning_rate", 0.0..)?;
-        let current = self.rule.learning_rate().schedule();
+        let current = current.and_then(Hyper::schedule);
         if let (Some(schedule), false) = (current, learning_rate.is_scheduled()) {
             return Err(Error::LearningRateScheduled { schedule: schedule.class_name().to_owned() });
         }
@@ -181,7 +186,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let schedule = schedule.class_name().to_owned();
             return Err(Error::ScheduleStart { schedule, iterations: self.iterations });
         }
-        *self.rule.learning_rate_mut() = learning_rate;
         Ok(())
     }
 
@@ -197,7 +201,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         let mut weight_decay = self.options.weight_decay.clone();
         weight_decay.set_exclude(exclude);
-        weight_decay.compile()?;
+        weight_decay.compile(self.groups.own().iter().any(|group| group.weight_decay.is_some()))?;
         self.records.iter_mut().for_each(|record| record.decays = weight_decay.applies_to(&record.name));
         self.options.weight_decay = weight_decay;
         Ok(())
@@ -214,78 +218,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
-    /// The names of the slots that each variable has, the rule's first. If there are variables in [16
-    /// bits](Variable::half), `master` comes last; only these variables have it.
-    #[must_use]
-    pub fn slot_names(&self) -> Vec<&str> {
-        let rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
-        let average = self.options.use_ema.then_some(Ema::SLOT);
-        rule.chain(average).chain(self.has_masters().then_some(MASTER)).collect()
-    }
-
-    /// A slot of a variable.
-    ///
-    /// # Errors
-    ///
-    /// When the variable is not known, or there is no such slot.
-    pub fn slot(&self, variable: &str, slot: &str) -> Result<StateValue<'_, T>, Error> {
-        let record = self.records.get(variable).ok_or_else(|| Error::UnknownVariable { name: variable.to_owned() })?;
-        match self.slot_place(slot)? {
-            SlotPlace::Master if !record.is_half() => Err(self.unknown_slot(slot)),
-            place => Ok(record.slot(place)),
-        }
-    }
-
-    /// The number of bytes that the slots of all known variables take.
-    #[must_use]
-    pub fn state_bytes(&self) -> usize {
-        let masters: usize = self.records.iter().map(|record| record.master.len() * size_of::<T>()).sum();
-        self.state_bytes_of(self.variables().map(|(_, shape)| shape)) + masters
-    }
-
-    /// The number of bytes that the slots of variables of these shapes would take. Shared slots and the step counter
-    /// take 8 bytes each, whatever the variables are. A variable in [16 bits](Variable::half) takes 4 bytes more for
-    /// each element.
-    pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
-        let bytes = |slot: &SlotSpec| match slot.init() {
-            SlotInit::Shared(_) => (0, 0),
-            SlotInit::Scalar(_) => (0, size_of::<f64>()),
-            _ if slot.is_moment() && self.options.moments != MomentStorage::Full => (size_of::<bf16>(), 0),
-            SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => (size_of::<T>(), 0),
-        };
-        let average = if self.options.use_ema { size_of::<T>() } else { 0 };
-        let add = |(array, scalar), slot| (array + bytes(slot).0, scalar + bytes(slot).1);
-        let (of_element, of_variable) = self.slots.iter().fold((average, 0), add);
-        let of_shape = |shape: S| shape.as_ref().iter().product::<usize>() * of_element + of_variable;
-        shapes.into_iter().map(of_shape).sum()
-    }
-
-    /// The rule's slots, in its order, each with its place in a record; a shared slot has none.
-    fn places(&self) -> impl Iterator<Item = (&str, Option<SlotPlace>)> {
-        let (mut arrays, mut scalars) = (0.., 0..);
-        self.slots.iter().map(move |slot| {
-            let place = match slot.init() {
-                SlotInit::Shared(_) => None,
-                SlotInit::Scalar(_) => scalars.next().map(SlotPlace::Scalar),
-                SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => arrays.next().map(SlotPlace::Array),
-            };
-            (slot.name(), place)
-        })
-    }
-
-    fn slot_place(&self, name: &str) -> Result<SlotPlace, Error> {
-        let average = self.options.use_ema.then_some((Ema::SLOT, Some(SlotPlace::Average)));
-        let master = self.has_masters().then_some((MASTER, Some(SlotPlace::Master)));
-        let mut places = self.places().chain(average).chain(master);
-        let found = places.find(|(slot, _)| *slot == name).and_then(|(_, place)| place);
-        found.ok_or_else(|| self.unknown_slot(name))
-    }
-
-    fn unknown_slot(&self, name: &str) -> Error {
-        let known = self.slot_names().into_iter().map(str::to_owned).collect();
-        Error::UnknownSlot { slot: name.to_owned(), known }
-    }
-
     fn has_masters(&self) -> bool {
         self.records.iter().any(Record::is_half)
     }
@@ -298,14 +230,4 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             None => Ok(()),
         }
     }
-}
-
-/// Where a record stores a slot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SlotPlace {
-    Array(usize),
-    Scalar(usize),
-    Average,
-    /// Only variables in 16 bits have it.
-    Master,
 }

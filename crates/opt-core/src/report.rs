@@ -1,5 +1,7 @@
 //! The report of a step.
 
+use std::sync::Arc;
+
 /// The report of a step.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -8,8 +10,10 @@ pub struct StepReport {
     pub outcome: Outcome,
     /// The number of steps that have been applied, including this one.
     pub iterations: u64,
-    /// The learning rate of this step.
+    /// The learning rate of this step; with [groups](crate::Group), that of the default group.
     pub learning_rate: f64,
+    /// The learning rates of the other groups, in their order, each with the name of the group.
+    pub group_learning_rates: Vec<(Arc<str>, f64)>,
     /// The norm of all gradients together, before clipping by it; present with
     /// [`global_clipnorm`](crate::OptimizerBuilder::global_clipnorm).
     pub global_norm: Option<f64>,

@@ -70,10 +70,17 @@ pub trait UpdateRule<T: Scalar>: Hyperparameters {
     /// slots](SlotSpec::shared) in their order; values written to it become part of the state.
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a>;
 
-    /// The learning rate of a step (counted from 0), after changes that the rule itself makes, such as a built-in
-    /// warmup.
+    /// The learning rate of a step (counted from 0), from the value of the hyperparameter at this step: after changes
+    /// that the rule itself makes, such as a built-in warmup. By default, the rule makes none.
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        let _ = step;
+        learning_rate
+    }
+
+    /// The learning rate of a step (counted from 0). Rules implement
+    /// [`adjusted_learning_rate`](Self::adjusted_learning_rate) instead.
     fn learning_rate_at(&self, step: u64) -> f64 {
-        self.learning_rate().at(step)
+        self.adjusted_learning_rate(self.learning_rate().at(step), step)
     }
 
     /// Whether the rule needs [`VariableStep::gradient_square_sum`].
@@ -85,6 +92,21 @@ pub trait UpdateRule<T: Scalar>: Hyperparameters {
     fn weights_order(&self) -> WeightsOrder {
         WeightsOrder::BySlot
     }
+}
+
+/// The inverse-time decay of Keras's legacy generation: the learning rate of a step (counted from 0), divided by
+/// `1 + decay * step`.
+///
+/// # Examples
+///
+/// ```
+/// use opt_core::rule::inverse_time_decay;
+///
+/// assert_eq!([0, 2, 6].map(|step| inverse_time_decay(1.0, 0.5, step)), [1.0, 0.5, 0.25]);
+/// ```
+#[must_use]
+pub fn inverse_time_decay(learning_rate: f64, decay: f64, step: u64) -> f64 {
+    learning_rate / (1.0 + decay * step as f64)
 }
 
 /// The order of slots in `weights`. Shared slots are listed where the rule declares them.
@@ -162,6 +184,9 @@ impl<T: Scalar, R: UpdateRule<T> + ?Sized> UpdateRule<T> for Box<R> {
     }
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
         (**self).begin_step(step, shared)
+    }
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        (**self).adjusted_learning_rate(learning_rate, step)
     }
     fn learning_rate_at(&self, step: u64) -> f64 {
         (**self).learning_rate_at(step)

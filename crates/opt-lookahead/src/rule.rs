@@ -58,6 +58,10 @@ impl<T: Scalar> Kernel<T> for Steps<'_, T> {
 
 #[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        self.inner.rule.adjusted_learning_rate(learning_rate, step)
+    }
+
     fn learning_rate_at(&self, step: u64) -> f64 {
         self.inner.rule.learning_rate_at(step)
     }

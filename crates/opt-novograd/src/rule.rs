@@ -1,6 +1,8 @@
 //! The formula of NovoGrad.
 
-use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep};
+use opt_core::rule::{
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, inverse_time_decay,
+};
 use opt_core::{Scalar, UpdateRule};
 
 use crate::config::NovoGrad;
@@ -120,8 +122,8 @@ impl<T: Scalar> Kernel<T> for NovoGradStep<'_> {
 }
 
 impl<T: Scalar> UpdateRule<T> for NovoGrad {
-    fn learning_rate_at(&self, step: u64) -> f64 {
-        self.learning_rate.decayed_at(step, self.decay)
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        inverse_time_decay(learning_rate, self.decay, step)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {

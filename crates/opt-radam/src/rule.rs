@@ -1,7 +1,9 @@
 //! The formula of RectifiedAdam.
 
 use opt_core::config::{Dialect, Steps};
-use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep};
+use opt_core::rule::{
+    Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, inverse_time_decay,
+};
 use opt_core::{Scalar, UpdateRule};
 
 use crate::config::{EpsilonPlacement, RectifiedAdam};
@@ -224,8 +226,8 @@ impl<T: Scalar> Kernel<T> for CountedByVariable<'_> {
 }
 
 impl<T: Scalar> UpdateRule<T> for RectifiedAdam {
-    fn learning_rate_at(&self, step: u64) -> f64 {
-        self.warmed_up(self.learning_rate.decayed_at(step, self.decay), step)
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        self.warmed_up(inverse_time_decay(learning_rate, self.decay, step), step)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {

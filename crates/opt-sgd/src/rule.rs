@@ -2,6 +2,7 @@
 
 use opt_core::rule::{
     Block, Done, Kernel, Real, SlotSpec, SparseUpdate, Step, VariableScalars, VariableStep, coupled_decay, elementwise,
+    inverse_time_decay,
 };
 use opt_core::{Scalar, UpdateRule};
 
@@ -79,8 +80,8 @@ impl<T: Scalar> Kernel<T> for Dampened {
 }
 
 impl<T: Scalar> UpdateRule<T> for Sgd {
-    fn learning_rate_at(&self, step: u64) -> f64 {
-        self.learning_rate.decayed_at(step, self.decay)
+    fn adjusted_learning_rate(&self, learning_rate: f64, step: u64) -> f64 {
+        inverse_time_decay(learning_rate, self.decay, step)
     }
 
     fn slots(&self) -> Vec<SlotSpec> {

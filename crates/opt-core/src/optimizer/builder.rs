@@ -1,10 +1,10 @@
 //! Options of an optimizer, checked once.
 
 use std::collections::HashSet;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Optimizer;
+use super::groups::Groups;
 use super::records::Records;
 use super::step::threads::Threads;
 use crate::clip::Clip;
@@ -13,6 +13,7 @@ use crate::config::{Envelope, KERAS_3};
 use crate::decay::{Exclude, WeightDecay};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::group::Group;
 use crate::hyper::Hyper;
 use crate::moments::{MAX_PACKED, MomentStorage};
 use crate::precision::MASTER;
@@ -60,12 +61,12 @@ pub struct OptimizerBuilder<R, T = f32> {
     pub(super) rule: R,
     pub(super) options: Options,
     pub(super) thread_count: Option<usize>,
-    element: PhantomData<fn() -> T>,
+    pub(super) groups: Vec<Group<T>>,
 }
 
 impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     pub(super) fn new(rule: R) -> Self {
-        Self { rule, options: Options::default(), thread_count: None, element: PhantomData }
+        Self { rule, options: Options::default(), thread_count: None, groups: Vec::new() }
     }
 
     /// Limits each element of a gradient to `-limit..=limit`; `limit` is positive. No limit by default. Several
@@ -179,14 +180,22 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Adds a group of variables with options or a rule of its own. A variable belongs to the first group that matches
+    /// it, in the order of these calls.
+    #[must_use]
+    pub fn group(mut self, group: Group<T>) -> Self {
+        self.groups.push(group);
+        self
+    }
+
     /// Boxes the rule, so that optimizers with different rules have the same type.
     #[must_use]
     pub fn boxed(self) -> OptimizerBuilder<Box<dyn UpdateRule<T>>, T>
     where
         R: 'static,
     {
-        let Self { rule, options, thread_count, element } = self;
-        OptimizerBuilder { rule: Box::new(rule), options, thread_count, element }
+        let Self { rule, options, thread_count, groups } = self;
+        OptimizerBuilder { rule: Box::new(rule), options, thread_count, groups }
     }
 
     /// Checks every option and hyperparameter, and makes the optimizer.
@@ -196,8 +205,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Names the first option that is out of range, two options that exclude each other, an exclusion without weight
     /// decay, a pattern that is not a regular expression, or the problem with the rule's slots.
     pub fn build(self) -> Result<Optimizer<R, T>, Error> {
-        let Self { rule, mut options, thread_count, .. } = self;
-        check_rule(&rule)?;
+        let Self { rule, mut options, thread_count, groups } = self;
         options.clip.validate()?;
         if !rule.dialect().is_legacy() {
             options.clip.validate_single()?;
@@ -205,24 +213,18 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         if let Some(rate) = &options.weight_decay.rate {
             rate.validate("weight_decay", 0.0..)?;
         }
-        options.weight_decay.compile()?;
+        options.weight_decay.compile(groups.iter().any(|group| group.weight_decay.is_some()))?;
         options.ema.validate()?;
         if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
             return Err(Error::MomentStorage { dtype: T::DTYPE });
         }
         options.threads = Threads::new(thread_count)?;
-        let slots = rule.slots();
-        check_slots(rule.class_name(), &slots, options.moments)?;
-        let shared = slots.iter().filter_map(|slot| match slot.init() {
-            SlotInit::Shared(initial) => Some(initial),
-            _ => None,
-        });
+        let groups = Groups::new(&rule, groups, options.use_ema, options.moments)?;
         Ok(Optimizer {
-            shared: shared.collect(),
             records: Records::new(options.moments),
             rule,
             options,
-            slots,
+            groups,
             iterations: 0,
             swapped_in: None,
             poisoned: false,
@@ -232,7 +234,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
 }
 
 /// Checks a rule's hyperparameters, including the learning rate.
-pub(super) fn check_rule<R: UpdateRule<T>, T: Scalar>(rule: &R) -> Result<(), Error> {
+pub(super) fn check_rule<R: UpdateRule<T> + ?Sized, T: Scalar>(rule: &R) -> Result<(), Error> {
     rule.learning_rate().validate("learning_rate", 0.0..)?;
     Ok(rule.validate()?)
 }

@@ -68,7 +68,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         let (loss, gradients) = loss(model);
         let variables = matched(model.variables(), &gradients)?;
-        self.resolved(variables.into_iter())?;
+        self.trained(variables.into_iter())?;
         Ok((loss, gradients))
     }
 

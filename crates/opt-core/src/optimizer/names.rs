@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Optimizer;
+use super::groups::Ruling;
 use super::records::Record;
-use crate::ema::Ema;
+use super::slots::places;
 use crate::error::Error;
 use crate::precision::MASTER;
 use crate::real::Scalar;
@@ -81,6 +82,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 if (slot != MASTER || is_half) && self.records.get(&entry).is_some() {
                     return taken(&entry, owner(name));
                 }
+                if let Some(shared) = self.owner(&entry) {
+                    return taken(&entry, shared);
+                }
             }
         }
         Ok(())
@@ -92,15 +96,34 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             ITERATIONS => Some("the step counter".to_owned()),
             METADATA => Some("the file format".to_owned()),
             _ => {
-                let is_shared = self.places().any(|(slot, place)| place.is_none() && slot == name);
+                let is_shared = self.shared_names().any(|shared| shared == name);
                 is_shared.then(|| "a shared slot".to_owned())
             }
         }
     }
 
-    /// The names of the slots of variables, whether or not there are masters now.
+    /// The names of the shared slots in the state: those of a group's rule have the group's name in front.
+    fn shared_names(&self) -> impl Iterator<Item = String> {
+        let of_ruling = |ruling: &Ruling<T>| {
+            let shared = places(&ruling.slots).filter(|(_, place)| place.is_none());
+            shared.map(|(slot, _)| self.shared_name(ruling, slot.name())).collect::<Vec<_>>()
+        };
+        self.groups.rulings().iter().flat_map(of_ruling)
+    }
+
+    /// The name of a shared slot in the state.
+    pub(super) fn shared_name(&self, ruling: &Ruling<T>, slot: &str) -> String {
+        match ruling.group {
+            0 => slot.to_owned(),
+            group => format!("{}/{slot}", self.groups.get(group).name),
+        }
+    }
+
+    /// The names of the slots of variables, whether or not there are masters now. With groups, all names count for
+    /// every variable: its group may not be known yet.
     fn slots_of_variables(&self) -> Vec<&str> {
-        let of_rule = self.places().filter_map(|(slot, place)| place.map(|_| slot));
-        of_rule.chain(self.options.use_ema.then_some(Ema::SLOT)).chain([MASTER]).collect()
+        let mut names = self.slot_names();
+        names.extend((!names.contains(&MASTER)).then_some(MASTER));
+        names
     }
 }

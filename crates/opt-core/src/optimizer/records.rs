@@ -7,8 +7,9 @@ use half::bf16;
 use ndarray::{ArrayD, ArrayView, ArrayViewD, IxDyn};
 use smallvec::SmallVec;
 
+use super::StateValue;
 use super::form::{Form, in_order, inverse};
-use super::{SlotPlace, StateValue};
+use super::slots::{SlotPlace, places};
 use crate::moments::MomentStorage;
 use crate::precision::stochastic;
 use crate::real::{DType, Scalar};
@@ -35,6 +36,8 @@ pub(crate) struct Record<T> {
     pub(crate) master: Vec<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
+    /// The group that the variable belongs to.
+    pub(crate) group: usize,
     /// The number of the last call in which the variable was given.
     pub(crate) seen_in: u64,
 }
@@ -50,6 +53,8 @@ pub(crate) struct NewVariable<'v, T> {
     pub(crate) value: &'v dyn Fn() -> Vec<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
+    /// The group that the variable belongs to.
+    pub(crate) group: usize,
 }
 
 /// The numbers of one slot.
@@ -101,7 +106,7 @@ pub(crate) enum Fill {
 
 impl<T: Scalar> Record<T> {
     fn new(variable: NewVariable<'_, T>, new: &NewSlots<'_>, storage: MomentStorage) -> Self {
-        let NewVariable { name, form, dtype, len, value, decays } = variable;
+        let NewVariable { name, form, dtype, len, value, decays, group } = variable;
         let (len, copy): (usize, &dyn Fn() -> Vec<T>) = match new.fill {
             Fill::Initial => (len, value),
             Fill::Later => (0, &Vec::new),
@@ -117,6 +122,7 @@ impl<T: Scalar> Record<T> {
             dtype,
             master: if dtype == T::DTYPE { Vec::new() } else { copy() },
             decays,
+            group,
             seen_in: 0,
         };
         for slot in new.specs {
@@ -139,32 +145,21 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// Gives a slot its initial value; `value` is the variable's, in stored order. The master is the caller's.
+    /// Gives a slot its initial value; `slots` are those of the variable's rule, `value` is the variable's, in stored
+    /// order. The master is the caller's.
     pub(crate) fn restart(&mut self, place: SlotPlace, slots: &[SlotSpec], value: &[T]) {
-        let of_kind = |is_scalar: bool| {
-            slots.iter().filter(move |slot| match slot.init() {
-                SlotInit::Shared(_) => false,
-                SlotInit::Scalar(_) => is_scalar,
-                _ => !is_scalar,
-            })
-        };
-        match place {
-            SlotPlace::Average => self.average = Some(value.to_vec()),
-            SlotPlace::Master => {}
-            SlotPlace::Scalar(scalar) => {
-                if let Some(SlotInit::Scalar(initial)) = of_kind(true).nth(scalar).map(SlotSpec::init) {
-                    self.scalars[scalar] = initial;
-                }
-            }
-            SlotPlace::Array(array) => {
-                let init = of_kind(false).nth(array).map(SlotSpec::init);
-                match (self.packed.get_mut(array).and_then(Option::as_mut), init) {
-                    (Some(packed), init) => packed.fill(packed_initial(init)),
-                    (None, Some(SlotInit::Copy)) => self.arrays[array] = value.to_vec(),
-                    (None, Some(SlotInit::Ones)) => self.arrays[array].fill(T::literal(1.0)),
-                    (None, _) => self.arrays[array].fill(T::zero()),
-                }
-            }
+        let init = places(slots).find(|(_, of_slot)| *of_slot == Some(place)).map(|(slot, _)| slot.init());
+        match (place, init) {
+            (SlotPlace::Average, _) => self.average = Some(value.to_vec()),
+            (SlotPlace::Master, _) => {}
+            (SlotPlace::Scalar(scalar), Some(SlotInit::Scalar(initial))) => self.scalars[scalar] = initial,
+            (SlotPlace::Scalar(_), _) => {}
+            (SlotPlace::Array(array), init) => match (self.packed.get_mut(array).and_then(Option::as_mut), init) {
+                (Some(packed), init) => packed.fill(packed_initial(init)),
+                (None, Some(SlotInit::Copy)) => self.arrays[array] = value.to_vec(),
+                (None, Some(SlotInit::Ones)) => self.arrays[array].fill(T::literal(1.0)),
+                (None, _) => self.arrays[array].fill(T::zero()),
+            },
         }
     }
 

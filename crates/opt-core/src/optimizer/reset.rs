@@ -1,5 +1,6 @@
 //! Slots that start anew, and slots that a rule gets in the middle of a run.
 
+use std::collections::HashSet;
 use std::mem;
 
 use super::step::storage::Value;
@@ -83,9 +84,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// ```
     pub fn reset_slots<P: Parameters<T> + ?Sized>(&mut self, model: &mut P, slots: &[&str]) -> Result<(), Error> {
         self.ready()?;
-        let places = slots.iter().map(|slot| self.slot_place(slot)).collect::<Result<Vec<_>, _>>()?;
+        slots.iter().try_for_each(|slot| self.require_slot(slot))?;
         let mut inputs = self.known(model.variables().into_iter())?;
         for mut input in distributed::own_parts(&mut inputs) {
+            let known = self.records.at(input.place);
+            let places: Vec<SlotPlace> = slots.iter().filter_map(|slot| self.slot_place(known, slot)).collect();
             let record = self.records.at_mut(input.place);
             let mut value = input.value.to_vec();
             if record.is_half() && places.contains(&SlotPlace::Master) {
@@ -100,7 +103,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 value.clone_from(&record.master);
             }
             for place in &places {
-                record.restart(*place, &self.slots, &value);
+                record.restart(*place, self.groups.slots_of(input.group), &value);
             }
         }
         Ok(())
@@ -110,12 +113,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     #[must_use]
     pub fn copy_slots(&self) -> Vec<&str> {
         let is_copy = |slot: &&SlotSpec| slot.init() == SlotInit::Copy;
-        let of_rule = self.slots.iter().filter(is_copy).map(SlotSpec::name);
-        let average = self.options.use_ema.then_some(Ema::SLOT);
-        of_rule.chain(average).chain(self.has_masters().then_some(MASTER)).collect()
+        let slots = self.groups.rulings().iter().flat_map(|ruling| &ruling.slots);
+        let copies: HashSet<&str> = slots.filter(is_copy).map(SlotSpec::name).chain([Ema::SLOT, MASTER]).collect();
+        self.slot_names().into_iter().filter(|name| copies.contains(name)).collect()
     }
 
-    /// Replaces the rule by one with other hyperparameters. The state stays. Slots that only the new rule has start
+    /// Replaces the rule of the optimizer, which its default group uses, by one with other hyperparameters. The state
+    /// stays. Slots that only the new rule has start
     /// with their initial values: momentum can be switched on in the middle of a run.
     ///
     /// # Errors
@@ -151,24 +155,28 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let (class, dialect) = (self.rule.class_name(), self.rule.dialect().name());
             return refuse(format!("is not {class} of the dialect {dialect:?}, whose state the optimizer has"));
         }
-        if let Some(lost) = self.slots.iter().find(|slot| !slots.contains(slot)) {
+        let known = &self.groups.rulings()[0].slots;
+        if let Some(lost) = known.iter().find(|slot| !slots.contains(slot)) {
             let name = lost.name();
             return refuse(format!("does not have the slot {name:?} of the optimizer: its state would be lost"));
         }
         let can_start = |slot: &SlotSpec| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones);
-        if let Some(other) = slots.iter().find(|slot| !can_start(slot) && !self.slots.contains(slot)) {
+        if let Some(other) = slots.iter().find(|slot| !can_start(slot) && !known.contains(slot)) {
             let name = other.name();
             return refuse(format!("has a new slot {name:?}, which cannot start in mid-run: build a new optimizer"));
         }
-        if slots != self.slots {
+        if slots != *known {
             builder::check_slots(rule.class_name(), &slots, self.options.moments)?;
-            let before = mem::replace(&mut self.slots, slots);
+            let before = mem::replace(&mut self.groups.ruling_mut(0).slots, slots);
             if let Err(taken) = self.check_known_names() {
-                self.slots = before;
+                self.groups.ruling_mut(0).slots = before;
                 return Err(taken);
             }
-            self.shared = kept(&before, &self.slots, &self.shared);
-            self.records.iter_mut().for_each(|record| record.change_slots(&before, &self.slots, self.options.moments));
+            let ruling = self.groups.ruling_mut(0);
+            ruling.shared = kept(&before, &ruling.slots, &ruling.shared);
+            let slots = &self.groups.rulings()[0].slots;
+            let ruled = self.records.iter_mut().filter(|record| self.groups.ruled_by(record.group) == 0);
+            ruled.for_each(|record| record.change_slots(&before, slots, self.options.moments));
         }
         self.rule = rule;
         Ok(())

@@ -6,7 +6,7 @@ mod weights;
 
 use std::mem;
 
-use entries::Entry;
+use entries::{Entry, Listed};
 pub use value::{StateEntry, StateKind, StateValue};
 
 use super::records::{Fill, Records};
@@ -26,7 +26,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     #[doc(alias = "state_dict")]
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<StateValue<'_, T>>>, Error> {
         self.ready()?;
-        Ok(self.entries().into_iter().map(|entry| self.named(entry, self.peek(entry))))
+        let listed = self.listed();
+        let entries = self.entries_of(&listed);
+        Ok(entries.into_iter().map(move |entry| self.named(entry, &listed, self.peek(entry))))
     }
 
     /// The entries that the list would have if the optimizer knew exactly these variables, in this order. Where ranks
@@ -36,13 +38,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         variables: impl IntoIterator<Item = (&'v str, &'v [usize], DType)>,
     ) -> Vec<StateEntry<StateKind>> {
         let variables: Vec<_> = variables.into_iter().collect();
+        let listed = |&(name, shape, dtype): &(&'v str, &'v [usize], DType)| {
+            let record = self.records.get(name).map(|record| record.group);
+            let group = record.unwrap_or_else(|| self.groups.choose(name, shape));
+            Listed { name, shape, group, has_master: dtype != T::DTYPE }
+        };
+        let listed: Vec<Listed<'_>> = variables.iter().map(listed).collect();
         let spec = |entry: Entry| StateEntry {
-            name: self.entry_name_of(entry, |variable| variables[variable].0),
-            value: self.kind_of(entry, |variable| variables[variable].1),
+            name: self.entry_name(entry, &listed),
+            value: self.kind_of(entry, &listed),
             variable: entry.variable(),
         };
-        let entries = self.entries_of(variables.len(), |variable| variables[variable].2 != T::DTYPE);
-        entries.into_iter().map(spec).collect()
+        self.entries_of(&listed).into_iter().map(spec).collect()
     }
 
     /// Forgets all variables, takes those of the model as known, and replaces all state by a list in the order of

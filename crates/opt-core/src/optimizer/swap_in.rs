@@ -4,6 +4,7 @@ use std::mem;
 use std::ops::Deref;
 
 use super::records::Record;
+use super::slots::places;
 use super::step::input::Input;
 use super::step::storage::Value;
 use super::{Optimizer, SlotPlace, distributed};
@@ -30,7 +31,6 @@ where
 {
     model: &'a mut P,
     optimizer: &'a mut Optimizer<R, T>,
-    place: SlotPlace,
 }
 
 impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard<'_, P, R, T> {
@@ -43,11 +43,12 @@ impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard
 
 impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R, T> {
     fn drop(&mut self) {
-        let Self { model, optimizer, place } = self;
+        let Self { model, optimizer } = self;
+        let Some(slot) = optimizer.swapped_in.take() else { return };
         // The same list was accepted when the guard was made. If the model now gives another list, it keeps the values
         // that it holds, and the optimizer keeps refusing steps.
-        if optimizer.over_slots(model.variables(), *place, Move::SwapBack).is_ok() {
-            optimizer.swapped_in = None;
+        if optimizer.over_slots(model.variables(), &slot, Move::SwapBack).is_err() {
+            optimizer.swapped_in = Some(slot);
         }
     }
 }
@@ -75,8 +76,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// are then unchanged.
     pub fn copy_slot<P: Parameters<T> + ?Sized>(&mut self, slot: &str, model: &mut P) -> Result<(), Error> {
         self.ready()?;
-        let place = self.array_place(slot)?;
-        self.over_slots(model.variables(), place, Move::Copy)
+        self.require_array(slot)?;
+        self.over_slots(model.variables(), slot, Move::Copy)
     }
 
     /// Swaps an array slot into a model, until the guard is dropped. Variables without slots, which have never had a
@@ -93,10 +94,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         model: &'a mut P,
     ) -> Result<SlotGuard<'a, P, R, T>, Error> {
         self.ready()?;
-        let place = self.array_place(slot)?;
-        self.over_slots(model.variables(), place, Move::Swap)?;
+        self.require_array(slot)?;
+        self.over_slots(model.variables(), slot, Move::Swap)?;
         self.swapped_in = Some(slot.to_owned());
-        Ok(SlotGuard { model, optimizer: self, place })
+        Ok(SlotGuard { model, optimizer: self })
     }
 
     /// Whether the optimizer keeps averages: it was built with [`ema`](crate::OptimizerBuilder::ema).
@@ -127,12 +128,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.swap_in(Ema::SLOT, model)
     }
 
-    fn array_place(&self, slot: &str) -> Result<SlotPlace, Error> {
-        match self.slot_place(slot)? {
-            SlotPlace::Scalar(_) => Err(self.unknown_slot(slot)),
-            SlotPlace::Array(array) if self.is_in_bf16(array) => Err(self.unknown_slot(slot)),
-            place => Ok(place),
-        }
+    /// Refuses slots that are no arrays in full precision in any group.
+    fn require_array(&self, name: &str) -> Result<(), Error> {
+        let is_array = |group: usize| match name {
+            Ema::SLOT => self.averages(group),
+            MASTER => self.has_masters(),
+            _ => places(self.groups.slots_of(group)).any(|(slot, place)| match place {
+                Some(SlotPlace::Array(array)) => slot.name() == name && !self.is_in_bf16(group, array),
+                _ => false,
+            }),
+        };
+        if (0..self.groups.len()).any(is_array) { Ok(()) } else { Err(self.unknown_slot(name)) }
     }
 
     /// The variables that have slots. Others have never had a gradient, but if none has slots the names are wrong.
@@ -150,17 +156,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Moves numbers between variables and their slots.
-    fn over_slots<'a>(&mut self, variables: Vec<Variable<'a, T>>, place: SlotPlace, way: Move) -> Result<(), Error>
+    /// Moves numbers between variables and their slots. Variables that do not have the slot as an array keep their
+    /// values.
+    fn over_slots<'a>(&mut self, variables: Vec<Variable<'a, T>>, slot: &str, way: Move) -> Result<(), Error>
     where
         T: 'a,
     {
         let inputs = self.known(variables.into_iter());
         let mut inputs = self.agree_on_slots(inputs)?;
-        if place == SlotPlace::Master && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
+        if slot == MASTER && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
         }
         for Input { place: record, value, .. } in distributed::own_parts(&mut inputs) {
+            let Some(place) = self.slot_place(self.records.at(record), slot) else { continue };
             let record = self.records.at_mut(record);
             match value {
                 Any::Full(value) => way.full(value, record.array_mut(place).into_iter().flatten()),

@@ -81,10 +81,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         [
             self.iterations,
             hashed(&self.settings(ranks)),
-            self.learning_rate().to_bits(),
-            hashed(&self.shared.iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
+            hashed(&self.learning_rates().iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
+            hashed(&self.groups.shared().concat().iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
             variables.finish(),
         ]
+    }
+
+    /// The learning rates of all groups.
+    fn learning_rates(&self) -> Vec<f64> {
+        (0..self.groups.len()).map(|group| self.learning_rate_of(group)).collect()
     }
 
     /// Everything that a step depends on, besides the variables. (A schedule made of code cannot be compared, only its
@@ -101,8 +106,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         match topic {
             0 => format!("iterations {}", self.iterations),
             1 => self.settings(ranks),
-            2 => format!("{:e}", self.learning_rate()),
-            3 => format!("{:?}", self.shared),
+            2 => self.learning_rates().iter().map(|rate| format!("{rate:e}\n")).collect(),
+            3 => format!("{:?}", self.groups.shared().concat()),
             _ => inputs.iter().fold(String::new(), |mut lines, input| {
                 let _ = writeln!(lines, "{}", described(input));
                 lines
@@ -127,6 +132,7 @@ fn kind<T>(input: &Input<'_, T>) -> &'static str {
 
 fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
     input.name.hash(hasher);
+    input.group.hash(hasher);
     kind(input).hash(hasher);
     if let Some(Placed { placement, .. }) = input.placed.as_deref() {
         (&placement.shape, &placement.layout).hash(hasher);
@@ -135,9 +141,12 @@ fn hash_input<T>(input: &Input<'_, T>, hasher: &mut DefaultHasher) {
 
 fn described<T>(input: &Input<'_, T>) -> String {
     let (name, kind) = (&input.name, kind(input));
+    let group = if input.group == 0 { String::new() } else { format!(" in group {}", input.group) };
     match input.placed.as_deref() {
-        None => format!("{name:?} with {kind}"),
-        Some(Placed { placement, .. }) => format!("{name:?} {:?} ({}) with {kind}", placement.shape, placement.layout),
+        None => format!("{name:?} with {kind}{group}"),
+        Some(Placed { placement, .. }) => {
+            format!("{name:?} {:?} ({}) with {kind}{group}", placement.shape, placement.layout)
+        }
     }
 }
 

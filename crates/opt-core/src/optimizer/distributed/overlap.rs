@@ -33,7 +33,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let measured = Measured::default();
         // The rule sees each bucket as a list of its own. The shared slots must have the values from before the step
         // each time.
-        let shared = self.shared.clone();
+        let shared = self.groups.shared();
         let groups: Vec<_> = (0..reducing.buckets()).map(|bucket| reducing.group(bucket)).collect();
         let mut under_way = Some(groups[0].start_sum(reducing.fill(0, &inputs))?);
         let mut memory = Vec::with_capacity(groups.len());
@@ -47,7 +47,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 self.admit(&mut own_parts(&mut inputs), Fill::Initial);
                 self.poisoned = true;
             }
-            self.shared.clone_from(&shared);
+            self.groups.set_shared(&shared);
             let ready = ready(&mut inputs, &reducing, bucket, &gradients);
             self.write_updates(ready, &[], &measured, start);
             memory.push(gradients);

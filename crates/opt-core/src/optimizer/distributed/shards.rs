@@ -96,6 +96,7 @@ pub(super) fn own_part<'b, T: Scalar>(
     cut_to_own_part(Input {
         place: input.place,
         name: Cow::Borrowed(&*input.name),
+        group: input.group,
         value: input.value.reborrow(),
         gradient,
         new: input.new.clone(),

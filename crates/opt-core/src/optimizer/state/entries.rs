@@ -1,105 +1,129 @@
 //! The entries of the state, in Keras's order, and their names.
 
+use super::super::slots::places;
 use super::super::{ITERATIONS, Optimizer, SlotPlace};
-use super::StateKind;
+use super::{StateEntry, StateKind};
 use crate::ema::Ema;
-use crate::moments::MomentStorage;
 use crate::precision::MASTER;
 use crate::real::Scalar;
-use crate::rule::{SlotInit, SlotSpec, UpdateRule, WeightsOrder};
+use crate::rule::{SlotSpec, UpdateRule, WeightsOrder};
 
 /// The place where the optimizer keeps an entry of the state.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Entry {
     Iterations,
-    /// A shared slot.
-    Shared(usize),
+    /// A shared slot: the place of its rule among the rulings, and its place among the rule's shared slots.
+    Shared(usize, usize),
     /// A slot of the variable with this index.
     Of(usize, SlotPlace),
+}
+
+/// A variable whose state is listed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed<'v> {
+    pub(super) name: &'v str,
+    pub(super) shape: &'v [usize],
+    pub(super) group: usize,
+    pub(super) has_master: bool,
 }
 
 impl Entry {
     /// The index of the variable.
     pub(super) fn variable(self) -> Option<usize> {
         match self {
-            Self::Iterations | Self::Shared(_) => None,
+            Self::Iterations | Self::Shared(..) => None,
             Self::Of(variable, _) => Some(variable),
         }
     }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The entries of the state.
-    pub(super) fn entries(&self) -> Vec<Entry> {
-        self.entries_of(self.records.len(), |variable| self.records.at(variable).is_half())
+    /// The known variables.
+    pub(super) fn listed(&self) -> Vec<Listed<'_>> {
+        let listed = self.records.iter().map(|record| Listed {
+            name: &record.name,
+            shape: record.shape(),
+            group: record.group,
+            has_master: record.is_half(),
+        });
+        listed.collect()
     }
 
-    /// The entries for this number of variables, some of which have masters.
-    pub(super) fn entries_of(&self, variables: usize, has_master: impl Fn(usize) -> bool) -> Vec<Entry> {
+    /// The entries of the state for these variables: averages and masters of all of them, then the slots of the
+    /// optimizer's rule, then those of the rules of groups, each for the variables that have this rule.
+    pub(super) fn entries_of(&self, variables: &[Listed<'_>]) -> Vec<Entry> {
         let mut entries = vec![Entry::Iterations];
-        let of_all = |place| (0..variables).map(move |variable| Entry::Of(variable, place));
-        if self.options.use_ema {
-            entries.extend(of_all(SlotPlace::Average));
-        }
-        let with_master = (0..variables).filter(|variable| has_master(*variable));
-        entries.extend(with_master.map(|variable| Entry::Of(variable, SlotPlace::Master)));
-        let mut shared = 0;
-        let mut variable_by_variable = Vec::new();
-        for (_, place) in self.places() {
-            match place {
-                None => {
-                    entries.push(Entry::Shared(shared));
-                    shared += 1;
+        let mut extend = |place: SlotPlace, has_it: &dyn Fn(&Listed<'_>) -> bool| {
+            let with = variables.iter().enumerate().filter(|(_, variable)| has_it(variable));
+            entries.extend(with.map(|(variable, _)| Entry::Of(variable, place)));
+        };
+        extend(SlotPlace::Average, &|variable| self.averages(variable.group));
+        extend(SlotPlace::Master, &|variable| variable.has_master);
+        for (number, ruling) in self.groups.rulings().iter().enumerate() {
+            let ruled = |variable: &&Listed<'_>| self.groups.ruled_by(variable.group) == number;
+            let ruled: Vec<usize> = (0..variables.len()).filter(|&variable| ruled(&&variables[variable])).collect();
+            let by_slot = ruling.rule(&self.rule).weights_order() == WeightsOrder::BySlot;
+            let mut shared = 0..;
+            let mut variable_by_variable = Vec::new();
+            for (_, place) in places(&ruling.slots) {
+                match place {
+                    None => entries.extend(shared.next().map(|shared| Entry::Shared(number, shared))),
+                    Some(place) if by_slot => {
+                        entries.extend(ruled.iter().map(|&variable| Entry::Of(variable, place)));
+                    }
+                    Some(place) => variable_by_variable.push(place),
                 }
-                Some(place) if self.rule.weights_order() == WeightsOrder::BySlot => entries.extend(of_all(place)),
-                Some(place) => variable_by_variable.push(place),
             }
+            let slots_of = |&variable| variable_by_variable.iter().map(move |place| Entry::Of(variable, *place));
+            entries.extend(ruled.iter().flat_map(slots_of));
         }
-        let slots_of = |variable| variable_by_variable.iter().map(move |place| Entry::Of(variable, *place));
-        entries.extend((0..variables).flat_map(slots_of));
         entries
     }
 
-    /// The name of an entry of the state.
-    pub(super) fn entry_name(&self, entry: Entry) -> String {
-        self.entry_name_of(entry, |variable| &self.records.at(variable).name)
-    }
-
-    /// The name of an entry, if the variables have these names.
-    pub(super) fn entry_name_of<'n>(&self, entry: Entry, variable_name: impl Fn(usize) -> &'n str) -> String {
+    /// The name of an entry.
+    pub(super) fn entry_name(&self, entry: Entry, variables: &[Listed<'_>]) -> String {
         match entry {
             Entry::Iterations => ITERATIONS.to_owned(),
-            Entry::Shared(shared) => {
-                let mut names = self.places().filter(|(_, place)| place.is_none());
-                names.nth(shared).map_or("", |(slot, _)| slot).to_owned()
+            Entry::Shared(number, shared) => {
+                let ruling = &self.groups.rulings()[number];
+                let mut slots = places(&ruling.slots).filter(|(_, place)| place.is_none());
+                let slot = slots.nth(shared).map_or("", |(slot, _)| slot.name());
+                self.shared_name(ruling, slot)
             }
             Entry::Of(variable, place) => {
+                let Listed { name, group, .. } = variables[variable];
                 let slot = match place {
                     SlotPlace::Average => Ema::SLOT,
                     SlotPlace::Master => MASTER,
-                    own => self.places().find(|(_, place)| *place == Some(own)).map_or("", |(slot, _)| slot),
+                    _ => self.slot_at(group, place).map_or("", SlotSpec::name),
                 };
-                format!("{}/{slot}", variable_name(variable))
+                format!("{name}/{slot}")
             }
         }
     }
 
-    /// The kind of an entry, if the variables have these shapes.
-    pub(super) fn kind_of<'s>(&self, entry: Entry, shape: impl Fn(usize) -> &'s [usize]) -> StateKind {
+    /// The kind of an entry.
+    pub(super) fn kind_of(&self, entry: Entry, variables: &[Listed<'_>]) -> StateKind {
         match entry {
             Entry::Iterations => StateKind::Iterations,
-            Entry::Shared(_) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
-            Entry::Of(variable, SlotPlace::Array(array)) if self.is_in_bf16(array) => {
-                StateKind::Bf16(shape(variable).to_vec())
+            Entry::Shared(..) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
+            Entry::Of(variable, place) => {
+                let Listed { shape, group, .. } = variables[variable];
+                match place {
+                    SlotPlace::Array(array) if self.is_in_bf16(group, array) => StateKind::Bf16(shape.to_vec()),
+                    _ => StateKind::Array(shape.to_vec()),
+                }
             }
-            Entry::Of(variable, _) => StateKind::Array(shape(variable).to_vec()),
         }
     }
 
-    /// Whether an array slot, by its index in the records, is stored in bfloat16.
-    pub(in super::super) fn is_in_bf16(&self, array: usize) -> bool {
-        let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
-        let slot = self.slots.iter().filter(is_array).nth(array);
-        self.options.moments != MomentStorage::Full && slot.is_some_and(SlotSpec::is_moment)
+    /// An entry with its name.
+    pub(super) fn named<V>(&self, entry: Entry, variables: &[Listed<'_>], value: V) -> StateEntry<V> {
+        StateEntry { name: self.entry_name(entry, variables), value, variable: entry.variable() }
+    }
+
+    /// The rule's slot at a place in the records of a group.
+    pub(super) fn slot_at(&self, group: usize, place: SlotPlace) -> Option<&SlotSpec> {
+        places(self.groups.slots_of(group)).find(|(_, of_slot)| *of_slot == Some(place)).map(|(slot, _)| slot)
     }
 }

@@ -2,26 +2,29 @@
 
 use half::bf16;
 
+use super::super::slots::places;
 use super::super::{Optimizer, SlotPlace};
 use super::entries::Entry;
 use super::{StateEntry, StateKind, StateValue};
 use crate::error::Error;
 use crate::real::Scalar;
-use crate::rule::{SlotSpec, UpdateRule};
+use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// A copy of all state besides the variables: `iterations`; with averaging, the average of each variable; the
     /// `master` of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot
-    /// of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.)
-    /// Slots in bfloat16 are widened.
+    /// of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) With
+    /// [groups](crate::Group) that have rules of their own, the slots of each rule follow in the order of the groups,
+    /// for the variables that have this rule. Slots in bfloat16 are widened.
     ///
     /// A run depends on nothing else than this list, the configuration and the variables. [`state`](Self::state) gives
     /// the same list without a copy.
     #[doc(alias = "get_weights")]
     #[must_use]
     pub fn weights(&self) -> Vec<StateEntry<StateValue<'static, T>>> {
-        let widened = |entry: Entry| self.named(entry, self.peek(entry).to_widened());
-        self.entries().into_iter().map(widened).collect()
+        let listed = self.listed();
+        let widened = |entry: Entry| self.named(entry, &listed, self.peek(entry).to_widened());
+        self.entries_of(&listed).into_iter().map(widened).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -46,14 +49,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(Error::SwappedIn { slot: slot.clone() });
         }
         let given: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
-        let entries = self.entries();
+        let listed = self.listed();
+        let entries = self.entries_of(&listed);
         if given.len() != entries.len() {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
         for (index, (value, entry)) in given.iter().zip(&entries).enumerate() {
-            let expected = self.kind_of(*entry, |variable| self.records.at(variable).shape());
+            let expected = self.kind_of(*entry, &listed);
             if !accepts(&expected, &value.kind()) {
-                let name = self.entry_name(*entry);
+                let name = self.entry_name(*entry, &listed);
                 let found = value.kind().to_string();
                 return Err(Error::WeightMismatch { index, name, expected: expected.to_string(), found });
             }
@@ -68,12 +72,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Refuses numbers that the slot of an entry cannot have.
     fn check_range(&self, index: usize, entry: Entry, value: &StateValue<'_, T>) -> Result<(), Error> {
-        let place = match entry {
-            Entry::Iterations | Entry::Of(_, SlotPlace::Average | SlotPlace::Master) => return Ok(()),
-            Entry::Shared(shared) => self.slots_in(None).nth(shared),
-            Entry::Of(_, place) => self.slots_in(Some(place)).next(),
+        let slot = match entry {
+            Entry::Iterations | Entry::Of(_, SlotPlace::Average | SlotPlace::Master) => None,
+            Entry::Shared(ruling, shared) => {
+                let slots = &self.groups.rulings()[ruling].slots;
+                places(slots).filter(|(_, place)| place.is_none()).nth(shared).map(|(slot, _)| slot)
+            }
+            Entry::Of(variable, place) => self.slot_at(self.records.at(variable).group, place),
         };
-        let Some(slot) = place.filter(|slot| slot.is_limited()) else { return Ok(()) };
+        let Some(slot) = slot.filter(|slot| slot.is_limited()) else { return Ok(()) };
         let found = match value {
             StateValue::Iterations(_) => None,
             StateValue::Scalar(number) => Some(*number).filter(|number| !slot.allows(*number)),
@@ -83,36 +90,28 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         match found {
             None => Ok(()),
             Some(found) => {
-                Err(Error::WeightRange { index, name: self.entry_name(entry), found, expected: slot.expected() })
+                let name = self.entry_name(entry, &self.listed());
+                Err(Error::WeightRange { index, name, found, expected: slot.expected() })
             }
         }
-    }
-
-    /// The slots at a place in a record; all shared slots, if there is no place.
-    fn slots_in(&self, place: Option<SlotPlace>) -> impl Iterator<Item = &SlotSpec> {
-        let places: Vec<_> = self.places().map(|(_, place)| place).collect();
-        self.slots.iter().zip(places).filter(move |(_, of_slot)| *of_slot == place).map(|(slot, _)| slot)
     }
 
     /// The value of an entry, borrowed.
     pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
         match entry {
             Entry::Iterations => StateValue::Iterations(self.iterations),
-            Entry::Shared(slot) => StateValue::Scalar(self.shared[slot]),
+            Entry::Shared(ruling, slot) => StateValue::Scalar(self.groups.rulings()[ruling].shared[slot]),
             Entry::Of(variable, place) => self.records.at(variable).slot(place),
         }
-    }
-
-    /// An entry with its name.
-    pub(super) fn named<V>(&self, entry: Entry, value: V) -> StateEntry<V> {
-        StateEntry { name: self.entry_name(entry), value, variable: entry.variable() }
     }
 
     /// Assigns a value of an accepted kind.
     fn assign(&mut self, entry: Entry, value: StateValue<'_, T>) {
         match (entry, value) {
             (Entry::Iterations, StateValue::Iterations(count)) => self.iterations = count,
-            (Entry::Shared(slot), StateValue::Scalar(number)) => self.shared[slot] = number,
+            (Entry::Shared(ruling, slot), StateValue::Scalar(number)) => {
+                self.groups.ruling_mut(ruling).shared[slot] = number
+            }
             (Entry::Of(variable, SlotPlace::Scalar(slot)), StateValue::Scalar(number)) => {
                 self.records.at_mut(variable).scalars[slot] = number;
             }

@@ -9,29 +9,35 @@ use crate::rule::UpdateRule;
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Makes the slots of new variables.
     pub(in crate::optimizer) fn admit(&mut self, inputs: &mut [Input<'_, T>], fill: Fill) {
-        let weight_decay = &self.options.weight_decay;
-        let slots = NewSlots { specs: &self.slots, averages: self.options.use_ema, fill };
-        add_records(&mut self.records, inputs, &slots, |name| weight_decay.applies_to(name));
+        let (options, groups) = (&self.options, &self.groups);
+        let slots = |group: usize| NewSlots {
+            specs: groups.slots_of(group),
+            averages: options.use_ema && groups.averages(group),
+            fill,
+        };
+        add_records(&mut self.records, inputs, slots, |name| options.weight_decay.applies_to(name));
     }
 }
 
 /// Makes records for the inputs that are new, in the order of the list.
-pub(super) fn add_records<T: Scalar>(
+pub(super) fn add_records<'s, T: Scalar>(
     records: &mut Records<T>,
     inputs: &mut [Input<'_, T>],
-    slots: &NewSlots<'_>,
+    slots: impl Fn(usize) -> NewSlots<'s>,
     decays: impl Fn(&str) -> bool,
 ) {
     let known = records.len();
     for input in inputs {
         let Some(form) = input.new.take() else { continue };
         debug_assert_eq!(input.place, records.len());
-        let Input { name, value, .. } = input;
+        let Input { name, value, group, .. } = input;
+        let group = *group;
         let name = name.to_string();
         let dtype = value.dtype(T::DTYPE);
         let decays = decays(&name);
-        records
-            .add(NewVariable { name, form: *form, dtype, len: value.len(), value: &|| value.to_vec(), decays }, slots);
+        let len = value.len();
+        let variable = NewVariable { name, form: *form, dtype, len, value: &|| value.to_vec(), decays, group };
+        records.add(variable, &slots(group));
     }
     if records.len() > known {
         records.sort_names();

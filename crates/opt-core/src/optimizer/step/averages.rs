@@ -11,7 +11,7 @@ use crate::real::Scalar;
 
 /// The weights of the old average and of the value in the new average, and what happens to the result.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Averaging<T> {
+struct Averaging<T> {
     keep: T,
     take: T,
     flush_below: T,
@@ -19,18 +19,24 @@ pub(crate) struct Averaging<T> {
     overwrite: bool,
 }
 
+/// Updates the averages of the inputs without a gradient. `plans` are those of the groups.
+pub(crate) fn update_without_gradient<T: Scalar>(
+    plans: &[StepPlan<'_, T>],
+    inputs: &mut [Input<'_, T>],
+    records: &mut Records<T>,
+) {
+    for Input { place, value, group, .. } in inputs.iter_mut().filter(|input| input.gradient.is_none()) {
+        if let Some(averaging) = Averaging::of(&plans[*group]) {
+            averaging.update(value, records.at_mut(*place));
+        }
+    }
+}
+
 impl<T: Scalar> Averaging<T> {
     /// The averages of a step, if there are any.
-    pub(crate) fn of(plan: &StepPlan<'_, T>) -> Option<Self> {
+    fn of(plan: &StepPlan<'_, T>) -> Option<Self> {
         let [keep, take] = plan.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal))?;
         Some(Self { keep, take, flush_below: plan.flush_below, overwrite: plan.overwrite })
-    }
-
-    /// Updates the averages of the inputs without a gradient.
-    pub(crate) fn update_without_gradient(self, inputs: &mut [Input<'_, T>], records: &mut Records<T>) {
-        for Input { place, value, .. } in inputs.iter_mut().filter(|input| input.gradient.is_none()) {
-            self.update(value, records.at_mut(*place));
-        }
     }
 
     fn update(self, value: &mut AnyValue<'_, T>, record: &mut Record<T>) {

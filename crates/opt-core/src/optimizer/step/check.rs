@@ -1,12 +1,15 @@
 //! The first phase of a step: every check that does not need the values of the numbers. Writes nothing.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use ndarray::{ArrayView, ArrayViewMut, IxDyn};
+use smallvec::SmallVec;
 
 use super::super::Optimizer;
 use super::super::distributed::shards;
 use super::super::form::{Form, in_order, in_order_mut, memory_order};
+use super::super::groups::Groups;
 use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
@@ -19,7 +22,7 @@ use crate::real::Scalar;
 use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
-use crate::view::{Change, Memory, Read, ShapeMismatch, View, ViewMut};
+use crate::view::{Change, Memory, Read, Shape, ShapeMismatch, View, ViewMut};
 
 /// The last step that is allowed. Restored state may hold any count, and rules compute with the numbers of the next two
 /// steps, which must not wrap around.
@@ -28,11 +31,18 @@ const LAST_ITERATION: u64 = u64::MAX - 2;
 /// The checked parts of a step that do not depend on its variables.
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
+    /// The rates of each group.
+    pub(crate) rates: SmallVec<[Rates; 1]>,
+    /// The report of a step in which nothing happens.
+    pub(crate) report: StepReport,
+}
+
+/// The rates of a group in one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
     pub(crate) learning_rate: f64,
     /// Weight decay times learning rate.
     pub(crate) decay: Option<f64>,
-    /// The report of a step in which nothing happens.
-    pub(crate) report: StepReport,
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
@@ -50,24 +60,26 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             };
             return Err(error.into());
         }
-        let learning_rate = self.rule.learning_rate_at(self.iterations);
-        require_in::<T>("learning_rate", learning_rate)?;
-        let decay = self.weight_decay_at(learning_rate)?;
+        let rates: SmallVec<[Rates; 1]> =
+            (0..self.groups.len()).map(|group| self.rates(group)).collect::<Result<_, _>>()?;
+        let names = self.groups.own().iter().map(|group| Arc::clone(&group.name));
         let report = StepReport {
             outcome: Outcome::NoVariables,
             iterations: self.iterations,
-            learning_rate,
+            learning_rate: rates[0].learning_rate,
+            group_learning_rates: names.zip(rates[1..].iter().map(|rates| rates.learning_rate)).collect(),
             global_norm: None,
             clip_factor: None,
             non_finite: None,
         };
 
-        let inputs = self.resolved(variables)?;
+        let inputs = self.trained(variables)?;
         if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
         self.check_exclusions(&inputs)?;
-        Ok((Start { learning_rate, decay, report }, inputs))
+        self.check_groups(&inputs)?;
+        Ok((Start { rates, report }, inputs))
     }
 
     /// Leaves out the variables that have never had a gradient: they get no slots.
@@ -89,14 +101,23 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.options.weight_decay.check_names(|name| records.get(name).is_some() || is_new(name))
     }
 
-    /// Weight decay times learning rate, checked.
-    fn weight_decay_at(&self, learning_rate: f64) -> Result<Option<f64>, Error> {
-        let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
-        let rate = rate.at(self.iterations);
-        require("weight_decay", rate, 0.0..)?;
-        let decay = rate * learning_rate;
-        require_in::<T>("weight_decay * learning_rate", decay)?;
-        Ok(Some(decay))
+    /// The rates of a group, checked.
+    fn rates(&self, group: usize) -> Result<Rates, Error> {
+        let rates = |group| {
+            let learning_rate = self.learning_rate_of(group);
+            require_in::<T>("learning_rate", learning_rate)?;
+            let weight_decay = self.groups.weight_decay(group, self.options.weight_decay.rate.as_ref());
+            let Some(rate) = weight_decay else { return Ok(Rates { learning_rate, decay: None }) };
+            let rate = rate.at(self.iterations);
+            require("weight_decay", rate, 0.0..)?;
+            let decay = rate * learning_rate;
+            require_in::<T>("weight_decay * learning_rate", decay)?;
+            Ok(Rates { learning_rate, decay: Some(decay) })
+        };
+        rates(group).map_err(|error: Error| match group {
+            0 => error,
+            _ => Error::in_group(&self.groups.get(group).name, error),
+        })
     }
 
     /// The variables, checked against their records; on ranks, with their placements.
@@ -104,7 +125,35 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
-        let mut inputs = resolve(variables, &mut self.records)?;
+        let inputs = resolve(variables, &mut self.records, &self.groups)?;
+        self.located(inputs)
+    }
+
+    /// As [`resolved`](Self::resolved), without the variables of frozen groups.
+    pub(in crate::optimizer) fn trained<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
+        if !self.groups.are_any_frozen() {
+            return self.resolved(variables);
+        }
+        let mut trained = Vec::with_capacity(variables.size_hint().0);
+        let mut given = 0;
+        for variable in variables {
+            let Variable { name, value, .. } = &variable;
+            let record = self.records.place(name, given).map(|place| self.records.at(place).group);
+            given += 1;
+            if !self.groups.is_frozen(name, record, || each!(&value.0, value => shape_of(name, value)).ok()) {
+                trained.push(variable);
+            }
+        }
+        if trained.is_empty() && given > 0 {
+            return Err(Error::AllFrozen { variables: given });
+        }
+        self.resolved(trained.into_iter())
+    }
+
+    fn located<'a>(&mut self, mut inputs: Vec<Input<'a, T>>) -> Result<Vec<Input<'a, T>>, Error> {
         self.check_new(&inputs)?;
         if let Some(ranks) = &self.options.ranks {
             shards::locate(&**ranks, &self.records, &mut inputs)?;
@@ -137,21 +186,24 @@ fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterErr
 pub(crate) fn resolve<'a, T: Scalar>(
     variables: impl Iterator<Item = Variable<'a, T>>,
     records: &mut Records<T>,
+    groups: &Groups<T>,
 ) -> Result<Vec<Input<'a, T>>, Error> {
     let call = records.next_call();
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
     for (position, Variable { name, value, gradient }) in variables.enumerate() {
         let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-        let (place, new) = match records.place(&name, position) {
+        let (place, group, new) = match records.place(&name, position) {
             Some(place) => {
-                check_known(records.at_mut(place), call, &name, &value)?;
-                (place, None)
+                let record = records.at_mut(place);
+                check_known(record, call, &name, &value)?;
+                (place, record.group, None)
             }
             None if new_names.insert(name.to_string()) => {
-                let shape = each!(&value.0, value => shape_of(&name, value))?.into();
+                let shape: Shape = each!(&value.0, value => shape_of(&name, value))?.into();
+                let group = groups.choose(&name, &shape);
                 let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
-                (records.len() + new_names.len() - 1, Some(Box::new(Form { shape, axes, whole: None })))
+                (records.len() + new_names.len() - 1, group, Some(Box::new(Form { shape, axes, whole: None })))
             }
             None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
         };
@@ -164,7 +216,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
         let value = unbox!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, name, value, gradient, new, placed: None });
+        inputs.push(Input { place, name, group, value, gradient, new, placed: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);

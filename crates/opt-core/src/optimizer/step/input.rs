@@ -13,6 +13,7 @@ pub(crate) struct Input<'a, T> {
     /// The place of its record. New variables have places after the last record.
     pub(crate) place: usize,
     pub(crate) name: Cow<'a, str>,
+    pub(crate) group: usize,
     pub(crate) value: AnyValue<'a, T>,
     pub(crate) gradient: Option<InputGradient<'a, T>>,
     /// The form of its future record, if the variable is new.

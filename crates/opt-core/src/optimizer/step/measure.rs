@@ -1,12 +1,14 @@
 //! The second phase of a step: norms, the global clip, and whether all gradients are finite. Writes nothing.
 
+use smallvec::SmallVec;
+
 use super::super::Optimizer;
 use super::super::distributed::global_norms;
 use super::input::{Input, InputGradient};
 use super::norms::{Norm, Question, first_refused, norms, scaled_norm};
 use super::threads::CHUNK;
 use super::unique_rows::UniqueRows;
-use crate::clip::{clip_factor, global_clip_factor};
+use crate::clip::{Clip, clip_factor, global_clip_factor};
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::report::{NonFinite, NonFiniteGradient};
@@ -25,6 +27,8 @@ pub(crate) struct Measured {
     pub(crate) global_norm: Option<f64>,
     /// The factor of the clip by the global norm, if there is one.
     pub(crate) factor: Option<f64>,
+    /// The factors of the clips by the norms of groups, if there are any.
+    group_factors: Vec<f64>,
 }
 
 impl Measured {
@@ -37,6 +41,11 @@ impl Measured {
         (len > self.late).then(|| self.norm(input))
     }
 
+    /// The factor of the clips by the global norm and by the norm of a group.
+    pub(crate) fn factor_of(&self, group: usize) -> f64 {
+        self.group_factors.get(group).copied().unwrap_or(1.0) * self.factor.unwrap_or(1.0)
+    }
+
     /// Whether all gradients and the global norm are finite, as far as the step checks this.
     pub(crate) fn is_finite(&self) -> bool {
         self.norms.iter().all(|norm| norm.finite) && self.global_norm.is_none_or(f64::is_finite)
@@ -47,64 +56,113 @@ impl Measured {
 struct Guard<'u, T> {
     /// The summed rows of a sparse gradient.
     rows: Option<&'u UniqueRows<T>>,
+    /// The limit of the clip by value.
+    limit: f64,
     /// The factor of the clips by norm.
     scale: f64,
+    /// An element of a larger magnitude is refused.
+    of_element: f64,
     /// An element of at least this magnitude is refused, because the norm is too large.
     share: f64,
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The question about gradients that this step asks.
-    pub(in crate::optimizer) fn question(&self) -> Question {
-        Question { limit: self.options.clip.value, check_finite: self.options.non_finite != NonFinite::Propagate }
+    /// The question that this step asks about the gradients of a group.
+    pub(in crate::optimizer) fn question(&self, group: usize) -> Question {
+        let limit = self.clip(group).value;
+        Question { limit, check_finite: self.options.non_finite != NonFinite::Propagate }
+    }
+
+    /// The clips of a group by value and by norm, and by the norm of the group.
+    pub(super) fn clip(&self, group: usize) -> Clip {
+        self.groups.clip(group, &self.options.clip)
+    }
+
+    /// Whether the rule of a group needs the norms of its gradients.
+    pub(super) fn rule_needs_norm(&self, group: usize) -> bool {
+        self.groups.ruling_of(group).rule(&self.rule).needs_gradient_norm()
+    }
+
+    /// Whether a step needs the norms of the gradients of a group.
+    fn needs_norms_of(&self, group: usize) -> bool {
+        let clip = self.clip(group);
+        clip.norm.is_some() || clip.global_norm.is_some() || self.rule_needs_norm(group)
+    }
+
+    /// Whether all gradients must be measured before any of them is used.
+    fn measures_all(&self) -> bool {
+        let in_groups = (0..self.groups.len()).any(|group| self.clip(group).global_norm.is_some());
+        in_groups || self.options.clip.global_norm.is_some() || self.options.non_finite != NonFinite::Propagate
     }
 
     /// Whether a step needs to look at all gradients before it writes.
     pub(in crate::optimizer) fn needs_norms(&self) -> bool {
-        let clip = &self.options.clip;
-        let clips = clip.norm.is_some() || clip.global_norm.is_some();
-        clips || self.question().check_finite || self.rule.needs_gradient_norm()
+        self.measures_all() || (0..self.groups.len()).any(|group| self.needs_norms_of(group))
     }
 
     /// Measures the gradients whose norms must be known before the first write, or before a variable is cut into slices
     /// for several threads.
     pub(super) fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
-        let clip = &self.options.clip;
-        let question = self.question();
-        let all = clip.global_norm.is_some() || question.check_finite || self.options.ranks.is_some();
+        let questions: SmallVec<[Question; 1]> = (0..self.groups.len()).map(|group| self.question(group)).collect();
+        let all = self.measures_all() || self.options.ranks.is_some();
         let late = if all { 0 } else { MEASURED_LATE };
+        let of_groups: SmallVec<[bool; 1]> =
+            (0..self.groups.len()).map(|group| all || self.needs_norms_of(group)).collect();
         let is_wanted = |input: &Input<'_, T>| match &input.gradient {
-            Some(InputGradient::Dense(values)) => values.len() > late,
+            Some(InputGradient::Dense(values)) => values.len() > late && of_groups[input.group],
             // Sparse gradients are clipped before rows of the same index are summed.
-            Some(InputGradient::Sparse(_)) => true,
+            Some(InputGradient::Sparse(_)) => of_groups[input.group],
             None => false,
         };
         let mut measured = Measured { late, ..Measured::default() };
         if self.needs_norms() {
-            measured.norms = norms(inputs, question, is_wanted, &self.options.threads);
+            measured.norms = norms(inputs, &questions, is_wanted, &self.options.threads);
             if let Some(ranks) = &self.options.ranks {
-                global_norms::sum_norms(ranks.world(), inputs, &mut measured.norms, question.check_finite)?;
+                global_norms::sum_norms(ranks.world(), inputs, &mut measured.norms, questions[0].check_finite)?;
             }
         }
-        if let Some(limit) = clip.global_norm {
-            let norm = self.global_norm(inputs, &measured.norms);
+        self.measure_groups(inputs, &mut measured);
+        if let Some(limit) = self.options.clip.global_norm {
+            let norm = self.common_norm(inputs, &measured, |_| true);
             measured.global_norm = Some(norm);
             measured.factor = Some(global_clip_factor(norm, limit));
         }
         Ok(measured)
     }
 
-    /// The norm of all gradients together, after the clip by the norm of each variable.
-    fn global_norm(&self, inputs: &[Input<'_, T>], norms: &[Norm]) -> f64 {
+    /// The factors of the clips by the norms of groups.
+    fn measure_groups(&self, inputs: &[Input<'_, T>], measured: &mut Measured) {
+        let limit = |group: usize| self.clip(group).global_norm;
+        if (0..self.groups.len()).all(|group| limit(group).is_none()) {
+            return;
+        }
+        let factor = |group| {
+            limit(group).map_or(1.0, |limit| {
+                global_clip_factor(self.common_norm(inputs, measured, |of_input| of_input == group), limit)
+            })
+        };
+        measured.group_factors = (0..self.groups.len()).map(factor).collect();
+    }
+
+    /// The norm of the gradients of some groups together, after the clips that come before.
+    fn common_norm(&self, inputs: &[Input<'_, T>], measured: &Measured, has: impl Fn(usize) -> bool) -> f64 {
         let order = self.in_name_order(inputs);
-        let clipped = order.iter().map(|&i| norms[i].norm * self.norm_factor(&norms[i]));
+        let clipped = order.iter().filter(|&&i| has(inputs[i].group)).map(|&i| {
+            let norm = measured.norm(i);
+            norm.norm * self.norm_factor(&inputs[i], norm) * measured.factor_of(inputs[i].group)
+        });
         let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
         if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() }
     }
 
     /// The factor of the clip by the norm of one variable.
-    fn norm_factor(&self, norm: &Norm) -> f64 {
-        self.options.clip.norm.map_or(1.0, |limit| clip_factor(norm.norm, limit))
+    fn norm_factor(&self, input: &Input<'_, T>, norm: &Norm) -> f64 {
+        self.clip(input.group).norm.map_or(1.0, |limit| clip_factor(norm.norm, limit))
+    }
+
+    /// The factor of the clips by norms.
+    fn scale(&self, number: usize, input: &Input<'_, T>, measured: &Measured) -> f64 {
+        self.norm_factor(input, measured.norm(number)) * measured.factor_of(input.group)
     }
 
     /// The rows of sparse gradients, clipped, and summed so that each row appears once; by the numbers of the inputs.
@@ -113,16 +171,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         inputs: &[Input<'_, T>],
         measured: &Measured,
     ) -> Result<Vec<(usize, UniqueRows<T>)>, Error> {
-        let limit = self.options.clip.value;
-        let factor = measured.factor.unwrap_or(1.0);
         let mut unique = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
             if let Some(InputGradient::Sparse(gradient)) = &input.gradient {
-                let scale = self.norm_factor(measured.norm(i)) * factor;
-                unique.push((i, UniqueRows::new(gradient, limit, scale)));
+                let limit = self.question(input.group).limit;
+                unique.push((i, UniqueRows::new(gradient, limit, self.scale(i, input, measured))));
             }
         }
-        if self.rule.needs_gradient_norm()
+        if (0..self.groups.len()).any(|group| self.rule_needs_norm(group))
             && let Some(ranks) = &self.options.ranks
         {
             global_norms::sum_rows(ranks.world(), inputs, &mut unique)?;
@@ -146,19 +202,23 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         /// Rows of a sparse gradient are summed after their norm is measured. More rows than this never have the same
         /// index.
         const DUPLICATES: f64 = 1_048_576.0;
-        let squares = self.slots.iter().any(SlotSpec::is_second_moment);
-        let of_element = if squares { T::LARGEST.as_().sqrt() } else { f64::INFINITY };
-        let of_norm = if self.rule.needs_gradient_norm() { f64::MAX.sqrt() } else { f64::INFINITY };
-        let scale = |i: usize| self.norm_factor(measured.norm(i)) * measured.factor.unwrap_or(1.0);
+        let largest = |group: usize| {
+            let squares = self.groups.slots_of(group).iter().any(SlotSpec::is_second_moment);
+            let of_element = if squares { T::LARGEST.as_().sqrt() } else { f64::INFINITY };
+            let of_norm = if self.rule_needs_norm(group) { f64::MAX.sqrt() } else { f64::INFINITY };
+            (of_element, of_norm)
+        };
+        let largest: SmallVec<[(f64, f64); 1]> = (0..self.groups.len()).map(largest).collect();
+        let scale = |i: usize| self.scale(i, &inputs[i], measured);
         let is_suspicious = |i: usize| {
             let duplicates =
                 if matches!(inputs[i].gradient, Some(InputGradient::Sparse(_))) { DUPLICATES } else { 1.0 };
+            let (of_element, of_norm) = largest[inputs[i].group];
             measured.norm(i).norm * scale(i) * duplicates > of_element.min(of_norm)
         };
         if !(0..inputs.len()).any(is_suspicious) {
             return Ok(None);
         }
-        let clip = self.options.clip.value.unwrap_or(f64::INFINITY);
         let guards: Vec<Guard<'_, T>> = (0..inputs.len())
             .map(|i| {
                 let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
@@ -169,17 +229,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 // Of a gradient whose norm is too large, an element is named that has its share of it.
                 let placed = inputs[i].placed.as_deref();
                 let len = placed.map_or(inputs[i].value.len(), |placed| placed.placement.shape.iter().product());
+                let (of_element, of_norm) = largest[inputs[i].group];
+                let limit = self.question(inputs[i].group).limit.unwrap_or(f64::INFINITY);
                 let share = if norm > of_norm { norm / (len as f64).sqrt() / 2.0 } else { f64::INFINITY };
-                Guard { rows, scale: scale(i), share }
+                Guard { rows, limit, scale: scale(i), of_element, share }
             })
             .collect();
         self.find_refused(inputs, |i, place, value| {
-            let Guard { rows, scale, share } = &guards[i];
+            let Guard { rows, limit, scale, of_element, share } = &guards[i];
             let magnitude = match (&inputs[i].gradient, rows) {
                 (Some(InputGradient::Sparse(sparse)), Some(rows)) => rows.summed(sparse, place).as_().abs(),
-                _ => value.as_().abs().min(clip) * scale,
+                _ => value.as_().abs().min(*limit) * scale,
             };
-            magnitude > of_element || !magnitude.is_finite() || magnitude >= *share
+            magnitude > *of_element || !magnitude.is_finite() || magnitude >= *share
         })
     }
 

@@ -43,10 +43,10 @@ pub(crate) struct Question {
     pub(crate) check_finite: bool,
 }
 
-/// Measures each input that `wanted` names; the norms of other inputs are 0 and finite.
+/// Measures each input that `wanted` names, by the question for its group; the norms of other inputs are 0 and finite.
 pub(crate) fn norms<T: Scalar>(
     inputs: &[Input<'_, T>],
-    question: Question,
+    questions: &[Question],
     wanted: impl Fn(&Input<'_, T>) -> bool,
     threads: &Threads,
 ) -> Vec<Norm> {
@@ -54,14 +54,16 @@ pub(crate) fn norms<T: Scalar>(
     let total = inputs.iter().filter(wanted).filter_map(|input| Some(input.gradient.as_ref()?.values().len())).sum();
     let share = threads.shares(total).least;
     let mut branches = Vec::with_capacity(inputs.len());
-    for gradient in inputs.iter().filter(wanted).filter_map(|input| input.gradient.as_ref()) {
-        Branch::cut(gradient.values().reborrow(), share, &mut branches);
+    for input in inputs.iter().filter(wanted) {
+        if let Some(gradient) = &input.gradient {
+            Branch::cut(gradient.values().reborrow(), questions[input.group], share, &mut branches);
+        }
     }
     threads.run(
         &mut branches,
         |branch| branch.values.len(),
         |branches| {
-            branches.iter_mut().for_each(|branch| branch.sum = question.over(&branch.values));
+            branches.iter_mut().for_each(|branch| branch.sum = branch.question.over(&branch.values));
         },
     );
 
@@ -69,7 +71,7 @@ pub(crate) fn norms<T: Scalar>(
     let norm = |input: &Input<'_, T>| match &input.gradient {
         Some(gradient) if wanted(&input) => {
             let values = gradient.values();
-            question.norm(values, Branch::<T>::sum(values, share, &mut sums))
+            questions[input.group].norm(values, Branch::<T>::sum(values, share, &mut sums))
         }
         _ => Norm::NONE,
     };
@@ -79,20 +81,21 @@ pub(crate) fn norms<T: Scalar>(
 /// A branch of the tree in which the chunks of one gradient are added.
 struct Branch<'a, T> {
     values: AnyValues<'a, T>,
+    question: Question,
     sum: Sum,
 }
 
 impl<'a, T: Scalar> Branch<'a, T> {
     /// Cuts a gradient where the tree of its chunks branches, into pieces of at most a share. Scattered gradients are
     /// not cut.
-    fn cut(values: AnyValues<'a, T>, share: usize, branches: &mut Vec<Self>) {
+    fn cut(values: AnyValues<'a, T>, question: Question, share: usize, branches: &mut Vec<Self>) {
         if values.len() <= share || !values.is_slice() {
-            return branches.push(Self { values, sum: Sum::NONE });
+            return branches.push(Self { values, question, sum: Sum::NONE });
         }
         let left = left_of(values.len());
         let (left, right) = values.split_at(left, left);
-        Self::cut(left, share, branches);
-        Self::cut(right, share, branches);
+        Self::cut(left, question, share, branches);
+        Self::cut(right, question, share, branches);
     }
 
     /// Adds the sums of the branches of a gradient.

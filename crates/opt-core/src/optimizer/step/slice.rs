@@ -19,6 +19,8 @@ use crate::rule::{ArraySlots, Kernel, Workspace};
 
 /// A slice of one variable, with its gradient, its state and its plan.
 pub(crate) struct VariableSlice<'a, T> {
+    /// The group of the variable.
+    pub(crate) group: usize,
     value: AnyValue<'a, T>,
     gradient: SliceGradient<'a, T>,
     plan: VariablePlan<T>,
@@ -70,7 +72,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
             packed: noise.map(|noise| Box::new(PackedSlots::of(&mut record.packed, noise))),
             average: record.average.as_deref_mut().unwrap_or_default(),
         };
-        Self { value, gradient, plan, state, master: &mut record.master }
+        Self { group: record.group, value, gradient, plan, state, master: &mut record.master }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -86,18 +88,19 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
     /// Splits before a row.
     pub(crate) fn split_at(self, row: usize, width: usize) -> (Self, Self) {
         let at = row * width;
-        let Self { value, gradient, plan, state, master } = self;
+        let Self { group, value, gradient, plan, state, master } = self;
         let (value, value_back) = value.split_at(at, row);
         let (gradient, gradient_back) = gradient.split_at(at, row);
         let (state, state_back) = state.split_at(at);
         let (master, master_back) = split(master, at);
-        let back = Self { value: value_back, gradient: gradient_back, plan, state: state_back, master: master_back };
-        (Self { value, gradient, plan, state, master }, back)
+        let back =
+            Self { group, value: value_back, gradient: gradient_back, plan, state: state_back, master: master_back };
+        (Self { group, value, gradient, plan, state, master }, back)
     }
 
     /// Updates the slice, block by block.
     pub(crate) fn update_slice(&mut self, kernel: &dyn Kernel<T>, buffers: &mut Buffers<T>) {
-        let Self { value, gradient, plan, state, master } = self;
+        let Self { value, gradient, plan, state, master, .. } = self;
         let len = value.len();
         let workspace = &mut buffers.workspace;
         let mut cursor = match value {
@@ -281,6 +284,7 @@ mod tests {
     use half::bf16;
     use proptest::prelude::*;
 
+    use super::super::super::groups::Groups;
     use super::super::super::records::{Fill, NewSlots, Records};
     use super::super::admit::add_records;
     use super::super::check::resolve;
@@ -312,9 +316,10 @@ mod tests {
         let gradient: Vec<f32> = (0..100).map(|i| 1.0 + i as f32 / 1000.0).collect();
         let mut value = vec![0.0_f32; 100];
         let mut records = Records::new(step.storage);
-        let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records).unwrap();
-        let new = NewSlots { specs: &[SlotSpec::zeros("m").moment()], averages: false, fill: Fill::Initial };
-        add_records(&mut records, &mut inputs, &new, |_| true);
+        let groups = Groups::of_one_rule(vec![SlotSpec::zeros("m").moment()]);
+        let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records, &groups).unwrap();
+        let new = |group| NewSlots { specs: groups.slots_of(group), averages: false, fill: Fill::Initial };
+        add_records(&mut records, &mut inputs, new, |_| true);
         let dense = SliceGradient::Dense(Any::Full(Values::Slice(&gradient)));
         let plan = dense.plan(records.at_mut(0), None, &step);
         let mut slice = VariableSlice::of(records.at_mut(0), inputs[0].value.reborrow(), dense, plan, &step);

@@ -52,7 +52,7 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
     unique: &'a [(usize, UniqueRows<T>)],
     measured: &'a Measured,
     shares: impl FnOnce(usize) -> Shares,
-    plan: &StepPlan<'_, T>,
+    plans: &[StepPlan<'_, T>],
 ) -> Vec<Task<'a, 'v, T>> {
     let mut left = inputs.iter().map(updated).sum();
     let shares = shares(left);
@@ -64,7 +64,7 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
         // Skips the records of variables that are not in the list.
         records = &mut records[input.place - place..];
         place = input.place;
-        let (count, len) = if plan.on_ranks { (0, 0) } else { Batch::fitting(inputs) };
+        let (count, len) = if plans[0].on_ranks { (0, 0) } else { Batch::fitting(inputs) };
         let step = count.max(1);
         let (taken, behind) = inputs.split_at_mut(step);
         let (of_taken, records_behind) = records.split_at_mut(step);
@@ -73,6 +73,7 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
             tasks.push(Task::Batch(Batch { inputs: taken, records: of_taken, measured, first, len }));
         } else if let Input { value, gradient: Some(gradient), .. } = &mut taken[0] {
             let record = &mut of_taken[0];
+            let plan = &plans[record.group];
             let unique = unique.next_if(|(input, _)| *input == first).map(|(_, rows)| rows);
             if unique.is_some() {
                 record.make_row_major();
@@ -105,11 +106,12 @@ impl<'a, 'v, T: Scalar> Task<'a, 'v, T> {
     }
 
     /// Updates all variables of the task.
-    pub(crate) fn update(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
+    /// `plans` are those of the groups.
+    pub(crate) fn update(&mut self, plans: &[StepPlan<'_, T>], buffers: &mut Buffers<T>) {
         match self {
-            Self::Batch(batch) => batch.update_variables(plan, buffers),
-            Self::Variable(variable) => variable.update_variable(plan, buffers),
-            Self::Slice(slice) => slice.update_slice(plan.kernel, buffers),
+            Self::Batch(batch) => batch.update_variables(plans, buffers),
+            Self::Variable(variable) => variable.update_variable(&plans[variable.record.group], buffers),
+            Self::Slice(slice) => slice.update_slice(plans[slice.group].kernel, buffers),
         }
     }
 }
@@ -133,11 +135,12 @@ impl<T: Scalar> Batch<'_, '_, T> {
     }
 
     /// Updates each variable in turn.
-    fn update_variables(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
+    fn update_variables(&mut self, plans: &[StepPlan<'_, T>], buffers: &mut Buffers<T>) {
         let Self { inputs, records, measured, first, .. } = self;
         for ((number, Input { value, gradient, .. }), record) in inputs.iter_mut().enumerate().zip(&mut **records) {
             let Some(gradient) = gradient else { continue };
             let len = value.len();
+            let plan = &plans[record.group];
             if len == 0 {
                 plan.update_scalars(record, None, Norm::NONE);
             } else {
@@ -202,6 +205,7 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
 mod tests {
     use ndarray::{Array2, Axis, Slice};
 
+    use super::super::super::groups::Groups;
     use super::super::super::records::{Fill, NewSlots, Records};
     use super::super::admit::add_records;
     use super::super::check::resolve;
@@ -225,13 +229,14 @@ mod tests {
     /// The lengths of the tasks in chunks, and whether each of them is a batch.
     fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
         let mut records = Records::new(MomentStorage::Full);
-        let mut inputs = resolve(variables.into_iter(), &mut records).unwrap();
-        let new = NewSlots { specs: &[], averages: false, fill: Fill::Initial };
-        add_records(&mut records, &mut inputs, &new, |_| true);
+        let groups = Groups::of_one_rule(Vec::new());
+        let mut inputs = resolve(variables.into_iter(), &mut records, &groups).unwrap();
+        let new = |_| NewSlots { specs: &[], averages: false, fill: Fill::Initial };
+        add_records(&mut records, &mut inputs, new, |_| true);
         let plan = StepPlan::plain(&Nothing, MomentStorage::Full);
         let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());
         let shares = |total| threads.shares(total);
-        let tasks = tasks(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &plan);
+        let tasks = tasks(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &[plan]);
         let length = |task: &Task<'_, '_, f32>| task.len() as f64 / CHUNK as f64;
         tasks.iter().map(|task| (length(task), matches!(task, Task::Batch(_)))).collect()
     }

@@ -1,7 +1,9 @@
 //! The last phase of a step: computes the rule's coefficients, and updates variables and slots on several threads.
 
+use smallvec::SmallVec;
+
 use super::super::Optimizer;
-use super::averages::Averaging;
+use super::averages;
 use super::check::Start;
 use super::input::Input;
 use super::measure::Measured;
@@ -10,7 +12,10 @@ use super::slice::Buffers;
 use super::tasks::{Task, tasks};
 use super::unique_rows::UniqueRows;
 use crate::real::Scalar;
-use crate::rule::{Step, UpdateRule};
+use crate::rule::{Kernel, Step, UpdateRule};
+
+/// The values of the shared slots of a rule.
+type SharedSlots = SmallVec<[f64; 2]>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Updates variables and slots. `unique` has the rows of sparse gradients by the numbers of the inputs.
@@ -21,35 +26,50 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         measured: &Measured,
         start: &Start,
     ) {
-        let step = Step::new(self.iterations, start.learning_rate);
         let ema = self.options.use_ema.then_some(self.options.ema);
-        let question = self.question();
         let threads = &self.options.threads;
-        let kernel = self.rule.begin_step(&step, &mut self.shared);
-        let plan = StepPlan {
-            kernel: &*kernel,
-            question,
-            norm_limit: self.options.clip.norm,
-            global_factor: measured.factor.unwrap_or(1.0),
-            needs_norm: self.rule.needs_gradient_norm(),
-            decay: start.decay,
-            average: ema.map(|ema| ema.momentum_at(self.iterations)),
-            overwrite: ema.is_some_and(|ema| ema.overwrites_at(step.number())),
-            storage: self.options.moments,
-            iteration: self.iterations,
-            on_ranks: self.options.ranks.is_some(),
-            flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
+        let (rule, groups) = (&self.rule, &self.groups);
+        // Groups that share a rule start from the same shared slots.
+        let mut shared: SmallVec<[SharedSlots; 1]> =
+            (0..groups.len()).map(|group| groups.ruling_of(group).shared.as_slice().into()).collect();
+        let begin = |(group, shared): (usize, &mut SharedSlots)| {
+            let step = Step::new(self.iterations, start.rates[group].learning_rate);
+            groups.ruling_of(group).rule(rule).begin_step(&step, shared)
         };
-        if ema.is_some_and(|ema| ema.includes_all)
-            && let Some(averaging) = Averaging::of(&plan)
-        {
-            averaging.update_without_gradient(&mut inputs, &mut self.records);
+        let kernels: SmallVec<[Box<dyn Kernel<T> + '_>; 1]> = shared.iter_mut().enumerate().map(begin).collect();
+        let plan = |(group, kernel)| {
+            let average = ema.filter(|_| groups.averages(group));
+            StepPlan {
+                kernel,
+                question: self.question(group),
+                norm_limit: self.clip(group).norm,
+                global_factor: measured.factor_of(group),
+                needs_norm: self.rule_needs_norm(group),
+                decay: start.rates[group].decay,
+                average: average.map(|ema| ema.momentum_at(self.iterations)),
+                overwrite: average.is_some_and(|ema| ema.overwrites_at(self.iterations + 1)),
+                storage: self.options.moments,
+                iteration: self.iterations,
+                on_ranks: self.options.ranks.is_some(),
+                flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
+            }
+        };
+        let plans: SmallVec<[StepPlan<'_, T>; 1]> =
+            kernels.iter().map(|kernel| &**kernel).enumerate().map(plan).collect();
+        if ema.is_some_and(|ema| ema.includes_all) {
+            averages::update_without_gradient(&plans, &mut inputs, &mut self.records);
         }
         let records = self.records.as_mut_slice();
-        let mut tasks = tasks(&mut inputs, records, unique, measured, |total| threads.shares(total), &plan);
+        let mut tasks = tasks(&mut inputs, records, unique, measured, |total| threads.shares(total), &plans);
         threads.run(&mut tasks, Task::len, |tasks| {
             let mut buffers = Buffers::default();
-            tasks.iter_mut().for_each(|task| task.update(&plan, &mut buffers));
+            tasks.iter_mut().for_each(|task| task.update(&plans, &mut buffers));
         });
+        drop(plans);
+        drop(kernels);
+        for (group, shared) in shared.into_iter().enumerate() {
+            let ruling = self.groups.ruled_by(group);
+            self.groups.ruling_mut(ruling).shared.copy_from_slice(&shared);
+        }
     }
 }

@@ -1,0 +1,340 @@
+//! The groups of an optimizer: the group of each variable, and the rules that the groups use.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::Optimizer;
+use super::builder::{check_rule, check_slots};
+use super::step::input::Input;
+use crate::clip::Clip;
+use crate::error::Error;
+use crate::group::Group;
+use crate::hyper::Hyper;
+use crate::moments::MomentStorage;
+use crate::real::Scalar;
+use crate::rule::{SlotInit, SlotSpec, UpdateRule};
+
+/// A rule that groups use: its slots, and the values of its shared slots.
+#[derive(Debug, Clone)]
+pub(crate) struct Ruling<T> {
+    /// The rule of a group; `None` is the rule of the optimizer.
+    rule: Option<Arc<dyn UpdateRule<T>>>,
+    pub(crate) slots: Vec<SlotSpec>,
+    /// The values of the shared slots, in the rule's order.
+    pub(crate) shared: Vec<f64>,
+    /// The group whose rule it is.
+    pub(crate) group: usize,
+}
+
+/// The groups, the default group first.
+#[derive(Debug, Clone)]
+pub(crate) struct Groups<T> {
+    groups: Vec<Group<T>>,
+    /// The rule of each group, as a place among the rulings.
+    ruled_by: Vec<usize>,
+    rulings: Vec<Ruling<T>>,
+    /// The groups of frozen variables without a record, by their names.
+    frozen: HashMap<String, usize>,
+    /// Whether a step has found a variable for each group.
+    are_known: bool,
+}
+
+/// A group of an optimizer, and its variables: see [`Optimizer::groups`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct GroupInfo {
+    /// The name.
+    pub name: Arc<str>,
+    /// The learning rate of the next step.
+    pub learning_rate: f64,
+    /// Whether the variables are not trained.
+    pub frozen: bool,
+    /// The names of the variables that are known: those with slots, in the order in which they were first seen, then
+    /// frozen ones without slots, sorted.
+    pub variables: Vec<String>,
+}
+
+impl<T: Scalar> Ruling<T> {
+    fn new<R: UpdateRule<T> + ?Sized>(
+        rule: &R,
+        own: Option<Arc<dyn UpdateRule<T>>>,
+        group: usize,
+        storage: MomentStorage,
+    ) -> Result<Self, Error> {
+        check_rule(rule)?;
+        let slots = rule.slots();
+        check_slots(rule.class_name(), &slots, storage)?;
+        let shared = slots.iter().filter_map(|slot| match slot.init() {
+            SlotInit::Shared(initial) => Some(initial),
+            _ => None,
+        });
+        Ok(Self { rule: own, shared: shared.collect(), slots, group })
+    }
+
+    /// The rule; `default` is that of the optimizer.
+    pub(crate) fn rule<'a, R: UpdateRule<T>>(&'a self, default: &'a R) -> &'a dyn UpdateRule<T> {
+        self.rule.as_deref().unwrap_or(default)
+    }
+}
+
+impl<T: Scalar> Groups<T> {
+    /// Checks the groups, and the rules that they use.
+    pub(crate) fn new<R: UpdateRule<T>>(
+        rule: &R,
+        own: Vec<Group<T>>,
+        averages: bool,
+        storage: MomentStorage,
+    ) -> Result<Self, Error> {
+        let mut rulings = vec![Ruling::new(rule, None, 0, storage)?];
+        let mut groups = vec![Group::rest()];
+        let mut ruled_by = vec![0];
+        let mut names = HashSet::from([Arc::clone(&groups[0].name)]);
+        for mut group in own {
+            if !names.insert(Arc::clone(&group.name)) {
+                return Err(Error::DuplicateGroup { group: group.name.to_string() });
+            }
+            group.prepare(averages)?;
+            ruled_by.push(if group.rule.is_some() { rulings.len() } else { 0 });
+            if let Some(own) = &group.rule {
+                let ruling = Ruling::new(&**own, Some(Arc::clone(own)), groups.len(), storage);
+                rulings.push(ruling.map_err(|error| Error::in_group(&group.name, error))?);
+            }
+            groups.push(group);
+        }
+        let are_known = groups.len() == 1;
+        Ok(Self { groups, ruled_by, rulings, frozen: HashMap::new(), are_known })
+    }
+
+    /// The default group alone, with these slots.
+    #[cfg(test)]
+    pub(crate) fn of_one_rule(slots: Vec<SlotSpec>) -> Self {
+        let ruling = Ruling { rule: None, slots, shared: Vec::new(), group: 0 };
+        let groups = vec![Group::rest()];
+        Self { groups, ruled_by: vec![0], rulings: vec![ruling], frozen: HashMap::new(), are_known: true }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The groups beside the default one.
+    pub(crate) fn own(&self) -> &[Group<T>] {
+        &self.groups[1..]
+    }
+
+    pub(crate) fn get(&self, group: usize) -> &Group<T> {
+        &self.groups[group]
+    }
+
+    /// The rules in use, that of the optimizer first.
+    pub(crate) fn rulings(&self) -> &[Ruling<T>] {
+        &self.rulings
+    }
+
+    pub(crate) fn ruling_mut(&mut self, ruling: usize) -> &mut Ruling<T> {
+        &mut self.rulings[ruling]
+    }
+
+    /// The values of the shared slots of all rules.
+    pub(crate) fn shared(&self) -> Vec<Vec<f64>> {
+        self.rulings.iter().map(|ruling| ruling.shared.clone()).collect()
+    }
+
+    pub(crate) fn set_shared(&mut self, shared: &[Vec<f64>]) {
+        self.rulings.iter_mut().zip(shared).for_each(|(ruling, shared)| ruling.shared.clone_from(shared));
+    }
+
+    /// The rule of a group, as a place among the rulings.
+    pub(crate) fn ruled_by(&self, group: usize) -> usize {
+        self.ruled_by[group]
+    }
+
+    /// The rule of a group.
+    pub(crate) fn ruling_of(&self, group: usize) -> &Ruling<T> {
+        &self.rulings[self.ruled_by[group]]
+    }
+
+    /// The slots that the variables of a group have from their rule.
+    pub(crate) fn slots_of(&self, group: usize) -> &[SlotSpec] {
+        &self.ruling_of(group).slots
+    }
+
+    /// The group of a variable that has no record.
+    pub(crate) fn choose(&self, variable: &str, shape: &[usize]) -> usize {
+        let own = self.groups.iter().skip(1).position(|group| group.chooses(variable, shape));
+        own.map_or(0, |place| place + 1)
+    }
+
+    /// Whether a group is frozen.
+    pub(crate) fn are_any_frozen(&self) -> bool {
+        self.groups.iter().any(|group| group.frozen)
+    }
+
+    /// Whether a variable is frozen; one without a record is remembered.
+    pub(crate) fn is_frozen<'s>(
+        &mut self,
+        variable: &str,
+        record: Option<usize>,
+        shape: impl FnOnce() -> Option<&'s [usize]>,
+    ) -> bool {
+        if let Some(group) = record {
+            return self.groups[group].frozen;
+        }
+        if self.frozen.contains_key(variable) {
+            return true;
+        }
+        // A value that does not fill its shape is refused later.
+        let Some(shape) = shape() else { return false };
+        let group = self.choose(variable, shape);
+        if self.groups[group].frozen {
+            self.frozen.insert(variable.to_owned(), group);
+        }
+        self.groups[group].frozen
+    }
+
+    /// The clips of a group by value and by norm, and by the norm of the group.
+    pub(crate) fn clip(&self, group: usize, default: &Clip) -> Clip {
+        let own = self.groups[group].clip;
+        if own == Clip::default() { Clip { global_norm: None, ..*default } } else { own }
+    }
+
+    /// The weight decay of a group.
+    pub(crate) fn weight_decay<'a>(&'a self, group: usize, default: Option<&'a Hyper>) -> Option<&'a Hyper> {
+        match &self.groups[group].weight_decay {
+            // None at all: an infinite value stays infinite.
+            Some(Hyper::Constant(0.0)) => None,
+            Some(own) => Some(own),
+            None => default,
+        }
+    }
+
+    /// Whether the variables of a group have averages, if the optimizer keeps any.
+    pub(crate) fn averages(&self, group: usize) -> bool {
+        self.groups[group].average.unwrap_or(true)
+    }
+
+    /// The place of a group of this name.
+    fn place(&self, name: &str) -> Result<usize, Error> {
+        let unknown = || Error::UnknownGroup {
+            group: name.to_owned(),
+            known: self.groups.iter().map(|group| group.name.to_string()).collect(),
+        };
+        self.groups.iter().position(|group| &*group.name == name).ok_or_else(unknown)
+    }
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// The groups, the default one first, with their variables.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::{Group, Optimizer, Variable};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let group = Group::matching("^emb/").frozen().named("embeddings");
+    /// let mut opt = Optimizer::builder(Sgd::new(0.5)).group(group).build()?;
+    /// let [mut rows, mut kernel] = [[1.0], [1.0]];
+    /// opt.apply_gradients([
+    ///     Variable::new("emb/rows", &mut rows),
+    ///     Variable::new("dense/kernel", &mut kernel).gradient(&[1.0]),
+    /// ])?;
+    /// let groups = opt.groups();
+    /// assert_eq!((&*groups[0].name, &groups[0].variables[..]), ("default", &["dense/kernel".to_owned()][..]));
+    /// assert_eq!((&*groups[1].name, &groups[1].variables[..]), ("embeddings", &["emb/rows".to_owned()][..]));
+    ///
+    /// opt.unfreeze("embeddings")?;
+    /// opt.apply_gradients([Variable::new("emb/rows", &mut rows).gradient(&[1.0])])?;
+    /// assert_eq!(rows, [0.5]);
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    #[must_use]
+    pub fn groups(&self) -> Vec<GroupInfo> {
+        let info = |(place, group): (usize, &Group<T>)| {
+            let known = self.records.iter().filter(|record| record.group == place).map(|record| record.name.clone());
+            let mut frozen: Vec<String> =
+                self.groups.frozen.iter().filter(|(_, group)| **group == place).map(|(name, _)| name.clone()).collect();
+            frozen.sort_unstable();
+            GroupInfo {
+                name: Arc::clone(&group.name),
+                learning_rate: self.learning_rate_of(place),
+                frozen: group.frozen,
+                variables: known.chain(frozen).collect(),
+            }
+        };
+        self.groups.groups.iter().enumerate().map(info).collect()
+    }
+
+    /// Sets the learning rate of a group: a number, or a schedule. It takes the place of the group's factor, or of the
+    /// learning rate of the group's rule. The name of the default group is `default`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`], and the errors of [`set_learning_rate`](Self::set_learning_rate).
+    pub fn set_group_learning_rate(&mut self, group: &str, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
+        let place = self.groups.place(group)?;
+        if place == 0 {
+            return self.set_learning_rate(learning_rate);
+        }
+        let learning_rate = learning_rate.into();
+        let own = &self.groups.groups[place];
+        let rule = self.groups.ruling_of(place).rule(&self.rule);
+        let of_rule = own.rule.as_ref().map(|_| rule.learning_rate());
+        self.check_new_learning_rate(own.learning_rate.as_ref().or(of_rule), &learning_rate)?;
+        let own = &mut self.groups.groups[place];
+        own.learning_rate = Some(learning_rate);
+        own.learning_rate_scale = None;
+        Ok(())
+    }
+
+    /// Stops the training of a group. The state of its variables stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`].
+    pub fn freeze(&mut self, group: &str) -> Result<(), Error> {
+        let place = self.groups.place(group)?;
+        self.groups.groups[place].frozen = true;
+        Ok(())
+    }
+
+    /// Trains a group from the next step on. Variables that have never been trained start as new variables do, others
+    /// go on with their state.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownGroup`].
+    pub fn unfreeze(&mut self, group: &str) -> Result<(), Error> {
+        let place = self.groups.place(group)?;
+        self.groups.groups[place].frozen = false;
+        self.groups.frozen.retain(|_, group| *group != place);
+        Ok(())
+    }
+
+    /// The learning rate of a group in the next step.
+    pub(super) fn learning_rate_of(&self, group: usize) -> f64 {
+        let own = self.groups.get(group);
+        let ruling = self.groups.ruling_of(group);
+        let rule = ruling.rule(&self.rule);
+        match (&own.learning_rate, own.learning_rate_scale) {
+            (Some(rate), _) => rule.adjusted_learning_rate(rate.at(self.iterations), self.iterations),
+            (None, Some(factor)) => factor * rule.learning_rate_at(self.iterations),
+            (None, None) => rule.learning_rate_at(self.iterations),
+        }
+    }
+
+    /// Checks, until it has succeeded once, that each group has a variable.
+    pub(super) fn check_groups(&mut self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
+        if self.groups.are_known {
+            return Ok(());
+        }
+        let new = inputs.iter().map(|input| input.group);
+        let of_records = self.records.iter().map(|record| record.group);
+        let known: HashSet<usize> = new.chain(of_records).chain(self.groups.frozen.values().copied()).collect();
+        if let Some(empty) = (1..self.groups.len()).find(|group| !known.contains(group)) {
+            return Err(Error::EmptyGroup { group: self.groups.get(empty).name.to_string() });
+        }
+        self.groups.are_known = true;
+        Ok(())
+    }
+}
