@@ -122,6 +122,16 @@ pub enum Error {
         variables: usize,
     },
 
+    /// A variable has accumulated gradients, and the call that applies them does not have it.
+    #[error(
+        "variable {variable:?} has accumulated gradients, but the call that applies them does not have it: add it to the list, \
+         or call discard_accumulated"
+    )]
+    AccumulatedVariable {
+        /// The name of the variable.
+        variable: String,
+    },
+
     /// Two variables of one call have the same name.
     #[error("variable {name:?} is given twice")]
     DuplicateVariable {

@@ -29,6 +29,7 @@
 
 #![forbid(unsafe_code)]
 
+mod accumulate;
 mod clip;
 pub mod collective;
 pub mod config;
@@ -39,6 +40,7 @@ mod gradient;
 mod group;
 mod hyper;
 mod loops;
+mod loss_scale;
 pub mod model;
 mod moments;
 mod optimizer;
@@ -52,6 +54,7 @@ pub mod state;
 mod variable;
 mod view;
 
+pub use accumulate::Accumulate;
 #[doc(inline)]
 pub use config::Registry;
 pub use decay::Exclude;
@@ -63,6 +66,7 @@ pub use hyper::{Hyper, Scheduled};
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;
+pub use loss_scale::LossScale;
 pub use moments::MomentStorage;
 pub use optimizer::{DynOptimizer, GroupInfo, Minimized, Optimizer, OptimizerBuilder, SlotGuard};
 pub use parameters::{Gradients, Parameters};

@@ -53,6 +53,20 @@ dispatched! {
 }
 
 dispatched! {
+    /// Adds a multiple: `sum += factor * last`.
+    pub(crate) fn add<T: Scalar>(sum: &mut [T], last: &[T], factor: T) {
+        sum.iter_mut().zip(last).for_each(|(sum, &g)| *sum = *sum + factor * g);
+    }
+}
+
+dispatched! {
+    /// As [`add`], into another slice: `to = sum + factor * last`.
+    pub(crate) fn sum<T: Scalar>(to: &mut [T], sum: &[T], last: &[T], factor: T) {
+        to.iter_mut().zip(sum).zip(last).for_each(|((to, &sum), &g)| *to = sum + factor * g);
+    }
+}
+
+dispatched! {
     /// Decoupled weight decay: `w -= w * factor`.
     pub(crate) fn decay<T: Scalar>(value: &mut [T], factor: T) {
         value.iter_mut().for_each(|w| *w = *w - *w * factor);

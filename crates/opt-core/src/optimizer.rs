@@ -1,6 +1,7 @@
 //! The one engine: for every rule it counts steps, allocates slots, evaluates schedules, clips, decays, averages,
 //! checks and reports.
 
+mod accumulate;
 mod builder;
 mod config;
 mod distributed;
@@ -20,16 +21,18 @@ use builder::Options;
 pub use groups::GroupInfo;
 use groups::Groups;
 pub use model::Minimized;
-pub use names::{ITERATIONS, METADATA};
+pub use names::{GOOD_STEPS, ITERATIONS, LOSS_SCALE, METADATA, MICRO_STEP};
 use records::{Fill, Record, Records};
 use slots::SlotPlace;
 pub use state::{StateEntry, StateKind, StateValue};
 pub use swap_in::SlotGuard;
 
+use crate::accumulate::Accumulate;
 use crate::collective::Distribution;
 use crate::decay::Exclude;
 use crate::error::Error;
 use crate::hyper::Hyper;
+use crate::loss_scale::Scaling;
 use crate::parameters::Parameters;
 use crate::real::Scalar;
 use crate::report::StepReport;
@@ -56,6 +59,9 @@ pub struct Optimizer<R, T = f32> {
     options: Options,
     groups: Groups<T>,
     iterations: u64,
+    /// The number of micro-steps that wait to be applied.
+    micro_step: u64,
+    scaling: Scaling,
     records: Records<T>,
     /// The slot whose values the variables hold now, instead of their own.
     swapped_in: Option<String>,
@@ -154,7 +160,25 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The learning rate of the next step.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
-        self.rule.learning_rate_at(self.iterations)
+        self.learning_rate_of(0)
+    }
+
+    /// The factor by which the loss must be multiplied before the gradients of the next step are computed: see
+    /// [`LossScale`](crate::LossScale). 1 without loss scaling.
+    #[must_use]
+    pub fn loss_scale(&self) -> f64 {
+        self.scaling.scale
+    }
+
+    /// The step at which schedules are evaluated.
+    fn schedule_step(&self) -> u64 {
+        match self.options.accumulate {
+            // Keras 3 counts calls.
+            Some(Accumulate { steps, keras3: true, .. }) => {
+                self.iterations.saturating_mul(steps).saturating_add(self.micro_step)
+            }
+            _ => self.iterations,
+        }
     }
 
     /// Sets the learning rate: a number, or a schedule. After the first step, a schedule must say where it starts:

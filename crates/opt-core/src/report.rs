@@ -39,6 +39,14 @@ impl StepReport {
 pub enum Outcome {
     /// The variables were updated, and `iterations` has grown by 1.
     Applied,
+    /// The gradients were added to those of earlier micro-steps, and wait to be applied: see
+    /// [`Accumulate`](crate::Accumulate).
+    Accumulated {
+        /// The number of micro-steps that wait.
+        micro_step: u64,
+        /// The number of micro-steps of a step.
+        of: u64,
+    },
     /// There were no variables: nothing changed.
     NoVariables,
     /// A gradient was infinite, NaN or too large: nothing changed.

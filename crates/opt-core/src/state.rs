@@ -4,5 +4,7 @@
 //! slot. [`Optimizer::weights`](crate::Optimizer::weights) and
 //! [`Optimizer::set_weights`](crate::Optimizer::set_weights) correspond to Keras's `get_weights` and `set_weights`.
 
-pub use crate::optimizer::{ITERATIONS, METADATA, StateEntry, StateKind, StateValue};
+pub use crate::optimizer::{
+    GOOD_STEPS, ITERATIONS, LOSS_SCALE, METADATA, MICRO_STEP, StateEntry, StateKind, StateValue,
+};
 pub use crate::real::DType;

@@ -7,6 +7,12 @@ pub const BLOCK: usize = if cfg!(miri) { 64 } else { 8192 };
 #[derive(Debug, Default)]
 pub(crate) struct Buffer<T>(Vec<T>);
 
+impl<T> Buffer<T> {
+    pub(crate) fn new() -> Self {
+        Self(Vec::new())
+    }
+}
+
 impl<T: Copy + Default> Buffer<T> {
     /// The first `len` elements, with their old contents.
     pub(crate) fn first(&mut self, len: usize) -> &mut [T] {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use super::Optimizer;
 use super::groups::Groups;
+use super::names::OF_ENGINE;
 use super::records::Records;
 use super::step::threads::Threads;
+use crate::accumulate::Accumulate;
 use crate::clip::Clip;
 use crate::collective::Distribution;
 use crate::config::{Envelope, KERAS_3};
@@ -15,8 +17,8 @@ use crate::ema::Ema;
 use crate::error::Error;
 use crate::group::Group;
 use crate::hyper::Hyper;
+use crate::loss_scale::{LossScale, Scaling};
 use crate::moments::{MAX_PACKED, MomentStorage};
-use crate::precision::MASTER;
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
@@ -28,6 +30,8 @@ pub(super) struct Options {
     pub(super) weight_decay: WeightDecay,
     pub(super) use_ema: bool,
     pub(super) ema: Ema,
+    pub(super) accumulate: Option<Accumulate>,
+    pub(super) loss_scale: Option<LossScale>,
     pub(super) non_finite: NonFinite,
     pub(super) flush_denormals: bool,
     pub(super) moments: MomentStorage,
@@ -43,6 +47,8 @@ impl Default for Options {
             weight_decay: WeightDecay::default(),
             use_ema: false,
             ema: Ema::default(),
+            accumulate: None,
+            loss_scale: None,
             non_finite: NonFinite::default(),
             flush_denormals: true,
             moments: MomentStorage::default(),
@@ -137,6 +143,20 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self
     }
 
+    /// Makes one step of several calls, whose gradients are summed. No accumulation by default.
+    #[must_use]
+    pub fn accumulate(mut self, accumulate: Accumulate) -> Self {
+        self.options.accumulate = Some(accumulate);
+        self
+    }
+
+    /// Takes gradients of a scaled loss: see [`LossScale`]. The loss is not scaled by default.
+    #[must_use]
+    pub fn loss_scale(mut self, loss_scale: LossScale) -> Self {
+        self.options.loss_scale = Some(loss_scale);
+        self
+    }
+
     /// Sets the policy for gradients that are infinite or NaN; [`NonFinite::Propagate`] by default.
     #[doc(alias = "apply_if_finite")]
     #[doc(alias = "error_if_nonfinite")]
@@ -215,6 +235,15 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         options.weight_decay.compile(groups.iter().any(|group| group.weight_decay.is_some()))?;
         options.ema.validate()?;
+        if let Some(accumulate) = &options.accumulate {
+            accumulate.validate()?;
+        }
+        if let Some(loss_scale) = &options.loss_scale {
+            loss_scale.validate()?;
+            if loss_scale.growth_interval.is_some() && options.non_finite == NonFinite::Error {
+                return Err(Error::Conflict { first: "a dynamic loss_scale", second: "NonFinite::Error" });
+            }
+        }
         if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
             return Err(Error::MomentStorage { dtype: T::DTYPE });
         }
@@ -222,6 +251,8 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         let groups = Groups::new(&rule, groups, options.use_ema, options.moments)?;
         Ok(Optimizer {
             records: Records::new(options.moments),
+            scaling: Scaling::new(options.loss_scale),
+            micro_step: 0,
             rule,
             options,
             groups,
@@ -242,7 +273,7 @@ pub(super) fn check_rule<R: UpdateRule<T> + ?Sized, T: Scalar>(rule: &R) -> Resu
 /// Checks the list of a rule's slots.
 pub(super) fn check_slots(rule: &str, slots: &[SlotSpec], storage: MomentStorage) -> Result<(), Error> {
     let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
-    let mut names = HashSet::from([Ema::SLOT, MASTER]);
+    let mut names = HashSet::from(OF_ENGINE);
     if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
         return refuse(format!("slot name {:?} is taken", slot.name()));
     }

@@ -22,33 +22,31 @@ use buckets::Reducing;
 pub(super) use shards::own_parts;
 
 use super::Optimizer;
+use super::step::check::Start;
 use super::step::input::Input;
 use crate::collective::Distribution;
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::UpdateRule;
-use crate::variable::Variable;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// One step. The ranks communicate in this order: the agreement; a sum for each bucket of dense gradients and one
-    /// gather for all sparse gradients, where there are replicas; one sum of norms, if a stage needs norms; one gather
-    /// of the updated parts, where state is sharded.
-    pub(super) fn step_on<'a>(
+    /// The phases after the check. The ranks communicate in this order: the agreement; a sum for each bucket of dense
+    /// gradients and one gather for all sparse gradients, where there are replicas; one sum of norms, if a stage needs
+    /// norms; one gather of the updated parts, where state is sharded.
+    pub(super) fn apply_on(
         &mut self,
         ranks: &dyn Distribution,
-        variables: impl Iterator<Item = Variable<'a, T>>,
+        mut inputs: Vec<Input<'_, T>>,
+        start: &Start,
     ) -> Result<StepReport, Error> {
-        let checked = self.check(variables);
-        let (start, mut inputs) = self.agree(ranks, checked)?;
-        self.leave_out_frozen(&mut inputs);
         let reducing = Reducing::new(&inputs, ranks.bucket_bytes(), std::mem::take(&mut self.buckets));
         if ranks.overlaps() && reducing.buckets() > 1 && self.can_overlap(&inputs) {
-            return self.overlapped(inputs, reducing, &start);
+            return self.overlapped(inputs, reducing, start);
         }
         let reduced = reducing.finish(&inputs)?;
         let rows = shards::rows(&inputs, &reduced);
-        let report = self.apply(shards::own_parts_reduced(&mut inputs, &reduced, &rows), &start)?;
+        let report = self.apply(shards::own_parts_reduced(&mut inputs, &reduced, &rows), start)?;
         self.buckets = reduced.into_buckets();
         if report.is_applied() {
             let writes_all = self.options.use_ema && self.options.ema.includes_all;

@@ -23,11 +23,25 @@ impl Form {
         self.whole.as_ref().unwrap_or(&self.shape)
     }
 
+    /// The form of the whole variable as this rank gives it.
+    pub(crate) fn whole(&self) -> Self {
+        Self { shape: self.given().into(), axes: self.axes.clone(), whole: None }
+    }
+
     /// The shape with its axes in stored order.
     pub(crate) fn stored_shape(&self) -> Shape {
         match &self.axes {
             None => self.shape.clone(),
             Some(axes) => axes.iter().map(|&axis| self.shape[axis]).collect(),
+        }
+    }
+
+    /// Numbers in stored order, viewed with the axes in the variable's order.
+    pub(crate) fn view<'a, E>(&self, stored: &'a [E]) -> ArrayViewD<'a, E> {
+        let view = ArrayViewD::from_shape(IxDyn(&self.stored_shape()), stored).expect("slots have the variable's size");
+        match &self.axes {
+            None => view,
+            Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
         }
     }
 

@@ -287,7 +287,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(())
     }
 
-    /// Stops the training of a group. The state of its variables stays as it is.
+    /// Stops the training of a group. The state of its variables stays as it is; gradients that they have accumulated
+    /// are forgotten.
     ///
     /// # Errors
     ///
@@ -295,6 +296,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn freeze(&mut self, group: &str) -> Result<(), Error> {
         let place = self.groups.place(group)?;
         self.groups.groups[place].frozen = true;
+        let frozen = self.records.iter_mut().filter(|record| record.group == place);
+        frozen.for_each(|record| record.accumulator.clear());
         Ok(())
     }
 
@@ -316,10 +319,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let own = self.groups.get(group);
         let ruling = self.groups.ruling_of(group);
         let rule = ruling.rule(&self.rule);
+        let step = self.schedule_step();
         match (&own.learning_rate, own.learning_rate_scale) {
-            (Some(rate), _) => rule.adjusted_learning_rate(rate.at(self.iterations), self.iterations),
-            (None, Some(factor)) => factor * rule.learning_rate_at(self.iterations),
-            (None, None) => rule.learning_rate_at(self.iterations),
+            (Some(rate), _) => rule.adjusted_learning_rate(rate.at(step), step),
+            (None, Some(factor)) => factor * rule.learning_rate_at(step),
+            (None, None) => rule.learning_rate_at(step),
         }
     }
 

@@ -6,6 +6,7 @@ use super::Optimizer;
 use super::groups::Ruling;
 use super::records::Record;
 use super::slots::places;
+use crate::ema::Ema;
 use crate::error::Error;
 use crate::precision::MASTER;
 use crate::real::Scalar;
@@ -13,6 +14,25 @@ use crate::rule::UpdateRule;
 
 /// The name of the step counter in the state.
 pub const ITERATIONS: &str = "iterations";
+
+/// The name of the number of micro-steps that wait to be applied; in the state with
+/// [`Accumulate`](crate::Accumulate).
+pub const MICRO_STEP: &str = "micro_step";
+
+/// The name of the loss scale; in the state with a dynamic [`LossScale`](crate::LossScale).
+pub const LOSS_SCALE: &str = "loss_scale";
+
+/// The name of the number of good steps since the loss scale has changed; in the state beside [`LOSS_SCALE`].
+pub const GOOD_STEPS: &str = "good_steps";
+
+/// The slot of accumulated gradients.
+pub(crate) const ACCUMULATOR: &str = "accumulator";
+
+/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one.
+pub(crate) const ACCUMULATED: &str = "accumulated";
+
+/// The names of slots that no rule may have.
+pub(super) const OF_ENGINE: [&str; 4] = [Ema::SLOT, MASTER, ACCUMULATOR, ACCUMULATED];
 
 /// The name of the metadata in a checkpoint.
 pub const METADATA: &str = "__metadata__";
@@ -95,6 +115,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         match name {
             ITERATIONS => Some("the step counter".to_owned()),
             METADATA => Some("the file format".to_owned()),
+            MICRO_STEP if self.options.accumulate.is_some() => Some("the number of micro-steps".to_owned()),
+            LOSS_SCALE | GOOD_STEPS if self.scaling.is_dynamic() => Some("the loss scale".to_owned()),
             _ => {
                 let is_shared = self.shared_names().any(|shared| shared == name);
                 is_shared.then(|| "a shared slot".to_owned())
@@ -124,6 +146,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn slots_of_variables(&self) -> Vec<&str> {
         let mut names = self.slot_names();
         names.extend((!names.contains(&MASTER)).then_some(MASTER));
+        if self.options.accumulate.is_some() {
+            names.extend([ACCUMULATOR, ACCUMULATED]);
+        }
         names
     }
 }

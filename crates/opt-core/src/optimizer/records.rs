@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::{iter, mem};
 
 use half::bf16;
-use ndarray::{ArrayD, ArrayView, ArrayViewD, IxDyn};
+use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use smallvec::SmallVec;
 
 use super::StateValue;
-use super::form::{Form, in_order, inverse};
+use super::accumulate::Accumulator;
+use super::form::{Form, in_order};
 use super::slots::{SlotPlace, places};
 use crate::moments::MomentStorage;
 use crate::precision::stochastic;
@@ -30,6 +31,8 @@ pub(crate) struct Record<T> {
     pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
     pub(crate) average: Option<Vec<T>>,
+    /// The gradients of earlier micro-steps, of the whole variable as this rank gives it.
+    pub(crate) accumulator: Accumulator<T>,
     /// The element type of the variable.
     pub(crate) dtype: DType,
     /// The master of a variable in 16 bits, in the element type of the slots, row by row; empty for other variables.
@@ -82,6 +85,16 @@ impl<T: Scalar> Contents<T> {
     }
 }
 
+/// The shape of one number for each row.
+pub(crate) fn row_shape(shape: &[usize]) -> &[usize] {
+    &shape[..shape.len().min(1)]
+}
+
+/// An array of this shape.
+fn shaped<'a, T>(shape: &[usize], values: Vec<T>) -> StateValue<'a, T> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many as the shape has").into()
+}
+
 /// The initial number of a slot in 16 bits.
 fn packed_initial(init: Option<SlotInit>) -> bf16 {
     if init == Some(SlotInit::Ones) { bf16::ONE } else { bf16::ZERO }
@@ -119,6 +132,7 @@ impl<T: Scalar> Record<T> {
             packed: Vec::new(),
             scalars: Vec::new(),
             average: new.averages.then(copy),
+            accumulator: Accumulator::None,
             dtype,
             master: if dtype == T::DTYPE { Vec::new() } else { copy() },
             decays,
@@ -151,7 +165,7 @@ impl<T: Scalar> Record<T> {
         let init = places(slots).find(|(_, of_slot)| *of_slot == Some(place)).map(|(slot, _)| slot.init());
         match (place, init) {
             (SlotPlace::Average, _) => self.average = Some(value.to_vec()),
-            (SlotPlace::Master, _) => {}
+            (SlotPlace::Master | SlotPlace::Accumulator | SlotPlace::Accumulated, _) => {}
             (SlotPlace::Scalar(scalar), Some(SlotInit::Scalar(initial))) => self.scalars[scalar] = initial,
             (SlotPlace::Scalar(_), _) => {}
             (SlotPlace::Array(array), init) => match (self.packed.get_mut(array).and_then(Option::as_mut), init) {
@@ -189,12 +203,7 @@ impl<T: Scalar> Record<T> {
 
     /// An array slot, viewed with the axes in the variable's order.
     fn view<'a, E>(&self, slot: &'a [E]) -> ArrayViewD<'a, E> {
-        let view =
-            ArrayView::from_shape(IxDyn(&self.form.stored_shape()), slot).expect("slots have the variable's size");
-        match &self.form.axes {
-            None => view,
-            Some(axes) => view.permuted_axes(IxDyn(&inverse(axes))),
-        }
+        self.form.view(slot)
     }
 
     /// The value of a slot, with the axes in the variable's order.
@@ -207,6 +216,32 @@ impl<T: Scalar> Record<T> {
             SlotPlace::Scalar(scalar) => StateValue::Scalar(self.scalars[scalar]),
             SlotPlace::Average => self.view(self.average.as_deref().unwrap_or_default()).into(),
             SlotPlace::Master => self.view(&self.master).into(),
+            SlotPlace::Accumulator => match &self.accumulator {
+                Accumulator::Dense(sum) => self.form.whole().view(sum).into(),
+                _ => shaped(self.form.given(), self.accumulated().0),
+            },
+            SlotPlace::Accumulated => shaped(row_shape(self.form.given()), self.accumulated().1),
+        }
+    }
+
+    /// The accumulated gradient, row by row, and the marks of its rows.
+    fn accumulated(&self) -> (Vec<T>, Vec<T>) {
+        let shape = self.form.given();
+        self.accumulator.to_arrays(shape.iter().product(), row_shape(shape).iter().product())
+    }
+
+    /// Assigns the accumulated gradient and the marks of its rows, which follow it.
+    pub(crate) fn assign_accumulated(&mut self, place: SlotPlace, values: ArrayD<T>) {
+        if place == SlotPlace::Accumulator {
+            self.accumulator = Accumulator::Dense(self.to_stored(values));
+            return;
+        }
+        let marks: Vec<T> = values.into_iter().collect();
+        if !Accumulator::are_dense(&marks) {
+            self.make_row_major();
+        }
+        if let Accumulator::Dense(sum) = mem::take(&mut self.accumulator) {
+            self.accumulator = Accumulator::from_arrays(sum, &marks);
         }
     }
 
@@ -221,7 +256,7 @@ impl<T: Scalar> Record<T> {
             SlotPlace::Array(array) => self.arrays.get_mut(array),
             SlotPlace::Average => self.average.as_mut(),
             SlotPlace::Master => Some(&mut self.master),
-            SlotPlace::Scalar(_) => None,
+            SlotPlace::Scalar(_) | SlotPlace::Accumulator | SlotPlace::Accumulated => None,
         }
     }
 
@@ -230,7 +265,7 @@ impl<T: Scalar> Record<T> {
         let slot = match place {
             SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),
             SlotPlace::Average => self.average.as_deref(),
-            SlotPlace::Scalar(_) | SlotPlace::Master => None,
+            _ => None,
         };
         (slot, &mut self.master)
     }
@@ -260,6 +295,9 @@ impl<T: Scalar> Record<T> {
             let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
             let arrays = self.arrays.iter().map(row_major).collect();
             let average = self.average.as_ref().map(row_major);
+            if let Accumulator::Dense(sum) = &self.accumulator {
+                self.accumulator = Accumulator::Dense(self.form.whole().view(sum).iter().copied().collect());
+            }
             (self.arrays, self.average, self.form.axes) = (arrays, average, None);
         }
     }

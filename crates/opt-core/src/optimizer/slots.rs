@@ -18,6 +18,10 @@ pub(crate) enum SlotPlace {
     Average,
     /// Only variables in 16 bits have it.
     Master,
+    /// The accumulated gradient, in the shape of the whole variable; 0 where there is none.
+    Accumulator,
+    /// For each row, whether it has an accumulated gradient, and of which kind.
+    Accumulated,
 }
 
 /// The slots of a rule, in its order, each with its place in a record; a shared slot has none.
@@ -60,11 +64,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Ok(record.slot(self.slot_place(record, slot).ok_or_else(|| self.unknown_slot(slot))?))
     }
 
-    /// The number of bytes that the slots of all known variables take.
+    /// The number of bytes that the slots of all known variables take, accumulated gradients included.
     #[must_use]
     pub fn state_bytes(&self) -> usize {
-        let bytes =
-            |record: &Record<T>| self.bytes_of(record.group, record.shape()) + record.master.len() * size_of::<T>();
+        let bytes = |record: &Record<T>| {
+            self.bytes_of(record.group, record.shape())
+                + record.master.len() * size_of::<T>()
+                + record.accumulator.bytes()
+        };
         self.records.iter().map(bytes).sum()
     }
 

@@ -27,21 +27,23 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn state(&self) -> Result<impl Iterator<Item = StateEntry<StateValue<'_, T>>>, Error> {
         self.ready()?;
         let listed = self.listed();
-        let entries = self.entries_of(&listed);
+        let entries = self.entries_of(&listed, self.micro_step > 0);
         Ok(entries.into_iter().map(move |entry| self.named(entry, &listed, self.peek(entry))))
     }
 
     /// The entries that the list would have if the optimizer knew exactly these variables, in this order. Where ranks
-    /// keep shards of slots, the shapes are those of this rank's shards.
+    /// keep shards of slots, the shapes are those of this rank's shards. `accumulated` tells whether the state was
+    /// taken between [micro-steps](crate::Accumulate) whose gradients wait to be applied.
     pub fn state_of<'v>(
         &self,
         variables: impl IntoIterator<Item = (&'v str, &'v [usize], DType)>,
+        accumulated: bool,
     ) -> Vec<StateEntry<StateKind>> {
         let variables: Vec<_> = variables.into_iter().collect();
         let listed = |&(name, shape, dtype): &(&'v str, &'v [usize], DType)| {
-            let record = self.records.get(name).map(|record| record.group);
-            let group = record.unwrap_or_else(|| self.groups.choose(name, shape));
-            Listed { name, shape, group, has_master: dtype != T::DTYPE }
+            let group = self.records.get(name).map(|record| record.group);
+            let group = group.unwrap_or_else(|| self.groups.choose(name, shape));
+            Listed { name, shape, whole: shape, group, has_master: dtype != T::DTYPE }
         };
         let listed: Vec<Listed<'_>> = variables.iter().map(listed).collect();
         let spec = |entry: Entry| StateEntry {
@@ -49,7 +51,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             value: self.kind_of(entry, &listed),
             variable: entry.variable(),
         };
-        self.entries_of(&listed).into_iter().map(spec).collect()
+        self.entries_of(&listed, accumulated).into_iter().map(spec).collect()
     }
 
     /// Forgets all variables, takes those of the model as known, and replaces all state by a list in the order of

@@ -10,7 +10,7 @@
 //! On several ranks, [`distributed`](super::distributed) adds an agreement before, and exchanges before and after.
 
 mod admit;
-mod averages;
+pub(super) mod averages;
 pub(super) mod blocks;
 pub(super) mod check;
 pub(super) mod input;
@@ -36,39 +36,64 @@ use crate::rule::UpdateRule;
 use crate::variable::Variable;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// One step over a list of variables.
+    /// One step over a list of variables, or one micro-step.
     pub(super) fn step_over<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<StepReport, Error> {
-        if let Some(ranks) = self.options.ranks.clone() {
-            return self.step_on(&*ranks, variables);
+        let (start, inputs) = self.begin(variables, true)?;
+        match self.options.accumulate {
+            None => self.step_with(inputs, &start),
+            Some(accumulate) => self.accumulate(accumulate, inputs, start),
         }
-        self.options.threads.call(self.records.elements());
-        let (start, mut inputs) = self.check(variables)?;
+    }
+
+    /// The check, and on several ranks the agreement. `needs_gradients` tells whether a list without any gradient is
+    /// refused.
+    pub(super) fn begin<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+        needs_gradients: bool,
+    ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
+        let (start, mut inputs) = match self.options.ranks.clone() {
+            Some(ranks) => {
+                let checked = self.check(variables, needs_gradients);
+                self.agree(&*ranks, checked)?
+            }
+            None => {
+                self.options.threads.call(self.records.elements());
+                self.check(variables, needs_gradients)?
+            }
+        };
         self.leave_out_frozen(&mut inputs);
-        self.apply(inputs, &start)
+        Ok((start, inputs))
     }
 
     /// The phases after the check.
+    pub(super) fn step_with(&mut self, inputs: Vec<Input<'_, T>>, start: &Start) -> Result<StepReport, Error> {
+        match self.options.ranks.clone() {
+            Some(ranks) => self.apply_on(&*ranks, inputs, start),
+            None => self.apply(inputs, start),
+        }
+    }
+
+    /// Measure, admit, write.
     pub(super) fn apply(&mut self, mut inputs: Vec<Input<'_, T>>, start: &Start) -> Result<StepReport, Error> {
         let mut report = start.report.clone();
         if inputs.is_empty() {
             return Ok(report);
         }
-        let measured = self.measure(&inputs)?;
+        let measured = self.measure(&inputs, start.factor)?;
         report.global_norm = measured.global_norm;
         report.clip_factor = measured.factor;
-        if self.options.non_finite != NonFinite::Propagate && !measured.is_finite() {
+        if self.checks_finite() && !measured.is_finite() {
             report.non_finite = self.find_non_finite(&inputs)?;
-            report.outcome = Outcome::NonFinite;
             return self.refuse(report);
         }
-        let unique = self.unique_rows(&inputs, &measured)?;
+        let unique = self.unique_rows(&inputs, &measured, start.factor)?;
         if self.options.non_finite != NonFinite::Propagate {
-            report.non_finite = self.find_overflow(&inputs, &measured, &unique)?;
+            report.non_finite = self.find_overflow(&inputs, &measured, &unique, start.factor)?;
             if report.non_finite.is_some() {
-                report.outcome = Outcome::NonFinite;
                 return self.refuse(report);
             }
         }
@@ -78,14 +103,24 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.poisoned = true;
         self.write_updates(inputs, &unique, &measured, start);
         self.poisoned = false;
-        self.iterations += 1;
-        Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report })
+        Ok(self.finish(report))
     }
 
-    /// Refuses or skips a step whose gradients are not finite.
-    fn refuse(&self, report: StepReport) -> Result<StepReport, Error> {
+    /// Counts an applied step.
+    pub(super) fn finish(&mut self, report: StepReport) -> StepReport {
+        self.iterations += 1;
+        self.scaling.succeed();
+        StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..report }
+    }
+
+    /// Refuses or skips a step whose gradients are not finite, or too large.
+    pub(super) fn refuse(&mut self, report: StepReport) -> Result<StepReport, Error> {
+        let is_overflow = report.non_finite.as_ref().is_none_or(|found| !found.value.is_finite());
+        if is_overflow {
+            self.scaling.fail();
+        }
         if self.options.non_finite != NonFinite::Error {
-            return Ok(report);
+            return Ok(StepReport { outcome: Outcome::NonFinite, ..report });
         }
         Err(match report.non_finite {
             Some(NonFiniteGradient { variable, index, value }) if value.is_finite() => {

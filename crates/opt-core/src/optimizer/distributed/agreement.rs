@@ -48,7 +48,7 @@ impl Statement {
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Refuses the step unless all ranks can make it and are about to make the same one. Takes one gather; if the ranks
     /// differ, a second gather finds the difference.
-    pub(super) fn agree<'a, S>(
+    pub(in crate::optimizer) fn agree<'a, S>(
         &self,
         ranks: &dyn Distribution,
         begun: Result<(S, Vec<Input<'a, T>>), Error>,
@@ -79,12 +79,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let mut variables = DefaultHasher::new();
         inputs.iter().for_each(|input| hash_input(input, &mut variables));
         [
-            self.iterations,
+            hashed(&[self.iterations, self.micro_step]),
             hashed(&self.settings(ranks)),
             hashed(&self.learning_rates().iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
-            hashed(&self.groups.shared().concat().iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
+            hashed(&self.shared_state().iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
             variables.finish(),
         ]
+    }
+
+    /// The loss scale, and the shared slots of all rules.
+    fn shared_state(&self) -> Vec<f64> {
+        let scaling = [self.scaling.scale, self.scaling.good_steps as f64];
+        scaling.into_iter().chain(self.groups.shared().concat()).collect()
     }
 
     /// The learning rates of all groups.
@@ -104,10 +110,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The contents of a topic in words, one entry per line.
     fn details(&self, ranks: &dyn Distribution, topic: usize, inputs: &[Input<'_, T>]) -> String {
         match topic {
-            0 => format!("iterations {}", self.iterations),
+            0 => format!("iterations {}, micro-step {}", self.iterations, self.micro_step),
             1 => self.settings(ranks),
             2 => self.learning_rates().iter().map(|rate| format!("{rate:e}\n")).collect(),
-            3 => format!("{:?}", self.groups.shared().concat()),
+            3 => format!("{:?}", self.shared_state()),
             _ => inputs.iter().fold(String::new(), |mut lines, input| {
                 let _ = writeln!(lines, "{}", described(input));
                 lines

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 
 use super::super::form::{Form, in_order, inverse};
 use super::super::step::input::{Input, InputGradient};
-use super::super::step::storage::Values;
+use super::super::step::storage::AnyValues;
 use crate::collective::{Collective, CollectiveError, Numbers, Pending, Reduction, Replicas};
 use crate::collective::{append_bytes, from_bytes};
 use crate::real::Scalar;
@@ -122,7 +122,7 @@ impl<T: Scalar> Reducing<T> {
             if let Some(InputGradient::Dense(values)) = &input.gradient
                 && let Some(placed) = &input.placed
             {
-                append(&mut elements, &values.reborrow().into_full(), &placed.form);
+                append(&mut elements, values, &placed.form);
             }
         }
         Numbers::from_elements(elements)
@@ -168,18 +168,14 @@ fn is_dense<T>(input: &Input<'_, T>) -> bool {
 }
 
 /// Appends elements in row-major order, whatever the order of axes in memory.
-fn append<T: Scalar>(elements: &mut Vec<T>, values: &Values<'_, T>, form: &Form) {
-    let own_order = |view: ArrayViewD<'_, T>, elements: &mut Vec<T>| {
-        let order = form.axes.as_deref().map(inverse);
-        elements.extend(in_order(view, order.as_deref()).iter().copied());
-    };
-    match (values, &form.axes) {
-        (Values::Slice(slice), None) => elements.extend_from_slice(slice),
-        (Values::Slice(slice), Some(_)) => {
-            let view = ArrayViewD::from_shape(IxDyn(&form.stored_shape()), slice).expect("the shape was checked");
-            own_order(view, elements);
+fn append<T: Scalar>(elements: &mut Vec<T>, values: &AnyValues<'_, T>, form: &Form) {
+    let stored = values.to_rows();
+    match &form.axes {
+        None => elements.extend_from_slice(&stored),
+        Some(axes) => {
+            let view = ArrayViewD::from_shape(IxDyn(&form.stored_shape()), &stored).expect("the shape was checked");
+            elements.extend(in_order(view, Some(&inverse(axes))).iter().copied());
         }
-        (Values::Strided(view), _) => own_order(view.view(), elements),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::collective::Pending;
 use crate::error::Error;
 use crate::precision::Any;
 use crate::real::Scalar;
-use crate::report::{Outcome, StepReport};
+use crate::report::StepReport;
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
@@ -54,8 +54,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         self.poisoned = false;
         self.buckets = memory;
-        self.iterations += 1;
-        Ok(StepReport { outcome: Outcome::Applied, iterations: self.iterations, ..start.report.clone() })
+        Ok(self.finish(start.report.clone()))
     }
 }
 

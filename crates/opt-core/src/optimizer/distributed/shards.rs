@@ -132,6 +132,7 @@ fn array<'b, T>(values: Values<'b, T>, stored_shape: &[usize]) -> ArrayViewD<'b,
     match values {
         Values::Slice(slice) => ArrayViewD::from_shape(IxDyn(stored_shape), slice).expect("the shape was checked"),
         Values::Strided(view) => *view,
+        Values::Sum(_) => unreachable!("accumulated gradients have been reduced"),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The entries of the state, in Keras's order, and their names.
 
+use super::super::names::{ACCUMULATED, ACCUMULATOR};
+use super::super::records::row_shape;
 use super::super::slots::places;
-use super::super::{ITERATIONS, Optimizer, SlotPlace};
+use super::super::{GOOD_STEPS, ITERATIONS, LOSS_SCALE, MICRO_STEP, Optimizer, SlotPlace};
 use super::{StateEntry, StateKind};
 use crate::ema::Ema;
 use crate::precision::MASTER;
@@ -12,6 +14,9 @@ use crate::rule::{SlotSpec, UpdateRule, WeightsOrder};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Entry {
     Iterations,
+    MicroStep,
+    LossScale,
+    GoodSteps,
     /// A shared slot: the place of its rule among the rulings, and its place among the rule's shared slots.
     Shared(usize, usize),
     /// A slot of the variable with this index.
@@ -23,15 +28,22 @@ pub(super) enum Entry {
 pub(super) struct Listed<'v> {
     pub(super) name: &'v str,
     pub(super) shape: &'v [usize],
+    /// The shape of the whole variable as this rank gives it.
+    pub(super) whole: &'v [usize],
     pub(super) group: usize,
     pub(super) has_master: bool,
 }
 
 impl Entry {
+    /// Whether the number need not be whole.
+    pub(super) fn is_a_scale(self) -> bool {
+        matches!(self, Self::LossScale)
+    }
+
     /// The index of the variable.
     pub(super) fn variable(self) -> Option<usize> {
         match self {
-            Self::Iterations | Self::Shared(..) => None,
+            Self::Iterations | Self::MicroStep | Self::LossScale | Self::GoodSteps | Self::Shared(..) => None,
             Self::Of(variable, _) => Some(variable),
         }
     }
@@ -43,22 +55,30 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let listed = self.records.iter().map(|record| Listed {
             name: &record.name,
             shape: record.shape(),
+            whole: record.form.given(),
             group: record.group,
             has_master: record.is_half(),
         });
         listed.collect()
     }
 
-    /// The entries of the state for these variables: averages and masters of all of them, then the slots of the
-    /// optimizer's rule, then those of the rules of groups, each for the variables that have this rule.
-    pub(super) fn entries_of(&self, variables: &[Listed<'_>]) -> Vec<Entry> {
+    /// The entries of the state for these variables: averages, masters and accumulated gradients of all of them, then
+    /// the slots of the optimizer's rule, then those of the rules of groups, each for the variables that have this
+    /// rule. `accumulated` tells whether micro-steps wait to be applied.
+    pub(super) fn entries_of(&self, variables: &[Listed<'_>], accumulated: bool) -> Vec<Entry> {
         let mut entries = vec![Entry::Iterations];
+        entries.extend(self.options.accumulate.map(|_| Entry::MicroStep));
+        if self.scaling.is_dynamic() {
+            entries.extend([Entry::LossScale, Entry::GoodSteps]);
+        }
         let mut extend = |place: SlotPlace, has_it: &dyn Fn(&Listed<'_>) -> bool| {
             let with = variables.iter().enumerate().filter(|(_, variable)| has_it(variable));
             entries.extend(with.map(|(variable, _)| Entry::Of(variable, place)));
         };
         extend(SlotPlace::Average, &|variable| self.averages(variable.group));
         extend(SlotPlace::Master, &|variable| variable.has_master);
+        extend(SlotPlace::Accumulator, &|_| accumulated);
+        extend(SlotPlace::Accumulated, &|_| accumulated);
         for (number, ruling) in self.groups.rulings().iter().enumerate() {
             let ruled = |variable: &&Listed<'_>| self.groups.ruled_by(variable.group) == number;
             let ruled: Vec<usize> = (0..variables.len()).filter(|&variable| ruled(&&variables[variable])).collect();
@@ -84,6 +104,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub(super) fn entry_name(&self, entry: Entry, variables: &[Listed<'_>]) -> String {
         match entry {
             Entry::Iterations => ITERATIONS.to_owned(),
+            Entry::MicroStep => MICRO_STEP.to_owned(),
+            Entry::LossScale => LOSS_SCALE.to_owned(),
+            Entry::GoodSteps => GOOD_STEPS.to_owned(),
             Entry::Shared(number, shared) => {
                 let ruling = &self.groups.rulings()[number];
                 let mut slots = places(&ruling.slots).filter(|(_, place)| place.is_none());
@@ -95,6 +118,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let slot = match place {
                     SlotPlace::Average => Ema::SLOT,
                     SlotPlace::Master => MASTER,
+                    SlotPlace::Accumulator => ACCUMULATOR,
+                    SlotPlace::Accumulated => ACCUMULATED,
                     _ => self.slot_at(group, place).map_or("", SlotSpec::name),
                 };
                 format!("{name}/{slot}")
@@ -106,10 +131,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub(super) fn kind_of(&self, entry: Entry, variables: &[Listed<'_>]) -> StateKind {
         match entry {
             Entry::Iterations => StateKind::Iterations,
-            Entry::Shared(..) | Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
+            Entry::MicroStep | Entry::LossScale | Entry::GoodSteps | Entry::Shared(..) => StateKind::Scalar,
+            Entry::Of(_, SlotPlace::Scalar(_)) => StateKind::Scalar,
             Entry::Of(variable, place) => {
-                let Listed { shape, group, .. } = variables[variable];
+                let Listed { shape, whole, group, .. } = variables[variable];
                 match place {
+                    SlotPlace::Accumulator => StateKind::Array(whole.to_vec()),
+                    SlotPlace::Accumulated => StateKind::Array(row_shape(whole).to_vec()),
                     SlotPlace::Array(array) if self.is_in_bf16(group, array) => StateKind::Bf16(shape.to_vec()),
                     _ => StateKind::Array(shape.to_vec()),
                 }

@@ -6,13 +6,16 @@ use super::super::slots::places;
 use super::super::{Optimizer, SlotPlace};
 use super::entries::Entry;
 use super::{StateEntry, StateKind, StateValue};
+use crate::config::Interval;
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// A copy of all state besides the variables: `iterations`; with averaging, the average of each variable; the
-    /// `master` of each variable in 16 bits; then slot by slot, in the order of the rule, the shared number or the slot
+    /// A copy of all state besides the variables: `iterations`; with accumulation, `micro_step`; with a dynamic loss
+    /// scale, `loss_scale` and `good_steps`; with averaging, the average of each variable; the
+    /// `master` of each variable in 16 bits; between micro-steps, the accumulated gradient of each variable,
+    /// `accumulator`, and which rows have one, `accumulated`; then slot by slot, in the order of the rule, the shared number or the slot
     /// of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) With
     /// [groups](crate::Group) that have rules of their own, the slots of each rule follow in the order of the groups,
     /// for the variables that have this rule. Slots in bfloat16 are widened.
@@ -24,7 +27,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn weights(&self) -> Vec<StateEntry<StateValue<'static, T>>> {
         let listed = self.listed();
         let widened = |entry: Entry| self.named(entry, &listed, self.peek(entry).to_widened());
-        self.entries_of(&listed).into_iter().map(widened).collect()
+        self.entries_of(&listed, self.micro_step > 0).into_iter().map(widened).collect()
     }
 
     /// Replaces all state by a list in the order of [`weights`](Self::weights).
@@ -50,7 +53,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         let given: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
         let listed = self.listed();
-        let entries = self.entries_of(&listed);
+        // The number of micro-steps comes second, and tells whether there are accumulated gradients.
+        let accumulated = self.options.accumulate.is_some()
+            && matches!(given.get(1), Some(StateValue::Scalar(micro_step)) if *micro_step > 0.0);
+        let entries = self.entries_of(&listed, accumulated);
         if given.len() != entries.len() {
             return Err(Error::WeightCount { expected: entries.len(), found: given.len() });
         }
@@ -63,6 +69,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             self.check_range(index, *entry, value)?;
         }
+        self.discard_accumulated();
         for (value, entry) in given.into_iter().zip(entries) {
             self.assign(entry, value);
         }
@@ -72,8 +79,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Refuses numbers that the slot of an entry cannot have.
     fn check_range(&self, index: usize, entry: Entry, value: &StateValue<'_, T>) -> Result<(), Error> {
+        if let (Some(range), StateValue::Scalar(number)) = (self.range_of(entry), value)
+            && !(range.contains(*number) && (entry.is_a_scale() || number.fract() == 0.0))
+        {
+            let name = self.entry_name(entry, &self.listed());
+            return Err(Error::WeightRange { index, name, found: *number, expected: format!("numbers in {range}") });
+        }
         let slot = match entry {
-            Entry::Iterations | Entry::Of(_, SlotPlace::Average | SlotPlace::Master) => None,
+            Entry::Iterations | Entry::MicroStep | Entry::LossScale | Entry::GoodSteps => None,
+            Entry::Of(_, SlotPlace::Average | SlotPlace::Master | SlotPlace::Accumulator | SlotPlace::Accumulated) => {
+                None
+            }
             Entry::Shared(ruling, shared) => {
                 let slots = &self.groups.rulings()[ruling].slots;
                 places(slots).filter(|(_, place)| place.is_none()).nth(shared).map(|(slot, _)| slot)
@@ -96,10 +112,24 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
+    /// The range of a number of the engine.
+    fn range_of(&self, entry: Entry) -> Option<Interval> {
+        let below = |steps: u64| Interval::from(0.0..=steps.saturating_sub(1) as f64);
+        match entry {
+            Entry::MicroStep => self.options.accumulate.map(|accumulate| below(accumulate.steps)),
+            Entry::LossScale => Some(Interval::from(1.0..)),
+            Entry::GoodSteps => Some(Interval::from(0.0..)),
+            _ => None,
+        }
+    }
+
     /// The value of an entry, borrowed.
     pub(super) fn peek(&self, entry: Entry) -> StateValue<'_, T> {
         match entry {
             Entry::Iterations => StateValue::Iterations(self.iterations),
+            Entry::MicroStep => StateValue::Scalar(self.micro_step as f64),
+            Entry::LossScale => StateValue::Scalar(self.scaling.scale),
+            Entry::GoodSteps => StateValue::Scalar(self.scaling.good_steps as f64),
             Entry::Shared(ruling, slot) => StateValue::Scalar(self.groups.rulings()[ruling].shared[slot]),
             Entry::Of(variable, place) => self.records.at(variable).slot(place),
         }
@@ -109,12 +139,19 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn assign(&mut self, entry: Entry, value: StateValue<'_, T>) {
         match (entry, value) {
             (Entry::Iterations, StateValue::Iterations(count)) => self.iterations = count,
+            (Entry::MicroStep, StateValue::Scalar(number)) => self.micro_step = number as u64,
+            (Entry::LossScale, StateValue::Scalar(number)) => self.scaling.scale = number,
+            (Entry::GoodSteps, StateValue::Scalar(number)) => self.scaling.good_steps = number as u64,
             (Entry::Shared(ruling, slot), StateValue::Scalar(number)) => {
                 self.groups.ruling_mut(ruling).shared[slot] = number
             }
             (Entry::Of(variable, SlotPlace::Scalar(slot)), StateValue::Scalar(number)) => {
                 self.records.at_mut(variable).scalars[slot] = number;
             }
+            (
+                Entry::Of(variable, place @ (SlotPlace::Accumulator | SlotPlace::Accumulated)),
+                StateValue::Array(array),
+            ) => self.records.at_mut(variable).assign_accumulated(place, array.into_owned()),
             (Entry::Of(variable, place), value) => {
                 let record = self.records.at_mut(variable);
                 if let Some(packed) = record.packed_mut(place) {

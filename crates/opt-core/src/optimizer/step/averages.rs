@@ -5,13 +5,14 @@ use super::super::records::{Record, Records};
 use super::input::Input;
 use super::plan::StepPlan;
 use super::storage::{AnyValue, Value};
+use crate::ema::Ema;
 use crate::loops::{BLOCK, Buffer};
 use crate::precision::{Any, HalfFloat};
 use crate::real::Scalar;
 
 /// The weights of the old average and of the value in the new average, and what happens to the result.
 #[derive(Debug, Clone, Copy)]
-struct Averaging<T> {
+pub(crate) struct Averaging<T> {
     keep: T,
     take: T,
     flush_below: T,
@@ -35,11 +36,21 @@ pub(crate) fn update_without_gradient<T: Scalar>(
 impl<T: Scalar> Averaging<T> {
     /// The averages of a step, if there are any.
     fn of(plan: &StepPlan<'_, T>) -> Option<Self> {
-        let [keep, take] = plan.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal))?;
-        Some(Self { keep, take, flush_below: plan.flush_below, overwrite: plan.overwrite })
+        Some(Self::new(plan.average?, plan.flush_below, plan.overwrite))
     }
 
-    fn update(self, value: &mut AnyValue<'_, T>, record: &mut Record<T>) {
+    /// The averages after this number of steps.
+    pub(crate) fn at(ema: &Ema, iterations: u64, flush_below: T) -> Self {
+        Self::new(ema.momentum_at(iterations), flush_below, ema.overwrites_at(iterations + 1))
+    }
+
+    fn new(momentum: f64, flush_below: T, overwrite: bool) -> Self {
+        let [keep, take] = [momentum, 1.0 - momentum].map(T::literal);
+        Self { keep, take, flush_below, overwrite }
+    }
+
+    /// Updates the average of one variable.
+    pub(crate) fn update(self, value: &mut AnyValue<'_, T>, record: &mut Record<T>) {
         match value {
             Any::Full(value) => {
                 let mut average = record.array_mut(SlotPlace::Average).into_iter().flatten();

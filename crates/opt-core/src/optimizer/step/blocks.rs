@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use ndarray::IxDyn;
 use ndarray::iter::{Iter, IterMut};
 
-use super::storage::{AnyValues, Value, Values};
+use super::storage::{AnyValues, Value, Values, write_sum};
 use crate::loops::{self, BLOCK, Buffer};
 use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
@@ -28,6 +28,10 @@ impl<T> Values<'_, T> {
         match self {
             Self::Slice(slice) => Reader::Slice(slice),
             Self::Strided(view) => Reader::Strided(Box::new(view.iter())),
+            Self::Sum(sum) => {
+                let last = map!(&sum.last, values => values.reader());
+                Reader::Sum(Box::new(SumReader { sum: sum.sum, last, factor: sum.factor, buffer: Buffer::new() }))
+            }
         }
     }
 }
@@ -123,6 +127,15 @@ impl<H: HalfFloat, T: Scalar> Halves<'_, H, T> {
 pub(crate) enum Reader<'a, T> {
     Slice(&'a [T]),
     Strided(Box<Iter<'a, T, IxDyn>>),
+    Sum(Box<SumReader<'a, T>>),
+}
+
+/// Reads a sum block by block.
+pub(crate) struct SumReader<'a, T> {
+    sum: Option<&'a [T]>,
+    last: AnyReader<'a, T>,
+    factor: f64,
+    buffer: Buffer<T>,
 }
 
 impl<H: HalfFloat> Reader<'_, H> {
@@ -139,6 +152,7 @@ impl<H: HalfFloat> Reader<'_, H> {
                     H::widen(std::slice::from_mut(to), &[from]);
                 }
             }
+            Self::Sum(_) => unreachable!("sums are read in the element type of the optimizer"),
         }
         to
     }
@@ -163,6 +177,14 @@ impl<T: Scalar> AnyReader<'_, T> {
             Self::Full(Reader::Strided(elements)) => {
                 let buffer = buffer.first(n);
                 buffer.iter_mut().zip(elements).for_each(|(to, from)| *to = *from);
+                buffer
+            }
+            Self::Full(Reader::Sum(reader)) => {
+                let SumReader { sum, last, factor, buffer: own } = &mut **reader;
+                let last = last.block(n, None, own);
+                let front = sum.as_mut().map(|sum| sum.split_off(..n).expect("as long as the last gradients"));
+                let buffer = buffer.first(n);
+                write_sum(buffer, front, last, *factor);
                 buffer
             }
             Self::Bf16(reader) => reader.read(buffer.first(n)),

@@ -33,6 +33,8 @@ const LAST_ITERATION: u64 = u64::MAX - 2;
 pub(crate) struct Start {
     /// The rates of each group.
     pub(crate) rates: SmallVec<[Rates; 1]>,
+    /// The factor of all gradients: they are of the scaled loss, or a sum of several micro-steps.
+    pub(crate) factor: f64,
     /// The report of a step in which nothing happens.
     pub(crate) report: StepReport,
 }
@@ -50,6 +52,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub(in crate::optimizer) fn check<'a>(
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
+        needs_gradients: bool,
     ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
@@ -74,12 +77,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         };
 
         let inputs = self.trained(variables)?;
-        if !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
+        if needs_gradients && !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
         self.check_exclusions(&inputs)?;
         self.check_groups(&inputs)?;
-        Ok((Start { rates, report }, inputs))
+        Ok((Start { rates, factor: 1.0 / self.scaling.scale, report }, inputs))
     }
 
     /// Leaves out the variables that have never had a gradient: they get no slots.
@@ -108,7 +111,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             require_in::<T>("learning_rate", learning_rate)?;
             let weight_decay = self.groups.weight_decay(group, self.options.weight_decay.rate.as_ref());
             let Some(rate) = weight_decay else { return Ok(Rates { learning_rate, decay: None }) };
-            let rate = rate.at(self.iterations);
+            let rate = rate.at(self.schedule_step());
             require("weight_decay", rate, 0.0..)?;
             let decay = rate * learning_rate;
             require_in::<T>("weight_decay * learning_rate", decay)?;

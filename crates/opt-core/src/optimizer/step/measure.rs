@@ -58,7 +58,7 @@ struct Guard<'u, T> {
     rows: Option<&'u UniqueRows<T>>,
     /// The limit of the clip by value.
     limit: f64,
-    /// The factor of the clips by norm.
+    /// The factor of the gradient, and of the clips by norm.
     scale: f64,
     /// An element of a larger magnitude is refused.
     of_element: f64,
@@ -67,10 +67,15 @@ struct Guard<'u, T> {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The question that this step asks about the gradients of a group.
-    pub(in crate::optimizer) fn question(&self, group: usize) -> Question {
-        let limit = self.clip(group).value;
-        Question { limit, check_finite: self.options.non_finite != NonFinite::Propagate }
+    /// The question that this step asks about the gradients of a group. `factor` multiplies them.
+    pub(in crate::optimizer) fn question(&self, group: usize, factor: f64) -> Question {
+        let limit = self.clip(group).value.map(|limit| limit / factor);
+        Question { limit, check_finite: self.checks_finite(), factor }
+    }
+
+    /// Whether gradients that are not finite are refused or skipped.
+    pub(in crate::optimizer) fn checks_finite(&self) -> bool {
+        self.options.non_finite != NonFinite::Propagate || self.scaling.is_dynamic()
     }
 
     /// The clips of a group by value and by norm, and by the norm of the group.
@@ -92,7 +97,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Whether all gradients must be measured before any of them is used.
     fn measures_all(&self) -> bool {
         let in_groups = (0..self.groups.len()).any(|group| self.clip(group).global_norm.is_some());
-        in_groups || self.options.clip.global_norm.is_some() || self.options.non_finite != NonFinite::Propagate
+        in_groups || self.options.clip.global_norm.is_some() || self.checks_finite()
     }
 
     /// Whether a step needs to look at all gradients before it writes.
@@ -102,8 +107,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Measures the gradients whose norms must be known before the first write, or before a variable is cut into slices
     /// for several threads.
-    pub(super) fn measure(&self, inputs: &[Input<'_, T>]) -> Result<Measured, Error> {
-        let questions: SmallVec<[Question; 1]> = (0..self.groups.len()).map(|group| self.question(group)).collect();
+    pub(super) fn measure(&self, inputs: &[Input<'_, T>], factor: f64) -> Result<Measured, Error> {
+        let questions: SmallVec<[Question; 1]> =
+            (0..self.groups.len()).map(|group| self.question(group, factor)).collect();
         let all = self.measures_all() || self.options.ranks.is_some();
         let late = if all { 0 } else { MEASURED_LATE };
         let of_groups: SmallVec<[bool; 1]> =
@@ -161,7 +167,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The factor of the clips by norms.
-    fn scale(&self, number: usize, input: &Input<'_, T>, measured: &Measured) -> f64 {
+    fn clip_factor(&self, number: usize, input: &Input<'_, T>, measured: &Measured) -> f64 {
         self.norm_factor(input, measured.norm(number)) * measured.factor_of(input.group)
     }
 
@@ -170,12 +176,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &self,
         inputs: &[Input<'_, T>],
         measured: &Measured,
+        factor: f64,
     ) -> Result<Vec<(usize, UniqueRows<T>)>, Error> {
         let mut unique = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
             if let Some(InputGradient::Sparse(gradient)) = &input.gradient {
-                let limit = self.question(input.group).limit;
-                unique.push((i, UniqueRows::new(gradient, limit, self.scale(i, input, measured))));
+                let limit = self.question(input.group, factor).limit;
+                let scale = self.clip_factor(i, input, measured) * factor;
+                unique.push((i, UniqueRows::new(gradient, limit, scale)));
             }
         }
         if (0..self.groups.len()).any(|group| self.rule_needs_norm(group))
@@ -187,7 +195,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The first element that is infinite or NaN, in the order of the names of the variables.
-    pub(super) fn find_non_finite(&self, inputs: &[Input<'_, T>]) -> Result<Option<NonFiniteGradient>, Error> {
+    pub(in crate::optimizer) fn find_non_finite(
+        &self,
+        inputs: &[Input<'_, T>],
+    ) -> Result<Option<NonFiniteGradient>, Error> {
         self.find_refused(inputs, |_, _, value| !value.is_finite())
     }
 
@@ -198,6 +209,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         inputs: &[Input<'_, T>],
         measured: &Measured,
         unique: &[(usize, UniqueRows<T>)],
+        factor: f64,
     ) -> Result<Option<NonFiniteGradient>, Error> {
         /// Rows of a sparse gradient are summed after their norm is measured. More rows than this never have the same
         /// index.
@@ -209,12 +221,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             (of_element, of_norm)
         };
         let largest: SmallVec<[(f64, f64); 1]> = (0..self.groups.len()).map(largest).collect();
-        let scale = |i: usize| self.scale(i, &inputs[i], measured);
+        let clip = |i: usize| self.clip_factor(i, &inputs[i], measured);
         let is_suspicious = |i: usize| {
             let duplicates =
                 if matches!(inputs[i].gradient, Some(InputGradient::Sparse(_))) { DUPLICATES } else { 1.0 };
             let (of_element, of_norm) = largest[inputs[i].group];
-            measured.norm(i).norm * scale(i) * duplicates > of_element.min(of_norm)
+            measured.norm(i).norm * clip(i) * duplicates > of_element.min(of_norm)
         };
         if !(0..inputs.len()).any(is_suspicious) {
             return Ok(None);
@@ -224,15 +236,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
                 let norm = match rows {
                     Some(rows) => scaled_norm(rows.values.iter().map(|value| value.as_().abs())),
-                    None => measured.norm(i).norm * scale(i),
+                    None => measured.norm(i).norm * clip(i),
                 };
                 // Of a gradient whose norm is too large, an element is named that has its share of it.
                 let placed = inputs[i].placed.as_deref();
                 let len = placed.map_or(inputs[i].value.len(), |placed| placed.placement.shape.iter().product());
                 let (of_element, of_norm) = largest[inputs[i].group];
-                let limit = self.question(inputs[i].group).limit.unwrap_or(f64::INFINITY);
+                let limit = self.question(inputs[i].group, factor).limit.unwrap_or(f64::INFINITY);
                 let share = if norm > of_norm { norm / (len as f64).sqrt() / 2.0 } else { f64::INFINITY };
-                Guard { rows, limit, scale: scale(i), of_element, share }
+                Guard { rows, limit, scale: clip(i) * factor, of_element, share }
             })
             .collect();
         self.find_refused(inputs, |i, place, value| {

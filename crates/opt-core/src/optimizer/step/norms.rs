@@ -41,6 +41,9 @@ pub(crate) struct Question {
     /// The limit of a clip by value.
     pub(crate) limit: Option<f64>,
     pub(crate) check_finite: bool,
+    /// The factor by which a stage multiplies the gradients; norms are those of the products. The limit is one of the
+    /// gradients as they are.
+    pub(crate) factor: f64,
 }
 
 /// Measures each input that `wanted` names, by the question for its group; the norms of other inputs are 0 and finite.
@@ -131,7 +134,7 @@ impl Question {
                     self.over_chunk(&chunk)
                 })
             }
-            Any::Bf16(_) | Any::F16(_) => {
+            Any::Full(Values::Sum(_)) | Any::Bf16(_) | Any::F16(_) => {
                 let mut reader = values.reader();
                 let mut buffer = Buffer::default();
                 in_tree(values.len(), CHUNK, &mut |len| {
@@ -150,7 +153,7 @@ impl Question {
         } else {
             square_sum.sqrt()
         };
-        Norm { square_sum, norm, finite }
+        Norm { square_sum: square_sum * self.factor * self.factor, norm: norm * self.factor, finite }
     }
 
     fn over_chunk<T: Scalar>(self, chunk: &[T]) -> Sum {
@@ -254,7 +257,7 @@ mod tests {
     use super::*;
 
     fn ask(limit: Option<f64>, check_finite: bool, gradient: &[f64]) -> Norm {
-        Question { limit, check_finite }.answer(&Any::Full(Values::Slice(gradient)))
+        Question { limit, check_finite, factor: 1.0 }.answer(&Any::Full(Values::Slice(gradient)))
     }
 
     /// Whole numbers give the same sum in any order.

@@ -64,7 +64,7 @@ impl<'k, T: Scalar> StepPlan<'k, T> {
     pub(crate) fn plain(kernel: &'k dyn Kernel<T>, storage: MomentStorage) -> Self {
         Self {
             kernel,
-            question: Question { limit: None, check_finite: false },
+            question: Question { limit: None, check_finite: false, factor: 1.0 },
             norm_limit: None,
             global_factor: 1.0,
             needs_norm: false,
@@ -95,14 +95,15 @@ impl<T: Scalar> StepPlan<'_, T> {
     }
 
     /// The factor by which the gradient of a variable is clipped.
-    fn scale(&self, norm: &Norm) -> f64 {
+    fn clip(&self, norm: &Norm) -> f64 {
         self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor
     }
 
     /// The plan of a variable with a dense gradient.
     pub(crate) fn dense(&self, record: &mut Record<T>, norm: Norm) -> VariablePlan<T> {
-        let scale = self.scale(&norm);
-        let square_sum = norm.scaled_square_sum(scale);
+        let clip = self.clip(&norm);
+        let square_sum = norm.scaled_square_sum(clip);
+        let scale = clip * self.question.factor;
         let fused = self.fused(record, (scale != 1.0).then(|| loops::factors(scale)));
         VariablePlan { limit: self.question.limit.map(T::literal), ..self.begin_variable(record, square_sum, fused) }
     }

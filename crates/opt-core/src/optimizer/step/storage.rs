@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use half::{bf16, f16};
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 
+use crate::loops;
 use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
 
@@ -27,6 +28,18 @@ pub(crate) enum Value<'a, T> {
 pub(crate) enum Values<'a, T> {
     Slice(&'a [T]),
     Strided(Box<ArrayViewD<'a, T>>),
+    /// Only in the element type of the optimizer.
+    Sum(Box<SumOf<'a, T>>),
+}
+
+/// The sum of accumulated gradients and a multiple of those of the last micro-step. It is computed block by block where
+/// it is read.
+#[derive(Debug)]
+pub(crate) struct SumOf<'a, T> {
+    /// The sum of earlier micro-steps, in the order of `last`; `None` is 0.
+    pub(crate) sum: Option<&'a [T]>,
+    pub(crate) last: AnyValues<'a, T>,
+    pub(crate) factor: f64,
 }
 
 impl<'a, T> From<ArrayViewMutD<'a, T>> for Value<'a, T> {
@@ -143,11 +156,25 @@ impl<T: Scalar> AnyValue<'_, T> {
     }
 }
 
+impl<'a, T> SumOf<'a, T> {
+    fn reborrow(&self) -> SumOf<'_, T> {
+        SumOf { sum: self.sum, last: self.last.reborrow(), factor: self.factor }
+    }
+
+    fn split_at(self, at: usize, row: usize) -> (Self, Self) {
+        let Self { sum, last, factor } = self;
+        let (sum, sum_back) = sum.map(|sum| sum.split_at(at)).unzip();
+        let (last, last_back) = last.split_at(at, row);
+        (Self { sum, last, factor }, Self { sum: sum_back, last: last_back, factor })
+    }
+}
+
 impl<'a, T> Values<'a, T> {
     fn len(&self) -> usize {
         match self {
             Self::Slice(slice) => slice.len(),
             Self::Strided(view) => view.len(),
+            Self::Sum(sum) => sum.last.len(),
         }
     }
 
@@ -156,6 +183,15 @@ impl<'a, T> Values<'a, T> {
         match self {
             Self::Slice(slice) => Values::Slice(slice),
             Self::Strided(view) => Values::Strided(Box::new(view.view())),
+            Self::Sum(sum) => Values::Sum(Box::new(sum.reborrow())),
+        }
+    }
+
+    fn is_slice(&self) -> bool {
+        match self {
+            Self::Slice(_) => true,
+            Self::Strided(_) => false,
+            Self::Sum(sum) => sum.last.is_slice(),
         }
     }
 
@@ -163,6 +199,7 @@ impl<'a, T> Values<'a, T> {
         match self {
             Self::Slice(_) => 1,
             Self::Strided(view) => row_width(view.len(), view.shape()),
+            Self::Sum(sum) => sum.last.width(),
         }
     }
 
@@ -177,6 +214,10 @@ impl<'a, T> Values<'a, T> {
                 let (front, back) = view.split_at(Axis(0), row);
                 (Self::Strided(Box::new(front)), Self::Strided(Box::new(back)))
             }
+            Self::Sum(sum) => {
+                let (front, back) = sum.split_at(at, row);
+                (Self::Sum(Box::new(front)), Self::Sum(Box::new(back)))
+            }
         }
     }
 }
@@ -187,6 +228,7 @@ impl<T: Copy> Values<'_, T> {
         match self {
             Self::Slice(slice) => Cow::Borrowed(slice),
             Self::Strided(view) => Cow::Owned(view.iter().copied().collect()),
+            Self::Sum(_) => unreachable!("sums are read in the element type of the optimizer"),
         }
     }
 }
@@ -211,7 +253,7 @@ impl<'a, T> AnyValues<'a, T> {
 
     /// Whether the numbers are contiguous and can be cut anywhere.
     pub(crate) fn is_slice(&self) -> bool {
-        each!(self, values => matches!(values, Values::Slice(_)))
+        each!(self, values => values.is_slice())
     }
 
     /// The number of elements that must stay together.
@@ -225,6 +267,21 @@ impl<'a, T> AnyValues<'a, T> {
     }
 }
 
+impl<T: Scalar> SumOf<'_, T> {
+    /// Writes the sum, given the numbers of the last micro-step.
+    fn write(&self, to: &mut [T], last: &[T]) {
+        write_sum(to, self.sum, last, self.factor);
+    }
+}
+
+/// Writes `sum + factor * last`.
+pub(super) fn write_sum<T: Scalar>(to: &mut [T], sum: Option<&[T]>, last: &[T], factor: f64) {
+    match sum {
+        Some(sum) => loops::sum(to, sum, last, T::literal(factor)),
+        None => loops::scale(to, last, [factor, 1.0].map(T::literal)),
+    }
+}
+
 impl<T: Scalar> AnyValues<'_, T> {
     /// The elements in row-major order, in the element type of the optimizer.
     pub(crate) fn to_rows(&self) -> Cow<'_, [T]> {
@@ -234,6 +291,11 @@ impl<T: Scalar> AnyValues<'_, T> {
             wide
         }
         match self {
+            Self::Full(Values::Sum(sum)) => {
+                let mut total = vec![T::zero(); sum.last.len()];
+                sum.write(&mut total, &sum.last.to_rows());
+                Cow::Owned(total)
+            }
             Self::Full(values) => values.to_rows(),
             Self::Bf16(values) => Cow::Owned(widened(values)),
             Self::F16(values) => Cow::Owned(widened(values)),

@@ -41,7 +41,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let average = ema.filter(|_| groups.averages(group));
             StepPlan {
                 kernel,
-                question: self.question(group),
+                question: self.question(group, start.factor),
                 norm_limit: self.clip(group).norm,
                 global_factor: measured.factor_of(group),
                 needs_norm: self.rule_needs_norm(group),
