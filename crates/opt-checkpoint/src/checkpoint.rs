@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use opt_core::state::ITERATIONS;
+use opt_core::state::{ITERATIONS, MICRO_STEP};
 use opt_core::{DynOptimizer, OptimizerBuilder, Registry, Scalar};
 use serde_json::Value;
 
@@ -135,15 +135,26 @@ impl Checkpoint {
     ///
     /// When the file cannot be read, or the number is damaged.
     pub fn iterations(&self) -> Result<u64, Error> {
-        let Tensors { files, whole, pieces } = &self.tensors;
-        let found = pieces.iter().find(|piece| whole[piece.tensor].name == ITERATIONS && piece.len() == 8);
         let problem = || Damage::Header { problem: "there is no step counter".to_owned() };
-        let piece = found.ok_or_else(|| Error::damaged(self.path(), problem()))?;
+        let number = self.number(ITERATIONS)?.ok_or_else(|| Error::damaged(self.path(), problem()))?;
+        Ok(u64::from_le_bytes(number))
+    }
+
+    /// Whether the state was saved between micro-steps, with accumulated gradients.
+    pub(crate) fn is_accumulated(&self) -> Result<bool, Error> {
+        Ok(self.number(MICRO_STEP)?.is_some_and(|number| f64::from_le_bytes(number) > 0.0))
+    }
+
+    /// The bytes of a number of this name; `None` if there is none.
+    fn number(&self, name: &str) -> Result<Option<[u8; 8]>, Error> {
+        let Tensors { files, whole, pieces } = &self.tensors;
+        let found = pieces.iter().find(|piece| whole[piece.tensor].name == name && piece.len() == 8);
+        let Some(piece) = found else { return Ok(None) };
         let mut number = [0; 8];
         let take = |bytes: &[u8]| number.copy_from_slice(bytes);
         let found = files[piece.file].open()?.tensor(&piece.bytes, &mut Meter::new(8, None), take)?;
         match self.damage(piece, found) {
-            None => Ok(u64::from_le_bytes(number)),
+            None => Ok(Some(number)),
             Some(damage) => Err(self.mismatch(vec![damage])),
         }
     }

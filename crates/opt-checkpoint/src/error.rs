@@ -75,6 +75,16 @@ pub enum Error {
         expected: Contents,
     },
 
+    /// On several ranks, a checkpoint cannot hold accumulated gradients, which differ from rank to rank.
+    #[error(
+        "{micro_step} micro-steps wait to be applied, and on several ranks a checkpoint cannot hold their gradients: save after \
+         an applied step, or call flush or discard_accumulated"
+    )]
+    BetweenMicroSteps {
+        /// The number of micro-steps that wait.
+        micro_step: u64,
+    },
+
     /// The file has no configuration, because a schedule held code when it was saved.
     #[error("{path} has no configuration: a schedule held code", path = path.display())]
     NoConfiguration {

@@ -190,7 +190,8 @@ impl<'o> LoadOptions<'o> {
         let compares = !self.any_configuration && !partial;
         let mut selection = Selection::new(checkpoint, &self.names);
         let tracked = selection.tracked(optimizer, variables, partial)?;
-        let state = compare::state(optimizer, &tracked);
+        let accumulated = if partial { optimizer.micro_step() > 0 } else { checkpoint.is_accumulated()? };
+        let state = compare::state(optimizer, &tracked, accumulated);
         selection.compare(compare::values(variables, ranks)?.into_iter().chain(state));
         let configuration_compared =
             compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;

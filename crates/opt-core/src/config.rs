@@ -163,11 +163,6 @@ impl Envelope {
         self.spelled.retain(|key, _| !keys.contains(&key.as_str()));
     }
 
-    /// Drops entries that were [kept](Self::keep).
-    pub(crate) fn drop_kept(&mut self, keys: &[&str]) {
-        self.inner.retain(|key, _| !keys.contains(&key.as_str()));
-    }
-
     /// The name that the configuration gives to the object, if it is a text.
     pub(crate) fn name(&self) -> Option<&str> {
         self.inner.get("name").and_then(Value::as_str)

@@ -57,7 +57,7 @@ pub(super) fn wanted<R: UpdateRule<T>, T: Element>(
     let shapes: Vec<Vec<usize>> = variables.iter().map(shape).collect::<Result<_, _>>()?;
     let named = variables.iter().zip(&shapes);
     let named = named.map(|(variable, shape)| (variable.name(), shape.as_slice(), variable.dtype()));
-    let entries = optimizer.state_of(named).into_iter().map(|entry| Wanted {
+    let entries = optimizer.state_of(named, false).into_iter().map(|entry| Wanted {
         slot: entry.name.rsplit('/').next().unwrap_or_default().to_owned(),
         name: entry.name,
         kind: entry.value,

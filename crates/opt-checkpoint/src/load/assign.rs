@@ -76,9 +76,10 @@ pub(super) fn outdated<R: UpdateRule<T>, T: Element>(
     values: &Staged<T>,
     state: &Staged<T>,
 ) -> Vec<SlotOf> {
+    let accumulated = optimizer.micro_step() > 0;
     let with_values = variables.iter().zip(values).filter(|(_, value)| value.is_some());
     let loaded: HashSet<&str> = with_values.map(|(variable, _)| variable.name()).collect();
-    let entries = optimizer.state_of(compare::parts(tracked)).into_iter().zip(state);
+    let entries = optimizer.state_of(compare::parts(tracked), accumulated).into_iter().zip(state);
     let kept = entries.filter(|(_, staged)| staged.is_none()).filter_map(|(entry, _)| {
         let variable = &tracked[entry.variable?].name;
         let slot = entry.name.strip_prefix(variable)?.strip_prefix('/')?;

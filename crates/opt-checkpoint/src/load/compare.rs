@@ -38,24 +38,32 @@ pub(super) fn values<T: Element>(
     Ok(wanted)
 }
 
-/// The entries of the state for these variables.
-pub(super) fn state<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>, tracked: &[Tracked]) -> Vec<Wanted> {
+/// The entries of the state for these variables; `accumulated` tells whether it has accumulated gradients.
+pub(super) fn state<R: UpdateRule<T>, T: Element>(
+    optimizer: &Optimizer<R, T>,
+    tracked: &[Tracked],
+    accumulated: bool,
+) -> Vec<Wanted> {
     let number = (Rc::default(), Rc::new(Region::whole(&[])));
     let wanted = |StateEntry { name, value, variable }: StateEntry<StateKind>| {
-        let kind = match value {
-            StateKind::Iterations => Kind::Count,
-            StateKind::Scalar => Kind::Scalar,
-            StateKind::Array(_) => Kind::Array(T::FILE_DTYPE),
-            StateKind::Bf16(_) => Kind::Array(Dtype::BF16),
+        let (kind, shape) = match value {
+            StateKind::Iterations => (Kind::Count, None),
+            StateKind::Scalar => (Kind::Scalar, None),
+            StateKind::Array(shape) => (Kind::Array(T::FILE_DTYPE), Some(shape)),
+            StateKind::Bf16(shape) => (Kind::Array(Dtype::BF16), Some(shape)),
         };
-        let array = variable.filter(|_| matches!(kind, Kind::Array(_))).map(|variable| &tracked[variable].place);
-        let (whole, region) = match array {
-            Some(place) => (Rc::clone(&place.whole), Rc::clone(&place.part)),
-            None => (Rc::clone(&number.0), Rc::clone(&number.1)),
+        let place = variable.map(|variable| &tracked[variable].place);
+        let (whole, region) = match (shape, place) {
+            (Some(shape), Some(place)) if shape == place.part.shape => {
+                (Rc::clone(&place.whole), Rc::clone(&place.part))
+            }
+            // The marks of rows with accumulated gradients do not have the shape of the variable.
+            (Some(shape), _) => (shape.as_slice().into(), Rc::new(Region::whole(&shape))),
+            (None, _) => (Rc::clone(&number.0), Rc::clone(&number.1)),
         };
         Wanted { name, kind, whole, region }
     };
-    optimizer.state_of(parts(tracked)).into_iter().map(wanted).collect()
+    optimizer.state_of(parts(tracked), accumulated).into_iter().map(wanted).collect()
 }
 
 /// The part for which this rank has slots.

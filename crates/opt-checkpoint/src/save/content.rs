@@ -68,6 +68,9 @@ impl<'s, T: Element> Content<'s, T> {
         arrays: Vec<(String, AnyArray<'s, T>)>,
         contents: Contents,
     ) -> Result<Self, Error> {
+        if optimizer.distribution().is_some() && optimizer.micro_step() > 0 && contents == Contents::Raw {
+            return Err(Error::BetweenMicroSteps { micro_step: optimizer.micro_step() });
+        }
         optimizer.check_names(arrays.iter().map(|(name, _)| name.as_str()))?;
         let places = places(optimizer, &arrays)?;
         let state: Vec<_> = optimizer.state()?.collect();
@@ -89,12 +92,22 @@ impl<'s, T: Element> Content<'s, T> {
         }
         let of_state = state.into_iter().filter(|entry| contents == Contents::Raw || entry.name == ITERATIONS);
         tensors.extend(of_state.map(|StateEntry { name, value, variable }| {
-            let place = || variable.map(|variable| places[&tracked[variable]].clone());
+            let place = |shape: &[usize]| {
+                let place = variable.map(|variable| &places[&tracked[variable]]);
+                // The marks of rows with accumulated gradients do not have the shape of the variable.
+                place.filter(|place| place.part.shape == shape).cloned()
+            };
             let (numbers, place) = match value {
                 StateValue::Iterations(count) => (Numbers::Whole(count), None),
                 StateValue::Scalar(number) => (Numbers::Scalar(number), None),
-                StateValue::Array(array) => (Numbers::Array(Any::Full(array)), place()),
-                StateValue::Bf16(array) => (Numbers::Array(Any::Bf16(array)), place()),
+                StateValue::Array(array) => {
+                    let place = place(array.shape());
+                    (Numbers::Array(Any::Full(array)), place)
+                }
+                StateValue::Bf16(array) => {
+                    let place = place(array.shape());
+                    (Numbers::Array(Any::Bf16(array)), place)
+                }
             };
             Entry { name, numbers, place }
         }));

@@ -149,8 +149,12 @@ impl ConfigError {
         Self::UnknownKey { class_name: class_name.to_owned(), key: key.to_owned() }
     }
 
-    pub(super) fn missing_key(class_name: &str, key: &str) -> Self {
+    pub(crate) fn missing_key(class_name: &str, key: &str) -> Self {
         Self::MissingKey { class_name: class_name.to_owned(), key: key.to_owned() }
+    }
+
+    pub(crate) fn not_supported(class_name: &str, key: &str, found: &Value, reason: &'static str) -> Self {
+        Self::NotSupported { class_name: class_name.to_owned(), key: key.to_owned(), found: shorten(found), reason }
     }
 
     pub(crate) fn wrong_type(class_name: &str, key: &str, found: &Value, expected: &str) -> Self {

@@ -107,6 +107,11 @@ impl<'a> Fields<'a> {
         self.fields.get(key).is_some_and(|value| value == text)
     }
 
+    /// A field that is present and not yet read.
+    pub(crate) fn peek(&self, key: &str) -> Option<&Value> {
+        self.fields.get(key)
+    }
+
     /// Takes a field as it is, if it is present.
     pub fn take(&mut self, key: &str) -> Option<Value> {
         self.fields.remove(key)

@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use super::error::shorten;
 use super::{Config, ConfigError};
 
 /// A key that configurations of other libraries have, for a feature that the class that reads it does not have.
@@ -23,8 +22,6 @@ enum Off {
     Null,
     /// Also `false` and 0.
     Falsy,
-    /// Also 1: a factor.
-    One,
 }
 
 const CALLER: &str = "not supported here: leave it to the code that computes gradients";
@@ -32,9 +29,7 @@ const CLASS: &str = "not supported by this class";
 const PYTORCH: &str = "PyTorch's, not supported here";
 
 impl Known {
-    const ALL: [Self; 12] = [
-        Self { key: "loss_scale_factor", off: Off::One, instead: CALLER },
-        Self { key: "gradient_accumulation_steps", off: Off::Falsy, instead: CALLER },
+    const ALL: [Self; 10] = [
         Self { key: "gradient_aggregator", off: Off::Falsy, instead: CALLER },
         Self { key: "gradient_transformers", off: Off::Falsy, instead: CALLER },
         Self { key: "amsgrad", off: Off::Falsy, instead: CLASS },
@@ -65,16 +60,10 @@ impl Known {
         let is_off = match self.off {
             Off::Null => false,
             Off::Falsy => value.as_bool() == Some(false) || value.as_f64() == Some(0.0),
-            Off::One => value.as_f64() == Some(1.0),
         };
         if value.is_null() || is_off {
             return Ok(());
         }
-        Err(ConfigError::NotSupported {
-            class_name: class_name.to_owned(),
-            key: self.key.to_owned(),
-            found: shorten(value),
-            reason: self.instead,
-        })
+        Err(ConfigError::not_supported(class_name, self.key, value, self.instead))
     }
 }

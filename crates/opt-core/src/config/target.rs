@@ -162,7 +162,9 @@ impl Expression {
             "clipnorm" | "clipvalue" | "global_clipnorm" => Ok(Some(value).filter(|limit| is_new || !limit.is_null())),
             "weight_decay" if is_new => self.field(key, Kind::Number, &value).map(Some),
             "use_ema" | "ema_momentum" | "ema_overwrite_frequency" if is_new => Ok(Some(value)),
-            key if KERAS_3.contains(&key) => Ok(Some(value).filter(|_| self.target == Target::Keras3)),
+            key if KERAS_3.contains(&key) && (self.target == Target::Keras3 || value.is_null()) => {
+                Ok(Some(value).filter(|_| self.target == Target::Keras3))
+            }
             // Both are written beside `use_ema`, which names the option.
             "ema_momentum" | "ema_overwrite_frequency" => Ok(None),
             "jit_compile" | "is_legacy_optimizer" => Ok(Some(value).filter(|_| self.target == Target::Keras2)),
@@ -173,7 +175,9 @@ impl Expression {
     /// Adds fields that only this library has, and refuses fields that it does not combine.
     fn complete(self, config: &mut Config) -> Result<(), ConfigError> {
         if self.target == Target::Keras3 {
-            config.extend(KERAS_3.map(|key| (key.to_owned(), Value::Null)));
+            for key in KERAS_3 {
+                config.entry(key).or_insert(Value::Null);
+            }
         }
         if self.target.is_legacy()
             && config.contains_key("clipnorm")

@@ -37,6 +37,8 @@ pub(super) struct Options {
     pub(super) moments: MomentStorage,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
+    /// The form of Keras's `LossScaleOptimizer`, if the configuration was read inside one.
+    pub(super) wrapper: Option<Envelope>,
     pub(super) ranks: Option<Arc<dyn Distribution>>,
 }
 
@@ -54,6 +56,7 @@ impl Default for Options {
             moments: MomentStorage::default(),
             threads: Threads::default(),
             envelope: Envelope::default(),
+            wrapper: None,
             ranks: None,
         }
     }
@@ -137,7 +140,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         self.options.envelope.forget(&["ema_momentum", "ema_overwrite_frequency"]);
         if !ema.includes_all {
             // They would say that these are averages of Keras 3.
-            self.options.envelope.drop_kept(&KERAS_3);
+            self.options.envelope.forget(&KERAS_3);
         }
         self.options.ema = ema;
         self
@@ -237,6 +240,9 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.ema.validate()?;
         if let Some(accumulate) = &options.accumulate {
             accumulate.validate()?;
+            if accumulate.keras3 && options.use_ema && !options.ema.includes_all {
+                return Err(Error::Conflict { first: "Accumulate::keras3", second: "averages other than Ema::keras3" });
+            }
         }
         if let Some(loss_scale) = &options.loss_scale {
             loss_scale.validate()?;

@@ -1,7 +1,13 @@
 //! Reads optimizers from Keras's JSON, and writes them.
 
+mod groups;
+mod scaled;
+
 use serde_json::{Value, json};
 
+use scaled::Scaled;
+
+use super::builder::Options;
 use super::{DynOptimizer, Optimizer, OptimizerBuilder};
 use crate::config::{
     Config, ConfigError, Dialect, Envelope, Fields, FromConfig, Interval, KERAS_3, Registry, Steps, Target,
@@ -10,6 +16,7 @@ use crate::config::{
 use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::group::Group;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::NonFinite;
@@ -34,13 +41,18 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
     /// [`build`](OptimizerBuilder::build) checks the ranges.
     pub fn from_config(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
         let config = optimizer_of(config);
+        if let Some((scaled, inner)) = Scaled::of(config, registry.schedules())? {
+            let mut builder = Self::from_config(&inner, registry)?;
+            scaled.apply(&mut builder.options, inner);
+            return Ok(builder);
+        }
         let (class_name, fields, envelope) = Envelope::open(config)?;
         let mut reader = registry.fields(&class_name, told_apart(fields));
         let rule = registry.rule(&mut reader).map_err(|error| match error {
             ConfigError::UnknownClass { .. } if is_model(config) => ConfigError::WithoutOptimizer { found: class_name },
             other => other,
         })?;
-        Self::new(rule).read_options(reader, envelope)
+        Self::new(rule).read_options(reader, envelope, registry)
     }
 }
 
@@ -65,6 +77,11 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// As [`from_config`](OptimizerBuilder::from_config), and [`ConfigError::OtherClass`].
     pub fn from_config_of(config: &Value, registry: &Registry<T>) -> Result<Self, ConfigError> {
         let config = optimizer_of(config);
+        if let Some((scaled, inner)) = Scaled::of(config, registry.schedules())? {
+            let mut builder = Self::from_config_of(&inner, registry)?;
+            scaled.apply(&mut builder.options, inner);
+            return Ok(builder);
+        }
         let (found, fields, envelope) = match bare_fields(config) {
             Some(fields) => Envelope::open(&json!({"class_name": R::CLASS_NAME, "config": fields}))?,
             None => Envelope::open(config)?,
@@ -74,13 +91,18 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         }
         let mut reader = registry.fields(R::CLASS_NAME, told_apart(fields));
         let rule = R::from_config(&mut reader, registry)?;
-        Self::new(rule).read_options(reader, envelope)
+        Self::new(rule).read_options(reader, envelope, registry)
     }
 }
 
 impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     /// Reads the engine's options from the fields that the rule has left, and refuses keys that nobody has read.
-    fn read_options(mut self, mut reader: Fields<'_>, mut envelope: Envelope) -> Result<Self, ConfigError> {
+    fn read_options(
+        mut self,
+        mut reader: Fields<'_>,
+        mut envelope: Envelope,
+        registry: &Registry<T>,
+    ) -> Result<Self, ConfigError> {
         reader.keep(&mut envelope, &WITHOUT_MEANING);
         let dialect = self.rule.dialect();
         // A wrapper, or a rule with a single dialect, may be given its key, too.
@@ -104,13 +126,15 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.use_ema = reader.or("use_ema", false)?;
         options.ema = if options.use_ema { read_ema(&mut reader)? } else { read_unused_ema(&mut reader)? };
         options.ema.includes_all = is_of_keras3;
+        scaled::read(&mut reader, options)?;
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
         options.flush_denormals = reader.or("flush_denormals", true)?;
+        self.groups = groups::read(&mut reader, registry)?;
         reader.keep_switched_off(&mut envelope)?;
         reader.finish()?;
 
-        if let Ok(written) = self.options.write(&self.rule) {
+        if let Ok(written) = self.options.write(&self.rule, &self.groups) {
             envelope.remember(&written);
         }
         self.options.envelope = envelope;
@@ -132,8 +156,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`ConfigError::NotSerializable`] when a schedule holds code.
     #[doc(alias = "get_config")]
     pub fn to_config(&self) -> Result<Value, ConfigError> {
-        let fields = self.options.write(&self.rule)?;
-        Ok(self.options.envelope.wrap(self.rule.class_name(), fields))
+        let fields = self.options.write(&self.rule, self.groups.own())?;
+        Ok(self.options.wrap(self.options.envelope.wrap(self.rule.class_name(), fields)))
     }
 
     /// The configuration as another library can read it, with `keras.optimizers.deserialize`.
@@ -166,17 +190,22 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Ok::<(), opt_core::Error>(())
     /// ```
     pub fn to_config_for(&self, target: Target) -> Result<Value, ConfigError> {
-        let mut fields = self.options.write(&self.rule)?;
+        let options = Options { loss_scale: None, ..self.options.clone() };
+        let mut fields = options.write(&self.rule, self.groups.own())?;
         if let Some(name) = self.options.envelope.name() {
             fields.insert("name".to_owned(), name.into());
         }
-        express(target, self.rule.class_name(), self.rule.dialect(), fields)
+        let expressed = express(target, self.rule.class_name(), self.rule.dialect(), fields)?;
+        Ok(match self.options.loss_scale {
+            Some(loss_scale) => scaled::express(target, loss_scale, expressed),
+            None => expressed,
+        })
     }
 }
 
-impl super::builder::Options {
+impl Options {
     /// The fields of rule and engine together.
-    fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R) -> Result<Config, ConfigError> {
+    fn write<R: UpdateRule<T>, T: Scalar>(&self, rule: &R, groups: &[Group<T>]) -> Result<Config, ConfigError> {
         let mut fields = rule.config()?;
         let dialect = rule.dialect();
         // Keras's newer generation writes its keys also where they are off.
@@ -222,6 +251,8 @@ impl super::builder::Options {
             MomentStorage::Bf16 { seed } => Some(json!({"dtype": "bfloat16", "seed": seed})),
         };
         put(&mut fields, "moments", moments, false);
+        scaled::write(&mut fields, self, dialect);
+        put(&mut fields, groups::KEY, groups::write(groups)?, false);
         put(&mut fields, "flush_denormals", (!self.flush_denormals).then(|| false.into()), false);
         Ok(fields)
     }

@@ -53,7 +53,7 @@ fn the_list_is_known_before_the_variables_are() {
     let (opt, ..) = trained();
     let shapes: [(&str, &[usize], DType); 2] = [("a", &[2], DType::F32), ("b", &[2, 3], DType::F32)];
     let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
-    let specs = builder().build().unwrap().state_of(shapes);
+    let specs = builder().build().unwrap().state_of(shapes, false);
     assert_eq!(specs.iter().map(|spec| (spec.name.clone(), spec.value.clone())).collect::<Vec<_>>(), kinds);
     let places: Vec<_> = specs.iter().map(|spec| spec.variable).collect();
     assert_eq!(places, [None, Some(0), Some(1), Some(0), Some(1), Some(0), Some(1)]);
@@ -74,7 +74,7 @@ fn moments_in_16_bits_are_told_apart() {
     assert_eq!(kinds[1], ("w/average".to_owned(), StateKind::Array(vec![3])));
     assert_eq!(kinds[2], ("w/momentum".to_owned(), StateKind::Bf16(vec![3])));
     let mut fresh = make();
-    let specs = fresh.state_of([("w", &[3][..], DType::F32)]);
+    let specs = fresh.state_of([("w", &[3][..], DType::F32)], false);
     assert_eq!(specs.into_iter().map(|spec| (spec.name, spec.value)).collect::<Vec<_>>(), kinds);
     fresh.restore(&mut [Variable::new("w", &mut w)], opt.weights()).unwrap();
     assert_eq!(fresh.weights(), opt.weights());
@@ -219,7 +219,7 @@ fn variables_without_elements_have_state() {
     assert_eq!(opt.slot("rows", "started"), Ok(StateValue::Scalar(1.0)));
     let kinds: Vec<_> = opt.state().unwrap().map(|entry| (entry.name, entry.value.kind())).collect();
     let shapes: [(&str, &[usize], DType); 2] = [("empty", &[0], DType::F32), ("rows", &[0, 3], DType::F32)];
-    let specs: Vec<_> = opt.state_of(shapes).into_iter().map(|spec| (spec.name, spec.value)).collect();
+    let specs: Vec<_> = opt.state_of(shapes, false).into_iter().map(|spec| (spec.name, spec.value)).collect();
     assert_eq!(specs, kinds);
     let mut restored = make();
     restored
