@@ -166,6 +166,15 @@ pub struct RecordedVariable {
 pub struct RecordedStep {
     /// A learning rate assigned before the step.
     pub set_learning_rate: Option<f64>,
+    /// Learning rates of groups assigned before the step.
+    #[serde(default)]
+    pub set_group_learning_rate: BTreeMap<String, f64>,
+    /// Groups that are frozen before the step.
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    /// Groups that are trained again from this step on.
+    #[serde(default)]
+    pub unfreeze: Vec<String>,
     /// A gradient for each variable.
     pub gradients: Vec<Option<RecordedGradient>>,
     /// The recorded results.
@@ -229,6 +238,8 @@ pub struct Expect {
     pub slots: BTreeMap<String, BTreeMap<String, Recorded>>,
     /// The step counter, if it was recorded.
     pub iterations: Option<u64>,
+    /// The loss scale of the next step, if it was recorded.
+    pub loss_scale: Option<f64>,
 }
 
 /// Elements of a slot.

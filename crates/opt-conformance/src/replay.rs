@@ -143,13 +143,13 @@ impl<'c, T: Element> Replay<'c, T> {
                 &mut named(case, &mut replay.variables),
             )?;
         }
+        replay.config()?;
         for (number, step) in (1..).zip(&case.steps) {
             replay.step(step).map_err(|reason| format!("step {number}: {reason}"))?;
         }
         replay.finalized()?;
         replay.weights()?;
-        replay.shards()?;
-        replay.config()
+        replay.shards()
     }
 
     fn step(&mut self, step: &RecordedStep) -> Result<(), String> {
@@ -157,6 +157,11 @@ impl<'c, T: Element> Replay<'c, T> {
         if let Some(learning_rate) = step.set_learning_rate {
             self.optimizer.set_learning_rate(learning_rate).map_err(text)?;
         }
+        for (group, learning_rate) in &step.set_group_learning_rate {
+            self.optimizer.set_group_learning_rate(group, *learning_rate).map_err(text)?;
+        }
+        step.freeze.iter().try_for_each(|group| self.optimizer.freeze(group)).map_err(text)?;
+        step.unfreeze.iter().try_for_each(|group| self.optimizer.unfreeze(group)).map_err(text)?;
         if step.gradients.len() != self.variables.len() {
             return Err(format!("{} gradients for {} variables", step.gradients.len(), self.variables.len()));
         }
@@ -187,6 +192,9 @@ impl<'c, T: Element> Replay<'c, T> {
                 let what = format!("slot {name:?} of variable {variable:?}");
                 self.check_slot(&what, variable, &slot, want.elements())?;
             }
+        }
+        if let Some(want) = expect.loss_scale {
+            self.tolerance.check("loss scale", &[self.optimizer.loss_scale()], &[want])?;
         }
         let iterations = self.optimizer.iterations();
         match expect.iterations {
@@ -281,14 +289,8 @@ impl<'c, T: Element> Replay<'c, T> {
         Ok(())
     }
 
-    /// Checks that the configuration is written back, except for settings that the run changes.
-    fn config(&mut self) -> Result<(), String> {
-        // Restore the first learning rate: it is part of the configuration.
-        let first = self.case.optimizer.pointer("/config/learning_rate").and_then(Value::as_f64);
-        let changed = self.case.steps.iter().any(|step| step.set_learning_rate.is_some());
-        if let (Some(first), true) = (first, changed) {
-            self.optimizer.set_learning_rate(first).map_err(|error| error.to_string())?;
-        }
+    /// Checks that the configuration is written back.
+    fn config(&self) -> Result<(), String> {
         let mut written = self.optimizer.to_config().map_err(|error| error.to_string())?;
         if self.case.exclude_from_weight_decay.is_some()
             && let Some(config) = written["config"].as_object_mut()
