@@ -353,7 +353,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let ema = self.options.ema;
             let flush_below = if self.options.flush_denormals { T::SMALLEST } else { T::zero() };
             let averaging = averages::Averaging::at(&ema, self.iterations, flush_below);
-            for Input { place, value, group, .. } in own_parts(inputs).iter_mut() {
+            for Input { place, value, group, .. } in &mut own_parts(inputs) {
                 if self.groups.averages(*group) {
                     averaging.update(value, self.records.at_mut(*place));
                 }

@@ -143,7 +143,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             (Entry::LossScale, StateValue::Scalar(number)) => self.scaling.scale = number,
             (Entry::GoodSteps, StateValue::Scalar(number)) => self.scaling.good_steps = number as u64,
             (Entry::Shared(ruling, slot), StateValue::Scalar(number)) => {
-                self.groups.ruling_mut(ruling).shared[slot] = number
+                self.groups.ruling_mut(ruling).shared[slot] = number;
             }
             (Entry::Of(variable, SlotPlace::Scalar(slot)), StateValue::Scalar(number)) => {
                 self.records.at_mut(variable).scalars[slot] = number;
