@@ -200,13 +200,9 @@ fn fields_without_a_class_are_read_by_a_type_that_has_one() {
     assert_eq!(own.build().unwrap().to_config().unwrap(), sgd(fields));
 }
 
-/// The next issue adds some of these features.
 #[test]
 fn keys_of_features_that_do_not_exist_here_are_known() {
     for (key, value) in [
-        ("loss_scale_factor", json!(2.0)),
-        ("loss_scale_factor", json!(0)),
-        ("gradient_accumulation_steps", json!(4)),
         ("amsgrad", json!(true)),
         ("decay", json!(0.5)),
         ("maximize", json!(true)),

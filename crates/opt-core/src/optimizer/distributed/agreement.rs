@@ -110,7 +110,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The contents of a topic in words, one entry per line.
     fn details(&self, ranks: &dyn Distribution, topic: usize, inputs: &[Input<'_, T>]) -> String {
         match topic {
-            0 => format!("iterations {}, micro-step {}", self.iterations, self.micro_step),
+            0 if self.options.accumulate.is_some() => {
+                format!("iterations {}, micro-step {}", self.iterations, self.micro_step)
+            }
+            0 => format!("iterations {}", self.iterations),
             1 => self.settings(ranks),
             2 => self.learning_rates().iter().map(|rate| format!("{rate:e}\n")).collect(),
             3 => format!("{:?}", self.shared_state()),
