@@ -45,18 +45,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         entries.extend(with_master.map(|variable| Entry::Of(variable, SlotPlace::Master)));
         let mut shared = 0;
         let mut variable_by_variable = Vec::new();
-        for (_, place) in self.places() {
+        let mut last = Vec::new();
+        for ((_, place), slot) in self.places().zip(&self.slots) {
             match place {
                 None => {
                     entries.push(Entry::Shared(shared));
                     shared += 1;
                 }
                 Some(place) if self.rule.weights_order() == WeightsOrder::BySlot => entries.extend(of_all(place)),
+                Some(place) if slot.is_listed_last() => last.push(place),
                 Some(place) => variable_by_variable.push(place),
             }
         }
         let slots_of = |variable| variable_by_variable.iter().map(move |place| Entry::Of(variable, *place));
         entries.extend((0..variables).flat_map(slots_of));
+        entries.extend(last.into_iter().flat_map(of_all));
         entries
     }
 
