@@ -41,6 +41,11 @@ fn nadam() {
 }
 
 #[test]
+fn adam() {
+    all_pass("adam.json", 29);
+}
+
+#[test]
 fn radam() {
     all_pass("radam.json", 15);
 }
@@ -72,7 +77,7 @@ fn restored() {
     all_pass("restore_pytorch.json", 21);
 }
 
-/// Those that use Adam, accumulation or loss scaling have to wait.
+/// Those that use accumulation or loss scaling have to wait.
 #[test]
 fn keras3() {
     let (mut passed, mut skipped) = (Vec::new(), Vec::new());
@@ -83,8 +88,8 @@ fn keras3() {
             Verdict::Failed(reason) => panic!("{}: {reason}", case.name()),
         }
     }
-    assert_eq!((passed.len(), skipped.len()), (12, 11));
-    let waits = |name: &str| ["accumulation", "loss_scale", "adam"].iter().any(|feature| name.contains(feature));
+    assert_eq!((passed.len(), skipped.len()), (17, 6));
+    let waits = |name: &str| ["accumulation", "loss_scale"].iter().any(|feature| name.contains(feature));
     assert!(skipped.iter().all(|(name, _)| waits(name)), "{skipped:?}");
 }
 

@@ -149,7 +149,7 @@ pub const NO_RATES: [f64; 4] = [-1.0, f64::NAN, f64::INFINITY, -f64::MIN_POSITIV
 const BETAS: [f64; 4] = [0.9, 0.0, 0.5, 0.99];
 const SECOND_BETAS: [f64; 3] = [0.999, 0.9, 0.99];
 const EPSILONS: [f64; 3] = [1e-7, 0.0, 0.5];
-const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
+const DECAYS: [f64; 3] = [0.0, 0.015625, 0.25];
 
 /// An engine's builder, and a textbook's formula.
 pub type Subjects<T> = (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>);

@@ -76,17 +76,16 @@ fn verdict(result: Result<(), String>) -> Verdict {
     }
 }
 
-/// Replays every case of a file of the workspace with one class of rule, and all schedules.
+/// Replays every case of a file of the workspace with one class of rule; other classes, such as a wrapper around it, are
+/// those of the workspace.
 ///
 /// # Panics
 ///
 /// When a case does not pass.
 pub fn all_pass<R: FromConfig<f32> + FromConfig<f64>>(file: &str) {
-    let mut registries = Registries { float32: Registry::new(), float64: Registry::new() };
+    let mut registries = crate::registries();
     registries.float32.register::<R>();
     registries.float64.register::<R>();
-    opt_schedules::register(registries.float32.schedules_mut());
-    opt_schedules::register(registries.float64.schedules_mut());
     let cases = File::read(&golden_folder().join(file)).unwrap_or_else(|error| panic!("{error}")).cases;
     assert!(!cases.is_empty(), "{file} has no cases");
     for case in cases {

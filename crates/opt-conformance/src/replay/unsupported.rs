@@ -14,7 +14,6 @@ pub(super) fn feature(case: &OptimizerCase, registry: &Registry<f64>) -> Option<
 fn used(optimizer: &Value) -> Option<&'static str> {
     let is_set = |key: &str| optimizer["config"].get(key).is_some_and(|value| !value.is_null());
     match optimizer["class_name"].as_str()? {
-        "Adam" | "AdamW" => Some("there is no Adam yet"),
         "Lookahead" | "Addons>Lookahead" => used(&optimizer["config"]["optimizer"]),
         "LossScaleOptimizer" => Some("there is no loss scaling yet"),
         _ if is_set("loss_scale_factor") => Some("there is no loss scaling yet"),

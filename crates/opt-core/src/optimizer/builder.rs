@@ -106,7 +106,9 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
 
     /// Decoupled weight decay, a number or a schedule: `w -= w * weight_decay * learning_rate` before the rule. The
     /// decay is not part of the gradient, and is not clipped. None by default, unless the rule
-    /// [has one](crate::config::Hyperparameters::default_weight_decay), which this replaces.
+    /// [has one](crate::config::Hyperparameters::default_weight_decay), which this replaces. With the arithmetic of
+    /// [Keras](crate::config::Dialect::Keras) the number is rounded to 32 bits, as it is there, for variables in 64
+    /// bits, too.
     ///
     /// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101.
     #[doc(alias = "add_decayed_weights")]

@@ -11,7 +11,7 @@ use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
 use super::storage::{Value, Values};
-use crate::config::{HyperparameterError, require};
+use crate::config::{Dialect, HyperparameterError, require};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::precision::{Any, each, unbox};
@@ -94,6 +94,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let Some(rate) = &self.options.weight_decay.rate else { return Ok(None) };
         let rate = rate.at(self.iterations);
         require("weight_decay", rate, 0.0..)?;
+        // Keras passes the number through 32 bits, whatever the type of the variables.
+        let rate = if self.rule.dialect() == Dialect::Keras { f64::from(rate as f32) } else { rate };
         let decay = rate * learning_rate;
         require_in::<T>("weight_decay * learning_rate", decay)?;
         Ok(Some(decay))
