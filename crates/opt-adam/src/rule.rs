@@ -76,7 +76,7 @@ impl Formula {
         matches!(self.dialect, Dialect::Keras | Dialect::KerasLegacy)
     }
 
-    /// A decay rate or its power. Keras rounds them to the type of the variable, and computes `1 - beta` from that. A
+    /// A decay rate or its power. Keras rounds them to the type of the variable, and computes `1 - beta^t` from that. A
     /// number that would become 1 is not rounded: nothing would be left of `1 - beta`.
     fn rounded<T: Scalar>(&self, beta: f64) -> f64 {
         let rounded = T::literal(beta).as_();
@@ -88,8 +88,12 @@ impl Formula {
         [self.beta_1, self.beta_2].map(|beta| 1.0 - self.rounded::<T>(self.rounded::<T>(beta).powf(t)))
     }
 
+    /// Only the legacy generation of Keras computes it from the rounded number.
+    fn one_minus<T: Scalar>(&self, beta: f64) -> T {
+        T::literal(1.0 - if self.dialect.is_legacy() { self.rounded::<T>(beta) } else { beta })
+    }
+
     fn coefficients<T: Scalar>(&self, eta: f64, [m_weight, v_weight]: [f64; 2]) -> Coefficients<T> {
-        let [beta_1, beta_2] = [self.beta_1, self.beta_2].map(|beta| self.rounded::<T>(beta));
         // optax compares values of v that are already corrected. Elsewhere the root of v is corrected by alpha, and
         // with it an epsilon that was meant for the root of the corrected v.
         let is_corrected = self.amsgrad && self.dialect == Dialect::Optax;
@@ -97,10 +101,10 @@ impl Formula {
         let epsilon_scale = if self.is_of_keras() { 1.0 } else { left.sqrt() };
         let v_correction = left / v_weight;
         Coefficients {
-            beta_1: T::literal(beta_1),
-            one_minus_beta_1: T::literal(1.0 - beta_1),
-            beta_2: T::literal(beta_2),
-            one_minus_beta_2: T::literal(1.0 - beta_2),
+            beta_1: T::literal(self.beta_1),
+            one_minus_beta_1: self.one_minus(self.beta_1),
+            beta_2: T::literal(self.beta_2),
+            one_minus_beta_2: self.one_minus(self.beta_2),
             alpha: T::literal(eta * left.sqrt() / m_weight),
             epsilon: T::literal(self.epsilon * epsilon_scale),
             epsilon_root: T::literal(self.epsilon_root * left),
