@@ -51,14 +51,14 @@ hyperparameters! {
     /// # Differences
     ///
     /// The libraries agree on m and v. They differ in the place of epsilon, by a factor of `sqrt(1 - beta_2^t)` in
-    /// epsilon, and in what t counts:
+    /// epsilon, and in whose steps t counts. With `m_hat = m / (1 - beta_1^t)` and `v_hat = v / (1 - beta_2^t)`:
     ///
-    /// | source | here | the step, with `m_hat = m / (1 - beta_1^t)`, `v_hat = v / (1 - beta_2^t)` | epsilon | t counts the steps of |
+    /// | source | here | the step | epsilon | t |
     /// |---|---|---|---|---|
-    /// | Keras from 2.11 on, Keras 3 | [`new`](Self::new) | `alpha_t m / (sqrt(v) + epsilon)` | 1e-7 | the optimizer |
-    /// | Keras to 2.10 and legacy | [`legacy`](Self::legacy) | the same | 1e-7 | the optimizer |
-    /// | PyTorch `Adam` | [`pytorch`](Self::pytorch) | `eta m_hat / (sqrt(v_hat) + epsilon)` | 1e-8 | each variable |
-    /// | optax `adam`, `amsgrad` | [`optax`](Self::optax) | `eta m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | the optimizer |
+    /// | Keras from 2.11 on, Keras 3 | [`new`](Self::new) | `alpha_t m / (sqrt(v) + epsilon)` | 1e-7 | optimizer |
+    /// | Keras to 2.10 and legacy | [`legacy`](Self::legacy) | the same | 1e-7 | optimizer |
+    /// | PyTorch | [`pytorch`](Self::pytorch) | `eta m_hat / (sqrt(v_hat) + epsilon)` | 1e-8 | each variable |
+    /// | optax | [`optax`](Self::optax) | `eta m_hat / (sqrt(v_hat + epsilon_root) + epsilon)` | 1e-8 | optimizer |
     /// | the paper, algorithm 1 | | that of PyTorch | 1e-8 | |
     ///
     /// * **AMSGrad.** Keras and PyTorch keep the largest v, and correct its bias in each step. optax keeps the largest
@@ -67,8 +67,8 @@ hyperparameters! {
     ///   PyTorch's form, which keeps t in one more slot of each variable, `step`. In all other forms the first step of
     ///   such a variable is up to `(1 - beta_1) / sqrt(1 - beta_2)` times the learning rate, 3.2 times by default.
     /// * **Keras** rounds both betas to the type of the variable before it computes `beta^t`, and in its legacy
-    ///   generation also before it computes `1 - beta`; so do its forms here. That generation replaces an epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients
-    ///   have all been 0 does not change.
+    ///   generation also before it computes `1 - beta`; so do its forms here. That generation replaces an epsilon of 0
+    ///   by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does not change.
     /// * **PyTorch's** `weight_decay` is [`weight_decay`](Self::weight_decay), a part of the gradient. Together with
     ///   `decoupled_weight_decay` it is [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
     /// * **optax's** `adam` with `nesterov` is its `nadam`, here `Nadam::optax` of the crate `opt-nadam`.
@@ -171,10 +171,11 @@ hyperparameters! {
     ///
     /// # Differences
     ///
-    /// * The **paper** multiplies the decay by a schedule, but not by the learning rate; so does the AdamW of TensorFlow
-    ///   Addons, whose configurations are therefore refused.
-    /// * A configuration without the key `weight_decay` has the default of its dialect. `null` is refused, as Keras
-    ///   does.
+    /// * The **paper** does not multiply the decay by the learning rate. Neither does the AdamW of TensorFlow Addons,
+    ///   whose configurations are therefore refused.
+    /// * A configuration without the key `weight_decay` has the default of its dialect; `null` is refused, as in Keras.
+    ///   Keras 2.15 does not find the class in configurations, its own included, unless it is among the
+    ///   `custom_objects`.
     /// * **optax** adds `lambda w` to the step, with the w before the step: equal up to rounding. Its `mask` is
     ///   [`exclude_from_weight_decay`](opt_core::OptimizerBuilder::exclude_from_weight_decay). Its `adamw` with
     ///   `nesterov` is `Nadam::optax` of the crate `opt-nadam`, with the weight decay of the optimizer.

@@ -6,7 +6,7 @@ use opt_conformance::problem::{Problem, Variables};
 use opt_conformance::textbook::{self, all_close, options};
 use opt_core::config::{ConfigError, Dialect, FromConfig, FromFields};
 use opt_core::state::StateValue;
-use opt_core::{Ema, Error, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
+use opt_core::{DynOptimizer, Ema, Error, Optimizer, OptimizerBuilder, Registry, Scalar, UpdateRule, Variable};
 use opt_schedules::CosineDecay;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -52,7 +52,7 @@ fn trace<T: Scalar>(
     rule: impl UpdateRule<T> + 'static,
     start: &[f64],
     gradients: &[&[f64]],
-) -> (Optimizer<Box<dyn UpdateRule<T>>, T>, Vec<Vec<f64>>) {
+) -> (DynOptimizer<T>, Vec<Vec<f64>>) {
     let cast = |values: &[f64]| values.iter().map(|&value| T::literal(value)).collect::<Vec<T>>();
     let mut opt = Optimizer::builder(rule).boxed().build().unwrap();
     let mut w = cast(start);
@@ -77,8 +77,8 @@ fn dialects(learning_rate: f64) -> [Adam; 4] {
     [new.clone(), new.legacy(), Adam::pytorch(learning_rate), Adam::optax(learning_rate)]
 }
 
-/// Keras's own tests of Adam and AdamW. Its epsilon is added to the root of v before the correction, and so shortens the
-/// first step by up to 3e-6 of itself.
+/// Keras's own tests of Adam and AdamW. Its epsilon is added to the root of v before the correction, and so shortens
+/// the first step by up to 3e-6 of itself.
 #[test]
 fn unit_tests_of_keras() {
     let one_step: &[&[f64]] = &[&[1.0, 6.0, 7.0, 2.0]];
@@ -339,12 +339,12 @@ fn steps<R: UpdateRule<f64>>(mut opt: Optimizer<R, f64>) -> [f64; 2] {
 /// A rule reads what it has written as what it was: the next steps are the same.
 #[test]
 fn configurations_mean_what_they_say() {
-    fn check<R: FromConfig<f64> + FromFields + Clone>(rule: R, want: Value) {
+    fn check<R: FromConfig<f64> + FromFields + Clone>(rule: R, want: &Value) {
         let written = Optimizer::<_, f64>::new(rule.clone()).unwrap().to_config().unwrap();
         let own = <R as FromFields>::hyperparameters().into_iter().map(|spec| spec.name).collect::<Vec<_>>();
         let mut fields = written["config"].as_object().unwrap().clone();
         fields.retain(|key, value| own.contains(&key.as_str()) && !value.is_null());
-        assert_eq!(Value::Object(fields), want);
+        assert_eq!(Value::Object(fields), *want);
         assert_eq!(written["config"].get("use_ema").is_some(), rule.dialect() == Dialect::Keras);
         assert_eq!(steps(read::<R>(&written).unwrap()), steps(Optimizer::new(rule).unwrap()));
     }
@@ -356,34 +356,34 @@ fn configurations_mean_what_they_say() {
     let base = json!({"learning_rate": 0.5, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 1e-7, "amsgrad": false});
     let pytorch = with(&base, json!({"dialect": "pytorch", "epsilon": 1e-8, "weight_decay": 0.0}));
     let optax = with(&base, json!({"dialect": "optax", "epsilon": 1e-8}));
-    check(Adam::new(0.5), base.clone());
-    check(Adam::new(0.5).legacy(), with(&base, json!({"decay": 0.0})));
-    check(Adam::new(0.5).legacy().decay(0.25), with(&base, json!({"decay": 0.25})));
-    check(Adam::pytorch(0.5), pytorch.clone());
-    check(Adam::pytorch(0.5).weight_decay(0.25), with(&pytorch, json!({"weight_decay": 0.25})));
-    check(Adam::optax(0.5), optax.clone());
-    check(Adam::optax(0.5).epsilon_root(0.5), with(&optax, json!({"epsilon_root": 0.5})));
+    check(Adam::new(0.5), &base);
+    check(Adam::new(0.5).legacy(), &with(&base, json!({"decay": 0.0})));
+    check(Adam::new(0.5).legacy().decay(0.25), &with(&base, json!({"decay": 0.25})));
+    check(Adam::pytorch(0.5), &pytorch);
+    check(Adam::pytorch(0.5).weight_decay(0.25), &with(&pytorch, json!({"weight_decay": 0.25})));
+    check(Adam::optax(0.5), &optax);
+    check(Adam::optax(0.5).epsilon_root(0.5), &with(&optax, json!({"epsilon_root": 0.5})));
     let all = json!({"learning_rate": 0.5, "beta_1": 0.75, "beta_2": 0.5, "epsilon": 0.125, "amsgrad": true});
-    check(Adam::new(0.5).beta_1(0.75).beta_2(0.5).epsilon(0.125).amsgrad(true), all.clone());
-    check(AdamW::new(0.5).beta_1(0.75).beta_2(0.5).epsilon(0.125).amsgrad(true), all);
-    check(AdamW::pytorch(0.5), with(&base, json!({"dialect": "pytorch", "epsilon": 1e-8})));
-    check(AdamW::optax(0.5).epsilon_root(0.5), with(&optax, json!({"epsilon_root": 0.5})));
+    check(Adam::new(0.5).beta_1(0.75).beta_2(0.5).epsilon(0.125).amsgrad(true), &all);
+    check(AdamW::new(0.5).beta_1(0.75).beta_2(0.5).epsilon(0.125).amsgrad(true), &all);
+    check(AdamW::pytorch(0.5), &with(&base, json!({"dialect": "pytorch", "epsilon": 1e-8})));
+    check(AdamW::optax(0.5).epsilon_root(0.5), &with(&optax, json!({"epsilon_root": 0.5})));
 }
 
 #[test]
 fn missing_keys_have_the_defaults_of_the_dialect() {
-    fn check<R: FromConfig<f64>>(fields: Value, rule: R) {
+    fn check<R: FromConfig<f64>>(fields: &Value, rule: R) {
         let config = json!({"class_name": <R as FromConfig<f64>>::CLASS_NAME, "config": fields});
         assert_eq!(steps(read::<R>(&config).unwrap()), steps(Optimizer::new(rule).unwrap()), "{config}");
     }
-    check(json!({}), Adam::new(0.001));
-    check(json!({}), Adam::default());
-    check(json!({"is_legacy_optimizer": true}), Adam::new(0.001).legacy());
-    check(json!({"dialect": "pytorch"}), Adam::pytorch(0.001));
-    check(json!({"dialect": "optax"}), Adam::optax(0.001));
-    check(json!({}), AdamW::new(0.001));
-    check(json!({"dialect": "pytorch"}), AdamW::pytorch(0.001));
-    check(json!({"dialect": "optax"}), AdamW::optax(0.001));
+    check(&json!({}), Adam::new(0.001));
+    check(&json!({}), Adam::default());
+    check(&json!({"is_legacy_optimizer": true}), Adam::new(0.001).legacy());
+    check(&json!({"dialect": "pytorch"}), Adam::pytorch(0.001));
+    check(&json!({"dialect": "optax"}), Adam::optax(0.001));
+    check(&json!({}), AdamW::new(0.001));
+    check(&json!({"dialect": "pytorch"}), AdamW::pytorch(0.001));
+    check(&json!({"dialect": "optax"}), AdamW::optax(0.001));
 }
 
 /// The key of AdamW has a default; `null` is refused, as by Keras.
@@ -478,8 +478,8 @@ proptest! {
             counts_by_variable: dialect == 2,
             ..Default::default()
         };
-        // In six steps |m| stays below 16 roots of v. The corrections lose three digits to cancellation at the limits of
-        // both betas, each step rounds about ten times.
+        // In six steps |m| stays below 16 roots of v. The corrections lose three digits to cancellation at the limits
+        // of both betas, each step rounds about ten times.
         let close = |got: f64, want: f64| (got - want).abs() <= 1e-12 * want.abs().max(1.0);
         let mut opt = naive.around(Box::new(rule)).build().unwrap();
         let mut variables = problem.start::<f64>();

@@ -76,8 +76,8 @@ fn verdict(result: Result<(), String>) -> Verdict {
     }
 }
 
-/// Replays every case of a file of the workspace with one class of rule; other classes, such as a wrapper around it, are
-/// those of the workspace.
+/// Replays every case of a file of the workspace with one class of rule. Other classes, such as a wrapper around it,
+/// are those of the workspace.
 ///
 /// # Panics
 ///
