@@ -12,8 +12,11 @@ from checkpoint import Problem
 # Slots here, and the attributes with a list of them.
 LISTS = {
     "SGD": {"momentum": "momentums"},
+    "Adam": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
+    "AdamW": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
     "Nadam": {"m": "_momentums", "v": "_velocities"},
 }
+LEGACY = ["SGD", "Adam", "Nadam", "RectifiedAdam", "NovoGrad", "Lookahead"]
 
 
 def kind_of(optimizer):
@@ -25,7 +28,7 @@ def kind_of(optimizer):
 def class_of(optimizer):
     """The class, if it is one that this library has."""
     name = type(optimizer).__name__
-    known = {"legacy": ["SGD", "Nadam", "RectifiedAdam", "NovoGrad", "Lookahead"]}.get(kind_of(optimizer), LISTS)
+    known = LEGACY if kind_of(optimizer) == "legacy" else LISTS
     if name not in known:
         raise Problem(f"{name} has no counterpart here; known are {', '.join(known)}")
     return name
@@ -103,6 +106,8 @@ def slots_of(optimizer, name):
     slots = dict(LISTS[name])
     if name == "SGD" and not optimizer.momentum:
         slots = {}
+    if "vhat" in slots and not optimizer.amsgrad:
+        del slots["vhat"]
     if optimizer.use_ema:
         slots["average"] = "_model_variables_moving_average"
     return slots

@@ -82,16 +82,19 @@ def load(path):
 
 
 def custom_objects(path):
-    """Classes and functions that Keras writes into .h5 files by a name that it does not know when it reads them."""
+    """Classes and functions that Keras writes into files by a name that it does not know when it reads them."""
+    own = keras().optimizers
+    # Keras 2.15 does not find its own AdamW, in files of either kind.
+    found = {"AdamW": own.AdamW} if not is_keras3() and hasattr(own, "AdamW") else {}
     if path.suffix == ".keras":
-        return None
+        return found or None
     if is_keras3():
         short = {"mse": "mean_squared_error", "mae": "mean_absolute_error", "mape": "mean_absolute_percentage_error",
                  "msle": "mean_squared_logarithmic_error"}
         return {name: getattr(keras().losses, long) for name, long in short.items()}
     addons = import_addons()
     inner = ["NovoGrad", "RectifiedAdam"] if addons else []
-    return {name: getattr(addons.optimizers, name) for name in inner}
+    return {**found, **{name: getattr(addons.optimizers, name) for name in inner}}
 
 
 def import_addons():
@@ -204,20 +207,18 @@ def read_checkpoint(path):
 
 
 def read_new(children, optimizer, values, name, model, state):
-    """The state of a new optimizer: its variables are called `Nadam/m/dense/kernel`."""
+    """The state of a new optimizer: its variables are called `Adam/m/dense/kernel`."""
     state["iterations"] = values(children[optimizer]["_iterations"])
     listed = children[children[optimizer]["_variables"]].values()
     found = {}
     for node in listed:
         parts = (name(node) or "").split("/", 2)
-        if len(parts) == 3 and parts[1] in ("m", "v", "average") and parts[2] in model:
+        if len(parts) == 3 and parts[1] in ("m", "v", "vhat", "average") and parts[2] in model:
             found[parts[1], parts[2]] = values(node)
     has_v = any(slot == "v" for slot, _ in found)
-    if has_v and "_u_product" not in children[optimizer]:
-        raise Problem("the state is that of Adam or a relative of it, which have no counterpart here")
     for (slot, variable), numbers in found.items():
         state[f"{variable}/{slot if has_v or slot == 'average' else 'momentum'}"] = numbers
-    if has_v:
+    if "_u_product" in children[optimizer]:
         # Keras computes the product wrongly inside `fit`: the reader computes it from the configuration instead.
         print("note: the product of Nadam's momenta is not taken from the checkpoint", file=sys.stderr)
 

@@ -46,7 +46,7 @@ def convert(checkpoint, model, optimizer, names=None):
         values[by_name[name]] = torch.as_tensor(numbers).to(like.dtype)
     kind = class_of(optimizer["param_groups"][0])
     found = (checkpoint.config or {}).get("class_name", CLASSES[kind])
-    if found != CLASSES[kind]:
+    if {found, CLASSES[kind]} not in ({found}, {"Adam", "AdamW"}):
         raise Problem(f"the checkpoint is one of {found}, the optimizer is {kind}")
     state = {}
     for index, name in enumerate(names):
@@ -79,6 +79,11 @@ def moments(checkpoint, name):
     return {} if m is None or step == 0 else {"step": step, "exp_avg": m, "exp_avg_sq": v}
 
 
+def adam(checkpoint, name, _group):
+    entries, largest = moments(checkpoint, name), checkpoint.slot(name, "vhat")
+    return {**entries, "max_exp_avg_sq": largest} if entries and largest is not None else entries
+
+
 def nadam(checkpoint, name, group):
     entries = moments(checkpoint, name)
     if entries:
@@ -94,7 +99,7 @@ def radam(checkpoint, name, _group):
     return moments(checkpoint, name)
 
 
-ENTRIES = {"SGD": sgd, "NAdam": nadam, "RAdam": radam}
+ENTRIES = {"SGD": sgd, "Adam": adam, "AdamW": adam, "NAdam": nadam, "RAdam": radam}
 
 
 def main():

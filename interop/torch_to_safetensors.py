@@ -26,7 +26,7 @@ from checkpoint import Problem, run
 # Values that are no parameters.
 BUFFERS = re.compile(r"(running_mean|running_var|num_batches_tracked)$")
 PREFIX = re.compile(r"(^|\.)(module|_orig_mod)\.")
-CLASSES = {"SGD": "SGD", "NAdam": "Nadam", "RAdam": "RectifiedAdam"}
+CLASSES = {"SGD": "SGD", "Adam": "Adam", "AdamW": "AdamW", "NAdam": "Nadam", "RAdam": "RectifiedAdam"}
 
 
 def convert(model, optimizer, folder):
@@ -109,13 +109,18 @@ def class_of(group):
         return "SGD"
     if "decoupled_weight_decay" in group and "betas" in group and "amsgrad" not in group:
         return "RAdam"
-    raise Problem("the optimizer has no counterpart here; known are SGD, NAdam and RAdam")
+    if "amsgrad" in group and "betas" in group:
+        if "decoupled_weight_decay" not in group and group["weight_decay"]:
+            raise Problem("a file of this older PyTorch does not say whether the optimizer is Adam or AdamW: load it into "
+                          "the optimizer, and save it again with a newer one")
+        return "AdamW" if group.get("decoupled_weight_decay") else "Adam"
+    raise Problem("the optimizer has no counterpart here; known are SGD, Adam, AdamW, NAdam and RAdam")
 
 
 def configuration(optimizer):
     """The configuration of the first group; other groups must have the same one."""
     kept = ["lr", "momentum", "dampening", "nesterov", "weight_decay", "decoupled_weight_decay", "momentum_decay",
-            "eps", "betas", "maximize"]
+            "eps", "betas", "amsgrad", "maximize"]
     groups = [{key: group[key] for key in kept if key in group} for group in optimizer["param_groups"]]
     differing = sorted(key for key in groups[0] if any(group.get(key) != groups[0][key] for group in groups))
     if differing:
@@ -124,6 +129,9 @@ def configuration(optimizer):
     group, name = groups[0], class_of(optimizer["param_groups"][0])
     if group.pop("maximize", False):
         raise Problem("maximize has no counterpart here: negate the gradients")
+    if name in ("Adam", "AdamW"):
+        # The class says it.
+        group.pop("decoupled_weight_decay", None)
     fields = {"learning_rate": float(group.pop("lr")), "dialect": "pytorch"}
     if "betas" in group:
         fields["beta_1"], fields["beta_2"] = group.pop("betas")

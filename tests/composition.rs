@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use ndarray::{Array0, Array1, Array2, array};
 use optimizers::schedules::ExponentialDecay;
 use optimizers::{
-    Ema, Error, Exclude, Gradients, IndexedSlices, Lookahead, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    Outcome, Parameters, RectifiedAdam, Sgd, UpdateRule, Variable,
+    Adam, Ema, Error, Exclude, Gradients, IndexedSlices, Lookahead, Nadam, NonFinite, NovoGrad, Optimizer,
+    OptimizerBuilder, Outcome, Parameters, RectifiedAdam, Sgd, UpdateRule, Variable,
 };
 
 fn close(got: &[f64], want: &[f64]) {
@@ -371,6 +371,7 @@ fn boxing_changes_nothing() {
     }
     same(&Sgd::new(0.125));
     same(&Sgd::pytorch(0.125).momentum(0.875).dampening(0.25));
+    same(&Adam::pytorch(0.125).amsgrad(true));
     same(&Nadam::new(0.125));
     same(&NovoGrad::new(0.125));
     same(&RectifiedAdam::new(0.125).amsgrad(true));

@@ -5,7 +5,10 @@ mod targets;
 
 use optimizers::config::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
-use optimizers::{Ema, Error, Exclude, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule};
+use optimizers::{
+    AdamW, Ema, Error, Exclude, Lookahead, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd,
+    UpdateRule, Variable,
+};
 use serde_json::{Value, json};
 
 fn read(config: &Value) -> Result<Value, Error> {
@@ -189,6 +192,36 @@ fn schedules_are_checked_too() {
 fn code_has_no_configuration() {
     let opt = Optimizer::<_, f64>::new(Sgd::new(schedule_fn(|step| 1.0 / (step + 1) as f64))).unwrap();
     assert!(matches!(opt.to_config(), Err(ConfigError::NotSerializable { .. })));
+}
+
+/// A wrapper has the weight decay of the rule inside: in code, boxed, and in a configuration.
+#[test]
+fn a_default_weight_decay_reaches_the_engine() {
+    fn decayed<R: UpdateRule<f64>>(mut opt: Optimizer<R, f64>) -> f64 {
+        let mut w = [1.0];
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0])]).unwrap();
+        1.0 - w[0]
+    }
+    let close = |got: f64, want: f64| assert!((got - want).abs() < 1e-15, "{got} instead of {want}");
+    let inside = || Lookahead::new(AdamW::pytorch(0.5));
+    let boxed: Box<dyn UpdateRule<f64>> = Box::new(inside());
+    close(decayed(Optimizer::new(boxed).unwrap()), 0.5 * 0.01);
+    close(decayed(Optimizer::builder(Lookahead::new(inside())).weight_decay(0.25).build().unwrap()), 0.5 * 0.25);
+
+    let written = Optimizer::<_, f64>::new(inside()).unwrap().to_config().unwrap();
+    assert_eq!(written["config"]["weight_decay"], 0.01);
+    assert!(written["config"]["optimizer"]["config"].get("weight_decay").is_none());
+    let read = |config: &Value| Optimizer::from_config(config, &optimizers::registry::<f64>());
+    close(decayed(read(&written).unwrap()), 0.5 * 0.01);
+    let mut without = written.clone();
+    without["config"].as_object_mut().unwrap().remove("weight_decay");
+    close(decayed(read(&without).unwrap()), 0.5 * 0.01);
+    assert_eq!(read(&without).unwrap().to_config().unwrap(), without);
+    // Inside, nobody would decay.
+    let mut inside = written;
+    inside["config"]["optimizer"]["config"]["weight_decay"] = json!(0.25);
+    let refused = read(&inside).unwrap_err().to_string();
+    assert!(refused.contains("weight_decay is 0.25, expected null inside another optimizer"), "{refused}");
 }
 
 /// The weight decay of a rule itself has no exclusions: they are refused, from code, from files and later.

@@ -41,6 +41,11 @@ fn nadam() {
 }
 
 #[test]
+fn adam() {
+    all_pass("adam.json", 29);
+}
+
+#[test]
 fn radam() {
     all_pass("radam.json", 15);
 }
@@ -58,6 +63,7 @@ fn lookahead() {
 /// Rules of the same name in other libraries.
 #[test]
 fn dialects() {
+    all_pass("dialects_adam.json", 27);
     all_pass("dialects_nadam.json", 4);
     all_pass("dialects_novograd.json", 6);
     all_pass("dialects_radam.json", 5);
@@ -67,25 +73,30 @@ fn dialects() {
 /// Runs that start from a state of another system.
 #[test]
 fn restored() {
-    all_pass("restore_keras2.json", 31);
-    all_pass("restore_keras3.json", 13);
-    all_pass("restore_pytorch.json", 21);
+    all_pass("restore_keras2.json", 45);
+    all_pass("restore_keras3.json", 21);
+    all_pass("restore_pytorch.json", 32);
 }
 
-/// Those that use Adam, accumulation or loss scaling have to wait.
 #[test]
 fn keras3() {
-    let (mut passed, mut skipped) = (Vec::new(), Vec::new());
-    for case in cases("keras3.json") {
-        match replay(&case, &registries()) {
-            Verdict::Passed => passed.push(case.name().to_owned()),
-            Verdict::Skipped(reason) => skipped.push((case.name().to_owned(), reason)),
-            Verdict::Failed(reason) => panic!("{}: {reason}", case.name()),
-        }
-    }
-    assert_eq!((passed.len(), skipped.len()), (12, 11));
-    let waits = |name: &str| ["accumulation", "loss_scale", "adam"].iter().any(|feature| name.contains(feature));
-    assert!(skipped.iter().all(|(name, _)| waits(name)), "{skipped:?}");
+    all_pass("keras3.json", 23);
+}
+
+/// Runs of PyTorch and optax.
+#[test]
+fn groups() {
+    all_pass("groups.json", 35);
+}
+
+#[test]
+fn accumulation() {
+    all_pass("accumulation.json", 16);
+}
+
+#[test]
+fn loss_scale() {
+    all_pass("loss_scale.json", 11);
 }
 
 /// On threads, shard for shard.

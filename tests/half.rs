@@ -8,8 +8,8 @@ use optimizers::View;
 use optimizers::model::Half;
 use optimizers::state::{StateEntry, StateValue};
 use optimizers::{
-    Ema, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters, RectifiedAdam,
-    Sgd, UpdateRule, Variable,
+    AdamW, Ema, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Parameters,
+    RectifiedAdam, Sgd, UpdateRule, Variable,
 };
 
 type Rule = Box<dyn UpdateRule<f32>>;
@@ -50,6 +50,7 @@ fn rules() -> Vec<(&'static str, Rule)> {
     vec![
         ("sgd", Box::new(Sgd::new(0.01))),
         ("nesterov", Box::new(Sgd::new(0.01).momentum(0.9).nesterov(true))),
+        ("adamw", Box::new(AdamW::new(0.003))),
         ("nadam", Box::new(Nadam::new(0.003))),
         ("radam", Box::new(RectifiedAdam::new(0.003))),
         ("amsgrad", Box::new(RectifiedAdam::new(0.003).amsgrad(true))),

@@ -4,7 +4,7 @@ use half::bf16;
 use ndarray::{Array2, ShapeBuilder};
 use optimizers::state::StateValue;
 use optimizers::{
-    Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule, Variable,
+    Adam, Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, RectifiedAdam, Sgd, UpdateRule, Variable,
 };
 
 type Rule = Box<dyn UpdateRule<f32>>;
@@ -12,6 +12,7 @@ type Rule = Box<dyn UpdateRule<f32>>;
 fn rules() -> Vec<(&'static str, Rule, usize)> {
     vec![
         ("momentum", Box::new(Sgd::new(0.05).momentum(0.9)), 2),
+        ("adam", Box::new(Adam::new(0.01)), 4),
         ("nadam", Box::new(Nadam::new(0.01)), 4),
         ("radam", Box::new(RectifiedAdam::new(0.01)), 4),
         // The maximum of v is not a moment.

@@ -2,7 +2,9 @@
 
 use ndarray::Array2;
 use optimizers::UpdateRule;
-use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, Variable};
+use optimizers::{
+    Adam, AdamW, Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, Variable,
+};
 
 /// 1,100 parameters in two variables.
 const SHAPES: [[usize; 2]; 2] = [[100, 10], [10, 10]];
@@ -35,6 +37,9 @@ fn every_rule_keeps_what_it_needs() {
     remembers(Optimizer::builder(Sgd::new(0.1)), 0, 0);
     remembers(Optimizer::builder(Sgd::new(0.1).momentum(0.9)), 1, 0);
     remembers(Optimizer::builder(Sgd::pytorch(0.1).momentum(0.9).dampening(0.1)), 1, 1);
+    remembers(Optimizer::builder(Adam::new(0.1)), 2, 0);
+    remembers(Optimizer::builder(Adam::pytorch(0.1).amsgrad(true)), 3, 1);
+    remembers(Optimizer::builder(AdamW::optax(0.1)), 2, 0);
     remembers(Optimizer::builder(Nadam::new(0.1)), 2, 0);
     remembers(Optimizer::builder(Nadam::keras(0.1)), 2, 0);
     remembers(Optimizer::builder(Nadam::pytorch(0.1)), 2, 2);

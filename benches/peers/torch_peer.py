@@ -18,6 +18,9 @@ RULES = {
     "sgd": (torch.optim.SGD, {}, ["for", "foreach", "fused"]),
     "momentum": (torch.optim.SGD, {"momentum": 0.9}, ["for", "foreach", "fused", "compile"]),
     "nesterov": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}, ["for", "foreach", "fused"]),
+    "adam": (torch.optim.Adam, {}, ["for", "foreach", "fused", "compile"]),
+    "adam-amsgrad": (torch.optim.Adam, {"amsgrad": True}, ["for", "foreach", "fused"]),
+    "adamw": (torch.optim.AdamW, {"weight_decay": 0.004}, ["for", "foreach", "fused", "compile"]),
     "nadam": (torch.optim.NAdam, {}, ["for", "foreach", "compile"]),
     "radam": (torch.optim.RAdam, {}, ["for", "foreach", "compile"]),
 }

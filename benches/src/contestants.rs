@@ -1,8 +1,8 @@
 //! The contestants: every rule alone, and the usual compositions.
 
 use optimizers::{
-    DynOptimizer, Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
-    Sgd, UpdateRule,
+    Adam, AdamW, DynOptimizer, Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder,
+    RectifiedAdam, Sgd, UpdateRule,
 };
 
 use crate::Element;
@@ -47,19 +47,25 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("sgd", PLAIN, || of(Sgd::new(1e-5))),
         contestant("momentum", ONE, || of(momentum())),
         contestant("nesterov", ONE, || of(momentum().nesterov(true))),
+        contestant("adam", TWO, || of(adam())),
+        contestant("adam-amsgrad", Traffic::state(3), || of(adam().amsgrad(true))),
+        contestant("adamw", TWO, || of(AdamW::new(1e-5))),
         contestant("nadam", TWO, || of(nadam())),
         contestant("radam", TWO, || of(radam())),
         contestant("radam-amsgrad", Traffic::state(3), || of(radam().amsgrad(true))),
         contestant("novograd", NOVOGRAD, || of(novograd())),
         contestant("clip-momentum", ONE.after(Sweep::All), || clip(momentum())),
+        contestant("clip-adam", TWO.after(Sweep::All), || clip(adam())),
         contestant("clip-nadam", TWO.after(Sweep::All), || clip(nadam())),
         contestant("clip-radam", TWO.after(Sweep::All), || clip(radam())),
         contestant("clip-novograd", ONE.after(Sweep::All), || clip(novograd())),
         contestant("momentum-ema", ONE.average(), || of(momentum()).ema(ema())),
+        contestant("adam-ema", TWO.average(), || of(adam()).ema(ema())),
         contestant("nadam-ema", TWO.average(), || of(nadam()).ema(ema())),
         contestant("radam-ema", TWO.average(), || of(radam()).ema(ema())),
         contestant("novograd-ema", NOVOGRAD.average(), || of(novograd()).ema(ema())),
         contestant("lookahead-momentum", ONE.every(K), || of(lookahead(momentum()))),
+        contestant("lookahead-adam", TWO.every(K), || of(lookahead(adam()))),
         contestant("lookahead-nadam", TWO.every(K), || of(lookahead(nadam()))),
         contestant("lookahead-radam", TWO.every(K), || of(lookahead(radam()))),
         contestant("lookahead-novograd", NOVOGRAD.every(K), || of(lookahead(novograd()))),
@@ -67,6 +73,7 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
             clip(lookahead(radam())).ema(ema())
         }),
         contestant("momentum-bf16", PLAIN.narrow(1), || bf16(momentum())),
+        contestant("adam-bf16", PLAIN.narrow(2), || bf16(adam())),
         contestant("nadam-bf16", PLAIN.narrow(2), || bf16(nadam())),
         contestant("radam-bf16", PLAIN.narrow(2), || bf16(radam())),
         contestant("novograd-bf16", PLAIN.narrow(1).after(Sweep::ByVariable), || bf16(novograd())),
@@ -96,6 +103,10 @@ fn ema() -> Ema {
 
 fn momentum() -> Sgd {
     Sgd::new(1e-5).momentum(0.9)
+}
+
+fn adam() -> Adam {
+    Adam::new(1e-5)
 }
 
 fn nadam() -> Nadam {

@@ -4,7 +4,8 @@ use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, Formula, Naive};
 use optimizers::{
-    Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+    Adam, AdamW, Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    RectifiedAdam, Sgd,
 };
 use optimizers::{Scalar, UpdateRule};
 
@@ -63,6 +64,18 @@ pub enum Rule {
         amsgrad: bool,
         averaging: bool,
         outside: bool,
+    },
+    // Last: the corpus has the others by their numbers.
+    Adam {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        amsgrad: bool,
+        dialect: Choice,
+    },
+    AdamW {
+        betas: [Choice; 2],
+        epsilon: Choice,
+        amsgrad: bool,
     },
 }
 
@@ -149,7 +162,7 @@ pub const NO_RATES: [f64; 4] = [-1.0, f64::NAN, f64::INFINITY, -f64::MIN_POSITIV
 const BETAS: [f64; 4] = [0.9, 0.0, 0.5, 0.99];
 const SECOND_BETAS: [f64; 3] = [0.999, 0.9, 0.99];
 const EPSILONS: [f64; 3] = [1e-7, 0.0, 0.5];
-const DECAYS: [f64; 3] = [0.0, 0.01, 0.25];
+const DECAYS: [f64; 3] = [0.0, 0.015625, 0.25];
 
 /// An engine's builder, and a textbook's formula.
 pub type Subjects<T> = (OptimizerBuilder<Box<dyn UpdateRule<T>>, T>, Box<dyn Formula>);
@@ -217,8 +230,36 @@ impl Plan {
                 };
                 self.around(rule, formula, problem)
             }
+            Rule::Adam { betas, epsilon, amsgrad, dialect } => {
+                let dialect = dialect.of(&[0, 1, 2, 3]);
+                let rule = match dialect {
+                    0 => Adam::new(eta),
+                    1 => Adam::new(eta).legacy(),
+                    2 => Adam::pytorch(eta),
+                    _ => Adam::optax(eta),
+                };
+                let formula = adam(betas, epsilon, amsgrad);
+                let (beta_1, beta_2, epsilon) = (formula.beta_1, formula.beta_2, formula.epsilon);
+                let rule = rule.beta_1(beta_1).beta_2(beta_2).epsilon(epsilon).amsgrad(amsgrad);
+                let formula = textbook::Adam {
+                    epsilon_first: dialect < 2,
+                    counts_by_variable: dialect == 2,
+                    amsgrad_corrected: dialect == 3,
+                    ..formula
+                };
+                self.around(rule, formula, problem)
+            }
+            Rule::AdamW { betas, epsilon, amsgrad } => {
+                let formula = adam(betas, epsilon, amsgrad);
+                let (beta_1, beta_2, epsilon) = (formula.beta_1, formula.beta_2, formula.epsilon);
+                let rule = AdamW::new(eta).beta_1(beta_1).beta_2(beta_2).epsilon(epsilon).amsgrad(amsgrad);
+                self.around(rule, textbook::Adam { epsilon_first: true, ..formula }, problem)
+            }
         };
-        (self.options.set(Optimizer::builder(rule)), formula)
+        // The textbook has no weight decay by default.
+        let has_decay = rule.default_weight_decay().is_some();
+        let builder = Optimizer::builder(rule);
+        (self.options.set(if has_decay { builder.weight_decay(0.0) } else { builder }), formula)
     }
 
     /// Puts Lookahead around both, if the plan has it.
@@ -233,6 +274,12 @@ impl Plan {
         let rule = Lookahead::new(rule).sync_period(k).slow_step_size(alpha);
         (Box::new(rule), Box::new(textbook::Lookahead::new(formula, k, alpha, problem)))
     }
+}
+
+/// Adam with these settings.
+fn adam(betas: [Choice; 2], epsilon: Choice, amsgrad: bool) -> textbook::Adam {
+    let (beta_1, beta_2) = (betas[0].of(&BETAS), betas[1].of(&SECOND_BETAS));
+    textbook::Adam { beta_1, beta_2, epsilon: epsilon.of(&EPSILONS), amsgrad, ..Default::default() }
 }
 
 impl Options {

@@ -13,7 +13,8 @@ use optimizers::schedules::{
     TriangularCyclicalLearningRate,
 };
 use optimizers::{
-    DynOptimizer, Ema, Hyper, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, DynOptimizer, Ema, Hyper, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+    UpdateRule,
 };
 use serde_json::{Value, json};
 
@@ -99,6 +100,12 @@ fn newer(averages: impl Fn(Ema) -> Ema) -> Result<Vec<DynOptimizer>, Failure> {
         builder(Sgd::new(0.5)).clipvalue(1.0).ema(averages(Ema::new(0.75).overwrite_every(3))),
         builder(Nadam::keras(0.5).beta_1(0.5).beta_2(0.75).epsilon(0.25)).global_clipnorm(1.0),
         builder(Nadam::keras(CosineDecay::new(0.5, 10))),
+        builder(Adam::new(1.0)),
+        builder(Adam::new(0.5).beta_1(0.5).beta_2(0.75).epsilon(0.0).amsgrad(true)).clipnorm(1.0).weight_decay(0.25),
+        builder(AdamW::new(1.0)),
+        builder(AdamW::new(CosineDecay::new(0.5, 10)).beta_1(0.5).beta_2(0.75).epsilon(0.25).amsgrad(true))
+            .weight_decay(0.0)
+            .ema(averages(Ema::new(0.75))),
     ];
     builders.extend(schedules().into_iter().map(|rate| builder(Sgd::new(rate))));
     Ok(builders.into_iter().map(OptimizerBuilder::build).collect::<Result<_, _>>()?)
@@ -110,6 +117,9 @@ fn legacy() -> Result<Vec<DynOptimizer>, Failure> {
         builder(Sgd::new(1.0).legacy()),
         builder(Sgd::new(0.5).legacy().decay(0.25).momentum(0.5).nesterov(true)).clipnorm(1.0).clipvalue(0.5),
         builder(Nadam::new(0.5).beta_1(0.5).epsilon(0.25)).global_clipnorm(1.0),
+        builder(Adam::new(1.0).legacy()),
+        builder(Adam::new(0.5).legacy().decay(0.25).beta_1(0.5).beta_2(0.75).epsilon(0.25).amsgrad(true)),
+        builder(Adam::new(ExponentialDecay::new(0.5, 10, 0.5)).legacy()).clipvalue(0.5),
     ];
     builders.extend(schedules().into_iter().map(|rate| builder(Sgd::new(rate).legacy())));
     Ok(builders.into_iter().map(OptimizerBuilder::build).collect::<Result<_, _>>()?)
@@ -125,6 +135,7 @@ fn addons() -> Result<Vec<DynOptimizer>, Failure> {
         builder(NovoGrad::new(0.5).decay(0.5).weight_decay(0.25).grad_averaging(true).amsgrad(true).epsilon(0.25)),
         builder(Lookahead::new(Sgd::new(0.5).legacy().momentum(0.5)).sync_period(3).slow_step_size(1.0)),
         builder(Lookahead::new(Nadam::new(0.5))),
+        builder(Lookahead::new(Adam::new(0.5).legacy().amsgrad(true))),
         builder(Lookahead::new(Lookahead::new(rectified()))).clipnorm(1.0),
     ];
     let rates = schedules().into_iter().chain(waves());

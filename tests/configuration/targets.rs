@@ -6,8 +6,8 @@ use optimizers::schedules::{
     schedule_fn,
 };
 use optimizers::{
-    Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
-    Sgd, UpdateRule,
+    Adam, AdamW, Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
+    RectifiedAdam, Sgd, UpdateRule,
 };
 use serde_json::{Value, json};
 
@@ -75,7 +75,7 @@ fn what_a_target_cannot_express_is_named() {
     let scheduled = |rate: ExponentialDecay| builder(Box::new(Nadam::new(rate)));
     let falling = || ExponentialDecay::new(0.5, 10, 0.5);
     let bf16 = MomentStorage::Bf16 { seed: 1 };
-    let refused: [(Target, &str, Built); 24] = [
+    let refused: [(Target, &str, Built); 29] = [
         (Target::Keras3, "moments", sgd().moments(bf16)),
         (Target::Keras2, "moments", sgd().moments(bf16)),
         (Target::Keras3, "non_finite", sgd().non_finite(NonFinite::SkipStep)),
@@ -99,6 +99,11 @@ fn what_a_target_cannot_express_is_named() {
         (Target::KerasLegacy, "momentum_schedule", builder(Box::new(Nadam::new(0.5).constant_momentum()))),
         (Target::KerasLegacy, "learning_rate", scheduled(falling())),
         (Target::KerasLegacy, "epsilon", builder(Box::new(Nadam::new(0.5).epsilon(0.0)))),
+        (Target::KerasLegacy, "epsilon", builder(Box::new(Adam::new(0.5).legacy().epsilon(0.0)))),
+        (Target::KerasLegacy, "is_legacy_optimizer", builder(Box::new(Adam::new(0.5)))),
+        (Target::Keras3, "dialect", builder(Box::new(AdamW::pytorch(0.5)))),
+        (Target::Keras2, "weight_decay", builder(Box::new(AdamW::new(0.5))).weight_decay(falling())),
+        (Target::Addons, "is_legacy_optimizer", builder(Box::new(Lookahead::new(Adam::new(0.5))))),
         (Target::Addons, "total_steps", builder(Box::new(RectifiedAdam::new(0.5).total_steps(2.5)))),
         (Target::Addons, "dialect", builder(Box::new(RectifiedAdam::pytorch(0.5)))),
         (Target::Addons, "decoupled_weight_decay", builder(Box::new(RectifiedAdam::new(0.5))).weight_decay(0.5)),
@@ -114,7 +119,9 @@ fn what_a_target_cannot_express_is_named() {
         assert!(found.to_string().starts_with(&format!("{target} cannot express ")), "{found}");
     }
 
-    let missing: [(Target, &str, Built); 5] = [
+    let missing: [(Target, &str, Built); 7] = [
+        (Target::KerasLegacy, "AdamW", builder(Box::new(AdamW::new(0.5)))),
+        (Target::Addons, "AdamW", builder(Box::new(Lookahead::new(AdamW::new(0.5)))).weight_decay(0.0)),
         (Target::Keras3, "NovoGrad", builder(Box::new(NovoGrad::new(0.5)))),
         (Target::KerasLegacy, "Lookahead", builder(Box::new(Lookahead::new(Sgd::new(0.5).legacy())))),
         (Target::Keras2, "Constant", builder(Box::new(Sgd::new(Constant::new(0.5))))),

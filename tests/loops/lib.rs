@@ -3,7 +3,8 @@
 use opt_core::simd::Level;
 use optimizers::Scalar;
 use optimizers::{
-    Ema, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, Ema, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+    UpdateRule,
 };
 
 /// Any rule.
@@ -20,6 +21,10 @@ pub fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
         ("heavy ball", Box::new(Sgd::pytorch(0.1).momentum(0.75))),
         ("dampened", Box::new(Sgd::pytorch(0.1).momentum(0.75).nesterov(false).dampening(0.25))),
         ("heavy ball, nesterov", Box::new(Sgd::pytorch(0.1).momentum(0.75).nesterov(true))),
+        ("adam", Box::new(Adam::new(0.01).beta_1(0.75).beta_2(0.875))),
+        ("adam, amsgrad", Box::new(Adam::new(0.01).legacy().beta_1(0.75).beta_2(0.875).epsilon(0.0).amsgrad(true))),
+        ("adam of pytorch", Box::new(Adam::pytorch(0.01).beta_2(0.875).weight_decay(0.0625).amsgrad(true))),
+        ("adamw", Box::new(AdamW::optax(0.01).beta_2(0.875).epsilon(0.0))),
         ("nadam", Box::new(Nadam::new(0.01).beta_1(0.75).beta_2(0.875))),
         ("radam", Box::new(radam())),
         ("amsgrad", Box::new(radam().amsgrad(true).weight_decay(0.0625))),

@@ -16,7 +16,7 @@ use opt_core::simd::Level;
 use optimizers::Scalar;
 use optimizers::rule::BLOCK;
 use optimizers::state::StateValue;
-use optimizers::{Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
+use optimizers::{Adam, Lookahead, Nadam, NovoGrad, RectifiedAdam, Sgd};
 
 use super::limited::{Limited, side_by_side};
 
@@ -141,6 +141,10 @@ fn laws() {
         &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense, laws::finite_stays_finite],
     );
     keeps_the_laws(
+        &Subject::new(&Adam::new(0.125).amsgrad(true)),
+        &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense],
+    );
+    keeps_the_laws(
         &Subject::new(&Nadam::new(0.125)),
         &[laws::splitting_changes_nothing, laws::full_sparse_gradients_are_dense],
     );
@@ -198,6 +202,18 @@ fn textbooks(problem: &Problem) -> Vec<(f64, Textbook<'_>)> {
         pair!(0.125, Sgd::new(0.125), sgd(0.0, false)),
         pair!(0.125, Sgd::new(0.125).momentum(0.75), sgd(0.75, false)),
         pair!(0.125, Sgd::new(0.125).momentum(0.75).nesterov(true), sgd(0.75, true)),
+        pair!(
+            0.0625,
+            Adam::new(0.0625).beta_1(0.75).beta_2(0.875).epsilon(1e-3).amsgrad(true),
+            textbook::Adam {
+                beta_1: 0.75,
+                beta_2: 0.875,
+                epsilon: 1e-3,
+                epsilon_first: true,
+                amsgrad: true,
+                ..textbook::Adam::default()
+            }
+        ),
         pair!(
             0.0625,
             Nadam::new(0.0625).beta_1(0.75).beta_2(0.875).epsilon(1e-3),

@@ -2,10 +2,11 @@
 
     python3 -m venv venv
     venv/bin/pip install torch==2.15.0 optax==0.2.8 "jax[cpu]==0.10.2" timm==1.0.31
-    venv/bin/python tests/reference/record_dialects.py tests/golden
+    venv/bin/python tests/reference/record_dialects.py tests/golden [dialects_adam.json ...]
 
-One file for each rule is written: dialects_sgd.json, dialects_nadam.json, dialects_radam.json, dialects_novograd.json.
-All runs are in float64. The learning rate changes in the middle of each.
+One file for each rule is written: dialects_adam.json, dialects_sgd.json, dialects_nadam.json, dialects_radam.json,
+dialects_novograd.json. Runs are in float64, unless their names say otherwise. The learning rate changes in the middle of
+each.
 """
 
 import json
@@ -40,6 +41,11 @@ def problem(seed, scale=1.0):
     return start, steps
 
 
+def absent(**steps):
+    """Names the steps, counted from 0, in which variables have no gradient."""
+    return lambda number, name: number in steps.get(name, ())
+
+
 def run_torch(make, slots, rates, start, steps):
     """The variables and some slots after each step of a PyTorch optimizer."""
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
@@ -50,12 +56,13 @@ def run_torch(make, slots, rates, start, steps):
             for group in optimizer.param_groups:
                 group["lr"] = rates[1]
         for name, tensor in tensors.items():
-            tensor.grad = torch.tensor(gradients[name])
+            tensor.grad = None if gradients[name] is None else torch.tensor(gradients[name])
         optimizer.step()
         values = {name: tensor.detach().numpy().copy() for name, tensor in tensors.items()}
         kept = {
             name: {ours: optimizer.state[tensor][theirs].numpy().copy() for ours, theirs in slots.items()}
             for name, tensor in tensors.items()
+            if optimizer.state[tensor]
         }
         trace.append((values, kept))
     return trace
@@ -76,14 +83,21 @@ def run_optax(make, _slots, rates, start, steps):
     return trace
 
 
-def case(name, dialect, run, make, config, slots=None, rates=(0.125, 0.03125), seed=1, note=None, scale=1.0):
+def case(name, dialect, run, make, config, slots=None, rates=(0.125, 0.03125), seed=1, note=None, scale=1.0,
+         absent=lambda number, name: False, dtype="float64", exclude=None):
     """One recorded run. `config` is our configuration, without the learning rate."""
     start, steps = problem(seed, scale)
+    start = {name: value.astype(dtype) for name, value in start.items()}
+    steps = [
+        {name: None if absent(number, name) else value.astype(dtype) for name, value in gradients.items()}
+        for number, gradients in enumerate(steps)
+    ]
     trace = run(make, slots or {}, rates, start, steps)
     recorded = []
     for number, (gradients, (values, kept)) in enumerate(zip(steps, trace)):
         step = {"set_learning_rate": rates[1]} if number == CHANGE else {}
-        step["gradients"] = [{"dense": gradients[v].ravel().tolist()} for v in SHAPES]
+        given = [gradients[v] for v in SHAPES]
+        step["gradients"] = [None if g is None else {"dense": g.ravel().tolist()} for g in given]
         step["expect"] = {
             "variables": [values[v].ravel().tolist() for v in SHAPES],
             "slots": {v: {s: a.ravel().tolist() for s, a in kept.get(v, {}).items()} for v in SHAPES},
@@ -95,12 +109,12 @@ def case(name, dialect, run, make, config, slots=None, rates=(0.125, 0.03125), s
         "name": name,
         **({"note": note} if note else {}),
         "dialect": dialect,
-        "dtype": "float64",
+        "dtype": dtype,
         "optimizer": {"class_name": class_name, "config": {"learning_rate": rates[0], **fields}},
+        **({"exclude_from_weight_decay": {"var_names": exclude}} if exclude else {}),
         "variables": [{"name": v, "shape": list(SHAPES[v]), "value": start[v].ravel().tolist()} for v in SHAPES],
         "steps": recorded,
-        "rtol": 1e-11,
-        "atol": 1e-13,
+        **({"rtol": 1e-11, "atol": 1e-13} if dtype == "float64" else {"rtol": 2e-5, "atol": 1e-7}),
     }
 
 
@@ -209,7 +223,81 @@ def novograd():
     ]
 
 
+def adam():
+    """Adam and AdamW: PyTorch and optax add epsilon after the bias correction, and PyTorch counts by variable."""
+    betas = {"beta_1": 0.875, "beta_2": 0.9921875}
+    moments = {"m": "exp_avg", "v": "exp_avg_sq", "step": "step"}
+    largest = {**moments, "vhat": "max_exp_avg_sq"}
+    late, never = absent(bias=range(5)), absent(bias=range(STEPS))
+    sometimes = absent(kernel=[2, 3, 10], bias=[0, 4, 9, 13])
+
+    def pytorch(name, kind="Adam", eps=1e-3, ours=None, slots=moments, exclude=None, **options):
+        recorder = {key: options.pop(key) for key in ("note", "absent", "dtype", "seed", "scale") if key in options}
+        fields = {"dialect": "pytorch", **betas, "epsilon": eps, **(ours or {})}
+
+        def make(tensors, rate):
+            groups = tensors
+            if exclude:
+                groups = [{"params": tensors[:1]}, {"params": tensors[1:], "weight_decay": 0.0}]
+            return getattr(torch.optim, kind)(groups, lr=rate, betas=(0.875, 0.9921875), eps=eps, **options)
+
+        return case(name, "pytorch", run_torch, make, (kind, fields), slots, exclude=exclude, **recorder)
+
+    def of_optax(name, function="adam", kind="Adam", eps=1e-3, ours=None, exclude=None, **options):
+        recorder = {key: options.pop(key) for key in ("note", "seed", "scale") if key in options}
+        fields = {"dialect": "optax", **betas, "epsilon": eps, **(ours or {})}
+        if exclude:
+            options["mask"] = {name: name not in exclude for name in SHAPES}
+
+        def make(learning_rate):
+            return getattr(optax, function)(learning_rate, b1=0.875, b2=0.9921875, eps=eps, **options)
+
+        return case(name, "optax", run_optax, make, (kind, fields), exclude=exclude, **recorder)
+
+    def defaults(kind, dialect, run, make):
+        return case(f"{dialect}_{kind.lower()}_defaults", dialect, run, make, (kind, {"dialect": dialect}))
+
+    single = {"dtype": "float32", "eps": 1e-8}
+    return [
+        defaults("Adam", "pytorch", run_torch, lambda tensors, rate: torch.optim.Adam(tensors, lr=rate)),
+        defaults("AdamW", "pytorch", run_torch, lambda tensors, rate: torch.optim.AdamW(tensors, lr=rate)),
+        defaults("Adam", "optax", run_optax, lambda learning_rate: optax.adam(learning_rate)),
+        defaults("AdamW", "optax", run_optax, lambda learning_rate: optax.adamw(learning_rate)),
+        pytorch("torch_epsilon", eps=0.25, note="epsilon is large, so that its place is seen"),
+        pytorch("torch_no_epsilon", eps=0.0),
+        pytorch("torch_amsgrad", amsgrad=True, ours={"amsgrad": True}, slots=largest, scale=2.0),
+        pytorch("torch_weight_decay", weight_decay=0.0625, ours={"weight_decay": 0.0625}),
+        pytorch("torch_decoupled_weight_decay", weight_decay=0.0625, decoupled_weight_decay=True,
+                ours={"weight_decay": 0.0625, "decoupled_weight_decay": True}),
+        pytorch("torch_late", absent=late, note="bias has its first gradient in step 6"),
+        pytorch("torch_late_amsgrad_weight_decay", absent=late, amsgrad=True, weight_decay=0.0625, slots=largest,
+                ours={"amsgrad": True, "weight_decay": 0.0625}),
+        pytorch("torch_never", absent=never),
+        pytorch("torch_missing", absent=sometimes, amsgrad=True, ours={"amsgrad": True}, slots=largest, seed=2),
+        pytorch("torch_float32", absent=sometimes, **single),
+        pytorch("torch_adamw", "AdamW", weight_decay=0.0625, ours={"weight_decay": 0.0625}),
+        pytorch("torch_adamw_amsgrad_late", "AdamW", absent=late, amsgrad=True, weight_decay=0.125, slots=largest,
+                ours={"amsgrad": True, "weight_decay": 0.125}),
+        pytorch("torch_adamw_missing", "AdamW", absent=sometimes, weight_decay=0.5, ours={"weight_decay": 0.5}, seed=3,
+                note="a variable without a gradient does not decay"),
+        pytorch("torch_adamw_excluding_bias", "AdamW", weight_decay=0.25, ours={"weight_decay": 0.25}, exclude=["bias"]),
+        pytorch("torch_adamw_float32", "AdamW", **single),
+        of_optax("optax_epsilon", eps=0.25, note="epsilon is large, so that its place is seen"),
+        of_optax("optax_eps_root", eps_root=0.0625, ours={"epsilon_root": 0.0625}),
+        of_optax("optax_eps_root_alone", eps=0.0, eps_root=0.0625, ours={"epsilon_root": 0.0625}),
+        of_optax("optax_amsgrad", "amsgrad", ours={"amsgrad": True}, scale=2.0,
+                 note="the largest of the corrected second moments"),
+        of_optax("optax_amsgrad_eps_root", "amsgrad", eps_root=0.0625, ours={"amsgrad": True, "epsilon_root": 0.0625},
+                 seed=2),
+        of_optax("optax_adamw", "adamw", "AdamW", weight_decay=0.0625, ours={"weight_decay": 0.0625}),
+        of_optax("optax_adamw_eps_root", "adamw", "AdamW", eps_root=0.015625, weight_decay=0.5,
+                 ours={"epsilon_root": 0.015625, "weight_decay": 0.5}, seed=3),
+        of_optax("optax_adamw_mask", "adamw", "AdamW", weight_decay=0.25, ours={"weight_decay": 0.25}, exclude=["bias"]),
+    ]
+
+
 FILES = {
+    "dialects_adam.json": adam,
     "dialects_nadam.json": nadam,
     "dialects_novograd.json": novograd,
     "dialects_radam.json": radam,
@@ -217,12 +305,14 @@ FILES = {
 }
 
 
-def main(folder):
+def main(folder, *only):
     for name, cases in FILES.items():
+        if only and name not in only:
+            continue
         text = json.dumps({"format": 1, "oracle": ORACLE, "cases": cases()})
         (Path(folder) / name).write_text(text + "\n")
         print("wrote", Path(folder) / name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -38,6 +38,10 @@ def keras2(folder):
         variables = [tf.Variable(value, name=name, dtype="float32") for name, value in START.items()]
         return train(make, variables, tf.ones_like)
 
+    adam = trained(lambda: tf.keras.optimizers.AdamW(0.5, amsgrad=True))
+    save_both(folder, "keras2_adamw", {variable.name: variable.numpy() for variable in adam.variables})
+    legacy = trained(lambda: tf.keras.optimizers.legacy.Adam(0.5, amsgrad=True))
+    save_both(folder, "legacy_adam", {variable.name: variable.numpy() for variable in legacy.variables()})
     nadam = trained(lambda: tf.keras.optimizers.Nadam(0.5))
     save_both(folder, "keras2_nadam", {variable.name: variable.numpy() for variable in nadam.variables})
     legacy = trained(lambda: tf.keras.optimizers.legacy.Nadam(0.5))
@@ -62,6 +66,8 @@ def keras3(folder):
             variables.append(variable)
         return train(make, variables, lambda variable: tf.ones(variable.shape))
 
+    adam = trained(lambda: keras.optimizers.AdamW(0.5, amsgrad=True))
+    save_both(folder, "keras3_adamw", {variable.path: variable.numpy() for variable in adam.variables})
     nadam = trained(lambda: keras.optimizers.Nadam(0.5))
     save_both(folder, "keras3_nadam", {variable.path: variable.numpy() for variable in nadam.variables})
     schedule = keras.optimizers.schedules.ExponentialDecay(0.5, 4, 0.5)

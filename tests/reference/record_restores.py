@@ -202,6 +202,23 @@ def keras2():
     # The configuration of the inner optimizer lacks them, too.
     case("lookahead_novograd", addons.Lookahead(addons.NovoGrad(0.125, **novograd), 3, 0.5))
     cases[-1]["optimizer"]["config"]["optimizer"]["config"].update(completed)
+    case("adam", new.Adam(0.125, **SMALL), rates=slower)
+    case("adam_amsgrad", new.Adam(0.125, amsgrad=True, **SMALL), shapes={"a": (2,), "b": (2,)},
+         note="the list has vhat after the moments of all variables")
+    case("adam_weight_decay_ema", new.Adam(0.125, weight_decay=0.0625, use_ema=True, ema_momentum=0.75, **SMALL))
+    case("adam_late", new.Adam(0.125, clipnorm=1.0, **SMALL), late={"kernel": BEFORE + 2})
+    case("adam_float32", new.Adam(0.125, amsgrad=True, **SMALL), SINGLE, dtype="float32")
+    case("adam_float32_beta_2", new.Adam(1.0, epsilon=SMALL["epsilon"]), LONG, dtype="float32",
+         note="beta_2 = 0.999 is rounded to 32 bits in beta_2^t alone")
+    case("adamw", new.AdamW(0.125, **SMALL), rates=slower, exclude=["bias"], note="weight decay has its default")
+    case("adamw_amsgrad_ema", new.AdamW(0.125, weight_decay=0.0625, amsgrad=True, use_ema=True, ema_momentum=0.75,
+                                        ema_overwrite_frequency=4, **SMALL))
+    case("adamw_float32", new.AdamW(0.125, **SMALL), SINGLE, dtype="float32")
+    case("adam_legacy", old.Adam(0.125, **SMALL), rates=slower)
+    case("adam_legacy_amsgrad_decay", old.Adam(0.125, amsgrad=True, decay=0.25, **SMALL))
+    case("adam_legacy_clipnorm", old.Adam(0.125, clipnorm=1.0, **SMALL))
+    case("adam_legacy_float32_beta_2", old.Adam(1.0, epsilon=SMALL["epsilon"]), LONG, dtype="float32")
+    case("lookahead_adam", addons.Lookahead(old.Adam(0.125, amsgrad=True, **SMALL), 4, 0.5))
     return {"tensorflow": tf.__version__, "tensorflow-addons": tfa.__version__}, cases
 
 
@@ -244,13 +261,23 @@ def keras3():
     case("nadam_float32", new.Nadam(0.125, **SMALL), SINGLE, dtype="float32")
     case("nadam_float32_beta_2", new.Nadam(1.0, epsilon=SMALL["epsilon"]), LONG, dtype="float32",
          note="beta_2 = 0.999 is rounded to 32 bits; without that the variables are 1e-5 off")
+    case("adam", new.Adam(0.125, **SMALL), rates=slower)
+    case("adam_amsgrad_scalars", new.Adam(0.125, amsgrad=True, **SMALL), shapes={"a": (), "b": ()},
+         note="all arrays of the list have the same shape")
+    case("adam_weight_decay_ema", new.Adam(0.125, weight_decay=0.0625, use_ema=True, ema_momentum=0.75, **SMALL))
+    case("adam_late", new.Adam(0.125, global_clipnorm=1.0, **SMALL), late={"kernel": BEFORE + 2})
+    case("adam_float32_beta_2", new.Adam(1.0, epsilon=SMALL["epsilon"]), LONG, dtype="float32")
+    case("adamw", new.AdamW(0.125, **SMALL), rates=slower, exclude=["bias"], note="weight decay has its default")
+    case("adamw_amsgrad_ema", new.AdamW(0.125, weight_decay=0.0625, amsgrad=True, use_ema=True, ema_momentum=0.75,
+                                        **SMALL))
+    case("adamw_float32", new.AdamW(0.125, amsgrad=True, **SMALL), SINGLE, dtype="float32")
     return {"keras": keras.__version__, "backend": keras.backend.backend()}, cases
 
 
 class TorchRun:
     """An optimizer of PyTorch, and its parameters."""
 
-    KEYS = {"momentum_buffer": "momentum", "exp_avg": "m", "exp_avg_sq": "v"}
+    KEYS = {"momentum_buffer": "momentum", "exp_avg": "m", "exp_avg_sq": "v", "max_exp_avg_sq": "vhat"}
 
     def __init__(self, torch, problem, make, configuration):
         self.torch, self.config = torch, configuration
@@ -303,7 +330,7 @@ def pytorch():
         problem = Problem(400 + len(cases), **problem)
         # PyTorch keeps its counters and products in this type.
         torch.set_default_dtype(getattr(torch, problem.dtype))
-        class_name = {"SGD": "SGD", "NAdam": "Nadam", "RAdam": "RectifiedAdam"}[kind]
+        class_name = {"NAdam": "Nadam", "RAdam": "RectifiedAdam"}.get(kind, kind)
         fields = {"learning_rate": 0.125, "dialect": "pytorch", **config}
         configuration = {"class_name": class_name, "config": fields}
         make = getattr(torch.optim, kind)
@@ -345,6 +372,17 @@ def pytorch():
     adam("radam_late", "RAdam", late, weight_decay=0.0625)
     adam("radam_never", "RAdam", never)
     adam("radam_float32", "RAdam", {**single, **late})
+    adam("adam", "Adam", slower)
+    adam("adam_amsgrad", "Adam", slower, amsgrad=True)
+    adam("adam_weight_decay", "Adam", slower, weight_decay=0.0625)
+    adam("adam_decoupled_weight_decay", "Adam", slower, weight_decay=0.0625, decoupled_weight_decay=True)
+    adam("adam_late", "Adam", late, weight_decay=0.0625, amsgrad=True)
+    adam("adam_never", "Adam", never)
+    adam("adam_float32", "Adam", {**single, **late})
+    adam("adamw", "AdamW", {**slower, "note": "weight decay has its default"})
+    adam("adamw_amsgrad", "AdamW", slower, weight_decay=0.0625, amsgrad=True)
+    adam("adamw_late", "AdamW", late, weight_decay=0.0625)
+    adam("adamw_float32", "AdamW", {**single, **never}, weight_decay=0.0625)
     return {"torch": torch.__version__.split("+")[0]}, cases
 
 

@@ -33,7 +33,8 @@ pub(crate) struct Options {
 }
 
 /// The packages whose code is mutated.
-const PACKAGES: [&str; 6] = ["opt-core", "opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
+const PACKAGES: [&str; 7] =
+    ["opt-core", "opt-sgd", "opt-adam", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
 
 /// The list of accepted survivors, below the root.
 const LIST: &str = ".cargo/mutants-survivors.txt";

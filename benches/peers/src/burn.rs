@@ -9,7 +9,7 @@ use std::array;
 use anyhow::bail;
 use burn_core::tensor::{Device, Tensor, TensorData};
 use burn_optim::momentum::MomentumConfig;
-use burn_optim::{AdamWConfig, Optimizer, SgdConfig};
+use burn_optim::{AdamConfig, AdamWConfig, Optimizer, SgdConfig};
 
 use crate::offers;
 use crate::protocol::{Hello, StepFn};
@@ -23,6 +23,8 @@ pub(crate) fn hello() -> Hello {
         ("sgd", "sgd", "Sgd"),
         ("momentum", "momentum", "Sgd, momentum"),
         ("nesterov", "nesterov", "Sgd, Nesterov"),
+        ("adam", "adam", "Adam"),
+        ("adamw-decay", "adamw", "AdamW"),
         ("adamw", "nadam", "AdamW"),
         ("adamw", "radam", "AdamW"),
     ]);
@@ -36,6 +38,8 @@ pub(crate) fn open(contestant: &str, tensors: &[Vec<usize>], _threads: usize) ->
         "sgd" => stepper(sgd(None), tensors),
         "momentum" => stepper(sgd(Some(momentum())), tensors),
         "nesterov" => stepper(sgd(Some(momentum().with_nesterov(true))), tensors),
+        "adam" => stepper(AdamConfig::new().build(), tensors),
+        "adamw-decay" => stepper(AdamWConfig::new().with_weight_decay(0.004).build(), tensors),
         "adamw" => stepper(AdamWConfig::new().with_weight_decay(0.0).build(), tensors),
         other => bail!("no contestant {other:?}"),
     })

@@ -1,11 +1,11 @@
-//! candle with candle-optimisers.
+//! candle with its own AdamW, and with candle-optimisers.
 //!
 //! The gradients are those of the sum of `w * g`, computed once: they are g, and every step uses them again.
 
 use anyhow::bail;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use candle_nn::optim::Optimizer;
+use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
 use candle_optimisers::Momentum;
 use candle_optimisers::esgd::{ParamsSGD, SGD};
 use candle_optimisers::nadam::{NAdam, ParamsNAdam};
@@ -23,6 +23,8 @@ pub(crate) fn hello() -> Hello {
         ("sgd", "sgd", "SGD"),
         ("momentum", "momentum", "SGD, momentum"),
         ("nesterov", "nesterov", "SGD, Nesterov"),
+        ("adam", "adam", "candle-nn AdamW without decay"),
+        ("adamw", "adamw", "candle-nn AdamW"),
         ("nadam", "nadam", "NAdam"),
         ("radam", "radam", "RAdam"),
     ]);
@@ -33,10 +35,13 @@ pub(crate) fn open(contestant: &str, tensors: &[Vec<usize>], _threads: usize) ->
     let (variables, gradients) = variables(tensors)?;
     let lr = LEARNING_RATE;
     let sgd = |momentum| ParamsSGD { lr, momentum, ..ParamsSGD::default() };
+    let adamw = |weight_decay| ParamsAdamW { lr, weight_decay, ..ParamsAdamW::default() };
     Ok(match contestant {
         "sgd" => stepper(SGD::new(variables, sgd(None))?, gradients),
         "momentum" => stepper(SGD::new(variables, sgd(Some(Momentum::Classical(0.9))))?, gradients),
         "nesterov" => stepper(SGD::new(variables, sgd(Some(Momentum::Nesterov(0.9))))?, gradients),
+        "adam" => stepper(AdamW::new(variables, adamw(0.0))?, gradients),
+        "adamw" => stepper(AdamW::new(variables, adamw(0.004))?, gradients),
         "nadam" => stepper(NAdam::new(variables, ParamsNAdam { lr, ..ParamsNAdam::default() })?, gradients),
         "radam" => stepper(RAdam::new(variables, ParamsRAdam { lr, ..ParamsRAdam::default() })?, gradients),
         other => bail!("no contestant {other:?}"),

@@ -2,7 +2,6 @@
 
 mod mesh;
 mod restore;
-mod unsupported;
 
 use mesh::Place;
 use ndarray::{ArrayD, IxDyn};
@@ -23,7 +22,7 @@ pub enum Verdict {
     Passed,
     /// The first difference.
     Failed(String),
-    /// The reason why the case cannot be replayed yet.
+    /// The reason why the case is not replayed here.
     Skipped(String),
 }
 
@@ -43,9 +42,6 @@ pub fn replay(case: &Case, registries: &Registries) -> Verdict {
         Case::Schedule(case) => return verdict(replay_schedule(case, &registries.float64)),
         Case::Optimizer(case) => case,
     };
-    if let Some(feature) = unsupported::feature(case, &registries.float64) {
-        return Verdict::Skipped(feature.to_owned());
-    }
     verdict(match &case.mesh {
         None => replay_at(case, registries, Place::Here),
         Some(dimensions) => mesh::on_threads(dimensions, |mesh| replay_at(case, registries, Place::On(mesh))),
@@ -76,17 +72,16 @@ fn verdict(result: Result<(), String>) -> Verdict {
     }
 }
 
-/// Replays every case of a file of the workspace with one class of rule, and all schedules.
+/// Replays every case of a file of the workspace with one class of rule. Other classes, such as a wrapper around it,
+/// are those of the workspace.
 ///
 /// # Panics
 ///
 /// When a case does not pass.
 pub fn all_pass<R: FromConfig<f32> + FromConfig<f64>>(file: &str) {
-    let mut registries = Registries { float32: Registry::new(), float64: Registry::new() };
+    let mut registries = crate::registries();
     registries.float32.register::<R>();
     registries.float64.register::<R>();
-    opt_schedules::register(registries.float32.schedules_mut());
-    opt_schedules::register(registries.float64.schedules_mut());
     let cases = File::read(&golden_folder().join(file)).unwrap_or_else(|error| panic!("{error}")).cases;
     assert!(!cases.is_empty(), "{file} has no cases");
     for case in cases {

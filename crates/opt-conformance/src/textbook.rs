@@ -1,6 +1,7 @@
 //! The textbook oracle: the formulas as naive loops in 64 bits. They share no code with the engine, and are themselves
 //! checked by the recorded runs.
 
+mod adam;
 mod lookahead;
 mod nadam;
 mod novograd;
@@ -12,6 +13,7 @@ use std::collections::BTreeMap;
 
 use ndarray::ArrayD;
 
+pub use adam::Adam;
 pub use lookahead::Lookahead;
 pub use nadam::Nadam;
 pub use novograd::NovoGrad;

@@ -115,7 +115,8 @@ pub enum WeightsOrder {
     /// Slot by slot, each over all variables: m of `a`, m of `b`, v of `a`, v of `b`.
     #[default]
     BySlot,
-    /// Variable by variable, each with all its slots: m of `a`, v of `a`, m of `b`, v of `b`.
+    /// Variable by variable, each with all its slots: m of `a`, v of `a`, m of `b`, v of `b`. Slots that are
+    /// [listed last](SlotSpec::listed_last) follow, slot by slot.
     ByVariable,
 }
 

@@ -143,6 +143,7 @@ impl<R: Hyperparameters> Configurable for Lookahead<R> {
     }
 }
 
+#[deny(clippy::missing_trait_methods, reason = "every method must be forwarded")]
 impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
     fn learning_rate(&self) -> &Hyper {
         self.inner.rule.learning_rate()
@@ -158,6 +159,10 @@ impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
             Dialect::Keras => Dialect::KerasLegacy,
             other => other,
         }
+    }
+
+    fn default_weight_decay(&self) -> Option<f64> {
+        self.inner.rule.default_weight_decay()
     }
 }
 

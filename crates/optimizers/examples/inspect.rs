@@ -137,7 +137,8 @@ fn rule(tensors: &[ArraySummary]) -> &'static str {
         () if has("momentum_buffer") => "SGD (Sgd::pytorch)",
         () if has("mu_product") => "NAdam (Nadam::pytorch)",
         () if has("exp_avg_sq") && norms => "timm's NvNovoGrad (NovoGrad::nvidia)",
-        () if has("exp_avg_sq") => "RAdam (RectifiedAdam::pytorch), or of Adam, which there is not here,",
+        () if has("max_exp_avg_sq") => "Adam (Adam::pytorch) or AdamW (AdamW::pytorch), with amsgrad,",
+        () if has("exp_avg_sq") => "Adam (Adam::pytorch), AdamW (AdamW::pytorch) or RAdam (RectifiedAdam::pytorch)",
         () => "an optimizer that there is not here",
     }
 }

@@ -1,6 +1,9 @@
 #![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "adam")]
+#[doc(inline)]
+pub use opt_adam as adam;
 #[cfg(feature = "checkpoint")]
 #[doc(inline)]
 pub use opt_checkpoint as checkpoint;
@@ -30,6 +33,9 @@ pub use opt_schedules as schedules;
 #[doc(inline)]
 pub use opt_sgd as sgd;
 
+#[cfg(feature = "adam")]
+#[doc(inline)]
+pub use opt_adam::{Adam, AdamW};
 #[doc(inline)]
 pub use opt_core::{
     DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Hyper, IndexedSlices, Indices, Minimized, MomentStorage,
@@ -77,6 +83,7 @@ pub use opt_sgd::Sgd;
 pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     #[cfg_attr(
         not(any(
+            feature = "adam",
             feature = "lookahead",
             feature = "nadam",
             feature = "novograd",
@@ -89,6 +96,11 @@ pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
     let mut registry = Registry::new();
     #[cfg(feature = "schedules")]
     opt_schedules::register(registry.schedules_mut());
+    #[cfg(feature = "adam")]
+    {
+        registry.register::<Adam>();
+        registry.register::<AdamW>();
+    }
     #[cfg(feature = "lookahead")]
     opt_lookahead::register(&mut registry);
     #[cfg(feature = "nadam")]

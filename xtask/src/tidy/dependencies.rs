@@ -5,7 +5,8 @@ use super::repository::Repository;
 use crate::workspace::{Dependency, Package, Workspace};
 
 /// The crates with one update rule each.
-pub(crate) const RULE_CRATES: [&str; 5] = ["opt-sgd", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
+pub(crate) const RULE_CRATES: [&str; 6] =
+    ["opt-sgd", "opt-adam", "opt-nadam", "opt-radam", "opt-novograd", "opt-lookahead"];
 
 /// Every dependency is one that the design allows.
 pub(crate) fn point_one_way(repository: &Repository) -> Vec<Violation> {

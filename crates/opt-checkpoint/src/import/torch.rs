@@ -17,8 +17,16 @@ use crate::element::Element;
 use crate::error::{Action, Error};
 
 /// The names that PyTorch and timm give to the slots of our rules: class, slot, key.
-const KEYS: [(&str, &str, &str); 11] = [
+const KEYS: [(&str, &str, &str); 19] = [
     ("SGD", "momentum", "momentum_buffer"),
+    ("Adam", "m", "exp_avg"),
+    ("Adam", "v", "exp_avg_sq"),
+    ("Adam", "vhat", "max_exp_avg_sq"),
+    ("Adam", STEP, "step"),
+    ("AdamW", "m", "exp_avg"),
+    ("AdamW", "v", "exp_avg_sq"),
+    ("AdamW", "vhat", "max_exp_avg_sq"),
+    ("AdamW", STEP, "step"),
     ("Nadam", "m", "exp_avg"),
     ("Nadam", "v", "exp_avg_sq"),
     ("Nadam", "momentum_cache", "mu_product"),
@@ -54,6 +62,7 @@ const COUNTER: &str = "step";
 /// | PyTorch, timm | here |
 /// |---|---|
 /// | `SGD` | `Sgd::pytorch` |
+/// | `Adam`, `AdamW` | `Adam::pytorch`, `AdamW::pytorch` |
 /// | `NAdam` | `Nadam::pytorch` |
 /// | `RAdam` | `RectifiedAdam::pytorch` |
 /// | `NvNovoGrad` (timm) | `NovoGrad::nvidia` |

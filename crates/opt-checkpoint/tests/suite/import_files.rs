@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use ndarray::{ArrayD, IxDyn};
+use opt_adam::{Adam, AdamW};
 use opt_checkpoint::import::{FileKind, ImportOptions, Imported, KerasWeights, TorchState};
 use opt_checkpoint::{Checkpoint, Error, Mismatch};
 use opt_conformance::problem::Variables;
@@ -112,6 +113,8 @@ fn names_of_keras_lead_to_the_same_state_as_places() {
             assert_eq!(sorted(&by_name), sorted(&by_place), "{name}");
         }
     }
+    check(&AdamW::new(0.5).amsgrad(true), &["keras2_adamw", "keras3_adamw"]);
+    check(&Adam::new(0.5).legacy().amsgrad(true), &["legacy_adam"]);
     check(&Nadam::keras(0.5), &["keras2_nadam", "keras3_nadam"]);
     check(&Nadam::new(0.5), &["legacy_nadam"]);
     check(&RectifiedAdam::new(0.5), &["addons_radam"]);

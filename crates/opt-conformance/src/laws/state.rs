@@ -105,8 +105,10 @@ pub fn state_is_as_declared(rule: &Subject) -> Result<(), Broken> {
             }
             WeightsOrder::ByVariable => {
                 want.extend(slots.iter().filter(|slot| is_shared(slot)).map(|slot| slot.name().to_owned()));
-                let own: Vec<&SlotSpec> = slots.iter().filter(|slot| !is_shared(slot)).collect();
+                let own = slots.iter().filter(|slot| !is_shared(slot));
+                let (last, own): (Vec<&SlotSpec>, Vec<&SlotSpec>) = own.partition(|slot| slot.is_listed_last());
                 want.extend(names.iter().flat_map(|name| own.iter().map(move |slot| of(name, slot))));
+                want.extend(last.iter().flat_map(|slot| names.iter().map(move |name| of(name, slot))));
             }
         }
         let got: Vec<String> = optimizer.weights().into_iter().map(|weight| weight.name).collect();

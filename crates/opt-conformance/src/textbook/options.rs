@@ -15,7 +15,8 @@ type Wanted = std::collections::BTreeMap<String, Vec<f64>>;
 /// Random options: one of the clips or none, weight decay (but not of `v3`), averages.
 pub fn options() -> impl Strategy<Value = Naive> {
     let clip = (0..4, 0.1..4.0_f64);
-    let decay = proptest::option::of(0.0..0.5_f64);
+    // Keras rounds weight decay to 32 bits.
+    let decay = proptest::option::of((0.0..0.5_f32).prop_map(f64::from));
     let ema = proptest::option::of((0.0..=1.0_f64, proptest::option::of(1..4_u64)));
     (clip, decay, ema).prop_map(|((clip, limit), weight_decay, ema)| Naive {
         clipvalue: (clip == 1).then_some(limit),

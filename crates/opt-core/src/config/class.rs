@@ -46,6 +46,12 @@ pub trait Hyperparameters: Configurable {
     fn dialect(&self) -> Dialect {
         Dialect::Keras
     }
+
+    /// The decoupled weight decay that the optimizer has unless
+    /// [`OptimizerBuilder::weight_decay`](crate::OptimizerBuilder::weight_decay) sets another one. AdamW has one.
+    fn default_weight_decay(&self) -> Option<f64> {
+        None
+    }
 }
 
 /// A class that is read from its own fields alone: every schedule, and every rule that wraps no other rule.
@@ -100,5 +106,8 @@ impl<H: Hyperparameters + ?Sized> Hyperparameters for Box<H> {
     }
     fn dialect(&self) -> Dialect {
         (**self).dialect()
+    }
+    fn default_weight_decay(&self) -> Option<f64> {
+        (**self).default_weight_decay()
     }
 }

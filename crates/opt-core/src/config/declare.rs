@@ -34,6 +34,7 @@ use super::{Config, ConfigError, Dialect, HyperparameterValue};
 /// | `dialect: Dialect::KerasLegacy,` | the only dialect that the rule has, if not [`Dialect::Keras`](crate::config::Dialect::Keras) |
 /// | `check: Self::check,` | a check of several fields together, after the ranges |
 /// | `check_read: Self::check_read,` | the same, but only when the fields have been read from a configuration |
+/// | `default_weight_decay: Self::decay,` | a function `fn(&Self) -> Option<f64>`: see [`Hyperparameters::default_weight_decay`](crate::config::Hyperparameters::default_weight_decay) |
 ///
 /// Both checks are functions `fn(&Self) -> Result<(), HyperparameterError>`.
 ///
@@ -92,6 +93,7 @@ macro_rules! hyperparameters {
             $(dialect: $constant:expr,)?
             $(check: $check:expr,)?
             $(check_read: $check_read:expr,)?
+            $(default_weight_decay: $default_weight_decay:expr,)?
         })?
     ) => {
         $(#[$attribute])*
@@ -196,7 +198,7 @@ macro_rules! hyperparameters {
             }
         }
 
-        $crate::hyperparameters!(@$kind $Struct [$($dialect)?] [$($($constant)?)?]);
+        $crate::hyperparameters!(@$kind $Struct [$($dialect)?] [$($($constant)?)?] [$($($default_weight_decay)?)?]);
     };
 
     (@range) => { Default::default() };
@@ -230,9 +232,9 @@ macro_rules! hyperparameters {
         }
     };
 
-    (@schedule $Struct:ident [] []) => {};
-    (@part $Struct:ident [] []) => {};
-    (@rule $Struct:ident [$($dialect:ident)?] [$($constant:expr)?]) => {
+    (@schedule $Struct:ident [] [] []) => {};
+    (@part $Struct:ident [] [] []) => {};
+    (@rule $Struct:ident [$($dialect:ident)?] [$($constant:expr)?] [$($default_weight_decay:expr)?]) => {
         impl $crate::config::Hyperparameters for $Struct {
             fn learning_rate(&self) -> &$crate::Hyper {
                 &self.learning_rate
@@ -245,6 +247,10 @@ macro_rules! hyperparameters {
             fn dialect(&self) -> $crate::config::Dialect {
                 $crate::hyperparameters!(@dialect self [$($dialect)?] [$($constant)?])
             }
+
+            $(fn default_weight_decay(&self) -> Option<f64> {
+                $default_weight_decay(self)
+            })?
         }
 
         impl Default for $Struct {

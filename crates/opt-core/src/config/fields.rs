@@ -138,7 +138,7 @@ impl<'a> Fields<'a> {
     ///
     /// [`ConfigError::NotSupported`] for a field that asks for something.
     pub fn keep_switched_off(&mut self, envelope: &mut Envelope) -> Result<(), ConfigError> {
-        let found: Vec<Known> = Known::among(&self.fields).collect();
+        let found: Vec<Known> = Known::among(&self.class_name, &self.fields).collect();
         for known in found {
             known.require_off(&self.class_name, &self.fields[known.key])?;
             self.keep(envelope, &[known.key]);

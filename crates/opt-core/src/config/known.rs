@@ -50,9 +50,17 @@ impl Known {
         Self { key: "differentiable", off: Off::Falsy, instead: PYTORCH },
     ];
 
-    /// The keys among these fields.
-    pub(super) fn among(fields: &Config) -> impl Iterator<Item = Self> {
-        Self::ALL.into_iter().filter(|known| fields.contains_key(known.key))
+    /// The key that tells another AdamW: TensorFlow Addons has a class of this name, too.
+    const ADDONS_ADAMW: Self = Self {
+        key: "decay",
+        off: Off::Null,
+        instead: "a key of TensorFlow Addons, whose AdamW does not multiply the weight decay by the learning rate",
+    };
+
+    /// The keys among these fields of a class.
+    pub(super) fn among(class_name: &str, fields: &Config) -> impl Iterator<Item = Self> {
+        let own = (class_name == "AdamW").then_some(Self::ADDONS_ADAMW);
+        own.into_iter().chain(Self::ALL).filter(|known| fields.contains_key(known.key))
     }
 
     /// Refuses a value that asks for something.

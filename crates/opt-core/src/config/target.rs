@@ -215,7 +215,8 @@ impl Expression {
             let classes = OPTIMIZERS.iter().filter(|class| class.name == class_name);
             key == "name" || classes.flat_map(|class| class.fields).any(|(name, _)| *name == key)
         };
-        let has_other_generation = ["SGD", "Nadam"].contains(&class_name.as_str()) && !fields.contains_key("decay");
+        let has_other_generation =
+            ["SGD", "Nadam", "Adam"].contains(&class_name.as_str()) && !fields.contains_key("decay");
         let dialect = if has_other_generation { Dialect::Keras } else { Dialect::KerasLegacy };
         fields.retain(|key, value| is_own(key) || !is_off(value));
         express(self.target, &class_name, dialect, fields)

@@ -75,7 +75,9 @@ pub struct OptimizerBuilder<R, T = f32> {
 
 impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     pub(super) fn new(rule: R) -> Self {
-        Self { rule, options: Options::default(), thread_count: None, groups: Vec::new() }
+        let mut options = Options::default();
+        options.weight_decay.rate = rule.default_weight_decay().map(Hyper::from);
+        Self { rule, options, thread_count: None, groups: Vec::new() }
     }
 
     /// Limits each element of a gradient to `-limit..=limit`; `limit` is positive. No limit by default. Several
@@ -113,7 +115,10 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     }
 
     /// Decoupled weight decay, a number or a schedule: `w -= w * weight_decay * learning_rate` before the rule. The
-    /// decay is not part of the gradient, and is not clipped. None by default.
+    /// decay is not part of the gradient, and is not clipped. None by default, unless the rule
+    /// [has one](crate::config::Hyperparameters::default_weight_decay), which this replaces. With the arithmetic of
+    /// [Keras](crate::config::Dialect::Keras) the number is rounded to 32 bits, as it is there, for variables in 64
+    /// bits, too.
     ///
     /// I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", arXiv:1711.05101.
     #[doc(alias = "add_decayed_weights")]

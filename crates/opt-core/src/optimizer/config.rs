@@ -118,6 +118,10 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.weight_decay.is_called_decoupled = decoupled.is_some();
         options.weight_decay.rate = match decoupled {
             Some(rate) => Some(rate),
+            // A class with a default takes no `null`, as in Keras.
+            None if options.weight_decay.rate.is_some() => {
+                reader.optional("weight_decay")?.or(options.weight_decay.rate.take())
+            }
             None => reader.nullable("weight_decay")?,
         };
         if let Some(exclude) = reader.take("exclude_from_weight_decay").filter(|exclude| !exclude.is_null()) {

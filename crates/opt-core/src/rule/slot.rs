@@ -18,6 +18,7 @@ pub struct SlotSpec {
     range: Interval,
     whole: bool,
     free_of_learning_rate: bool,
+    listed_last: bool,
 }
 
 /// The extent and the initial value of a slot.
@@ -81,6 +82,7 @@ impl SlotSpec {
             range: Interval::FINITE,
             whole: false,
             free_of_learning_rate: false,
+            listed_last: false,
         }
     }
 
@@ -104,6 +106,21 @@ impl SlotSpec {
     #[must_use]
     pub fn is_free_of_learning_rate(&self) -> bool {
         self.free_of_learning_rate
+    }
+
+    /// Lists the slot after all others, for all variables together, in
+    /// [`WeightsOrder::ByVariable`](crate::rule::WeightsOrder::ByVariable), as Keras does with the `vhat` of AMSGrad: m
+    /// of `a`, v of `a`, m of `b`, v of `b`, `vhat` of `a`, `vhat` of `b`.
+    #[must_use]
+    pub fn listed_last(mut self) -> Self {
+        self.listed_last = true;
+        self
+    }
+
+    /// Whether the slot is [listed after all others](Self::listed_last).
+    #[must_use]
+    pub fn is_listed_last(&self) -> bool {
+        self.listed_last
     }
 
     /// Sets the range of the slot's numbers. State from a file that is outside cannot be state of this rule, and is

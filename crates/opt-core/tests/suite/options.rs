@@ -5,6 +5,7 @@ use opt_core::config::{
     Config, ConfigError, Configurable, Dialect, Envelope, Fields, FromConfig, FromFields, HyperparameterSpec,
     Hyperparameters, ScheduleRegistry,
 };
+use opt_core::rule::{Kernel, SlotSpec, Step, elementwise};
 use opt_core::{
     Ema, Error, Exclude, Hyper, IndexedSlices, Indices, MomentStorage, NonFinite, Optimizer, OptimizerBuilder,
     Registry, Schedule, UpdateRule, Variable,
@@ -215,6 +216,61 @@ fn what_keras_does_not_have_is_written_only_when_it_is_set() {
     for key in ["exclude_from_weight_decay", "non_finite", "moments", "flush_denormals"] {
         assert!(!config["config"].as_object().unwrap().contains_key(key), "{key}");
     }
+}
+
+opt_core::hyperparameters! {
+    /// A rule that changes nothing, and decays by default.
+    #[derive(Debug)]
+    struct Fading {
+        learning_rate: Hyper = 0.5, in 0.0.., "learning rate";
+    }
+    rule "Fading" {
+        default_weight_decay: |_: &Self| Some(0.25),
+    }
+}
+
+impl UpdateRule<f64> for Fading {
+    fn slots(&self) -> Vec<SlotSpec> {
+        vec![]
+    }
+    fn begin_step(&self, _step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<f64>> {
+        Box::new(elementwise((), |(): &(), w, _g, []: [f64; 0]| (w, [])))
+    }
+}
+
+#[test]
+fn a_rule_may_decay_by_default() {
+    let decayed = |builder: OptimizerBuilder<Fading, f64>| {
+        let (mut opt, mut w) = (builder.boxed().build().unwrap(), [1.0]);
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+        1.0 - w[0]
+    };
+    let read = |fields: Value| {
+        let config = json!({"class_name": "Fading", "config": fields});
+        OptimizerBuilder::<Fading, f64>::from_config_of(&config, &Registry::new())
+    };
+    let made = || Optimizer::builder(Fading::default());
+    assert_eq!(decayed(made()), 0.125);
+    assert_eq!(decayed(made().weight_decay(0.5)), 0.25);
+    assert_eq!(decayed(made().weight_decay(0.0)), 0.0);
+    assert_eq!(decayed(read(json!({})).unwrap()), 0.125);
+    assert_eq!(decayed(read(json!({"weight_decay": 0.5})).unwrap()), 0.25);
+    let null = read(json!({"weight_decay": null})).unwrap_err().to_string();
+    assert_eq!(null, "Fading: weight_decay is null, expected a number or a schedule");
+}
+
+/// Keras passes weight decay through 32 bits, for variables in 64 bits, too: `tf.cast(0.004, tf.float64)` is
+/// 0.004000000189989805.
+#[test]
+fn weight_decay_of_keras_is_rounded() {
+    let decayed = |rule: Sgd| {
+        let mut opt = Optimizer::<_, f64>::builder(rule).weight_decay(0.004).build().unwrap();
+        let mut w = [1.0];
+        opt.apply_gradients([Variable::new("w", &mut w).gradient(&[0.0])]).unwrap();
+        1.0 - w[0]
+    };
+    assert_eq!(decayed(Sgd::new(1.0)), 1.0 - (1.0 - 0.004000000189989805));
+    assert_eq!(decayed(Sgd::optax(1.0)), 1.0 - (1.0 - 0.004));
 }
 
 /// In the order of the variable's axes, whatever its memory looks like; in a sparse gradient, in its values.

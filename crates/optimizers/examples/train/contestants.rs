@@ -4,8 +4,8 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    DynOptimizer, Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder,
-    RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer,
+    OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
@@ -40,6 +40,12 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
         contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
         contestant("sgd-bf16", |_| of(momentum()).moments(in_16_bits())),
+        contestant("adam-keras", |_| of(Adam::new(0.003))),
+        contestant("adam-amsgrad", |_| of(Adam::new(0.003).amsgrad(true))),
+        contestant("adam-bf16", |_| of(Adam::new(0.003)).moments(in_16_bits())),
+        contestant("adamw-keras", |_| of(AdamW::new(0.003)).exclude_from_weight_decay(biases())),
+        contestant("adamw-pytorch", |_| of(AdamW::pytorch(0.003)).exclude_from_weight_decay(biases())),
+        contestant("adamw-cosine", |n| of(AdamW::new(CosineDecay::with_warmup(0.0, 0.005, n / 10, n)))),
         contestant("nadam-legacy", |_| of(Nadam::new(0.003))),
         contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
         contestant("nadam-clip", |_| of(Nadam::keras(0.003)).global_clipnorm(1.0)),
@@ -50,6 +56,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("novograd-plain", |_| of(NovoGrad::new(0.02))),
         contestant("novograd-averaging", |_| of(NovoGrad::new(0.1).grad_averaging(true).weight_decay(1e-3))),
         contestant("lookahead-sgd", |_| of(Lookahead::new(momentum()))),
+        contestant("lookahead-adam", |_| of(Lookahead::new(Adam::new(0.005)))),
         contestant("ranger", |_| of(Lookahead::new(RectifiedAdam::new(0.01)))),
     ]
 }

@@ -5,6 +5,8 @@
 //! | legacy, Addons | counter | shared numbers, slot by slot | |
 //! | Keras 2.11 to 2.15 | counter | averages, then variable by variable | |
 //! | Keras 3 | counter, learning rate unless it is a schedule | averages, then variable by variable | shared numbers |
+//!
+//! Variable by variable are the moments; the `vhat` of all variables follow.
 
 use std::fmt;
 
@@ -45,6 +47,9 @@ impl fmt::Display for Version {
     }
 }
 
+/// The slot of AMSGrad, which newer generations list after the slots of all variables.
+const LISTED_LAST: &str = "vhat";
+
 /// The entries of the state, in groups.
 struct Groups {
     averages: Vec<Role>,
@@ -59,12 +64,14 @@ impl Groups {
         let of = |belongs: &dyn Fn(&Wanted) -> bool| -> Vec<usize> {
             (0..entries.len()).filter(|&entry| belongs(&entries[entry])).collect()
         };
-        let roles = |entries: &[usize]| entries.iter().copied().map(Role::Entry).collect();
+        let roles = |entries: &[usize]| entries.iter().copied().map(Role::Entry).collect::<Vec<Role>>();
         let averages = of(&|wanted| wanted.variable.is_some() && wanted.slot == Ema::SLOT);
         let shared = of(&|wanted| wanted.variable.is_none() && wanted.kind == StateKind::Scalar);
         let mut slots = of(&|wanted| wanted.variable.is_some() && is_slot(wanted));
         slots.sort_by_key(|&entry| entries[entry].variable);
-        let by_variable = roles(&slots);
+        let (of_all, of_each): (Vec<usize>, Vec<usize>) =
+            slots.iter().partition(|&&entry| entries[entry].slot == LISTED_LAST);
+        let by_variable = [roles(&of_each), roles(&of_all)].concat();
         // The first variable has each slot once, in their order.
         let names: Vec<&str> = slots
             .iter()
@@ -87,7 +94,7 @@ impl Layout {
         };
         let saved = (0..entries.len()).filter(|&entry| entries[entry].slot != MASTER);
         let saved: Vec<Role> = saved.map(Role::Entry).collect();
-        if !["SGD", "Nadam"].contains(&class) {
+        if !["SGD", "Nadam", "Adam", "AdamW"].contains(&class) {
             return vec![Self { version: Version::Legacy, roles: saved, is_followed: true }];
         }
         let counter = &[Role::Entry(0)][..];

@@ -100,6 +100,7 @@ fn in_keras3(slot: &str) -> &str {
     match slot {
         "m" => "momentum",
         "v" => "velocity",
+        "vhat" => "velocity_hat",
         other => other,
     }
 }

@@ -40,8 +40,10 @@ pub(super) enum Kind {
     Optimizer,
 }
 
-pub(super) const OPTIMIZERS: [Class; 7] = {
+pub(super) const OPTIMIZERS: [Class; 10] = {
     use Kind::{Epsilon, Number, Optimizer, Other, Rate, Whole};
+    const ADAM: &[(&str, Kind)] =
+        &[("learning_rate", Rate), ("beta_1", Number), ("beta_2", Number), ("epsilon", Number), ("amsgrad", Other)];
     [
         Class {
             name: "SGD",
@@ -69,6 +71,20 @@ pub(super) const OPTIMIZERS: [Class; 7] = {
                 ("epsilon", Epsilon),
             ],
         },
+        Class { name: "Adam", module: Module::Keras, fields: ADAM },
+        Class {
+            name: "Adam",
+            module: Module::KerasLegacy,
+            fields: &[
+                ("learning_rate", Rate),
+                ("decay", Number),
+                ("beta_1", Number),
+                ("beta_2", Number),
+                ("epsilon", Epsilon),
+                ("amsgrad", Other),
+            ],
+        },
+        Class { name: "AdamW", module: Module::Keras, fields: ADAM },
         Class {
             name: "RectifiedAdam",
             module: Module::Addons("rectified_adam"),

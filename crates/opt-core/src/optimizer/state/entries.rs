@@ -84,18 +84,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let ruled: Vec<usize> = (0..variables.len()).filter(|&variable| ruled(&&variables[variable])).collect();
             let by_slot = ruling.rule(&self.rule).weights_order() == WeightsOrder::BySlot;
             let mut shared = 0..;
-            let mut variable_by_variable = Vec::new();
-            for (_, place) in places(&ruling.slots) {
+            let (mut variable_by_variable, mut last) = (Vec::new(), Vec::new());
+            for (slot, place) in places(&ruling.slots) {
                 match place {
                     None => entries.extend(shared.next().map(|shared| Entry::Shared(number, shared))),
                     Some(place) if by_slot => {
                         entries.extend(ruled.iter().map(|&variable| Entry::Of(variable, place)));
                     }
+                    Some(place) if slot.is_listed_last() => last.push(place),
                     Some(place) => variable_by_variable.push(place),
                 }
             }
             let slots_of = |&variable| variable_by_variable.iter().map(move |place| Entry::Of(variable, *place));
             entries.extend(ruled.iter().flat_map(slots_of));
+            let of_ruled = |place| ruled.iter().map(move |&variable| Entry::Of(variable, place));
+            entries.extend(last.into_iter().flat_map(of_ruled));
         }
         entries
     }

@@ -14,11 +14,11 @@ use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
 use super::storage::{Value, Values};
-use crate::config::{HyperparameterError, require};
+use crate::config::{Dialect, HyperparameterError, require};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::precision::{Any, each, unbox};
-use crate::real::Scalar;
+use crate::real::{DType, Scalar};
 use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
@@ -109,10 +109,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let rates = |group| {
             let learning_rate = self.learning_rate_of(group);
             require_in::<T>("learning_rate", learning_rate)?;
-            let weight_decay = self.groups.weight_decay(group, self.options.weight_decay.rate.as_ref());
+            let default = self.options.weight_decay.rate.as_ref();
+            let weight_decay = self.groups.weight_decay_at(group, default, self.schedule_step());
             let Some(rate) = weight_decay else { return Ok(Rates { learning_rate, decay: None }) };
-            let rate = rate.at(self.schedule_step());
             require("weight_decay", rate, 0.0..)?;
+            // Keras passes the number through 32 bits, also for variables of 64 bits.
+            let is_rounded = T::DTYPE == DType::F64 && self.dialect_of(group) == Dialect::Keras;
+            let rate = if is_rounded { f64::from(rate as f32) } else { rate };
             let decay = rate * learning_rate;
             require_in::<T>("weight_decay * learning_rate", decay)?;
             Ok(Rates { learning_rate, decay: Some(decay) })
@@ -121,6 +124,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             0 => error,
             _ => Error::in_group(&self.groups.get(group).name, error),
         })
+    }
+
+    /// The dialect of a group's rule.
+    fn dialect_of(&self, group: usize) -> Dialect {
+        self.groups.ruling_of(group).rule(&self.rule).dialect()
     }
 
     /// The variables, checked against their records; on ranks, with their placements.
