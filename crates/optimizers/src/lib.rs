@@ -38,10 +38,10 @@ pub use opt_sgd as sgd;
 pub use opt_adam::{Adam, AdamW};
 #[doc(inline)]
 pub use opt_core::{
-    Accumulate, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper, IndexedSlices, Indices,
-    LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome, Parameters,
-    Registry, Scalar, Schedule, Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective,
-    config, hyperparameters, model, rule, state,
+    Accumulate, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper, IndexedSlices,
+    Indices, LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome,
+    Parameters, Registry, Scalar, Schedule, Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut,
+    collective, config, hyperparameters, model, rule, state,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
@@ -118,3 +118,8 @@ pub fn registry<T: opt_core::Scalar>() -> Registry<T> {
 #[cfg(all(doctest, feature = "checkpoint", feature = "mesh", feature = "sgd"))]
 #[doc = include_str!("../../../docs/distributed.md")]
 struct SeveralRanks;
+
+/// The examples of the guide to groups, accumulation and mixed precision run, too.
+#[cfg(all(doctest, feature = "adam", feature = "schedules", feature = "sgd"))]
+#[doc = include_str!("../../../docs/groups.md")]
+struct Groups;

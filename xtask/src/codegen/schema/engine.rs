@@ -1,13 +1,13 @@
 //! The keys that every optimizer has, because the engine reads them.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Object;
 use super::values::or_schedule;
 
 /// The keys by name.
 pub(super) fn properties() -> Object {
-    [kept(), switched_off(), clipping(), weight_decay(), averaging(), checks(), numbers()]
+    [kept(), switched_off(), clipping(), weight_decay(), averaging(), scaling(), groups(), checks(), numbers()]
         .into_iter()
         .flatten()
         .collect()
@@ -25,9 +25,7 @@ fn kept() -> Object {
 
 /// Keys of features that do not exist here, as long as they are off.
 fn switched_off() -> Object {
-    let no_factor = [("loss_scale_factor", json!({"enum": [null, 1]}))];
     let falsy = [
-        "gradient_accumulation_steps",
         "gradient_aggregator",
         "gradient_transformers",
         "amsgrad",
@@ -38,8 +36,101 @@ fn switched_off() -> Object {
         "fused",
         "differentiable",
     ];
-    let falsy = falsy.map(|key| (key, json!({"enum": [null, false, 0]})));
-    falsy.into_iter().chain(no_factor).map(|(key, schema)| (key.to_owned(), schema)).collect()
+    falsy.map(|key| (key.to_owned(), json!({"enum": [null, false, 0]}))).into_iter().collect()
+}
+
+/// Loss scales and accumulation: Keras 3's keys, and ours.
+fn scaling() -> Object {
+    let loss_scale = json!({
+        "description": "the factor of the loss of which the gradients are",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "required": ["dynamic", "initial_scale"],
+        "properties": scale_properties(),
+    });
+    let accumulate = json!({
+        "description": "calls that make one step, and what is applied: the sum, the mean, or the mean as in Keras 3",
+        "type": ["object", "null"],
+        "additionalProperties": false,
+        "required": ["steps", "reduction"],
+        "properties": {"steps": {"type": "integer", "minimum": 1}, "reduction": {"enum": ["mean", "sum", "keras3"]}},
+    });
+    opt_core::config::fields([
+        ("loss_scale", loss_scale),
+        (
+            "loss_scale_factor",
+            json!({"description": "Keras 3's key for a fixed loss scale", "type": ["number", "null"], "exclusiveMinimum": 0}),
+        ),
+        ("accumulate", accumulate),
+        (
+            "gradient_accumulation_steps",
+            json!({"description": "Keras 3's key for accumulation", "type": ["integer", "boolean", "null"], "minimum": 0}),
+        ),
+    ])
+}
+
+fn scale_properties() -> Value {
+    json!({
+        "dynamic": {"description": "whether the scale follows the gradients", "type": "boolean", "default": true},
+        "initial_scale": {"description": "the first scale", "type": "number", "exclusiveMinimum": 0, "default": 32768},
+        "dynamic_growth_steps": {
+            "description": "good steps in a row after which a dynamic scale is doubled",
+            "type": ["integer", "null"],
+            "minimum": 1,
+            "default": 2000,
+        },
+    })
+}
+
+/// Keras's optimizer around another one.
+pub(super) const WRAPPERS: [&str; 2] = ["LossScaleOptimizer", "LossScaleOptimizerV3"];
+
+/// The fields of Keras's optimizer around another one.
+pub(super) fn wrapper() -> Value {
+    let mut properties = scale_properties();
+    properties["inner_optimizer"] = json!({"$ref": "#/$defs/optimizer"});
+    properties["name"] = json!({"type": ["string", "null"]});
+    json!({
+        "type": "object",
+        "required": ["inner_optimizer"],
+        "properties": properties,
+    })
+}
+
+fn groups() -> Object {
+    let mut rate = or_schedule(&json!({"type": ["number", "null"], "minimum": 0}));
+    rate["description"] = "a learning rate of its own".into();
+    let mut decay = rate.clone();
+    decay["description"] = "a decoupled weight decay of its own; 0 is none".into();
+    let limit = |what: &str| json!({"description": what, "type": ["number", "null"], "exclusiveMinimum": 0});
+    let group = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["pattern"],
+        "properties": {
+            "name": {"description": "the pattern by default", "type": ["string", "null"]},
+            "pattern": {"description": "a regular expression that matches anywhere in a name", "type": "string"},
+            "learning_rate": rate,
+            "learning_rate_scale": {
+                "description": "a factor of the optimizer's learning rate",
+                "type": ["number", "null"],
+                "minimum": 0,
+            },
+            "weight_decay": decay,
+            "clipnorm": limit("largest norm of each variable's gradient"),
+            "clipvalue": limit("largest size of each element of a gradient"),
+            "global_clipnorm": limit("largest norm of the gradients of the group together"),
+            "average": {"description": "whether the variables have averages", "type": ["boolean", "null"]},
+            "frozen": {"description": "whether the variables are not trained", "type": "boolean", "default": false},
+            "rule": {"description": "a rule of its own, without options of the engine", "$ref": "#/$defs/optimizer"},
+        },
+    });
+    let groups = json!({
+        "description": "variables with other options; the first group that matches has a variable",
+        "type": ["array", "null"],
+        "items": group,
+    });
+    opt_core::config::fields([("groups", groups)])
 }
 
 fn clipping() -> Object {
@@ -118,7 +209,7 @@ fn numbers() -> Object {
 
 #[cfg(test)]
 mod tests {
-    use opt_core::{Ema, MomentStorage, NonFinite, Optimizer};
+    use opt_core::{Accumulate, Ema, Group, LossScale, MomentStorage, NonFinite, Optimizer};
 
     use super::*;
 
@@ -130,6 +221,8 @@ mod tests {
         let builder = builder.global_clipnorm(1.0).non_finite(NonFinite::SkipStep);
         let builder = builder.exclude_from_weight_decay(opt_core::Exclude::names(["bias"]));
         let builder = builder.moments(MomentStorage::Bf16 { seed: 7 }).flush_denormals(false);
+        let builder = builder.group(Group::matching("norm").weight_decay(0.0));
+        let builder = builder.accumulate(Accumulate::sum(2)).loss_scale(LossScale::dynamic());
         let optimizer: Optimizer<_, f32> = builder.build().unwrap();
         let config = optimizer.to_config().unwrap();
         let own = ["learning_rate", "momentum", "nesterov"];
@@ -138,6 +231,6 @@ mod tests {
         for key in written {
             assert!(known.contains_key(key), "{key}");
         }
-        assert!(config["config"].as_object().unwrap().len() >= own.len() + 12);
+        assert!(config["config"].as_object().unwrap().len() >= own.len() + 15);
     }
 }
