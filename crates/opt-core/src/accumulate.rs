@@ -4,13 +4,13 @@ use crate::config::{HyperparameterError, require};
 
 /// Several calls make one step: their gradients are summed, and the last call applies the sum.
 ///
-/// A batch that does not fit in memory is divided into `steps` micro-batches, and each call gets the gradients of one of
-/// them. A call that only adds is a micro-step: it changes no variable, and returns
+/// A batch that does not fit in memory is divided into `steps` micro-batches, and each call gets the gradients of one
+/// of them. A call that only adds is a micro-step: it changes no variable, and returns
 /// [`Outcome::Accumulated`](crate::Outcome::Accumulated). Step counter, schedules and averages move with the call that
 /// applies. Clips and norms are those of the accumulated gradient.
 ///
-/// * A variable may have gradients in some micro-steps only. If it has one in any of them, it is updated, and must be in
-///   the list of the call that applies.
+/// * A variable may have gradients in some micro-steps only. If it has one in any of them, it is updated, and must be
+///   in the list of the call that applies.
 /// * Sparse gradients stay sparse as long as all gradients of the variable are.
 /// * The accumulated gradients are part of the state.
 /// * Under a policy for [`NonFinite`](crate::NonFinite) gradients, a micro-step whose gradients are not finite is
@@ -49,16 +49,16 @@ impl Accumulate {
         Self { steps, mean: true, keras3: false }
     }
 
-    /// The sum of the gradients of `steps` calls, at least 1: for a loss that is divided by `steps` already, or is a sum
-    /// over its micro-batch.
+    /// The sum of the gradients of `steps` calls, at least 1: for a loss that is divided by `steps` already, or is a
+    /// sum over its micro-batch.
     #[must_use]
     pub fn sum(steps: u64) -> Self {
         Self { steps, mean: false, keras3: false }
     }
 
-    /// The mean of `steps` calls as Keras 3 does it, with its `gradient_accumulation_steps`: averages move in every call,
-    /// learning-rate schedules count calls, and the call that applies updates only variables that have a gradient in
-    /// this call; what others have accumulated is dropped.
+    /// The mean of `steps` calls as Keras 3 does it, with its `gradient_accumulation_steps`: averages move in every
+    /// call, learning-rate schedules count calls, and the call that applies updates only variables that have a gradient
+    /// in this call; what others have accumulated is dropped.
     #[must_use]
     pub fn keras3(steps: u64) -> Self {
         Self { steps, mean: true, keras3: true }

@@ -2,6 +2,7 @@
 //! checks and reports.
 
 mod accumulate;
+mod accumulator;
 mod builder;
 mod config;
 mod distributed;
@@ -11,6 +12,7 @@ mod model;
 mod names;
 mod records;
 mod reset;
+mod rulings;
 mod slots;
 mod state;
 mod step;

@@ -1,11 +1,9 @@
 //! Options of an optimizer, checked once.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Optimizer;
 use super::groups::Groups;
-use super::names::OF_ENGINE;
 use super::records::Records;
 use super::step::threads::Threads;
 use crate::accumulate::Accumulate;
@@ -18,10 +16,10 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::hyper::Hyper;
 use crate::loss_scale::{LossScale, Scaling};
-use crate::moments::{MAX_PACKED, MomentStorage};
+use crate::moments::MomentStorage;
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
-use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
+use crate::rule::UpdateRule;
 
 /// Checked options.
 #[derive(Debug, Clone)]
@@ -272,31 +270,5 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
             poisoned: false,
             buckets: Vec::new(),
         })
-    }
-}
-
-/// Checks a rule's hyperparameters, including the learning rate.
-pub(super) fn check_rule<R: UpdateRule<T> + ?Sized, T: Scalar>(rule: &R) -> Result<(), Error> {
-    rule.learning_rate().validate("learning_rate", 0.0..)?;
-    Ok(rule.validate()?)
-}
-
-/// Checks the list of a rule's slots.
-pub(super) fn check_slots(rule: &str, slots: &[SlotSpec], storage: MomentStorage) -> Result<(), Error> {
-    let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
-    let mut names = HashSet::from(OF_ENGINE);
-    if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
-        return refuse(format!("slot name {:?} is taken", slot.name()));
-    }
-    let moments = slots.iter().filter(|slot| slot.is_moment()).count();
-    if storage != MomentStorage::Full && moments > MAX_PACKED {
-        return refuse(format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in 16 bits"));
-    }
-    let arrays = slots.iter().filter(|slot| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy));
-    match arrays.count() {
-        count if count > MAX_ARRAY_SLOTS => {
-            refuse(format!("{count} array slots, at most {MAX_ARRAY_SLOTS} are possible"))
-        }
-        _ => Ok(()),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::Optimizer;
-use super::builder::{check_rule, check_slots};
+use super::rulings::Ruling;
 use super::step::input::Input;
 use crate::clip::Clip;
 use crate::error::Error;
@@ -12,19 +12,7 @@ use crate::group::Group;
 use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
-use crate::rule::{SlotInit, SlotSpec, UpdateRule};
-
-/// A rule that groups use: its slots, and the values of its shared slots.
-#[derive(Debug, Clone)]
-pub(crate) struct Ruling<T> {
-    /// The rule of a group; `None` is the rule of the optimizer.
-    rule: Option<Arc<dyn UpdateRule<T>>>,
-    pub(crate) slots: Vec<SlotSpec>,
-    /// The values of the shared slots, in the rule's order.
-    pub(crate) shared: Vec<f64>,
-    /// The group whose rule it is.
-    pub(crate) group: usize,
-}
+use crate::rule::{SlotSpec, UpdateRule};
 
 /// The groups, the default group first.
 #[derive(Debug, Clone)]
@@ -52,29 +40,6 @@ pub struct GroupInfo {
     /// The names of the variables that are known: those with slots, in the order in which they were first seen, then
     /// frozen ones without slots, sorted.
     pub variables: Vec<String>,
-}
-
-impl<T: Scalar> Ruling<T> {
-    fn new<R: UpdateRule<T> + ?Sized>(
-        rule: &R,
-        own: Option<Arc<dyn UpdateRule<T>>>,
-        group: usize,
-        storage: MomentStorage,
-    ) -> Result<Self, Error> {
-        check_rule(rule)?;
-        let slots = rule.slots();
-        check_slots(rule.class_name(), &slots, storage)?;
-        let shared = slots.iter().filter_map(|slot| match slot.init() {
-            SlotInit::Shared(initial) => Some(initial),
-            _ => None,
-        });
-        Ok(Self { rule: own, shared: shared.collect(), slots, group })
-    }
-
-    /// The rule; `default` is that of the optimizer.
-    pub(crate) fn rule<'a, R: UpdateRule<T>>(&'a self, default: &'a R) -> &'a dyn UpdateRule<T> {
-        self.rule.as_deref().unwrap_or(default)
-    }
 }
 
 impl<T: Scalar> Groups<T> {
@@ -108,7 +73,7 @@ impl<T: Scalar> Groups<T> {
     /// The default group alone, with these slots.
     #[cfg(test)]
     pub(crate) fn of_one_rule(slots: Vec<SlotSpec>) -> Self {
-        let ruling = Ruling { rule: None, slots, shared: Vec::new(), group: 0 };
+        let ruling = Ruling::of_slots(slots);
         let groups = vec![Group::rest()];
         Self { groups, ruled_by: vec![0], rulings: vec![ruling], frozen: HashMap::new(), are_known: true }
     }

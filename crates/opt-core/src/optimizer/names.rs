@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Optimizer;
-use super::groups::Ruling;
+use super::accumulator::{ACCUMULATED, ACCUMULATOR};
 use super::records::Record;
+use super::rulings::Ruling;
 use super::slots::places;
-use crate::ema::Ema;
 use crate::error::Error;
 use crate::precision::MASTER;
 use crate::real::Scalar;
@@ -24,15 +24,6 @@ pub const LOSS_SCALE: &str = "loss_scale";
 
 /// The name of the number of good steps since the loss scale has changed; in the state beside [`LOSS_SCALE`].
 pub const GOOD_STEPS: &str = "good_steps";
-
-/// The slot of accumulated gradients.
-pub(crate) const ACCUMULATOR: &str = "accumulator";
-
-/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one.
-pub(crate) const ACCUMULATED: &str = "accumulated";
-
-/// The names of slots that no rule may have.
-pub(super) const OF_ENGINE: [&str; 4] = [Ema::SLOT, MASTER, ACCUMULATOR, ACCUMULATED];
 
 /// The name of the metadata in a checkpoint.
 pub const METADATA: &str = "__metadata__";

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayViewD, IxDyn};
 use smallvec::SmallVec;
 
 use super::StateValue;
-use super::accumulate::Accumulator;
+use super::accumulator::Accumulator;
 use super::form::{Form, in_order};
 use super::slots::{SlotPlace, places};
 use crate::moments::MomentStorage;

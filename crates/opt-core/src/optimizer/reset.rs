@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::mem;
 
 use super::step::storage::Value;
-use super::{Optimizer, SlotPlace, builder, distributed};
+use super::{Optimizer, SlotPlace, distributed, rulings};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::parameters::Parameters;
@@ -148,7 +148,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Ok::<(), opt_core::Error>(())
     /// ```
     pub fn set_rule(&mut self, rule: R) -> Result<(), Error> {
-        builder::check_rule(&rule)?;
+        rulings::check_rule(&rule)?;
         let slots = rule.slots();
         let refuse = |problem: String| Err(Error::Slots { rule: rule.class_name().to_owned(), problem });
         if rule.class_name() != self.rule.class_name() || rule.dialect() != self.rule.dialect() {
@@ -166,7 +166,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return refuse(format!("has a new slot {name:?}, which cannot start in mid-run: build a new optimizer"));
         }
         if slots != *known {
-            builder::check_slots(rule.class_name(), &slots, self.options.moments)?;
+            rulings::check_slots(rule.class_name(), &slots, self.options.moments)?;
             let before = mem::replace(&mut self.groups.ruling_mut(0).slots, slots);
             if let Err(taken) = self.check_known_names() {
                 self.groups.ruling_mut(0).slots = before;

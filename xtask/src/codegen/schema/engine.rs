@@ -98,12 +98,22 @@ pub(super) fn wrapper() -> Value {
 }
 
 fn groups() -> Object {
+    let groups = json!({
+        "description": "variables with other options; the first group that matches has a variable",
+        "type": ["array", "null"],
+        "items": {"$ref": "#/$defs/group"},
+    });
+    opt_core::config::fields([("groups", groups)])
+}
+
+/// One group of variables.
+pub(super) fn group() -> Value {
     let mut rate = or_schedule(&json!({"type": ["number", "null"], "minimum": 0}));
     rate["description"] = "a learning rate of its own".into();
     let mut decay = rate.clone();
     decay["description"] = "a decoupled weight decay of its own; 0 is none".into();
     let limit = |what: &str| json!({"description": what, "type": ["number", "null"], "exclusiveMinimum": 0});
-    let group = json!({
+    json!({
         "type": "object",
         "additionalProperties": false,
         "required": ["pattern"],
@@ -124,13 +134,7 @@ fn groups() -> Object {
             "frozen": {"description": "whether the variables are not trained", "type": "boolean", "default": false},
             "rule": {"description": "a rule of its own, without options of the engine", "$ref": "#/$defs/optimizer"},
         },
-    });
-    let groups = json!({
-        "description": "variables with other options; the first group that matches has a variable",
-        "type": ["array", "null"],
-        "items": group,
-    });
-    opt_core::config::fields([("groups", groups)])
+    })
 }
 
 fn clipping() -> Object {

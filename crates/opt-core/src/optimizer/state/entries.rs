@@ -1,6 +1,6 @@
 //! The entries of the state, in Keras's order, and their names.
 
-use super::super::names::{ACCUMULATED, ACCUMULATOR};
+use super::super::accumulator::{ACCUMULATED, ACCUMULATOR};
 use super::super::records::row_shape;
 use super::super::slots::places;
 use super::super::{GOOD_STEPS, ITERATIONS, LOSS_SCALE, MICRO_STEP, Optimizer, SlotPlace};

@@ -15,8 +15,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// A copy of all state besides the variables: `iterations`; with accumulation, `micro_step`; with a dynamic loss
     /// scale, `loss_scale` and `good_steps`; with averaging, the average of each variable; the
     /// `master` of each variable in 16 bits; between micro-steps, the accumulated gradient of each variable,
-    /// `accumulator`, and which rows have one, `accumulated`; then slot by slot, in the order of the rule, the shared number or the slot
-    /// of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) With
+    /// `accumulator`, and which rows have one, `accumulated`; then slot by slot, in the order of the rule, the shared
+    /// number or the slot of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) With
     /// [groups](crate::Group) that have rules of their own, the slots of each rule follow in the order of the groups,
     /// for the variables that have this rule. Slots in bfloat16 are widened.
     ///
