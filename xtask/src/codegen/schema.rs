@@ -44,7 +44,7 @@ fn schema(classes: &Classes) -> anyhow::Result<Value> {
             definitions.insert(role.definition(class), role.class(class)?);
         }
     }
-    definitions.insert("group".to_owned(), engine::group());
+    definitions.extend(engine::definitions());
     add_wrapper(&mut definitions);
     Ok(json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -41,32 +41,47 @@ fn switched_off() -> Object {
 
 /// Loss scales and accumulation: Keras 3's keys, and ours.
 fn scaling() -> Object {
-    let loss_scale = json!({
+    let factor = json!({
+        "description": "Keras 3's key for a fixed loss scale",
+        "type": ["number", "null"],
+        "exclusiveMinimum": 0,
+    });
+    let steps = json!({
+        "description": "Keras 3's key for accumulation",
+        "type": ["integer", "boolean", "null"],
+        "minimum": 0,
+    });
+    opt_core::config::fields([
+        ("loss_scale", json!({"$ref": "#/$defs/loss_scale"})),
+        ("loss_scale_factor", factor),
+        ("accumulate", json!({"$ref": "#/$defs/accumulate"})),
+        ("gradient_accumulation_steps", steps),
+    ])
+}
+
+/// Definitions to which the keys refer.
+pub(super) fn definitions() -> Object {
+    opt_core::config::fields([("group", group()), ("loss_scale", loss_scale()), ("accumulate", accumulate())])
+}
+
+fn loss_scale() -> Value {
+    json!({
         "description": "the factor of the loss of which the gradients are",
         "type": ["object", "null"],
         "additionalProperties": false,
         "required": ["dynamic", "initial_scale"],
         "properties": scale_properties(),
-    });
-    let accumulate = json!({
+    })
+}
+
+fn accumulate() -> Value {
+    json!({
         "description": "calls that make one step, and what is applied: the sum, the mean, or the mean as in Keras 3",
         "type": ["object", "null"],
         "additionalProperties": false,
         "required": ["steps", "reduction"],
         "properties": {"steps": {"type": "integer", "minimum": 1}, "reduction": {"enum": ["mean", "sum", "keras3"]}},
-    });
-    opt_core::config::fields([
-        ("loss_scale", loss_scale),
-        (
-            "loss_scale_factor",
-            json!({"description": "Keras 3's key for a fixed loss scale", "type": ["number", "null"], "exclusiveMinimum": 0}),
-        ),
-        ("accumulate", accumulate),
-        (
-            "gradient_accumulation_steps",
-            json!({"description": "Keras 3's key for accumulation", "type": ["integer", "boolean", "null"], "minimum": 0}),
-        ),
-    ])
+    })
 }
 
 fn scale_properties() -> Value {
@@ -107,7 +122,7 @@ fn groups() -> Object {
 }
 
 /// One group of variables.
-pub(super) fn group() -> Value {
+fn group() -> Value {
     let mut rate = or_schedule(&json!({"type": ["number", "null"], "minimum": 0}));
     rate["description"] = "a learning rate of its own".into();
     let mut decay = rate.clone();
