@@ -32,10 +32,10 @@ pub use opt_sgd as sgd;
 
 #[doc(inline)]
 pub use opt_core::{
-    DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Hyper, IndexedSlices, Indices, Minimized, MomentStorage,
-    NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome, Parameters, Registry, Scalar, Schedule,
-    Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model,
-    rule, state,
+    Accumulate, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper, IndexedSlices, Indices,
+    LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome, Parameters,
+    Registry, Scalar, Schedule, Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut, collective,
+    config, hyperparameters, model, rule, state,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
