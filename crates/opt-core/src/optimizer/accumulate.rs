@@ -56,13 +56,15 @@ impl<T: Scalar> Accumulator<T> {
         }
     }
 
-    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one.
+    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3 if
+    /// the gradients had no rows.
     pub(crate) fn to_arrays(&self, len: usize, rows: usize) -> (Vec<T>, Vec<T>) {
         match self {
             Self::None | Self::Spare(_) => (vec![T::zero(); len], vec![T::zero(); rows]),
             Self::Dense(sum) => (sum.clone(), vec![T::literal(2.0); rows]),
             Self::Rows(touched, values) => {
-                let (mut sum, mut marks) = (vec![T::zero(); len], vec![T::zero(); rows]);
+                let others = T::literal(if touched.is_empty() { 3.0 } else { 0.0 });
+                let (mut sum, mut marks) = (vec![T::zero(); len], vec![others; rows]);
                 let width = len / rows.max(1);
                 for (place, &row) in touched.iter().enumerate() {
                     sum[row * width..][..width].copy_from_slice(&values[place * width..][..width]);
@@ -85,7 +87,8 @@ impl<T: Scalar> Accumulator<T> {
         }
         let rows: Vec<usize> = (0..marks.len()).filter(|&row| marks[row] == T::literal(1.0)).collect();
         if rows.is_empty() {
-            return Self::None;
+            let had_no_rows = marks.contains(&T::literal(3.0));
+            return if had_no_rows { Self::Rows(Vec::new(), Vec::new()) } else { Self::None };
         }
         let width = sum.len() / marks.len();
         let values = rows.iter().flat_map(|row| &sum[row * width..][..width]).copied().collect();
@@ -214,6 +217,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let (start, mut inputs) = self.begin(variables.into_iter(), false)?;
         match self.options.accumulate {
             Some(accumulate) if self.micro_step > 0 => {
+                // No variable has a gradient in this call.
+                let accumulate = Accumulate { keras3: false, ..accumulate };
                 self.apply_accumulated(accumulate, self.micro_step, &mut inputs, start)
             }
             Some(Accumulate { steps, .. }) => {
@@ -397,7 +402,7 @@ fn row_width<T>(input: &Input<'_, T>, form: &Form) -> usize {
     input.value.len() / rows.max(1)
 }
 
-/// New sums for the inputs of which a part is sparse.
+/// New sums for the inputs of which a part is sparse, and for those that are cut into parts as they are.
 fn owned_sums<T: Scalar>(inputs: &[Input<'_, T>], taken: &[Taken<T>], factor: f64) -> Vec<Accumulator<T>> {
     let owned = |(input, taken): (&Input<'_, T>, &Taken<T>)| match (&taken.sum, &input.gradient) {
         (sum, Some(InputGradient::Sparse(sparse))) => {
@@ -408,8 +413,18 @@ fn owned_sums<T: Scalar>(inputs: &[Input<'_, T>], taken: &[Taken<T>], factor: f6
         }
         (Accumulator::Rows(rows, values), Some(InputGradient::Dense(last))) => {
             let mut sum = vec![T::zero(); last.len()];
-            add_rows(&mut sum, values.len() / rows.len(), rows, values, 1.0);
+            add_rows(&mut sum, values.len() / rows.len().max(1), rows, values, 1.0);
             loops::add(&mut sum, &last.to_rows(), T::literal(factor));
+            Accumulator::Dense(sum)
+        }
+        (Accumulator::Dense(sum), Some(InputGradient::Dense(last))) if input.is_cut() => {
+            let mut sum = sum.clone();
+            loops::add(&mut sum, &last.to_rows(), T::literal(factor));
+            Accumulator::Dense(sum)
+        }
+        (_, Some(InputGradient::Dense(last))) if input.is_cut() => {
+            let mut sum = vec![T::zero(); last.len()];
+            loops::scale(&mut sum, &last.to_rows(), [factor, 1.0].map(T::literal));
             Accumulator::Dense(sum)
         }
         _ => Accumulator::None,
