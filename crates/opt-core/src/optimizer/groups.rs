@@ -90,7 +90,7 @@ impl<T: Scalar> Groups<T> {
         let mut ruled_by = vec![0];
         let mut names = HashSet::from([Arc::clone(&groups[0].name)]);
         for mut group in own {
-            if matches!(group.select, Select::Rest) {
+            if matches!(group.select, Select::Rest) && groups[0].frozen.is_none() {
                 groups[0] = group;
                 continue;
             }
@@ -126,9 +126,9 @@ impl<T: Scalar> Groups<T> {
         &self.groups[1..]
     }
 
-    /// The groups that a configuration lists: the default one only if it is frozen.
+    /// The groups that a configuration lists: the default one only if it says whether it is frozen.
     pub(crate) fn written(&self) -> &[Group<T>] {
-        if self.groups[0].is_frozen() { &self.groups } else { self.own() }
+        if self.groups[0].frozen.is_some() { &self.groups } else { self.own() }
     }
 
     pub(crate) fn get(&self, group: usize) -> &Group<T> {

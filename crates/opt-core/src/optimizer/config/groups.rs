@@ -18,7 +18,10 @@ const CLASS: &str = "group";
 pub(super) fn read<T: Scalar>(reader: &mut Fields<'_>, registry: &Registry<T>) -> Result<Vec<Group<T>>, ConfigError> {
     let Some(value) = reader.take(KEY).filter(|value| !value.is_null()) else { return Ok(Vec::new()) };
     let wrong = || ConfigError::wrong_type(reader.class_name(), KEY, &value, "a list of objects");
-    value.as_array().ok_or_else(wrong)?.iter().map(|group| read_group(group, registry)).collect()
+    let groups = value.as_array().ok_or_else(wrong)?.iter().map(|group| read_group(group, registry));
+    let mut groups = groups.collect::<Result<Vec<_>, _>>()?;
+    groups.sort_by_key(|group| !matches!(group.select, Select::Rest));
+    Ok(groups)
 }
 
 fn read_group<T: Scalar>(value: &Value, registry: &Registry<T>) -> Result<Group<T>, ConfigError> {
@@ -28,7 +31,7 @@ fn read_group<T: Scalar>(value: &Value, registry: &Registry<T>) -> Result<Group<
     let mut fields = Fields::new(CLASS, config.clone(), registry.schedules());
     let (pattern, name) = (text(&mut fields, "pattern")?, text(&mut fields, "name")?);
     if pattern.is_none() && name.as_deref() == Some(Group::<T>::DEFAULT) {
-        let group = Group { frozen: fields.nullable("frozen")?, ..Group::rest() };
+        let group = Group { frozen: Some(fields.required("frozen")?), ..Group::rest() };
         fields.finish()?;
         return Ok(group);
     }
@@ -66,7 +69,7 @@ fn text(fields: &mut Fields<'_>, key: &str) -> Result<Option<String>, ConfigErro
     }
 }
 
-/// Writes the list of groups; `None` if it is empty. The default group is in it if it is frozen.
+/// Writes the list of groups; `None` if it is empty. The default group is in it, first, if it is frozen.
 pub(super) fn write<T: Scalar>(groups: &[Group<T>]) -> Result<Option<Value>, ConfigError> {
     if groups.is_empty() {
         return Ok(None);
