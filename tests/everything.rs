@@ -3,6 +3,7 @@
 
 mod alone;
 mod checkpoints;
+mod halves;
 mod oracle;
 mod ranks;
 mod script;
