@@ -5,6 +5,7 @@ mod composition;
 mod configuration;
 mod copies;
 mod edges;
+mod everything;
 mod forgetful;
 mod golden;
 mod half;

@@ -1,11 +1,13 @@
 //! A plan: a rule with options, for the engine and for the textbook, and the calls on it.
 
+use std::collections::BTreeMap;
+
 use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
-use opt_conformance::textbook::{self, Formula, Naive};
+use opt_conformance::textbook::{self, Formula, Naive, Team};
 use optimizers::{
-    Adam, AdamW, Ema, Exclude, Lookahead, MomentStorage, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder,
-    RectifiedAdam, Sgd,
+    Accumulate, Adam, AdamW, Ema, Exclude, Group, Lookahead, LossScale, MomentStorage, Nadam, NonFinite, NovoGrad,
+    Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
 };
 use optimizers::{Scalar, UpdateRule};
 
@@ -90,7 +92,30 @@ pub struct Options {
     pub ema: Option<(Choice, Option<Choice>)>,
     pub non_finite: Choice,
     pub bf16: bool,
+    pub groups: Option<Groups>,
+    pub accumulate: Option<(Choice, bool)>,
+    pub loss_scale: Option<(Choice, bool)>,
 }
+
+/// Two groups: one with a factor of the learning rate, which may be frozen, and one with a rule of its own.
+#[derive(Debug, Clone, Arbitrary)]
+#[expect(missing_docs, reason = "they are the builder's own names")]
+pub struct Groups {
+    pub factor: Choice,
+    pub weight_decay: Option<Choice>,
+    pub frozen: bool,
+    pub momentum: Choice,
+    pub average: bool,
+}
+
+/// The variable of the first group, and its name.
+pub const LISTS: [&str; 2] = ["list", "lists"];
+
+/// The variables of the second group, and its name.
+pub const NUMBERS: [&str; 3] = ["scalar", "column", "numbers"];
+
+/// The learning rate of the second group at first.
+pub const OWN_RATE: f64 = 0.25;
 
 /// A call.
 #[derive(Debug, Clone, Arbitrary)]
@@ -119,6 +144,16 @@ pub enum Call {
     Remember,
     /// Goes back to that state, or to the start if there is none.
     Return,
+    /// Applies the gradients that wait.
+    Flush,
+    /// Forgets the gradients that wait.
+    Discard,
+    /// Stops the training of the first group.
+    Freeze,
+    /// Trains the first group.
+    Unfreeze,
+    /// Another learning rate of the second group.
+    GroupRate(Choice),
 }
 
 /// The input of a variable in a step.
@@ -158,6 +193,9 @@ pub const RATES: [f64; 5] = [0.125, 0.0, 0.5, 0.01, 1.0];
 
 /// Numbers that are not learning rates.
 pub const NO_RATES: [f64; 4] = [-1.0, f64::NAN, f64::INFINITY, -f64::MIN_POSITIVE];
+
+/// Good steps in a row after which a dynamic loss scale is doubled.
+pub const GROWTH: u64 = 2;
 
 const BETAS: [f64; 4] = [0.9, 0.0, 0.5, 0.99];
 const SECOND_BETAS: [f64; 3] = [0.999, 0.9, 0.99];
@@ -256,6 +294,12 @@ impl Plan {
                 self.around(rule, textbook::Adam { epsilon_first: true, ..formula }, problem)
             }
         };
+        let own = self
+            .options
+            .groups
+            .as_ref()
+            .map(|groups| textbook::Sgd { mu: groups.momentum.of(&BETAS), ..Default::default() });
+        let formula = Box::new(ByVariable { formula, own });
         // The textbook has no weight decay by default.
         let has_decay = rule.default_weight_decay().is_some();
         let builder = Optimizer::builder(rule);
@@ -282,6 +326,55 @@ fn adam(betas: [Choice; 2], epsilon: Choice, amsgrad: bool) -> textbook::Adam {
     textbook::Adam { beta_1, beta_2, epsilon: epsilon.of(&EPSILONS), amsgrad, ..Default::default() }
 }
 
+/// Two formulas: one for the second group, one for the other variables.
+struct ByVariable {
+    formula: Box<dyn Formula>,
+    own: Option<textbook::Sgd>,
+}
+
+impl Formula for ByVariable {
+    fn update(&mut self, t: u64, eta: f64, name: &str, w: &mut [f64], rows: &BTreeMap<usize, Vec<f64>>) {
+        match &mut self.own {
+            Some(own) if NUMBERS.contains(&name) => own.update(t, eta, name, w, rows),
+            _ => self.formula.update(t, eta, name, w, rows),
+        }
+    }
+}
+
+impl Groups {
+    /// The factor of the learning rate of the first group.
+    pub fn factor(&self) -> f64 {
+        self.factor.of(&[0.5, 1.0, 2.0, 0.0])
+    }
+
+    /// The weight decay of the first group.
+    fn weight_decay(&self) -> Option<f64> {
+        self.weight_decay.map(|rate| rate.of(&DECAYS))
+    }
+
+    fn add_to<R: UpdateRule<T>, T: Scalar>(&self, builder: OptimizerBuilder<R, T>) -> OptimizerBuilder<R, T> {
+        let lists = Group::matching("^list$").named(LISTS[1]).learning_rate_scale(self.factor());
+        let lists = self.weight_decay().into_iter().fold(lists, Group::weight_decay);
+        let numbers = Group::matching("^(scalar|column)$").named(NUMBERS[2]).average(false);
+        let numbers = if self.average { numbers.average(true) } else { numbers };
+        let numbers = numbers.rule(Sgd::new(OWN_RATE).momentum(self.momentum.of(&BETAS)));
+        builder.group(if self.frozen { lists.frozen() } else { lists }).group(numbers)
+    }
+
+    /// The textbook's groups, still without learning rates.
+    fn teams(&self, weight_decay: Option<f64>) -> Vec<Team> {
+        let named = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let lists = Team {
+            variables: named(&LISTS[..1]),
+            weight_decay: self.weight_decay().or(weight_decay),
+            ..Team::default()
+        };
+        let numbers =
+            Team { variables: named(&NUMBERS[..2]), weight_decay, no_averages: !self.average, ..Team::default() };
+        vec![lists, numbers]
+    }
+}
+
 impl Options {
     fn set<R: UpdateRule<T>, T: Scalar>(&self, builder: OptimizerBuilder<R, T>) -> OptimizerBuilder<R, T> {
         let naive = self.naive();
@@ -296,7 +389,41 @@ impl Options {
             let ema = Ema::new(momentum);
             builder = builder.ema(overwrite.map_or(ema, |steps| ema.overwrite_every(steps)));
         }
+        if let Some(groups) = self.groups() {
+            builder = groups.add_to(builder);
+        }
+        builder = self.accumulate().into_iter().fold(builder, OptimizerBuilder::accumulate);
+        builder = self.loss_scale().into_iter().fold(builder, OptimizerBuilder::loss_scale);
         if self.has_narrow_moments::<T>() { builder.moments(MomentStorage::Bf16 { seed: 3 }) } else { builder }
+    }
+
+    /// The groups; there must be averages for a group that asks for them.
+    pub fn groups(&self) -> Option<Groups> {
+        let average = |groups: Groups| Groups { average: groups.average && self.ema.is_some(), ..groups };
+        self.groups.clone().map(average)
+    }
+
+    /// The number of calls of a step, and the factor of their sum.
+    pub fn calls(&self) -> (u64, bool) {
+        self.accumulate.map_or((1, false), |(steps, mean)| (steps.of(&[2, 3, 1, 4]), mean))
+    }
+
+    fn accumulate(&self) -> Option<Accumulate> {
+        let (steps, mean) = self.calls();
+        self.accumulate.map(|_| if mean { Accumulate::mean(steps) } else { Accumulate::sum(steps) })
+    }
+
+    /// The loss scale: dynamic only where gradients that are not finite are not refused.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.loss_scale.map(|(scale, _)| {
+            let fixed = LossScale::fixed(scale.of(&[8.0, 1.0, 4_096.0]));
+            if self.is_dynamic() { fixed.growth_interval(GROWTH) } else { fixed }
+        })
+    }
+
+    /// Whether the loss scale is dynamic.
+    pub fn is_dynamic(&self) -> bool {
+        self.loss_scale.is_some_and(|(_, dynamic)| dynamic) && self.policy() != NonFinite::Error
     }
 
     /// Whether moments are rounded to 16 bits, so that the numbers are not those of the textbook.
@@ -316,13 +443,15 @@ impl Options {
         let ema = self.ema.map(|(momentum, overwrite)| {
             (momentum.of(&[0.5, 0.0, 0.99, 1.0]), overwrite.map(|steps| steps.of(&[1, 2, 3])))
         });
+        let weight_decay = self.weight_decay.map(|rate| rate.of(&DECAYS));
         Naive {
             clipvalue: clip(1),
             clipnorm: clip(2),
             global_clipnorm: clip(3),
-            weight_decay: self.weight_decay.map(|rate| rate.of(&DECAYS)),
+            weight_decay,
             excluded: if self.exclude { vec!["matrix".to_owned()] } else { Vec::new() },
             ema,
+            teams: self.groups().map_or(Vec::new(), |groups| groups.teams(weight_decay)),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A run of calls on an optimizer, compared with the expected results.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ndarray::{ArrayD, Axis, IxDyn};
 use opt_conformance::problem::{Gradient, Problem, bits};
@@ -9,7 +9,7 @@ use optimizers::state::StateValue;
 use optimizers::{DynOptimizer, Scalar};
 use optimizers::{Error, NonFinite, Optimizer, StepReport, Variable};
 
-use crate::plan::{Call, Choice, Given, MOST_STEPS, NO_RATES, Plan, RATES, Wrong};
+use crate::plan::{Call, Choice, GROWTH, Given, LISTS, MOST_STEPS, NO_RATES, NUMBERS, OWN_RATE, Plan, RATES, Wrong};
 
 /// The most calls of one run.
 const MOST_CALLS: usize = 32;
@@ -28,6 +28,9 @@ struct Run<'p, T: 'static> {
     formula: Box<dyn Formula>,
     values: Vec<ArrayD<T>>,
     done: Done,
+    /// Whether the first group is frozen, and the learning rate of the second one.
+    is_frozen: bool,
+    own_rate: f64,
     remembered: Remembered<T>,
 }
 
@@ -55,6 +58,12 @@ struct Done {
     problem: Problem,
     rates: Vec<f64>,
     rate: f64,
+    /// The learning rates of the second group in these steps.
+    own_rates: Vec<f64>,
+    /// The gradients of calls that wait to be applied, in 64 bits and without the loss scale.
+    waiting: Vec<Vec<Gradient>>,
+    scale: f64,
+    good_steps: u64,
     trace: Vec<Vec<Vec<f64>>>,
 }
 
@@ -87,10 +96,20 @@ impl<'p, T: Scalar> Run<'p, T> {
         let (builder, formula) = plan.subjects::<T>(&problem);
         let optimizer = builder.build().expect("the options are valid");
         let values: Vec<ArrayD<T>> = problem.variables.iter().map(|(_, value)| value.mapv(T::literal)).collect();
-        let done = Done { problem, rates: Vec::new(), rate: RATES[0], trace: Vec::new() };
+        let done = Done {
+            problem,
+            rates: Vec::new(),
+            rate: RATES[0],
+            own_rates: Vec::new(),
+            waiting: Vec::new(),
+            scale: optimizer.loss_scale(),
+            good_steps: 0,
+            trace: Vec::new(),
+        };
         let weights = optimizer.weights().into_iter().map(StateValue::from).collect();
         let remembered = Remembered { values: values.clone(), names: Vec::new(), weights, done: done.clone() };
-        Self { plan, optimizer, formula, values, done, remembered }
+        let is_frozen = plan.options.groups.as_ref().is_some_and(|groups| groups.frozen);
+        Self { plan, optimizer, formula, values, done, is_frozen, own_rate: OWN_RATE, remembered }
     }
 
     fn call(&mut self, call: &Call) {
@@ -111,7 +130,9 @@ impl<'p, T: Scalar> Run<'p, T> {
             Call::Add(choice) => {
                 let which = choice.of(&[0, 1, 2, 3, 4]);
                 let (name, value) = (VARIABLES[which].0, &mut self.values[which]);
-                self.optimizer.add_variables(&mut [Variable::new(name, value)]).expect("it fits");
+                let added = self.optimizer.add_variables(&mut [Variable::new(name, value)]);
+                let left_out = self.is_frozen && name == LISTS[0];
+                assert_eq!(added.err(), left_out.then_some(Error::AllFrozen { variables: 1 }));
             }
             Call::Remember => {
                 let names = self.known();
@@ -124,8 +145,98 @@ impl<'p, T: Scalar> Run<'p, T> {
                 (self.values, self.done) = (values, done);
                 self.restore(&names, weights);
                 self.optimizer.set_learning_rate(self.done.rate).expect("it was accepted before");
+                if self.is_frozen {
+                    // The gradients that wait have been forgotten with the group.
+                    self.freeze();
+                }
+            }
+            Call::Flush => self.flush(),
+            Call::Discard => {
+                self.optimizer.discard_accumulated();
+                self.done.waiting.clear();
+            }
+            Call::Freeze | Call::Unfreeze | Call::GroupRate(_) if self.plan.options.groups.is_none() => {
+                assert!(self.optimizer.freeze(LISTS[1]).is_err() && self.optimizer.unfreeze(LISTS[1]).is_err());
+            }
+            Call::Freeze => self.freeze(),
+            Call::Unfreeze => {
+                self.optimizer.unfreeze(LISTS[1]).expect("there is the group");
+                self.is_frozen = false;
+            }
+            Call::GroupRate(choice) => {
+                self.own_rate = choice.of(&RATES);
+                self.optimizer.set_group_learning_rate(NUMBERS[2], self.own_rate).expect("it is a learning rate");
             }
         }
+        assert_eq!(self.optimizer.micro_step(), self.done.waiting.len() as u64);
+        assert_eq!(self.optimizer.loss_scale(), self.done.scale);
+    }
+
+    fn freeze(&mut self) {
+        self.optimizer.freeze(LISTS[1]).expect("there is the group");
+        self.is_frozen = true;
+        self.done.waiting.iter_mut().for_each(|call| call[0] = Gradient::Absent);
+    }
+
+    fn flush(&mut self) {
+        if self.done.rates.len() == MOST_STEPS {
+            return;
+        }
+        let before = self.state();
+        let names = VARIABLES.iter().map(|(name, _)| *name);
+        let mut model: Vec<_> = names.zip(&mut self.values).map(|(name, value)| Variable::new(name, value)).collect();
+        let report = self.optimizer.flush(&mut model).expect("every variable is there");
+        drop(model);
+        assert_eq!(report.is_applied(), !self.done.waiting.is_empty(), "{report:?}");
+        if self.done.waiting.is_empty() {
+            assert_eq!(self.state(), before);
+        } else {
+            self.applied();
+        }
+    }
+
+    /// Whether a variable is trained.
+    fn is_trained(&self, which: usize) -> bool {
+        !(self.is_frozen && VARIABLES[which].0 == LISTS[0])
+    }
+
+    /// Whether the plan allows this error: a group has no variable yet, or a gradient that waits has no variable.
+    fn is_allowed(&self, error: &Error, gradients: &Gradients<T>) -> bool {
+        let given: BTreeSet<usize> = gradients.iter().map(|(which, _)| *which).collect();
+        let waits = |which: &usize| self.done.waiting.iter().any(|call| call[*which] != Gradient::Absent);
+        match error {
+            Error::EmptyGroup { .. } => self.plan.options.groups.is_some(),
+            Error::AccumulatedVariable { .. } => {
+                let is_last = self.done.waiting.len() as u64 + 1 == self.plan.options.calls().0;
+                is_last && (0..VARIABLES.len()).any(|which| waits(&which) && !given.contains(&which))
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes a step, of the gradients that have waited.
+    fn applied(&mut self) {
+        let waiting = std::mem::take(&mut self.done.waiting);
+        let mean = self.plan.options.calls().1;
+        let factor = if mean { 1.0 / waiting.len() as f64 } else { 1.0 };
+        let total = |which: usize| {
+            let shape = VARIABLES[which].1;
+            match waiting.as_slice() {
+                [call] => call[which].clone(),
+                calls => sum(shape, calls.iter().map(|call| &call[which]), factor),
+            }
+        };
+        let step = (0..VARIABLES.len()).map(total).collect();
+        self.done.problem.steps.push(step);
+        self.done.rates.push(self.done.rate);
+        self.done.own_rates.push(self.own_rate);
+        let flat = |value: &ArrayD<T>| value.iter().map(|number| number.as_()).collect();
+        self.done.trace.push(self.values.iter().map(flat).collect());
+        self.done.good_steps += 1;
+        if self.plan.options.is_dynamic() && self.done.good_steps == GROWTH {
+            (self.done.good_steps, self.done.scale) = (0, self.done.scale * 2.0);
+        }
+        assert_eq!(self.optimizer.iterations(), self.done.rates.len() as u64);
     }
 
     /// The names of the known variables, in their order.
@@ -173,8 +284,16 @@ impl<'p, T: Scalar> Run<'p, T> {
     }
 
     fn apply(&mut self, gradients: &Gradients<T>, backwards: bool) -> Result<StepReport, Error> {
+        let scale = T::literal(self.optimizer.loss_scale());
+        let scaled: Gradients<T> = gradients
+            .iter()
+            .map(|(which, gradient)| {
+                let scaled = gradient.clone().map(|(rows, values)| (rows, values.mapv(|g| g * scale)));
+                (*which, scaled)
+            })
+            .collect();
         let mut values: Vec<Option<&mut ArrayD<T>>> = self.values.iter_mut().map(Some).collect();
-        let variables = gradients.iter().filter_map(|(which, gradient)| {
+        let variables = scaled.iter().filter_map(|(which, gradient)| {
             let value = values[*which].take()?;
             let variable = Variable::new(VARIABLES[*which].0, value);
             Some(match gradient {
@@ -196,18 +315,24 @@ impl<'p, T: Scalar> Run<'p, T> {
         }
         let (gradients, before) = (Self::gradients(given), self.state());
         let result = self.apply(&gradients, backwards);
-        if gradients.iter().all(|(_, gradient)| gradient.is_none()) {
+        let is_trained = |which: usize| self.is_trained(which);
+        if gradients.iter().all(|(which, gradient)| gradient.is_none() || !is_trained(*which)) {
             let expected = if gradients.is_empty() { result.is_ok() } else { result.is_err() };
             assert!(expected, "{result:?}");
             assert_eq!(self.state(), before, "nothing was given, and something has changed");
             return;
         }
-        let report = result.expect("everything fits");
-        self.done.rates.push(self.done.rate);
-        assert_eq!(report.iterations, self.done.rates.len() as u64);
+        let report = match result {
+            Ok(report) => report,
+            Err(error) => {
+                assert!(self.is_allowed(&error, &gradients), "{error}");
+                assert_eq!(self.state(), before, "refused, and something has changed");
+                return;
+            }
+        };
         let mut step = vec![Gradient::Absent; VARIABLES.len()];
         for (which, gradient) in gradients {
-            if let Some((rows, values)) = gradient {
+            if let Some((rows, values)) = gradient.filter(|_| self.is_trained(which)) {
                 let values = values.mapv(T::as_);
                 step[which] = match rows {
                     None => Gradient::Dense(values),
@@ -215,9 +340,12 @@ impl<'p, T: Scalar> Run<'p, T> {
                 };
             }
         }
-        self.done.problem.steps.push(step);
-        let flat = |value: &ArrayD<T>| value.iter().map(|number| number.as_()).collect();
-        self.done.trace.push(self.values.iter().map(flat).collect());
+        self.done.waiting.push(step);
+        let is_last = self.done.waiting.len() as u64 == self.plan.options.calls().0;
+        assert_eq!(report.is_applied(), is_last, "{report:?}");
+        if is_last {
+            self.applied();
+        }
     }
 
     /// A step that cannot be taken, whatever else is in it.
@@ -262,7 +390,7 @@ impl<'p, T: Scalar> Run<'p, T> {
     /// A step with an infinite or undefined number in the gradient of the matrix.
     fn non_finite(&mut self, which: Choice, given: &[Given; 5]) {
         let policy = self.plan.options.policy();
-        if policy == NonFinite::Propagate {
+        if policy == NonFinite::Propagate && !self.plan.options.is_dynamic() {
             return;
         }
         let mut gradients = Self::gradients(given);
@@ -270,13 +398,22 @@ impl<'p, T: Scalar> Run<'p, T> {
         let mut bad = numbers(VARIABLES[1].1, 1).mapv(T::literal);
         bad[[2, 1]] = T::literal(which.of(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY]));
         gradients.push((1, Some((None, bad))));
-        let before = self.state();
+        let mut before = self.state();
         let result = self.apply(&gradients, false);
         match policy {
+            _ if result.as_ref().is_err_and(|error| self.is_allowed(error, &gradients)) => {}
             NonFinite::Error => assert!(matches!(result, Err(Error::NonFiniteGradient { .. })), "{result:?}"),
             _ => {
                 let report = result.expect("the step is skipped");
                 assert!(report.non_finite.is_some(), "{report:?}");
+                if self.plan.options.is_dynamic() {
+                    (self.done.scale, self.done.good_steps) = ((self.done.scale / 2.0).max(1.0), 0);
+                    let scaling = [("loss_scale", self.done.scale), ("good_steps", 0.0)];
+                    for (name, bits) in &mut before.weights {
+                        let new = scaling.iter().find(|(scaling, _)| scaling == name);
+                        new.into_iter().for_each(|(_, number)| *bits = vec![number.to_bits()]);
+                    }
+                }
             }
         }
         assert_eq!(self.state(), before, "the step was not taken, and something has changed");
@@ -339,8 +476,12 @@ impl<'p, T: Scalar> Run<'p, T> {
         if self.plan.options.has_narrow_moments::<T>() {
             return;
         }
-        let Done { problem, rates, trace, .. } = self.done;
-        let naive = self.plan.options.naive();
+        let Done { problem, rates, own_rates, trace, .. } = self.done;
+        let mut naive = self.plan.options.naive();
+        if let (Some(groups), [lists, numbers]) = (&self.plan.options.groups, naive.teams.as_mut_slice()) {
+            lists.rates = rates.iter().map(|rate| rate * groups.factor()).collect();
+            numbers.rates = own_rates;
+        }
         let expected = naive.run(&problem, |t| rates[t as usize], &mut *self.formula);
         // The rounding errors of some hundred operations on the largest numbers.
         let (epsilon, mut largest) = (if size_of::<T>() == 4 { 2e-3 } else { 1e-11 }, 1.0_f64);
@@ -353,6 +494,38 @@ impl<'p, T: Scalar> Run<'p, T> {
                 });
                 assert!(far.is_none(), "step {number}: {name}: {far:?}");
             }
+        }
+    }
+}
+
+/// A multiple of the sum of gradients; of rows, if all of them are sparse.
+fn sum<'g>(shape: &[usize], gradients: impl Iterator<Item = &'g Gradient>, factor: f64) -> Gradient {
+    let mut dense = None::<ArrayD<f64>>;
+    let mut rows: Option<BTreeMap<usize, ArrayD<f64>>> = None;
+    for gradient in gradients {
+        match gradient {
+            Gradient::Absent => {}
+            Gradient::Dense(values) => *dense.get_or_insert_with(|| ArrayD::zeros(shape)) += &(values * factor),
+            Gradient::Sparse(indices, values) => {
+                let rows = rows.get_or_insert_default();
+                for (row, values) in indices.iter().zip(values.axis_iter(Axis(0))) {
+                    *rows.entry(*row).or_insert_with(|| ArrayD::zeros(&shape[1..])) += &(&values * factor);
+                }
+            }
+        }
+    }
+    match (dense, rows) {
+        (None, None) => Gradient::Absent,
+        (Some(mut sum), rows) => {
+            for (row, values) in rows.into_iter().flatten() {
+                sum.index_axis_mut(Axis(0), row).scaled_add(1.0, &values);
+            }
+            Gradient::Dense(sum)
+        }
+        (None, Some(rows)) => {
+            let mut values = ArrayD::zeros([&[rows.len()], &shape[1..]].concat());
+            values.axis_iter_mut(Axis(0)).zip(rows.values()).for_each(|(mut to, values)| to.assign(values));
+            Gradient::Sparse(rows.into_keys().collect(), values)
         }
     }
 }

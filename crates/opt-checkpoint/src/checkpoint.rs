@@ -140,9 +140,9 @@ impl Checkpoint {
         Ok(u64::from_le_bytes(number))
     }
 
-    /// Whether the state was saved between micro-steps, with accumulated gradients.
-    pub(crate) fn is_accumulated(&self) -> Result<bool, Error> {
-        Ok(self.number(MICRO_STEP)?.is_some_and(|number| f64::from_le_bytes(number) > 0.0))
+    /// The number of micro-steps whose gradients wait to be applied.
+    pub(crate) fn micro_step(&self) -> Result<u64, Error> {
+        Ok(self.number(MICRO_STEP)?.map_or(0, |number| f64::from_le_bytes(number).ceil() as u64))
     }
 
     /// The bytes of a number of this name; `None` if there is none.

@@ -190,8 +190,11 @@ impl<'o> LoadOptions<'o> {
         let compares = !self.any_configuration && !partial;
         let mut selection = Selection::new(checkpoint, &self.names);
         let tracked = selection.tracked(optimizer, variables, partial)?;
-        let accumulated = if partial { optimizer.micro_step() > 0 } else { checkpoint.is_accumulated()? };
-        let state = compare::state(optimizer, &tracked, accumulated);
+        let micro_step = if partial { optimizer.micro_step() } else { checkpoint.micro_step()? };
+        if ranks.is_some() && micro_step > 0 && !partial {
+            return Err(Error::BetweenMicroSteps { micro_step });
+        }
+        let state = compare::state(optimizer, &tracked, micro_step > 0);
         selection.compare(compare::values(variables, ranks)?.into_iter().chain(state));
         let configuration_compared =
             compares && compare::configurations(checkpoint, optimizer, &mut selection.mismatches)?;

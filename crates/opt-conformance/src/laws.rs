@@ -5,17 +5,24 @@
 
 mod checkpoints;
 mod engine;
+mod groups;
 mod layout;
 mod numbers;
 mod state;
 mod subject;
 
-use opt_core::{DynOptimizer, Ema, Exclude, Optimizer, OptimizerBuilder, Scalar, UpdateRule};
+use opt_core::{
+    Accumulate, DynOptimizer, Ema, Exclude, Group, LossScale, Optimizer, OptimizerBuilder, Scalar, UpdateRule,
+};
 
 pub use checkpoints::state_cannot_be_forgotten;
 pub use engine::{
     duplicate_rows_are_summed, full_sparse_gradients_are_dense, missing_gradients_leave_alone, order_does_not_matter,
     rejected_steps_leave_no_trace, skipped_steps_leave_no_trace, splitting_changes_nothing,
+};
+pub use groups::{
+    accumulated_gradients_are_their_mean, equal_groups_are_no_groups, frozen_groups_are_left_out,
+    powers_of_two_scale_nothing,
 };
 pub use layout::{scattered_memory_does_not_matter, threads_do_not_matter, transposed_memory_does_not_matter};
 pub use numbers::{f32_follows_f64, finite_stays_finite};
@@ -83,11 +90,28 @@ pub enum Stage {
     Average,
     /// Clip by global norm, weight decay and averages.
     Everything,
+    /// Groups with options of their own, accumulation, a loss scale, weight decay and averages.
+    Groups,
+    /// The same with all clips, and a group with a rule of its own.
+    GroupsOfRules,
 }
 
 impl Stage {
     /// All stages.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
+        Self::Alone,
+        Self::ClipValue,
+        Self::ClipNorm,
+        Self::GlobalClipNorm,
+        Self::WeightDecay,
+        Self::Average,
+        Self::Everything,
+        Self::Groups,
+        Self::GroupsOfRules,
+    ];
+
+    /// The stages without groups.
+    pub const OF_ONE_GROUP: [Self; 7] = [
         Self::Alone,
         Self::ClipValue,
         Self::ClipNorm,
@@ -98,11 +122,11 @@ impl Stage {
     ];
 
     /// The stages that treat each element on its own.
-    pub const ELEMENTWISE: [Self; 4] = [Self::Alone, Self::ClipValue, Self::WeightDecay, Self::Average];
+    pub const ELEMENTWISE: [Self; 5] = [Self::Alone, Self::ClipValue, Self::WeightDecay, Self::Average, Self::Groups];
 
     /// Sets the options. The limits are low enough to have an effect.
-    fn around<T: Scalar>(self, rule: Box<dyn UpdateRule<T>>) -> DynBuilder<T> {
-        let builder = Optimizer::builder(rule);
+    fn around<T: Scalar>(self, rule: &Erased<T>) -> DynBuilder<T> {
+        let builder = Optimizer::builder(rule.copy());
         let decay = |builder: DynBuilder<T>| {
             builder.weight_decay(0.0625).exclude_from_weight_decay(Exclude::patterns(["^v3$"]))
         };
@@ -115,6 +139,20 @@ impl Stage {
             Self::WeightDecay => decay(builder),
             Self::Average => average(builder),
             Self::Everything => average(decay(builder.global_clipnorm(0.75))),
+            Self::Groups => {
+                // Halves of variables are called `a` and `b`.
+                let group = Group::matching("^(v0|a|b)$").learning_rate_scale(0.5).weight_decay(0.125).average(false);
+                let builder = builder.group(group).accumulate(Accumulate::sum(2)).loss_scale(LossScale::fixed(8.0));
+                average(decay(builder))
+            }
+            Self::GroupsOfRules => {
+                let builder = builder
+                    .group(Group::matching("^v0$").rule(rule.copy()).weight_decay(0.0))
+                    .group(Group::matching("^v1$").clipnorm(0.25).learning_rate_scale(0.75))
+                    .accumulate(Accumulate::mean(3))
+                    .loss_scale(LossScale::fixed(0.5));
+                average(decay(builder.global_clipnorm(0.75)))
+            }
         }
     }
 }
@@ -128,7 +166,7 @@ struct Setting<'r, T> {
 
 impl<T: Scalar> Setting<'_, T> {
     fn builder(&self) -> DynBuilder<T> {
-        self.stage.around(self.rule.copy())
+        self.stage.around(self.rule)
     }
 
     fn optimizer(&self) -> Result<DynOptimizer<T>, Broken> {

@@ -90,13 +90,17 @@ macro_rules! conformance {
                 }
             };
         }
+        law!(accumulated_gradients_are_their_mean);
         law!(configurations_come_back);
         law!(duplicate_rows_are_summed);
+        law!(equal_groups_are_no_groups);
         law!(f32_follows_f64);
         law!(finite_stays_finite);
+        law!(frozen_groups_are_left_out);
         law!(full_sparse_gradients_are_dense);
         law!(missing_gradients_leave_alone);
         law!(order_does_not_matter);
+        law!(powers_of_two_scale_nothing);
         law!(rejected_steps_leave_no_trace);
         law!(restoring_continues);
         law!(scattered_memory_does_not_matter);

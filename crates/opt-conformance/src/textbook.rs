@@ -77,6 +77,19 @@ pub trait Formula {
     fn update(&mut self, t: u64, eta: f64, name: &str, w: &mut [f64], rows: &BTreeMap<usize, Vec<f64>>);
 }
 
+/// Variables with rates of their own in the naive engine. A formula of their own is the caller's.
+#[derive(Debug, Clone, Default)]
+pub struct Team {
+    /// The names of the variables.
+    pub variables: Vec<String>,
+    /// The learning rate of each step.
+    pub rates: Vec<f64>,
+    /// Decoupled weight decay.
+    pub weight_decay: Option<f64>,
+    /// Whether the variables have no averages.
+    pub no_averages: bool,
+}
+
 /// The engine in its simplest form.
 #[derive(Debug, Clone, Default)]
 pub struct Naive {
@@ -92,6 +105,8 @@ pub struct Naive {
     pub excluded: Vec<String>,
     /// Momentum and overwrite frequency of the averages.
     pub ema: Option<(f64, Option<u64>)>,
+    /// Variables with rates of their own.
+    pub teams: Vec<Team>,
 }
 
 impl Naive {
@@ -117,11 +132,14 @@ impl Naive {
             self.clip(&mut gradients);
             for (name, gradient) in &gradients {
                 let w = variables.get_mut(name).expect("gradients belong to variables");
-                if let Some(rate) = self.weight_decay.filter(|_| !self.excluded.contains(name)) {
-                    w.iter_mut().for_each(|w| *w -= *w * rate * eta(t));
+                let team = self.teams.iter().find(|team| team.variables.contains(name));
+                let eta = team.map_or_else(|| eta(t), |team| team.rates[t as usize]);
+                let weight_decay = team.map_or(self.weight_decay, |team| team.weight_decay);
+                if let Some(rate) = weight_decay.filter(|_| !self.excluded.contains(name)) {
+                    w.iter_mut().for_each(|w| *w -= *w * rate * eta);
                 }
-                formula.update(t, eta(t), name, w, &gradient.summed());
-                if let Some((momentum, overwrite)) = self.ema {
+                formula.update(t, eta, name, w, &gradient.summed());
+                if let Some((momentum, overwrite)) = self.ema.filter(|_| team.is_none_or(|team| !team.no_averages)) {
                     let average = averages.get_mut(name).expect("each variable has an average");
                     for (average, w) in average.iter_mut().zip(w) {
                         *average = momentum * *average + (1.0 - momentum) * *w;

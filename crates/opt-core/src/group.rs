@@ -60,7 +60,7 @@ pub struct Group<T = f32> {
     /// The group's own limits. If there is one, it takes the place of the default group's limits by value and by norm.
     pub(crate) clip: Clip,
     pub(crate) average: Option<bool>,
-    pub(crate) frozen: bool,
+    pub(crate) frozen: Option<bool>,
     pub(crate) rule: Option<Arc<dyn UpdateRule<T>>>,
 }
 
@@ -150,7 +150,7 @@ impl<T> Group<T> {
         Self::new(name.into().into(), Select::Code(Arc::new(choose)))
     }
 
-    /// The default group, which says nothing.
+    /// The default group, which says at most that it is frozen.
     pub(crate) fn rest() -> Self {
         Self::new(Self::DEFAULT.into(), Select::Rest)
     }
@@ -164,7 +164,7 @@ impl<T> Group<T> {
             weight_decay: None,
             clip: Clip::default(),
             average: None,
-            frozen: false,
+            frozen: None,
             rule: None,
         }
     }
@@ -243,7 +243,7 @@ impl<T> Group<T> {
     /// [`Optimizer::unfreeze`](crate::Optimizer::unfreeze), they start as new variables do.
     #[must_use]
     pub fn frozen(mut self) -> Self {
-        self.frozen = true;
+        self.frozen = Some(true);
         self
     }
 
@@ -273,14 +273,7 @@ impl<T> Group<T> {
     {
         let name = Arc::clone(&self.name);
         let named = |error: Error| Error::in_group(&name, error);
-        let says_something = self.learning_rate.is_some()
-            || self.learning_rate_scale.is_some()
-            || self.weight_decay.is_some()
-            || self.clip != Clip::default()
-            || self.average.is_some()
-            || self.frozen
-            || self.rule.is_some();
-        if !says_something {
+        if self.frozen.is_none() && !self.says_more() {
             return Err(Error::GroupWithoutEffect { group: self.name.to_string() });
         }
         self.check(averages).map_err(named)?;
@@ -289,6 +282,26 @@ impl<T> Group<T> {
             *regex = Some(pattern.map_err(|error| named(error.into()))?);
         }
         Ok(())
+    }
+
+    /// Whether the group says something else than whether it is frozen.
+    fn says_more(&self) -> bool {
+        self.learning_rate.is_some()
+            || self.learning_rate_scale.is_some()
+            || self.weight_decay.is_some()
+            || self.clip != Clip::default()
+            || self.average.is_some()
+            || self.rule.is_some()
+    }
+
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.frozen == Some(true)
+    }
+
+    /// Trains the group. A group that says nothing else says so.
+    pub(crate) fn unfreeze(&mut self) {
+        let is_rest = matches!(self.select, Select::Rest);
+        self.frozen = if is_rest || self.says_more() { None } else { Some(false) };
     }
 
     fn check(&self, averages: bool) -> Result<(), Error>

@@ -42,7 +42,7 @@ pub fn state_cannot_be_forgotten(rule: &Subject) -> Result<(), Broken> {
         setting.same("back at the start", &variables, &want)?;
         setting.same_state("back at the start", &optimizer, &control)
     }
-    for_all!(rule, [Stage::Alone, Stage::Everything], state_cannot_be_forgotten => check);
+    for_all!(rule, [Stage::Alone, Stage::Everything, Stage::GroupsOfRules], state_cannot_be_forgotten => check);
     Ok(())
 }
 

@@ -163,6 +163,7 @@ pub fn threads_do_not_matter(rule: &Subject) -> Result<(), Broken> {
         }
         Ok(())
     }
-    for_all!(rule, [Stage::Alone, Stage::ClipNorm, Stage::Everything], threads_do_not_matter => check);
+    let stages = [Stage::Alone, Stage::ClipNorm, Stage::Everything, Stage::Groups, Stage::GroupsOfRules];
+    for_all!(rule, stages, threads_do_not_matter => check);
     Ok(())
 }

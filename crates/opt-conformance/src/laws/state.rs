@@ -114,7 +114,7 @@ pub fn state_is_as_declared(rule: &Subject) -> Result<(), Broken> {
         let got: Vec<String> = optimizer.weights().into_iter().map(|weight| weight.name).collect();
         if got == want { Ok(()) } else { Err(setting.broken(format!("weights are {got:?}, declared {want:?}"))) }
     }
-    for_all!(rule, Stage::ALL, state_is_as_declared => check);
+    for_all!(rule, Stage::OF_ONE_GROUP, state_is_as_declared => check);
     Ok(())
 }
 

@@ -25,6 +25,7 @@ pub fn options() -> impl Strategy<Value = Naive> {
         weight_decay,
         excluded: vec!["v3".to_owned()],
         ema,
+        teams: Vec::new(),
     })
 }
 

@@ -89,6 +89,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let (start, mut inputs) = self.begin(variables.into_iter(), false)?;
         match self.options.accumulate {
             Some(accumulate) if self.micro_step > 0 => {
+                // No variable has a gradient in this call.
+                let accumulate = Accumulate { keras3: false, ..accumulate };
                 self.apply_accumulated(accumulate, self.micro_step, &mut inputs, start)
             }
             Some(Accumulate { steps, .. }) => {
@@ -272,7 +274,7 @@ fn row_width<T>(input: &Input<'_, T>, form: &Form) -> usize {
     input.value.len() / rows.max(1)
 }
 
-/// New sums for the inputs of which a part is sparse.
+/// New sums for the inputs of which a part is sparse, and for those that are cut into parts as they are.
 fn owned_sums<T: Scalar>(inputs: &[Input<'_, T>], taken: &[Taken<T>], factor: f64) -> Vec<Accumulator<T>> {
     let owned = |(input, taken): (&Input<'_, T>, &Taken<T>)| match (&taken.sum, &input.gradient) {
         (sum, Some(InputGradient::Sparse(sparse))) => {
@@ -283,8 +285,18 @@ fn owned_sums<T: Scalar>(inputs: &[Input<'_, T>], taken: &[Taken<T>], factor: f6
         }
         (Accumulator::Rows(rows, values), Some(InputGradient::Dense(last))) => {
             let mut sum = vec![T::zero(); last.len()];
-            add_rows(&mut sum, values.len() / rows.len(), rows, values, 1.0);
+            add_rows(&mut sum, values.len() / rows.len().max(1), rows, values, 1.0);
             loops::add(&mut sum, &last.to_rows(), T::literal(factor));
+            Accumulator::Dense(sum)
+        }
+        (Accumulator::Dense(sum), Some(InputGradient::Dense(last))) if input.is_cut() => {
+            let mut sum = sum.clone();
+            loops::add(&mut sum, &last.to_rows(), T::literal(factor));
+            Accumulator::Dense(sum)
+        }
+        (_, Some(InputGradient::Dense(last))) if input.is_cut() => {
+            let mut sum = vec![T::zero(); last.len()];
+            loops::scale(&mut sum, &last.to_rows(), [factor, 1.0].map(T::literal));
             Accumulator::Dense(sum)
         }
         _ => Accumulator::None,

@@ -7,7 +7,8 @@ use crate::real::Scalar;
 /// The slot of accumulated gradients.
 pub(crate) const ACCUMULATOR: &str = "accumulator";
 
-/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one.
+/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one; in all rows 3 for
+/// sparse gradients without rows. A variable without rows has one mark.
 pub(crate) const ACCUMULATED: &str = "accumulated";
 
 /// The gradients of a variable that micro-steps have summed.
@@ -45,13 +46,15 @@ impl<T: Scalar> Accumulator<T> {
         }
     }
 
-    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one.
+    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3 if
+    /// the gradients had no rows.
     pub(crate) fn to_arrays(&self, len: usize, rows: usize) -> (Vec<T>, Vec<T>) {
         match self {
             Self::None | Self::Spare(_) => (vec![T::zero(); len], vec![T::zero(); rows]),
             Self::Dense(sum) => (sum.clone(), vec![T::literal(2.0); rows]),
             Self::Rows(touched, values) => {
-                let (mut sum, mut marks) = (vec![T::zero(); len], vec![T::zero(); rows]);
+                let others = T::literal(if touched.is_empty() { 3.0 } else { 0.0 });
+                let (mut sum, mut marks) = (vec![T::zero(); len], vec![others; rows]);
                 let width = len / rows.max(1);
                 for (place, &row) in touched.iter().enumerate() {
                     sum[row * width..][..width].copy_from_slice(&values[place * width..][..width]);
@@ -74,7 +77,8 @@ impl<T: Scalar> Accumulator<T> {
         }
         let rows: Vec<usize> = (0..marks.len()).filter(|&row| marks[row] == T::literal(1.0)).collect();
         if rows.is_empty() {
-            return Self::None;
+            let had_no_rows = marks.contains(&T::literal(3.0));
+            return if had_no_rows { Self::Rows(Vec::new(), Vec::new()) } else { Self::None };
         }
         let width = sum.len() / marks.len();
         let values = rows.iter().flat_map(|row| &sum[row * width..][..width]).copied().collect();

@@ -160,7 +160,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`ConfigError::NotSerializable`] when a schedule holds code.
     #[doc(alias = "get_config")]
     pub fn to_config(&self) -> Result<Value, ConfigError> {
-        let fields = self.options.write(&self.rule, self.groups.own())?;
+        let fields = self.options.write(&self.rule, self.groups.written())?;
         Ok(self.options.wrap(self.options.envelope.wrap(self.rule.class_name(), fields)))
     }
 
@@ -195,7 +195,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// ```
     pub fn to_config_for(&self, target: Target) -> Result<Value, ConfigError> {
         let options = Options { loss_scale: None, ..self.options.clone() };
-        let mut fields = options.write(&self.rule, self.groups.own())?;
+        let mut fields = options.write(&self.rule, self.groups.written())?;
         if let Some(name) = self.options.envelope.name() {
             fields.insert("name".to_owned(), name.into());
         }

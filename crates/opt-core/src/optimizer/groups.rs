@@ -8,7 +8,7 @@ use super::rulings::Ruling;
 use super::step::input::Input;
 use crate::clip::Clip;
 use crate::error::Error;
-use crate::group::Group;
+use crate::group::{Group, Select};
 use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
@@ -55,6 +55,10 @@ impl<T: Scalar> Groups<T> {
         let mut ruled_by = vec![0];
         let mut names = HashSet::from([Arc::clone(&groups[0].name)]);
         for mut group in own {
+            if matches!(group.select, Select::Rest) && groups[0].frozen.is_none() {
+                groups[0] = group;
+                continue;
+            }
             if !names.insert(Arc::clone(&group.name)) {
                 return Err(Error::DuplicateGroup { group: group.name.to_string() });
             }
@@ -85,6 +89,11 @@ impl<T: Scalar> Groups<T> {
     /// The groups beside the default one.
     pub(crate) fn own(&self) -> &[Group<T>] {
         &self.groups[1..]
+    }
+
+    /// The groups that a configuration lists: the default one only if it says whether it is frozen.
+    pub(crate) fn written(&self) -> &[Group<T>] {
+        if self.groups[0].frozen.is_some() { &self.groups } else { self.own() }
     }
 
     pub(crate) fn get(&self, group: usize) -> &Group<T> {
@@ -132,7 +141,7 @@ impl<T: Scalar> Groups<T> {
 
     /// Whether a group is frozen.
     pub(crate) fn are_any_frozen(&self) -> bool {
-        self.groups.iter().any(|group| group.frozen)
+        self.groups.iter().any(Group::is_frozen)
     }
 
     /// Whether a variable is frozen; one without a record is remembered.
@@ -143,7 +152,7 @@ impl<T: Scalar> Groups<T> {
         shape: impl FnOnce() -> Option<&'s [usize]>,
     ) -> bool {
         if let Some(group) = record {
-            return self.groups[group].frozen;
+            return self.groups[group].is_frozen();
         }
         if self.frozen.contains_key(variable) {
             return true;
@@ -151,10 +160,10 @@ impl<T: Scalar> Groups<T> {
         // A value that does not fill its shape is refused later.
         let Some(shape) = shape() else { return false };
         let group = self.choose(variable, shape);
-        if self.groups[group].frozen {
+        if self.groups[group].is_frozen() {
             self.frozen.insert(variable.to_owned(), group);
         }
-        self.groups[group].frozen
+        self.groups[group].is_frozen()
     }
 
     /// The clips of a group by value and by norm, and by the norm of the group.
@@ -219,13 +228,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn groups(&self) -> Vec<GroupInfo> {
         let info = |(place, group): (usize, &Group<T>)| {
             let known = self.records.iter().filter(|record| record.group == place).map(|record| record.name.clone());
-            let mut frozen: Vec<String> =
-                self.groups.frozen.iter().filter(|(_, group)| **group == place).map(|(name, _)| name.clone()).collect();
+            let frozen = self.groups.frozen.iter().filter(|(_, group)| **group == place).map(|(name, _)| name);
+            let mut frozen: Vec<String> = frozen.filter(|name| self.records.get(name).is_none()).cloned().collect();
             frozen.sort_unstable();
             GroupInfo {
                 name: Arc::clone(&group.name),
                 learning_rate: self.learning_rate_of(place),
-                frozen: group.frozen,
+                frozen: group.is_frozen(),
                 variables: known.chain(frozen).collect(),
             }
         };
@@ -262,7 +271,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`Error::UnknownGroup`].
     pub fn freeze(&mut self, group: &str) -> Result<(), Error> {
         let place = self.groups.place(group)?;
-        self.groups.groups[place].frozen = true;
+        self.groups.groups[place].frozen = Some(true);
         let frozen = self.records.iter_mut().filter(|record| record.group == place);
         frozen.for_each(|record| record.accumulator.clear());
         Ok(())
@@ -276,7 +285,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// [`Error::UnknownGroup`].
     pub fn unfreeze(&mut self, group: &str) -> Result<(), Error> {
         let place = self.groups.place(group)?;
-        self.groups.groups[place].frozen = false;
+        self.groups.groups[place].unfreeze();
         self.groups.frozen.retain(|_, group| *group != place);
         Ok(())
     }

@@ -85,9 +85,9 @@ impl<T: Scalar> Contents<T> {
     }
 }
 
-/// The shape of one number for each row.
-pub(crate) fn row_shape(shape: &[usize]) -> &[usize] {
-    &shape[..shape.len().min(1)]
+/// The shape of one number for each row; at least one number.
+pub(crate) fn row_shape(shape: &[usize]) -> Vec<usize> {
+    shape.first().map(|&rows| rows.max(1)).into_iter().collect()
 }
 
 /// An array of this shape.
@@ -220,14 +220,14 @@ impl<T: Scalar> Record<T> {
                 Accumulator::Dense(sum) => self.form.whole().view(sum).into(),
                 _ => shaped(self.form.given(), self.accumulated().0),
             },
-            SlotPlace::Accumulated => shaped(row_shape(self.form.given()), self.accumulated().1),
+            SlotPlace::Accumulated => shaped(&row_shape(self.form.given()), self.accumulated().1),
         }
     }
 
     /// The accumulated gradient, row by row, and the marks of its rows.
     fn accumulated(&self) -> (Vec<T>, Vec<T>) {
         let shape = self.form.given();
-        self.accumulator.to_arrays(shape.iter().product(), row_shape(shape).iter().product())
+        self.accumulator.to_arrays(shape.iter().product(), row_shape(shape).into_iter().product())
     }
 
     /// Assigns the accumulated gradient and the marks of its rows, which follow it.

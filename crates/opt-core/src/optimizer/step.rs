@@ -43,8 +43,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<StepReport, Error> {
         let (start, inputs) = self.begin(variables, true)?;
         match self.options.accumulate {
-            None => self.step_with(inputs, &start),
-            Some(accumulate) => self.accumulate(accumulate, inputs, start),
+            Some(accumulate) if accumulate.steps > 1 => self.accumulate(accumulate, inputs, start),
+            _ => self.step_with(inputs, &start),
         }
     }
 

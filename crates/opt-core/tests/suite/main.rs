@@ -5,6 +5,7 @@ mod rules;
 
 mod contract;
 mod distributions;
+mod groups;
 mod halves;
 mod kernels;
 mod lists;

@@ -168,7 +168,8 @@ pub(super) fn write(fields: &mut Config, options: &Options, dialect: Dialect) {
     }
     match options.accumulate {
         None => {}
-        Some(Accumulate { steps, keras3: true, .. }) if keras3 => {
+        // Keras 3 takes no 1.
+        Some(Accumulate { steps: steps @ 2.., keras3: true, .. }) if keras3 => {
             fields.insert(STEPS.to_owned(), steps.into());
         }
         Some(Accumulate { steps, mean, keras3 }) => {

@@ -140,7 +140,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let Listed { shape, whole, group, .. } = variables[variable];
                 match place {
                     SlotPlace::Accumulator => StateKind::Array(whole.to_vec()),
-                    SlotPlace::Accumulated => StateKind::Array(row_shape(whole).to_vec()),
+                    SlotPlace::Accumulated => StateKind::Array(row_shape(whole)),
                     SlotPlace::Array(array) if self.is_in_bf16(group, array) => StateKind::Bf16(shape.to_vec()),
                     _ => StateKind::Array(shape.to_vec()),
                 }

@@ -96,6 +96,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             Entry::Of(variable, place) => self.slot_at(self.records.at(variable).group, place),
         };
+        if let (Entry::Of(_, SlotPlace::Accumulated), StateValue::Array(marks)) = (entry, value)
+            && let Some(found) = wrong_mark(marks.iter().map(|mark| mark.as_()))
+        {
+            let name = self.entry_name(entry, &self.listed());
+            let expected = "0 and 1, or 2 in all rows, or 3 in all rows".to_owned();
+            return Err(Error::WeightRange { index, name, found, expected });
+        }
         let Some(slot) = slot.filter(|slot| slot.is_limited()) else { return Ok(()) };
         let found = match value {
             StateValue::Iterations(_) => None,
@@ -117,7 +124,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let below = |steps: u64| Interval::from(0.0..=steps.saturating_sub(1) as f64);
         match entry {
             Entry::MicroStep => self.options.accumulate.map(|accumulate| below(accumulate.steps)),
-            Entry::LossScale => Some(Interval::from(1.0..)),
+            Entry::LossScale => Some(Interval::from(1.0..=f64::from(f32::MAX))),
             Entry::GoodSteps => Some(Interval::from(0.0..)),
             _ => None,
         }
@@ -171,6 +178,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             _ => unreachable!("the kind was accepted"),
         }
     }
+}
+
+/// The first of the marks of accumulated gradients that cannot stand beside those before it.
+fn wrong_mark(mut marks: impl Iterator<Item = f64>) -> Option<f64> {
+    let first = marks.next()?;
+    let fits = |mark: f64| match first {
+        2.0 | 3.0 => mark == first,
+        _ => [0.0, 1.0].contains(&mark),
+    };
+    if fits(first) { marks.find(|mark| !fits(*mark)) } else { Some(first) }
 }
 
 /// Whether a value of one kind can be assigned to an entry of another kind.

@@ -44,6 +44,14 @@ pub(crate) struct SparseGradient<'a, T> {
     pub(crate) values: AnyValues<'a, T>,
 }
 
+impl<T> Input<'_, T> {
+    /// Whether this rank updates a part of the variable, and its gradient is not reduced before.
+    pub(crate) fn is_cut(&self) -> bool {
+        let placement = self.placed.as_deref().map(|placed| &placed.placement);
+        placement.is_some_and(|placement| placement.part.is_some() && placement.replicas.is_none())
+    }
+}
+
 impl<'a, T> InputGradient<'a, T> {
     /// The numbers as the caller gave them.
     pub(crate) fn values(&self) -> &AnyValues<'a, T> {
