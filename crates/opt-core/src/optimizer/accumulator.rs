@@ -7,8 +7,8 @@ use crate::real::Scalar;
 /// The slot of accumulated gradients.
 pub(crate) const ACCUMULATOR: &str = "accumulator";
 
-/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one; in all rows 3 for
-/// sparse gradients without rows. A variable without rows has one mark.
+/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one; in all rows 3
+/// for sparse gradients without rows. A variable without rows has one mark.
 pub(crate) const ACCUMULATED: &str = "accumulated";
 
 /// The gradients of a variable that micro-steps have summed.
@@ -46,8 +46,8 @@ impl<T: Scalar> Accumulator<T> {
         }
     }
 
-    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3 if
-    /// the gradients had no rows.
+    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3
+    /// if the gradients had no rows.
     pub(crate) fn to_arrays(&self, len: usize, rows: usize) -> (Vec<T>, Vec<T>) {
         match self {
             Self::None | Self::Spare(_) => (vec![T::zero(); len], vec![T::zero(); rows]),
