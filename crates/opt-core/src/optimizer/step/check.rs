@@ -236,7 +236,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
 }
 
 /// Checks a variable against its record, and that the list has it only once.
-#[inline]
+#[inline(always)]
 fn check_known<T: Scalar>(record: &mut Record<T>, call: u64, name: &str, value: &ViewMut<'_, T>) -> Result<(), Error> {
     let shape = each!(&value.0, value => shape_of(name, value))?;
     if record.seen_in == call {
@@ -273,7 +273,7 @@ fn same(a: &[usize], b: &[usize]) -> bool {
 }
 
 /// A value with its axes in stored order.
-#[inline]
+#[inline(always)]
 fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
     let view = match (value, axes) {
         (Memory::Filled { data, .. }, None) => return Value::Slice(data),
