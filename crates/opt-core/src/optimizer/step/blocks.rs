@@ -163,7 +163,7 @@ pub(crate) type AnyReader<'a, T> = Any<Reader<'a, T>, Reader<'a, bf16>, Reader<'
 
 impl<T: Scalar> AnyReader<'_, T> {
     /// The next `n` numbers, clipped to `-limit..=limit`. They are copied into the buffer only if that is necessary.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn block<'b>(&'b mut self, n: usize, limit: Option<T>, buffer: &'b mut Buffer<T>) -> &'b [T] {
         let buffer = match self {
             Self::Full(Reader::Slice(slice)) => {

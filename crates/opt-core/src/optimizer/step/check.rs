@@ -4,12 +4,11 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use ndarray::{ArrayView, ArrayViewMut, IxDyn};
-use smallvec::SmallVec;
 
 use super::super::Optimizer;
 use super::super::distributed::shards;
 use super::super::form::{Form, in_order, in_order_mut, memory_order};
-use super::super::groups::Groups;
+use super::super::groups::{Groups, PerGroup};
 use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
@@ -32,7 +31,7 @@ const LAST_ITERATION: u64 = u64::MAX - 2;
 #[derive(Debug, Clone)]
 pub(crate) struct Start {
     /// The rates of each group.
-    pub(crate) rates: SmallVec<[Rates; 1]>,
+    pub(crate) rates: PerGroup<Rates>,
     /// The factor of all gradients: they are of the scaled loss, or a sum of several micro-steps.
     pub(crate) factor: f64,
     /// The report of a step in which nothing happens.
@@ -63,8 +62,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             };
             return Err(error.into());
         }
-        let rates: SmallVec<[Rates; 1]> =
-            (0..self.groups.len()).map(|group| self.rates(group)).collect::<Result<_, _>>()?;
+        let mut rates = PerGroup::new();
+        for group in 0..self.groups.len() {
+            rates.push(self.rates(group)?);
+        }
         let names = self.groups.own().iter().map(|group| Arc::clone(&group.name));
         let report = StepReport {
             outcome: Outcome::NoVariables,

@@ -1,7 +1,5 @@
 //! The second phase of a step: norms, the global clip, and whether all gradients are finite. Writes nothing.
 
-use smallvec::SmallVec;
-
 use super::super::Optimizer;
 use super::super::distributed::global_norms;
 use super::input::{Input, InputGradient};
@@ -108,12 +106,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Measures the gradients whose norms must be known before the first write, or before a variable is cut into slices
     /// for several threads.
     pub(super) fn measure(&self, inputs: &[Input<'_, T>], factor: f64) -> Result<Measured, Error> {
-        let questions: SmallVec<[Question; 1]> =
-            (0..self.groups.len()).map(|group| self.question(group, factor)).collect();
+        let questions = self.groups.each(|group| self.question(group, factor));
         let all = self.measures_all() || self.options.ranks.is_some();
         let late = if all { 0 } else { MEASURED_LATE };
-        let of_groups: SmallVec<[bool; 1]> =
-            (0..self.groups.len()).map(|group| all || self.needs_norms_of(group)).collect();
+        let of_groups = self.groups.each(|group| all || self.needs_norms_of(group));
         let is_wanted = |input: &Input<'_, T>| match &input.gradient {
             Some(InputGradient::Dense(values)) => values.len() > late && of_groups[input.group],
             // Sparse gradients are clipped before rows of the same index are summed.
@@ -220,7 +216,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let of_norm = if self.rule_needs_norm(group) { f64::MAX.sqrt() } else { f64::INFINITY };
             (of_element, of_norm)
         };
-        let largest: SmallVec<[(f64, f64); 1]> = (0..self.groups.len()).map(largest).collect();
+        let largest = self.groups.each(largest);
         let clip = |i: usize| self.clip_factor(i, &inputs[i], measured);
         let is_suspicious = |i: usize| {
             let duplicates =

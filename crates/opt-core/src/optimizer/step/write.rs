@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::super::Optimizer;
+use super::super::groups::PerGroup;
 use super::averages;
 use super::check::Start;
 use super::input::Input;
@@ -30,17 +31,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let threads = &self.options.threads;
         let (rule, groups) = (&self.rule, &self.groups);
         // Groups that share a rule start from the same shared slots.
-        let mut shared: SmallVec<[SharedSlots; 1]> =
-            (0..groups.len()).map(|group| groups.ruling_of(group).shared.as_slice().into()).collect();
-        let begin = |(group, shared): (usize, &mut SharedSlots)| {
+        let mut shared: PerGroup<SharedSlots> = groups.each(|group| groups.ruling_of(group).shared.as_slice().into());
+        let kernels: PerGroup<Box<dyn Kernel<T> + '_>> = groups.each(|group| {
             let step = Step::new(self.iterations, start.rates[group].learning_rate);
-            groups.ruling_of(group).rule(rule).begin_step(&step, shared)
-        };
-        let kernels: SmallVec<[Box<dyn Kernel<T> + '_>; 1]> = shared.iter_mut().enumerate().map(begin).collect();
-        let plan = |(group, kernel)| {
+            groups.ruling_of(group).rule(rule).begin_step(&step, &mut shared[group])
+        });
+        let plans = groups.each(|group| {
             let average = ema.filter(|_| groups.averages(group));
             StepPlan {
-                kernel,
+                kernel: &*kernels[group],
                 question: self.question(group, start.factor),
                 norm_limit: self.clip(group).norm,
                 global_factor: measured.factor_of(group),
@@ -53,9 +52,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 on_ranks: self.options.ranks.is_some(),
                 flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
             }
-        };
-        let plans: SmallVec<[StepPlan<'_, T>; 1]> =
-            kernels.iter().map(|kernel| &**kernel).enumerate().map(plan).collect();
+        });
         if ema.is_some_and(|ema| ema.includes_all) {
             averages::update_without_gradient(&plans, &mut inputs, &mut self.records);
         }
