@@ -67,9 +67,9 @@ hyperparameters! {
     ///   PyTorch's form, which keeps t in one more slot of each variable, `step`. In all other forms the first step of
     ///   such a variable is up to `(1 - beta_1) / sqrt(1 - beta_2)` times the learning rate, 3.2 times by default.
     /// * **Keras** rounds both betas to the type of the variable before it computes `beta^t`, and in its legacy
-    ///   generation also before it computes `1 - beta`; so do its forms here. In the newer generation, early steps of
-    ///   variables in 32 bits are therefore 6e-6 longer with the default `beta_2`. The legacy generation replaces an
-    ///   epsilon of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does not change.
+    ///   generation also before it computes `1 - beta`; so do its forms here. With the default `beta_2`, early steps of
+    ///   variables in 32 bits are therefore off by some 1e-5 of themselves. The legacy generation replaces an epsilon
+    ///   of 0 by 1e-7. Here 0 means 0, and an element whose gradients have all been 0 does not change.
     /// * **PyTorch's** `weight_decay` is [`weight_decay`](Self::weight_decay), a part of the gradient. Together with
     ///   `decoupled_weight_decay` it is [`OptimizerBuilder::weight_decay`](opt_core::OptimizerBuilder::weight_decay).
     /// * **optax's** `adam` with `nesterov` is its `nadam`, here `Nadam::optax` of the crate `opt-nadam`.
