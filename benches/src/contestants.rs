@@ -1,14 +1,18 @@
 //! The contestants: every rule alone, and the usual compositions.
 
 use optimizers::{
-    Adam, AdamW, DynOptimizer, Ema, Error, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder,
-    RectifiedAdam, Sgd, UpdateRule,
+    Accumulate, Adam, AdamW, DynOptimizer, Ema, Error, Group, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer,
+    OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
 use crate::Element;
 use crate::traffic::{Sweep, Traffic};
 
 type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
+
+/// More micro-steps than a benchmark makes, so that all of them only add: the sum takes the place of the variable in
+/// the traffic.
+const ENDLESS: u64 = 1 << 40;
 
 /// The period of Lookahead; peers use the same.
 pub const LOOKAHEAD_PERIOD: usize = 6;
@@ -72,6 +76,9 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("clip-lookahead-radam-ema", TWO.average().after(Sweep::All).every(K), || {
             clip(lookahead(radam())).ema(ema())
         }),
+        contestant("momentum-groups", ONE, || groups(momentum())),
+        contestant("adam-groups", TWO, || groups(adam())),
+        contestant("accumulate", PLAIN, || of(Sgd::new(1e-5)).accumulate(Accumulate::sum(ENDLESS))),
         contestant("momentum-bf16", PLAIN.narrow(1), || bf16(momentum())),
         contestant("adam-bf16", PLAIN.narrow(2), || bf16(adam())),
         contestant("nadam-bf16", PLAIN.narrow(2), || bf16(nadam())),
@@ -90,6 +97,11 @@ fn of<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
 /// With a limit that every gradient here exceeds.
 fn clip<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     of(rule).global_clipnorm(0.5)
+}
+
+/// In two groups of every other variable.
+fn groups<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
+    of(rule).group(Group::matching("[02468].weight$").learning_rate_scale(0.5))
 }
 
 /// With moments of 16 bits.
@@ -153,7 +165,8 @@ mod tests {
             let mut optimizer = contestant.build(1).unwrap();
             optimizer.apply_gradients(Model::new(&shape).variables()).unwrap();
             let Traffic { wide, narrow, periodic, .. } = contestant.traffic;
-            let arrays = wide - 1 + usize::from(periodic.is_some());
+            let sums = usize::from(optimizer.micro_step() > 0);
+            let arrays = wide - 1 + usize::from(periodic.is_some()) + sums;
             let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2);
             let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
             assert!(scalars < 100, "{}: {scalars}", contestant.name);
