@@ -431,3 +431,18 @@ fn one_call_a_step_is_no_accumulation() {
     };
     assert_eq!(run(builder().accumulate(Accumulate::mean(1))), run(builder()));
 }
+
+/// A variable that was frozen, and whose state was then restored, is listed once.
+#[test]
+fn a_restored_variable_is_listed_once() {
+    let build = || builder().group(head().frozen()).build().unwrap();
+    let (mut trained, mut opt, names) = (build(), build(), ["head/a", "b"]);
+    trained.unfreeze("^head/").unwrap();
+    step(&mut trained, &names, &mut [1.0; 2]).unwrap();
+    step(&mut opt, &names, &mut [1.0; 2]).unwrap();
+    assert_eq!(opt.groups()[1].variables, ["head/a"]);
+    let (mut a, mut b) = ([1.0], [1.0]);
+    let mut model = [Variable::new("head/a", &mut a), Variable::new("b", &mut b)];
+    opt.restore(&mut model, trained.weights()).unwrap();
+    assert_eq!(opt.groups()[1].variables, ["head/a"]);
+}
