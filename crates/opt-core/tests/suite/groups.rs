@@ -133,6 +133,7 @@ fn groups_without_a_variable() {
     };
     let mut opt = builder().group(head().learning_rate(0.25)).build().unwrap();
     assert_eq!(refused(&mut opt, &["dense"]).to_string(), message("^head/"));
+    assert_eq!(step(&mut opt, &[], &mut []), Ok(Outcome::NoVariables));
     let second = Group::matching("/a$").weight_decay(0.5);
     let mut opt = builder().group(head().learning_rate(0.25)).group(second).build().unwrap();
     assert_eq!(refused(&mut opt, &["head/a", "b"]).to_string(), message("/a$"));
