@@ -9,7 +9,7 @@ use std::io::Cursor;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::{fuzz_mutator, fuzz_target};
-use opt_fuzz::trained::{NADAM, NOVOGRAD, Trained};
+use opt_fuzz::trained::{ACCUMULATED, NADAM, NOVOGRAD, Trained};
 use opt_fuzz::{REGISTRIES, forge};
 use optimizers::UpdateRule;
 use optimizers::checkpoint::{Checkpoint, CheckpointDir, Element, Error, LoadOptions, SaveOptions};
@@ -37,6 +37,7 @@ fuzz_target!(|data: &[u8]| {
     let _optimizers = (checkpoint.optimizer(&REGISTRIES.float32), checkpoint.optimizer(&REGISTRIES.float64));
     load_all_ways(&checkpoint, &NADAM, data.len());
     load_all_ways(&checkpoint, &NOVOGRAD, data.len());
+    load_all_ways(&checkpoint, &ACCUMULATED, data.len());
 });
 
 /// Whether the file is the newest valid one of a folder.

@@ -36,7 +36,7 @@ const NUMBERS: [f64; 18] = [
 const WHOLE: [u64; 8] = [0, 1, 2, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
 /// Keys and texts of the engine; those of rules and schedules come from the registry.
-const TEXTS: [&str; 27] = [
+const TEXTS: [&str; 49] = [
     "class_name",
     "config",
     "module",
@@ -64,6 +64,28 @@ const TEXTS: [&str; 27] = [
     "bfloat16",
     "seed",
     "flush_denormals",
+    "groups",
+    "pattern",
+    "learning_rate_scale",
+    "average",
+    "frozen",
+    "rule",
+    "default",
+    "accumulate",
+    "steps",
+    "reduction",
+    "mean",
+    "sum",
+    "keras3",
+    "loss_scale",
+    "dynamic",
+    "initial_scale",
+    "dynamic_growth_steps",
+    "loss_scale_factor",
+    "gradient_accumulation_steps",
+    "LossScaleOptimizer",
+    "LossScaleOptimizerV3",
+    "inner_optimizer",
 ];
 
 /// Keys, class names and choices.

@@ -449,7 +449,7 @@ impl Options {
             clipnorm: clip(2),
             global_clipnorm: clip(3),
             weight_decay,
-            excluded: if self.exclude { vec!["matrix".to_owned()] } else { Vec::new() },
+            excluded: if self.exclude && weight_decay.is_some() { vec!["matrix".to_owned()] } else { Vec::new() },
             ema,
             teams: self.groups().map_or(Vec::new(), |groups| groups.teams(weight_decay)),
         }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use opt_conformance::problem::{Problem, Variables, bits};
 use optimizers::state::StateValue;
-use optimizers::{Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder};
+use optimizers::{Accumulate, Ema, Group, Lookahead, LossScale, Nadam, NovoGrad, Optimizer, OptimizerBuilder, Sgd};
 use optimizers::{Scalar, UpdateRule};
 
 /// An optimizer after some steps, and its variables.
@@ -23,6 +23,13 @@ pub static NADAM: LazyLock<Trained<Lookahead<Nadam>, f32>> =
 /// Arrays and a number for each variable, in 64 bits.
 pub static NOVOGRAD: LazyLock<Trained<NovoGrad, f64>> =
     LazyLock::new(|| Trained::new(Optimizer::builder(NovoGrad::new(0.125).amsgrad(true))));
+
+/// Gradients that wait to be applied, a loss scale, and two rules.
+pub static ACCUMULATED: LazyLock<Trained<Nadam, f64>> = LazyLock::new(|| {
+    let group = Group::matching("1$").rule(Sgd::new(0.125).momentum(0.5));
+    let builder = Optimizer::builder(Nadam::new(0.125)).group(group);
+    Trained::new(builder.accumulate(Accumulate::mean(3)).loss_scale(LossScale::dynamic().initial(8.0)))
+});
 
 fn problem() -> Problem {
     Problem::dense(5, &[&[3], &[2, 2]], 3)

@@ -1,12 +1,15 @@
 //! Ranks as threads, each with gradients of its own: replicas, with whole or sharded state.
 
-use optimizers::Optimizer;
-use optimizers::Outcome;
+use std::io::Cursor;
+
+use opt_conformance::problem::{Gradient, Rng};
+use optimizers::checkpoint::{Checkpoint, SaveOptions};
 use optimizers::mesh::{Distributed, Mesh};
+use optimizers::{Accumulate, Ema, Group, LossScale, MomentStorage, Nadam, Optimizer, Outcome};
 
 use super::alone::{Bits, Run, call};
 use super::oracle::Done;
-use super::script::{FROZEN, HEAD, Rule, Script, named};
+use super::script::{FROZEN, HEAD, Rule, Script, VARIABLES, cast, named, with};
 
 /// An optimizer of a rank; with `shards`, the ranks divide the state among themselves.
 fn optimizer(script: &Script, mesh: &Mesh, shards: bool) -> Optimizer<Rule, f64> {
@@ -72,7 +75,7 @@ fn train(seed: u64, ranks: usize, shards: bool, resumes: bool) -> Vec<Vec<Bits>>
 fn common(bits: &Bits, shards: bool) -> Bits {
     let is_common = |name: &str| {
         let of_rank = name.ends_with("/accumulator") || name.ends_with("/accumulated");
-        !of_rank && (!shards || super::script::VARIABLES.iter().any(|(variable, _)| *variable == name))
+        !of_rank && (!shards || VARIABLES.iter().any(|(variable, _)| *variable == name))
     };
     bits.iter().filter(|(name, _)| is_common(name)).cloned().collect()
 }
@@ -120,5 +123,62 @@ fn sharded_state_with_the_same_gradients() {
         });
         let ends = ends.unwrap();
         assert!(ends[0] == ends[1], "seed {seed}");
+    }
+}
+
+/// Buckets that are summed while others are applied: the same bits, also of rules with a number for all variables.
+#[test]
+fn overlap_changes_no_bit() {
+    let run = |overlaps: bool| {
+        let ends = Mesh::threads(&[("batch", 2)], |mesh| {
+            let distributed = Distributed::new(mesh).mean_gradients_over(["batch"]).bucket_bytes(100).overlap(overlaps);
+            let mut opt = Optimizer::builder(Nadam::new(0.125))
+                .group(Group::matching(HEAD).rule(Nadam::new(0.25).beta_1(0.5)))
+                .group(Group::matching("bias$").learning_rate_scale(0.5))
+                .weight_decay(0.25)
+                .ema(Ema::new(0.5))
+                .accumulate(Accumulate::mean(3))
+                .loss_scale(LossScale::fixed(4.0))
+                .distributed(distributed.build().unwrap())
+                .build()
+                .unwrap();
+            let script = Script::new(0);
+            let mut values = script.start::<f64>();
+            let mut rng = Rng(40 + mesh.coordinates()[0] as u64);
+            for _ in 0..10 {
+                let dense = VARIABLES.map(|(_, shape)| Gradient::Dense(rng.array(shape)));
+                let gradients = cast(&dense);
+                opt.apply_gradients(with(&mut values, &gradients)).unwrap();
+            }
+            assert_eq!((opt.iterations(), opt.micro_step()), (3, 1));
+            (values, opt.weights())
+        });
+        ends.unwrap()
+    };
+    let (plain, overlapped) = (run(false), run(true));
+    assert!(plain == overlapped);
+    assert!(plain[0].0 == plain[1].0, "the ranks agree");
+}
+
+/// Whoever loads a file on several ranks must not take the sum of one process on each of them.
+#[test]
+fn ranks_load_no_accumulated_gradients() {
+    let script = Script::new(1);
+    let mut alone = Run::<_, f64>::new(&script, 1, MomentStorage::Full);
+    alone.call(&script, 0);
+    assert_eq!(alone.opt.micro_step(), 1);
+    let mut file = Cursor::new(Vec::new());
+    SaveOptions::new().write(&mut file, &alone.opt, &named(&mut alone.values)).unwrap();
+    let bytes = file.into_inner();
+    let errors = Mesh::threads(&[("batch", 2)], |mesh| {
+        let mut run = Run { opt: optimizer(&script, mesh, false), values: script.start() };
+        let before = run.bits();
+        let file = Checkpoint::from_bytes(bytes.clone()).unwrap();
+        let error = file.load(&mut run.opt, &mut named(&mut run.values)).unwrap_err();
+        assert_eq!(run.bits(), before);
+        error.to_string()
+    });
+    for error in errors.unwrap() {
+        assert!(error.contains("1 micro-steps wait to be applied"), "{error}");
     }
 }

@@ -319,7 +319,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Checks, until it has succeeded once, that each group has a variable.
     pub(super) fn check_groups(&mut self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
-        if self.groups.are_known {
+        if self.groups.are_known || inputs.is_empty() {
             return Ok(());
         }
         let new = inputs.iter().map(|input| input.group);

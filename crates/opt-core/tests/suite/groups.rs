@@ -133,6 +133,7 @@ fn groups_without_a_variable() {
     };
     let mut opt = builder().group(head().learning_rate(0.25)).build().unwrap();
     assert_eq!(refused(&mut opt, &["dense"]).to_string(), message("^head/"));
+    assert_eq!(step(&mut opt, &[], &mut []), Ok(Outcome::NoVariables));
     let second = Group::matching("/a$").weight_decay(0.5);
     let mut opt = builder().group(head().learning_rate(0.25)).group(second).build().unwrap();
     assert_eq!(refused(&mut opt, &["head/a", "b"]).to_string(), message("/a$"));
@@ -430,4 +431,19 @@ fn one_call_a_step_is_no_accumulation() {
         w
     };
     assert_eq!(run(builder().accumulate(Accumulate::mean(1))), run(builder()));
+}
+
+/// A variable that was frozen, and whose state was then restored, is listed once.
+#[test]
+fn a_restored_variable_is_listed_once() {
+    let build = || builder().group(head().frozen()).build().unwrap();
+    let (mut trained, mut opt, names) = (build(), build(), ["head/a", "b"]);
+    trained.unfreeze("^head/").unwrap();
+    step(&mut trained, &names, &mut [1.0; 2]).unwrap();
+    step(&mut opt, &names, &mut [1.0; 2]).unwrap();
+    assert_eq!(opt.groups()[1].variables, ["head/a"]);
+    let (mut a, mut b) = ([1.0], [1.0]);
+    let mut model = [Variable::new("head/a", &mut a), Variable::new("b", &mut b)];
+    opt.restore(&mut model, trained.weights()).unwrap();
+    assert_eq!(opt.groups()[1].variables, ["head/a"]);
 }
