@@ -131,7 +131,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.poisoned = true;
         self.add_gradients(&inputs, start.factor);
         if accumulate.keras3 {
-            self.move_averages(&mut inputs);
+            self.move_averages(&mut inputs)?;
             self.scaling.succeed();
         }
         self.poisoned = false;
@@ -225,17 +225,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Updates all averages in a micro-step, as Keras 3 does.
-    fn move_averages(&mut self, inputs: &mut [Input<'_, T>]) {
-        if self.options.use_ema {
-            let ema = self.options.ema;
-            let flush_below = if self.options.flush_denormals { T::SMALLEST } else { T::zero() };
-            let averaging = averages::Averaging::at(&ema, self.iterations, flush_below);
-            for Input { place, value, group, .. } in &mut own_parts(inputs) {
-                if self.groups.averages(*group) {
-                    averaging.update(value, self.records.at_mut(*place));
-                }
+    fn move_averages(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
+        if !self.options.use_ema {
+            return Ok(());
+        }
+        let ema = self.options.ema;
+        let flush_below = if self.options.flush_denormals { T::SMALLEST } else { T::zero() };
+        let averaging = averages::Averaging::at(&ema, self.iterations, flush_below);
+        for Input { place, value, group, .. } in &mut own_parts(inputs) {
+            if self.groups.averages(*group) {
+                averaging.update(value, self.records.at_mut(*place));
             }
         }
+        // The parts of variables that other ranks have overwritten.
+        if ema.overwrites_at(self.iterations + 1) { self.exchange_slots(inputs) } else { Ok(()) }
     }
 
     /// Takes the sums of the inputs out of the records, so that they can be read while the records change.
