@@ -310,3 +310,20 @@ fn momentum_is_switched_on_in_mid_run() {
     let mut opt = Optimizer::new(boxed(Box::new(Sgd::new(1.0)))).unwrap();
     assert!(matches!(opt.set_rule(boxed(Box::new(Nadam::keras(1.0)))), Err(Error::Slots { .. })));
 }
+
+/// A finite sum whose square overflows costs one step, not all steps from then on.
+#[test]
+fn sums_that_are_too_large_are_dropped() {
+    for policy in [NonFinite::SkipStep, NonFinite::Error] {
+        let builder = Optimizer::builder(Nadam::new(0.5)).accumulate(Accumulate::mean(2)).non_finite(policy);
+        let (mut opt, mut w) = (builder.build().unwrap(), [1.0_f32]);
+        let mut give = |g: f32| opt.step(&mut w, &[g]).map(|report| report.outcome);
+        assert_eq!(give(1e30), Ok(Outcome::Accumulated { micro_step: 1, of: 2 }));
+        match give(1.0) {
+            Ok(outcome) => assert_eq!((policy, outcome), (NonFinite::SkipStep, Outcome::NonFinite)),
+            Err(error) => assert!(matches!(error, Error::GradientOverflow { .. }), "{error}"),
+        }
+        assert_eq!(give(1.0), Ok(Outcome::Accumulated { micro_step: 1, of: 2 }));
+        assert_eq!(give(1.0), Ok(Outcome::Applied));
+    }
+}

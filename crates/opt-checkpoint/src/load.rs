@@ -190,7 +190,11 @@ impl<'o> LoadOptions<'o> {
         let compares = !self.any_configuration && !partial;
         let mut selection = Selection::new(checkpoint, &self.names);
         let tracked = selection.tracked(optimizer, variables, partial)?;
-        let micro_step = if partial { optimizer.micro_step() } else { checkpoint.micro_step()? };
+        let micro_step = match optimizer.accumulation() {
+            None => 0,
+            Some(_) if partial => optimizer.micro_step(),
+            Some(_) => checkpoint.micro_step()?,
+        };
         if ranks.is_some() && micro_step > 0 && !partial {
             return Err(Error::BetweenMicroSteps { micro_step });
         }

@@ -15,6 +15,7 @@ use crate::config::{HyperparameterError, require};
 /// * The accumulated gradients are part of the state.
 /// * Under a policy for [`NonFinite`](crate::NonFinite) gradients, a micro-step whose gradients are not finite is
 ///   skipped or refused, and does not count.
+///   A sum that is finite but too large for the rule is dropped by the call that would apply it.
 /// * On several ranks, the gradients are reduced once, by the call that applies.
 /// * [`Optimizer::flush`](crate::Optimizer::flush) applies what there is, at the end of an epoch.
 ///
@@ -70,6 +71,7 @@ impl Accumulate {
     }
 
     pub(crate) fn validate(&self) -> Result<(), HyperparameterError> {
-        require("accumulate", self.steps as f64, 1.0..)
+        // Whole numbers up to here are exact in the state.
+        require("accumulate", self.steps as f64, 1.0..=9_007_199_254_740_992.0)
     }
 }

@@ -294,6 +294,18 @@ impl<T> Group<T> {
             || self.rule.is_some()
     }
 
+    /// Whether the group has a weight decay that is not the optimizer's.
+    pub(crate) fn decays(&self) -> bool
+    where
+        T: Scalar,
+    {
+        match &self.weight_decay {
+            Some(Hyper::Constant(rate)) => *rate != 0.0,
+            Some(Hyper::Schedule(_)) => true,
+            None => self.rule.as_ref().is_some_and(|rule| rule.default_weight_decay().is_some()),
+        }
+    }
+
     pub(crate) fn is_frozen(&self) -> bool {
         self.frozen == Some(true)
     }

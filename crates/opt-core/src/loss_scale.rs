@@ -48,6 +48,12 @@ pub struct LossScale {
 }
 
 impl LossScale {
+    /// The smallest normal number of 32 bits: its inverse is finite there.
+    const SMALLEST: f64 = f32::MIN_POSITIVE as f64;
+
+    /// The largest number of 32 bits.
+    pub(crate) const LARGEST: f64 = f32::MAX as f64;
+
     /// A scale that follows the gradients: halved after each step with a gradient that is not finite, doubled after
     /// 2,000 good steps in a row.
     #[must_use]
@@ -77,20 +83,12 @@ impl LossScale {
     }
 
     pub(crate) fn validate(&self) -> Result<(), HyperparameterError> {
-        let positive = |error: HyperparameterError| HyperparameterError {
-            expected: "a positive number whose inverse is finite".to_owned(),
+        let least = if self.growth_interval.is_some() { 1.0 } else { Self::SMALLEST };
+        require("loss_scale", self.initial, least..=Self::LARGEST).map_err(|error| HyperparameterError {
+            expected: format!("a number from {least:.2e} to {:.2e}", Self::LARGEST),
             ..error
-        };
-        require("loss_scale", self.initial, f64::MIN_POSITIVE..).map_err(positive)?;
-        if !(1.0 / self.initial).is_finite() || 1.0 / self.initial == 0.0 {
-            return Err(HyperparameterError::new(
-                "loss_scale",
-                self.initial,
-                "a positive number whose inverse is finite".to_owned(),
-            ));
-        }
+        })?;
         if let Some(steps) = self.growth_interval {
-            require("loss_scale", self.initial, 1.0..)?;
             require("dynamic_growth_steps", steps as f64, 1.0..)?;
         }
         Ok(())
@@ -107,9 +105,6 @@ pub(crate) struct Scaling {
 }
 
 impl Scaling {
-    /// The largest scale: gradients of a larger loss overflow in 32 bits.
-    const LARGEST: f64 = f32::MAX as f64 / 2.0;
-
     pub(crate) fn new(scale: Option<LossScale>) -> Self {
         let LossScale { initial, growth_interval } = scale.unwrap_or(LossScale::fixed(1.0));
         Self { growth_interval, scale: initial, good_steps: 0 }
@@ -119,13 +114,18 @@ impl Scaling {
         self.growth_interval.is_some()
     }
 
+    /// The largest number of good steps since the last change.
+    pub(crate) fn most_good_steps(&self) -> u64 {
+        self.growth_interval.map_or(0, |interval| interval - 1)
+    }
+
     /// A step with finite gradients.
     pub(crate) fn succeed(&mut self) {
         let Some(interval) = self.growth_interval else { return };
-        self.good_steps += 1;
+        self.good_steps = self.good_steps.saturating_add(1);
         if self.good_steps >= interval {
             self.good_steps = 0;
-            if self.scale <= Self::LARGEST {
+            if self.scale <= LossScale::LARGEST / 2.0 {
                 self.scale *= 2.0;
             }
         }

@@ -33,6 +33,7 @@ use crate::accumulate::Accumulate;
 use crate::collective::Distribution;
 use crate::decay::Exclude;
 use crate::error::Error;
+use crate::group::Group;
 use crate::hyper::Hyper;
 use crate::loss_scale::Scaling;
 use crate::parameters::Parameters;
@@ -130,6 +131,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// them, in the order of the model, as in Keras after `build`; otherwise it lists the variables in the order of
     /// their first gradients, and none that never had one.
     ///
+    /// Variables of frozen groups are left out. [`restore`](Self::restore) takes them with their state, if they were
+    /// trained before.
+    ///
     /// # Errors
     ///
     /// When a name or a shape is wrong. No slot is then made.
@@ -172,8 +176,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.scaling.scale
     }
 
-    /// The step at which schedules are evaluated.
-    fn schedule_step(&self) -> u64 {
+    /// The step at which schedules are evaluated: [`iterations`](Self::iterations), or with
+    /// [`Accumulate::keras3`](crate::Accumulate::keras3) the number of calls.
+    #[must_use]
+    pub fn schedule_step(&self) -> u64 {
         match self.options.accumulate {
             // Keras 3 counts calls.
             Some(Accumulate { steps, keras3: true, .. }) => {
@@ -184,7 +190,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Sets the learning rate: a number, or a schedule. After the first step, a schedule must say where it starts:
-    /// `StartingAt::new(schedule, opt.iterations())` of the crate `opt-schedules` starts now, with 0 at the start of
+    /// `StartingAt::new(schedule, opt.schedule_step())` of the crate `opt-schedules` starts now, with 0 at the start of
     /// the run.
     ///
     /// # Errors
@@ -207,10 +213,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return Err(Error::LearningRateScheduled { schedule: schedule.class_name().to_owned() });
         }
         if let Some(schedule) = learning_rate.schedule().filter(|schedule| schedule.start().is_none())
-            && self.iterations > 0
+            && self.schedule_step() > 0
         {
             let schedule = schedule.class_name().to_owned();
-            return Err(Error::ScheduleStart { schedule, iterations: self.iterations });
+            return Err(Error::ScheduleStart { schedule, iterations: self.schedule_step() });
         }
         Ok(())
     }
@@ -227,7 +233,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         let mut weight_decay = self.options.weight_decay.clone();
         weight_decay.set_exclude(exclude);
-        weight_decay.compile(self.groups.own().iter().any(|group| group.weight_decay.is_some()))?;
+        weight_decay.compile(self.groups.own().iter().any(Group::decays))?;
         self.records.iter_mut().for_each(|record| record.decays = weight_decay.applies_to(&record.name));
         self.options.weight_decay = weight_decay;
         Ok(())

@@ -21,7 +21,7 @@ pub struct StepReport {
     /// Present with [`global_clipnorm`](crate::OptimizerBuilder::global_clipnorm).
     pub clip_factor: Option<f64>,
     /// The first gradient, in the order of the names of the variables, that is infinite, NaN or too large; present only
-    /// with [`NonFinite::SkipStep`].
+    /// with [`NonFinite::SkipStep`] or a dynamic [`LossScale`](crate::LossScale).
     pub non_finite: Option<NonFiniteGradient>,
 }
 
@@ -49,7 +49,7 @@ pub enum Outcome {
     },
     /// There were no variables: nothing changed.
     NoVariables,
-    /// A gradient was infinite, NaN or too large: nothing changed.
+    /// A gradient was infinite, NaN or too large: nothing changed, except a dynamic [`LossScale`](crate::LossScale).
     NonFinite,
 }
 
@@ -72,7 +72,8 @@ pub enum NonFinite {
     /// Use them. Under a clip by the global norm, a norm that is not finite makes every gradient NaN, as in Keras.
     #[default]
     Propagate,
-    /// Skip the step: nothing changes, `iterations` included. The report gives the place of the first such gradient.
+    /// Skip the step: nothing changes, `iterations` included (a dynamic [`LossScale`](crate::LossScale) does). The
+    /// report gives the place of the first such gradient.
     SkipStep,
     /// Refuse the step with [`Error::NonFiniteGradient`](crate::Error::NonFiniteGradient) or
     /// [`Error::GradientOverflow`](crate::Error::GradientOverflow).

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use opt_core::model::{Any, AnyArray};
 use opt_core::rule::{SlotInit, SlotSpec};
-use opt_core::state::{StateKind, StateValue};
+use opt_core::state::{GOOD_STEPS, LOSS_SCALE, MICRO_STEP, StateKind, StateValue};
 use opt_core::{Ema, Optimizer, UpdateRule, Variable};
 
 use super::foreign::{Converted, Named};
@@ -49,6 +49,16 @@ pub(super) struct Import<'f> {
     pub(super) options: &'f ImportOptions,
 }
 
+/// Numbers of accumulation and loss scaling, which other libraries do not keep with the state: they start anew.
+const OF_ENGINE: [&str; 3] = [MICRO_STEP, LOSS_SCALE, GOOD_STEPS];
+
+/// The initial values of these numbers, where the optimizer has them. In its list they follow the step counter.
+fn of_engine<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>) -> Vec<StateValue<'static, T>> {
+    let entries = optimizer.state_of([], false).into_iter().filter(|entry| OF_ENGINE.contains(&entry.name.as_str()));
+    let scale = optimizer.loss_scale();
+    entries.map(|entry| StateValue::Scalar(if entry.name == LOSS_SCALE { scale } else { 0.0 })).collect()
+}
+
 /// The entries that the optimizer would have with these variables.
 pub(super) fn wanted<R: UpdateRule<T>, T: Element>(
     optimizer: &Optimizer<R, T>,
@@ -57,7 +67,9 @@ pub(super) fn wanted<R: UpdateRule<T>, T: Element>(
     let shapes: Vec<Vec<usize>> = variables.iter().map(shape).collect::<Result<_, _>>()?;
     let named = variables.iter().zip(&shapes);
     let named = named.map(|(variable, shape)| (variable.name(), shape.as_slice(), variable.dtype()));
-    let entries = optimizer.state_of(named, false).into_iter().map(|entry| Wanted {
+    let entries =
+        optimizer.state_of(named, false).into_iter().filter(|entry| !OF_ENGINE.contains(&entry.name.as_str()));
+    let entries = entries.map(|entry| Wanted {
         slot: entry.name.rsplit('/').next().unwrap_or_default().to_owned(),
         name: entry.name,
         kind: entry.value,
@@ -107,7 +119,10 @@ impl<'f> Import<'f> {
             let is_new = |wanted: &Wanted| wanted.variable.is_some_and(|variable| !with_state.contains(&variable));
             let restored = found.iter().zip(values).filter(|((wanted, _), _)| !is_new(wanted));
             let mut model = chosen(variables, |place, _| with_state.contains(&place));
-            optimizer.restore(&mut model, restored.filter_map(|(_, value)| value))?;
+            let mut values: Vec<StateValue<'_, T>> = restored.filter_map(|(_, value)| value).collect();
+            let behind_counter = 1.min(values.len());
+            drop(values.splice(behind_counter..behind_counter, of_engine(optimizer)));
+            optimizer.restore(&mut model, values)?;
         }
         Ok(report)
     }

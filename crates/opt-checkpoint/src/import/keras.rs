@@ -307,7 +307,8 @@ impl KerasWeights {
 /// Whether the optimizer was built from a configuration of Keras 3, which has keys of its own.
 fn is_of_keras3<R: UpdateRule<T>, T: Element>(optimizer: &Optimizer<R, T>) -> bool {
     let config = optimizer.to_config().unwrap_or_default();
-    ["loss_scale_factor", "gradient_accumulation_steps"].iter().any(|key| config["config"].get(key).is_some())
+    let fields = config.pointer("/config/inner_optimizer/config").unwrap_or(&config["config"]);
+    ["loss_scale_factor", "gradient_accumulation_steps"].iter().any(|key| fields.get(key).is_some())
 }
 
 /// A shared slot that was not saved.

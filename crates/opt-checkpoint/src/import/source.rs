@@ -42,6 +42,13 @@ pub(super) fn check<R: UpdateRule<T>, T: Element>(
              library, such as Sgd::pytorch, or by the configuration that came with the state"
         ));
     }
+    if let Some((group, _)) = optimizer.group_rules().next() {
+        return refuse(format!(
+            "group {group:?} has a rule of its own: {} has one optimizer for each rule, so import the state of each into an \
+             optimizer of its own",
+            source.name
+        ));
+    }
     // A rule of Keras's dialect may have been told to keep the learning rate outside of its velocity.
     let is_keras = source.dialects.contains(&Dialect::Keras);
     if is_keras && optimizer.rule().slots().iter().any(SlotSpec::is_free_of_learning_rate) {

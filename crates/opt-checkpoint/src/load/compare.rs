@@ -8,7 +8,7 @@ use opt_core::config::ConfigError;
 use opt_core::state::{DType, StateEntry, StateKind};
 use opt_core::{Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::select::{Kind, Tracked, Wanted};
 use crate::checkpoint::Checkpoint;
@@ -83,9 +83,10 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
         Err(ConfigError::NotSerializable { .. }) => return Ok(false),
         Err(error) => return Err(error.into()),
     };
+    let (expected, found) = (&unwrapped(&expected), &unwrapped(found));
     // A configuration may be the name of a class.
     let class_name = |config: &Value| if config.is_string() { config.clone() } else { config["class_name"].clone() };
-    mismatches.extend(difference("class_name", &class_name(&expected), &class_name(found)));
+    mismatches.extend(difference("class_name", &class_name(expected), &class_name(found)));
     let (expected, found) = (&expected["config"], &found["config"]);
     let keys = |config: &Value| config.as_object().into_iter().flat_map(|config| config.keys().cloned()).collect();
     let mut fields: BTreeSet<String> = keys(expected);
@@ -93,6 +94,53 @@ pub(super) fn configurations<R: UpdateRule<T>, T: Element>(
     fields.retain(|field| !WITHOUT_MEANING.contains(&field.as_str()));
     mismatches.extend(fields.iter().filter_map(|field| difference(field, &expected[field], &found[field])));
     Ok(true)
+}
+
+/// The optimizer inside Keras's `LossScaleOptimizer`, with the loss scale as a field of its own, so that it does not
+/// matter how a loss scale is written. Other configurations stay as they are.
+fn unwrapped(config: &Value) -> Value {
+    let class_name = config["class_name"].as_str().unwrap_or_default();
+    let is_wrapper = class_name.rsplit('>').next().is_some_and(|name| name.starts_with("LossScaleOptimizer"));
+    let outer = &config["config"];
+    if !is_wrapper || !outer["inner_optimizer"]["config"].is_object() {
+        return config.clone();
+    }
+    let mut inner = outer["inner_optimizer"].clone();
+    let LossScaleKeys { dynamic, initial, interval } = LossScaleKeys::of(outer);
+    inner["config"]["loss_scale"] = match dynamic {
+        true => json!({"dynamic": true, "initial_scale": initial, "dynamic_growth_steps": interval}),
+        false => json!({"dynamic": false, "initial_scale": initial}),
+    };
+    inner
+}
+
+/// The fields of a loss scale, with Keras's defaults.
+struct LossScaleKeys {
+    dynamic: bool,
+    initial: f64,
+    interval: u64,
+}
+
+impl LossScaleKeys {
+    fn of(outer: &Value) -> Self {
+        Self {
+            dynamic: outer["dynamic"].as_bool().unwrap_or(true),
+            initial: outer["initial_scale"].as_f64().unwrap_or(32_768.0),
+            interval: outer["dynamic_growth_steps"].as_u64().unwrap_or(2_000),
+        }
+    }
+}
+
+/// The rules of groups that have one of their own, without the options of the groups: patterns, classes, and what says
+/// what the numbers of their slots mean.
+fn rules_of_groups(config: &Value) -> Value {
+    let groups = unwrapped(config)["config"]["groups"].as_array().cloned().unwrap_or_default();
+    let rule = |group: &Value| {
+        let rule = group.get("rule").filter(|rule| !rule.is_null())?;
+        let meaning = MEANING.map(|field| rule["config"][field].clone());
+        Some(json!({"pattern": group["pattern"], "class_name": rule["class_name"], "meaning": meaning}))
+    };
+    groups.iter().filter_map(rule).collect()
 }
 
 /// Fields that say what the numbers of a slot mean.
@@ -111,6 +159,9 @@ pub(super) fn meanings<R: UpdateRule<T>, T: Element>(
         _ => false,
     };
     mismatches.extend(all.into_iter().filter(says_meaning));
+    if let (Some(found), Ok(expected)) = (checkpoint.config(), optimizer.to_config()) {
+        mismatches.extend(difference("groups", &rules_of_groups(&expected), &rules_of_groups(found)));
+    }
     Ok(())
 }
 
@@ -131,9 +182,11 @@ fn is_same(one: &Value, other: &Value) -> bool {
             one.len() == other.len() && one.iter().zip(other).all(|(one, other)| is_same(one, other))
         }
         (Value::Object(one), Value::Object(other)) => {
-            let is_same_field =
-                |(key, value): (&String, &Value)| other.get(key).is_some_and(|other| is_same_entry(key, value, other));
-            one.len() == other.len() && one.iter().all(is_same_field)
+            // A missing field is `null`.
+            let is_same_field = |key: &String| {
+                is_same_entry(key, one.get(key).unwrap_or(&Value::Null), other.get(key).unwrap_or(&Value::Null))
+            };
+            one.keys().chain(other.keys()).all(is_same_field)
         }
         _ => one == other,
     }

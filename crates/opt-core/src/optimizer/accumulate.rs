@@ -57,6 +57,13 @@ impl<'a, T: Scalar> Addition<'a, T> {
 }
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// How several calls make a step, if they do: the value given to
+    /// [`OptimizerBuilder::accumulate`](crate::OptimizerBuilder::accumulate).
+    #[must_use]
+    pub fn accumulation(&self) -> Option<Accumulate> {
+        self.options.accumulate
+    }
+
     /// The number of micro-steps whose gradients are waiting to be applied: see [`Accumulate`].
     #[must_use]
     pub fn micro_step(&self) -> u64 {
@@ -104,6 +111,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn discard_accumulated(&mut self) {
         self.micro_step = 0;
         self.records.iter_mut().for_each(|record| record.accumulator.clear());
+    }
+
+    /// Starts the micro-steps anew if no variable has accumulated gradients any more.
+    pub(super) fn forget_micro_steps(&mut self) {
+        if self.records.iter().all(|record| record.accumulator.is_empty()) {
+            self.micro_step = 0;
+        }
     }
 
     /// One call of several that make a step.
@@ -160,7 +174,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let totals = totals(inputs, &taken, &owned, start.factor, accumulate.keras3);
         let applied = self.step_with(totals, &Start { factor: accumulate.factor(micro_steps), ..start });
         self.put_back(taken);
-        if applied.as_ref().is_ok_and(StepReport::is_applied) {
+        // A sum that is too large would be refused again and again.
+        let is_too_large = match &applied {
+            Ok(StepReport { outcome: Outcome::NonFinite, non_finite, .. }) => {
+                non_finite.as_ref().is_none_or(|found| found.value.is_finite())
+            }
+            Err(Error::GradientOverflow { .. } | Error::NormOverflow) => true,
+            _ => false,
+        };
+        if is_too_large || applied.as_ref().is_ok_and(StepReport::is_applied) {
             self.discard_accumulated();
         }
         applied

@@ -35,9 +35,27 @@ pub(super) struct Options {
     pub(super) moments: MomentStorage,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
+    /// Whether the configuration has the keys of Keras 3.
+    pub(super) has_keras3_keys: bool,
     /// The form of Keras's `LossScaleOptimizer`, if the configuration was read inside one.
     pub(super) wrapper: Option<Envelope>,
     pub(super) ranks: Option<Arc<dyn Distribution>>,
+}
+
+impl Options {
+    /// What can be compared between ranks, also where schedules or groups hold code.
+    pub(super) fn in_numbers<T: Scalar>(&self, groups: &[Group<T>]) -> String {
+        let Self { clip, use_ema, ema, accumulate, loss_scale, non_finite, flush_denormals, moments, .. } = self;
+        let engine = format!(
+            "{clip:?}, {use_ema} {ema:?}, {accumulate:?}, {loss_scale:?}, {non_finite:?}, {flush_denormals}, {moments:?}"
+        );
+        let of_group = |group: &Group<T>| {
+            let Group { name, learning_rate_scale, clip, average, frozen, rule, .. } = group;
+            let rule = rule.as_ref().map(|rule| (rule.class_name().to_owned(), rule.config().ok()));
+            format!("; {name}: {learning_rate_scale:?}, {clip:?}, {average:?}, {frozen:?}, {rule:?}")
+        };
+        groups.iter().map(of_group).fold(engine, |text, group| text + &group)
+    }
 }
 
 impl Default for Options {
@@ -54,6 +72,7 @@ impl Default for Options {
             moments: MomentStorage::default(),
             threads: Threads::default(),
             envelope: Envelope::default(),
+            has_keras3_keys: false,
             wrapper: None,
             ranks: None,
         }
@@ -239,7 +258,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         if let Some(rate) = &options.weight_decay.rate {
             rate.validate("weight_decay", 0.0..)?;
         }
-        options.weight_decay.compile(groups.iter().any(|group| group.weight_decay.is_some()))?;
+        options.weight_decay.compile(groups.iter().any(Group::decays))?;
         options.ema.validate()?;
         if let Some(accumulate) = &options.accumulate {
             accumulate.validate()?;

@@ -43,7 +43,7 @@ impl<T: Scalar> OptimizerBuilder<Box<dyn UpdateRule<T>>, T> {
         let config = optimizer_of(config);
         if let Some((scaled, inner)) = Scaled::of(config, registry.schedules())? {
             let mut builder = Self::from_config(&inner, registry)?;
-            scaled.apply(&mut builder.options, inner);
+            scaled.apply(&mut builder.options, inner)?;
             return Ok(builder);
         }
         let (class_name, fields, envelope) = Envelope::open(config)?;
@@ -79,7 +79,7 @@ impl<R: FromConfig<T>, T: Scalar> OptimizerBuilder<R, T> {
         let config = optimizer_of(config);
         if let Some((scaled, inner)) = Scaled::of(config, registry.schedules())? {
             let mut builder = Self::from_config_of(&inner, registry)?;
-            scaled.apply(&mut builder.options, inner);
+            scaled.apply(&mut builder.options, inner)?;
             return Ok(builder);
         }
         let (found, fields, envelope) = match bare_fields(config) {
@@ -130,6 +130,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         options.use_ema = reader.or("use_ema", false)?;
         options.ema = if options.use_ema { read_ema(&mut reader)? } else { read_unused_ema(&mut reader)? };
         options.ema.includes_all = is_of_keras3;
+        options.has_keras3_keys = is_of_keras3;
         scaled::read(&mut reader, options)?;
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
@@ -194,7 +195,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// # Ok::<(), opt_core::Error>(())
     /// ```
     pub fn to_config_for(&self, target: Target) -> Result<Value, ConfigError> {
-        let options = Options { loss_scale: None, ..self.options.clone() };
+        let has_keras3_keys = target == Target::Keras3;
+        let options = Options { loss_scale: None, has_keras3_keys, ..self.options.clone() };
         let mut fields = options.write(&self.rule, self.groups.written())?;
         if let Some(name) = self.options.envelope.name() {
             fields.insert("name".to_owned(), name.into());

@@ -30,6 +30,8 @@ pub(crate) struct Groups<T> {
     frozen: HashMap<String, usize>,
     /// Whether a step has found a variable for each group.
     are_known: bool,
+    /// What the call that is being checked adds to `frozen` and `are_known`, unless it is refused.
+    unsure: (HashMap<String, usize>, bool),
 }
 
 /// A group of an optimizer, and its variables: see [`Optimizer::groups`].
@@ -76,7 +78,7 @@ impl<T: Scalar> Groups<T> {
             groups.push(group);
         }
         let are_known = groups.len() == 1;
-        Ok(Self { groups, ruled_by, rulings, frozen: HashMap::new(), are_known })
+        Ok(Self { groups, ruled_by, rulings, frozen: HashMap::new(), are_known, unsure: Default::default() })
     }
 
     /// The default group alone, with these slots.
@@ -84,7 +86,14 @@ impl<T: Scalar> Groups<T> {
     pub(crate) fn of_one_rule(slots: Vec<SlotSpec>) -> Self {
         let ruling = Ruling::of_slots(slots);
         let groups = vec![Group::rest()];
-        Self { groups, ruled_by: vec![0], rulings: vec![ruling], frozen: HashMap::new(), are_known: true }
+        Self {
+            groups,
+            ruled_by: vec![0],
+            rulings: vec![ruling],
+            frozen: HashMap::new(),
+            are_known: true,
+            unsure: Default::default(),
+        }
     }
 
     /// A value for each group. (A loop: collecting takes ten times as long where there is one.)
@@ -153,7 +162,25 @@ impl<T: Scalar> Groups<T> {
         own.map_or(0, |place| place + 1)
     }
 
-    /// Whether a group is frozen.
+    /// Forgets what a call that was refused has found.
+    pub(crate) fn forget_unsure(&mut self) {
+        self.unsure.0.clear();
+        self.unsure.1 = false;
+    }
+
+    /// Keeps what a call has found: nothing has refused it.
+    pub(crate) fn be_sure(&mut self) {
+        let (frozen, are_known) = &mut self.unsure;
+        self.frozen.extend(frozen.drain());
+        self.are_known |= *are_known;
+    }
+
+    /// Whether a variable without a record belongs to a frozen group, as far as is known.
+    pub(crate) fn has_frozen(&self, variable: &str) -> bool {
+        self.frozen.contains_key(variable) || self.unsure.0.contains_key(variable)
+    }
+
+    /// Whether any group is frozen.
     pub(crate) fn are_any_frozen(&self) -> bool {
         self.groups.iter().any(Group::is_frozen)
     }
@@ -175,7 +202,7 @@ impl<T: Scalar> Groups<T> {
         let Some(shape) = shape() else { return false };
         let group = self.choose(variable, shape);
         if self.groups[group].is_frozen() {
-            self.frozen.insert(variable.to_owned(), group);
+            self.unsure.0.insert(variable.to_owned(), group);
         }
         self.groups[group].is_frozen()
     }
@@ -255,6 +282,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.groups.groups.iter().enumerate().map(info).collect()
     }
 
+    /// The rules of groups that have one of their own, each with the name of its group.
+    pub fn group_rules(&self) -> impl Iterator<Item = (&str, &dyn UpdateRule<T>)> {
+        let own = self.groups.own().iter();
+        own.filter_map(|group| Some((&*group.name, group.rule.as_deref()?)))
+    }
+
     /// Sets the learning rate of a group: a number, or a schedule. It takes the place of the group's factor, or of the
     /// learning rate of the group's rule. The name of the default group is `default`.
     ///
@@ -288,6 +321,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.groups.groups[place].frozen = Some(true);
         let frozen = self.records.iter_mut().filter(|record| record.group == place);
         frozen.for_each(|record| record.accumulator.clear());
+        self.forget_micro_steps();
         Ok(())
     }
 
@@ -324,11 +358,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         let new = inputs.iter().map(|input| input.group);
         let of_records = self.records.iter().map(|record| record.group);
-        let known: HashSet<usize> = new.chain(of_records).chain(self.groups.frozen.values().copied()).collect();
+        let known = new.chain(of_records).chain(self.groups.frozen.values().copied());
+        let known: HashSet<usize> = known.chain(self.groups.unsure.0.values().copied()).collect();
         if let Some(empty) = (1..self.groups.len()).find(|group| !known.contains(group)) {
             return Err(Error::EmptyGroup { group: self.groups.get(empty).name.to_string() });
         }
-        self.groups.are_known = true;
+        self.groups.unsure.1 = true;
         Ok(())
     }
 }

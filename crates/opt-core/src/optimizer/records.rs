@@ -292,7 +292,11 @@ impl<T: Scalar> Record<T> {
     /// Changes the slots to be stored row by row.
     pub(crate) fn make_row_major(&mut self) {
         if self.form.axes.is_some() {
-            let row_major = |slot: &Vec<T>| self.view(slot).iter().copied().collect::<Vec<_>>();
+            // A slot that is filled later is still empty.
+            let row_major = |slot: &Vec<T>| match slot.is_empty() {
+                true => Vec::new(),
+                false => self.view(slot).iter().copied().collect::<Vec<_>>(),
+            };
             let arrays = self.arrays.iter().map(row_major).collect();
             let average = self.average.as_ref().map(row_major);
             if let Accumulator::Dense(sum) = &self.accumulator {

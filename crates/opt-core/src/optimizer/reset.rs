@@ -53,6 +53,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             _ => {
                 places.sort_unstable();
                 self.records.remove(&places);
+                self.forget_micro_steps();
                 Ok(())
             }
         }
@@ -119,8 +120,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Replaces the rule of the optimizer, which its default group uses, by one with other hyperparameters. The state
-    /// stays. Slots that only the new rule has start
-    /// with their initial values: momentum can be switched on in the middle of a run.
+    /// stays. Slots that only the new rule has start with their initial values: momentum can be switched on in the
+    /// middle of a run.
     ///
     /// # Errors
     ///

@@ -65,6 +65,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 self.check(variables, needs_gradients)?
             }
         };
+        self.groups.be_sure();
         self.leave_out_frozen(&mut inputs);
         Ok((start, inputs))
     }

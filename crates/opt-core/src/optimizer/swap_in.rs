@@ -81,8 +81,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Swaps an array slot into a model, until the guard is dropped. Variables without slots, which have never had a
-    /// gradient, keep their values. Variables in 16 bits hold the slot rounded;
-    /// neither the slot nor their masters lose a digit.
+    /// gradient, keep their values. Variables in 16 bits hold the slot rounded; neither the slot nor their
+    /// masters lose a digit.
     ///
     /// # Errors
     ///

@@ -10,6 +10,7 @@ mod halves;
 mod kernels;
 mod lists;
 mod loops;
+mod micro_steps;
 mod models;
 mod options;
 mod refusals;

@@ -131,7 +131,10 @@ fn group() -> Value {
     json!({
         "type": "object",
         "additionalProperties": false,
-        "required": ["pattern"],
+        "anyOf": [
+            {"required": ["pattern"]},
+            {"required": ["name", "frozen"], "properties": {"name": {"const": "default"}}},
+        ],
         "properties": {
             "name": {"description": "the pattern by default", "type": ["string", "null"]},
             "pattern": {"description": "a regular expression that matches anywhere in a name", "type": "string"},
@@ -146,8 +149,13 @@ fn group() -> Value {
             "clipvalue": limit("largest size of each element of a gradient"),
             "global_clipnorm": limit("largest norm of the gradients of the group together"),
             "average": {"description": "whether the variables have averages", "type": ["boolean", "null"]},
-            "frozen": {"description": "whether the variables are not trained", "type": "boolean", "default": false},
-            "rule": {"description": "a rule of its own, without options of the engine", "$ref": "#/$defs/optimizer"},
+            "frozen": {"description": "whether the variables are not trained", "type": ["boolean", "null"], "default": false},
+            "rule": {
+                "description": "a rule of its own, without options of the engine",
+                "if": {"type": "object"},
+                "then": {"$ref": "#/$defs/optimizer"},
+                "else": {"type": "null"},
+            },
         },
     })
 }

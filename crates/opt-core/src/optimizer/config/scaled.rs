@@ -65,11 +65,20 @@ impl Scaled {
     }
 
     /// Gives the loss scale to the options of the optimizer inside, whose configuration is `inner`.
-    pub(super) fn apply(self, options: &mut Options, inner: Value) {
+    ///
+    /// # Errors
+    ///
+    /// When the optimizer inside has a loss scale of its own.
+    pub(super) fn apply(self, options: &mut Options, inner: Value) -> Result<(), ConfigError> {
         let Self { loss_scale, mut envelope } = self;
+        if options.loss_scale.is_some() || options.wrapper.is_some() {
+            let reason = "it scales the loss itself: LossScaleOptimizer takes an optimizer without a loss scale";
+            return Err(ConfigError::not_supported(WRAPPERS[0], INNER, &inner, reason));
+        }
         envelope.remember(&wrapped(loss_scale, inner));
         options.loss_scale = Some(loss_scale);
         options.wrapper = Some(envelope);
+        Ok(())
     }
 }
 
@@ -151,8 +160,9 @@ fn read_accumulate(value: &Value, reader: &Fields<'_>) -> Result<Accumulate, Con
 
 /// Writes the keys inside an optimizer's configuration.
 pub(super) fn write(fields: &mut Config, options: &Options, dialect: Dialect) {
-    // Keras 3's keys would also say that averages are those of Keras 3.
-    let keras3 = dialect == Dialect::Keras && (!options.use_ema || options.ema.includes_all);
+    // Keras 3's keys also say that averages are those of Keras 3.
+    let keras3 =
+        dialect == Dialect::Keras && if options.use_ema { options.ema.includes_all } else { options.has_keras3_keys };
     match options.loss_scale.filter(|_| options.wrapper.is_none()) {
         None => {}
         Some(LossScale { initial, growth_interval: None }) if keras3 => {

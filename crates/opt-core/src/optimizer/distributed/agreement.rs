@@ -11,7 +11,7 @@ use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
 /// The topics that ranks compare, in the order in which differences are reported.
-const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rate", "the shared state", "the variables"];
+const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rates", "the shared state", "the variables"];
 
 /// The message of a rank to the others before a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,11 +77,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     fn numbers(&self, ranks: &dyn Distribution, inputs: &[Input<'_, T>]) -> [u64; TOPICS.len()] {
         let mut variables = DefaultHasher::new();
-        inputs.iter().for_each(|input| hash_input(input, &mut variables));
+        for input in inputs {
+            hash_input(input, &mut variables);
+            let has_sum = input.place < self.records.len() && !self.records.at(input.place).accumulator.is_empty();
+            has_sum.hash(&mut variables);
+        }
         [
             hashed(&[self.iterations, self.micro_step]),
             hashed(&self.settings(ranks)),
-            hashed(&self.learning_rates().iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
+            hashed(&self.rates_of_groups().iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
             hashed(&self.shared_state().iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
             variables.finish(),
         ]
@@ -93,15 +97,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         scaling.into_iter().chain(self.groups.shared().concat()).collect()
     }
 
-    /// The learning rates of all groups.
-    fn learning_rates(&self) -> Vec<f64> {
-        (0..self.groups.len()).map(|group| self.learning_rate_of(group)).collect()
+    /// The learning rates and weight decays of all groups.
+    fn rates_of_groups(&self) -> Vec<f64> {
+        let step = self.schedule_step();
+        let default = self.options.weight_decay.rate.as_ref();
+        let decay = |group| self.groups.weight_decay_at(group, default, step).unwrap_or(0.0);
+        (0..self.groups.len()).flat_map(|group| [self.learning_rate_of(group), decay(group)]).collect()
     }
 
     /// Everything that a step depends on, besides the variables. (A schedule made of code cannot be compared, only its
     /// learning rate.)
     fn settings(&self, ranks: &dyn Distribution) -> String {
         let configuration = self.to_config().map_or_else(|error| error.to_string(), |config| config.to_string());
+        // A configuration with code in it has no text: these numbers have one.
+        let configuration = format!("{configuration}, {}", self.options.in_numbers(self.groups.own()));
         let buckets = ranks.bucket_bytes();
         let overlaps = ranks.overlaps();
         format!("{configuration}, {:?}, buckets of {buckets} bytes, overlaps: {overlaps}", T::DTYPE)
@@ -115,7 +124,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             0 => format!("iterations {}", self.iterations),
             1 => self.settings(ranks),
-            2 => self.learning_rates().iter().map(|rate| format!("{rate:e}\n")).collect(),
+            2 => self.rates_of_groups().iter().map(|rate| format!("{rate:e}\n")).collect(),
             3 => format!("{:?}", self.shared_state()),
             _ => inputs.iter().fold(String::new(), |mut lines, input| {
                 let _ = writeln!(lines, "{}", described(input));

@@ -90,7 +90,8 @@ fn whole_index<T>(input: &Input<'_, T>, mut index: Vec<usize>) -> Vec<usize> {
     let sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
     for (axis, i) in index.iter_mut().enumerate().skip(usize::from(sparse)) {
         *i += placement.offset[axis];
-        *i += placement.part.as_ref().filter(|part| part.axis == axis).map_or(0, |part| part.range().start);
+        let part = placement.part.as_ref().filter(|part| part.axis == axis && !input.is_whole());
+        *i += part.map_or(0, |part| part.range().start);
     }
     index
 }

@@ -8,17 +8,22 @@ use super::entries::Entry;
 use super::{StateEntry, StateKind, StateValue};
 use crate::config::Interval;
 use crate::error::Error;
+use crate::loss_scale::LossScale;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// A copy of all state besides the variables: `iterations`; with accumulation, `micro_step`; with a dynamic loss
-    /// scale, `loss_scale` and `good_steps`; with averaging, the average of each variable; the
-    /// `master` of each variable in 16 bits; between micro-steps, the accumulated gradient of each variable,
-    /// `accumulator`, and which rows have one, `accumulated`; then slot by slot, in the order of the rule, the shared
-    /// number or the slot of each variable. (A rule may ask for its slots [variable by variable](crate::rule::WeightsOrder) instead.) With
-    /// [groups](crate::Group) that have rules of their own, the slots of each rule follow in the order of the groups,
-    /// for the variables that have this rule. Slots in bfloat16 are widened.
+    /// A copy of all state besides the variables. In this order:
+    ///
+    /// * `iterations`; with accumulation, `micro_step`; with a dynamic loss scale, `loss_scale` and `good_steps`;
+    /// * with averaging, the average of each variable; the `master` of each variable in 16 bits;
+    /// * between micro-steps, the accumulated gradient of each variable, `accumulator`, and which rows have one,
+    ///   `accumulated`;
+    /// * slot by slot, in the order of the rule, the shared number or the slot of each variable. (A rule may ask for
+    ///   its slots [variable by variable](crate::rule::WeightsOrder) instead.) The slots of the rules of
+    ///   [groups](crate::Group) follow, in the order of the groups, for the variables that have this rule.
+    ///
+    /// Slots in bfloat16 are widened.
     ///
     /// A run depends on nothing else than this list, the configuration and the variables. [`state`](Self::state) gives
     /// the same list without a copy.
@@ -124,8 +129,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let below = |steps: u64| Interval::from(0.0..=steps.saturating_sub(1) as f64);
         match entry {
             Entry::MicroStep => self.options.accumulate.map(|accumulate| below(accumulate.steps)),
-            Entry::LossScale => Some(Interval::from(1.0..=f64::from(f32::MAX))),
-            Entry::GoodSteps => Some(Interval::from(0.0..)),
+            Entry::LossScale => Some(Interval::from(1.0..=LossScale::LARGEST)),
+            Entry::GoodSteps => Some(Interval::from(0.0..=self.scaling.most_good_steps() as f64)),
             _ => None,
         }
     }

@@ -77,7 +77,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             non_finite: None,
         };
 
-        let inputs = self.trained(variables)?;
+        let mut given = 0;
+        let inputs = self.trained(variables.inspect(|_| given += 1))?;
+        if inputs.is_empty() && given > 0 {
+            return Err(Error::AllFrozen { variables: given });
+        }
         if needs_gradients && !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
             return Err(Error::NoGradients { variables: inputs.len() });
         }
@@ -100,9 +104,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Checks once that the variables that are excluded from weight decay by name exist.
     fn check_exclusions(&mut self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
-        let records = &self.records;
+        let (records, groups) = (&self.records, &self.groups);
         let is_new = |name: &str| inputs.iter().any(|input| input.new.is_some() && input.name == name);
-        self.options.weight_decay.check_names(|name| records.get(name).is_some() || is_new(name))
+        self.options
+            .weight_decay
+            .check_names(|name| records.get(name).is_some() || groups.has_frozen(name) || is_new(name))
     }
 
     /// The rates of a group, checked.
@@ -150,17 +156,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             return self.resolved(variables);
         }
         let mut trained = Vec::with_capacity(variables.size_hint().0);
-        let mut given = 0;
-        for variable in variables {
+        self.groups.forget_unsure();
+        for (position, variable) in variables.enumerate() {
             let Variable { name, value, .. } = &variable;
-            let record = self.records.place(name, given).map(|place| self.records.at(place).group);
-            given += 1;
+            let record = self.records.place(name, position).map(|place| self.records.at(place).group);
             if !self.groups.is_frozen(name, record, || each!(&value.0, value => shape_of(name, value)).ok()) {
                 trained.push(variable);
             }
-        }
-        if trained.is_empty() && given > 0 {
-            return Err(Error::AllFrozen { variables: given });
         }
         self.resolved(trained.into_iter())
     }

@@ -45,6 +45,12 @@ pub(crate) struct SparseGradient<'a, T> {
 }
 
 impl<T> Input<'_, T> {
+    /// Whether this is all of the variable that the caller gave, and not only the part that this rank updates.
+    pub(crate) fn is_whole(&self) -> bool {
+        let placed = self.placed.as_deref();
+        placed.is_none_or(|placed| self.value.len() == placed.form.shape.iter().product::<usize>())
+    }
+
     /// Whether this rank updates a part of the variable, and its gradient is not reduced before.
     pub(crate) fn is_cut(&self) -> bool {
         let placement = self.placed.as_deref().map(|placed| &placed.placement);

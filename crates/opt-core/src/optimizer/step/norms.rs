@@ -223,6 +223,8 @@ pub(crate) fn first_refused<T: Scalar>(
     is_refused: impl Fn(usize, T) -> bool,
 ) -> Option<NonFiniteGradient> {
     let gradient = input.gradient.as_ref()?;
+    let whole = form.whole();
+    let form = if input.is_whole() { &whole } else { form };
     let values = gradient.values().to_rows();
     let (place, &value) = values.iter().enumerate().find(|(place, value)| is_refused(*place, **value))?;
     let index = match gradient {

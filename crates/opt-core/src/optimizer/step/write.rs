@@ -64,7 +64,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         });
         drop(plans);
         drop(kernels);
-        for (group, shared) in shared.into_iter().enumerate() {
+        // Of groups that share a rule, the first one counts: the one whose rule it is.
+        for (group, shared) in shared.into_iter().enumerate().rev() {
             let ruling = self.groups.ruled_by(group);
             self.groups.ruling_mut(ruling).shared.copy_from_slice(&shared);
         }
