@@ -1,4 +1,5 @@
-//! Variables in float16: their masters are the variables of the run in 32 bits, also after a file between any two calls.
+//! Variables in float16: their masters are the variables of the run in 32 bits, also after a file between any two
+//! calls.
 
 use std::io::Cursor;
 

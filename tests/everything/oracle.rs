@@ -84,8 +84,8 @@ impl Oracle {
         Done::Stepped
     }
 
-    /// The gradients that wait: their sum on each rank, then the mean over ranks. Rows of several ranks are a list if all
-    /// gradients of the variable are sparse.
+    /// The gradients that wait: their sum on each rank, then the mean over ranks. Rows of several ranks are a list if
+    /// all gradients of the variable are sparse.
     fn total(&mut self) -> BTreeMap<String, Vec<(usize, Vec<f64>)>> {
         let waiting = std::mem::take(&mut self.waiting);
         let ranks = waiting[0].len();

@@ -56,8 +56,8 @@ impl<T: Scalar> Accumulator<T> {
         }
     }
 
-    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3 if
-    /// the gradients had no rows.
+    /// The sum as an array, and for each row whether it has one: 0 for none, 1 for a sparse one, 2 for a dense one; 3
+    /// if the gradients had no rows.
     pub(crate) fn to_arrays(&self, len: usize, rows: usize) -> (Vec<T>, Vec<T>) {
         match self {
             Self::None | Self::Spare(_) => (vec![T::zero(); len], vec![T::zero(); rows]),

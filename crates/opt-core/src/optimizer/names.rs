@@ -28,8 +28,8 @@ pub const GOOD_STEPS: &str = "good_steps";
 /// The slot of accumulated gradients.
 pub(crate) const ACCUMULATOR: &str = "accumulator";
 
-/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one; in all rows 3 for
-/// sparse gradients without rows. A variable without rows has one mark.
+/// The slot of marks: for each row 0 for no accumulated gradient, 1 for a sparse and 2 for a dense one; in all rows 3
+/// for sparse gradients without rows. A variable without rows has one mark.
 pub(crate) const ACCUMULATED: &str = "accumulated";
 
 /// The names of slots that no rule may have.
