@@ -229,6 +229,7 @@ impl Plan {
                     beta_2,
                     epsilon,
                     schedule_decay,
+                    single_base: !legacy && schedule_decay == Some(1.0),
                     touched_rows_only,
                     ..Default::default()
                 };

@@ -507,11 +507,11 @@ fn sum<'g>(shape: &[usize], gradients: impl Iterator<Item = &'g Gradient>, facto
     for gradient in gradients {
         match gradient {
             Gradient::Absent => {}
-            Gradient::Dense(values) => *dense.get_or_insert_with(|| ArrayD::zeros(shape)) += &(values * factor),
+            Gradient::Dense(values) => *dense.get_or_insert_with(|| ArrayD::zeros(shape)) += values,
             Gradient::Sparse(indices, values) => {
                 let rows = rows.get_or_insert_default();
                 for (row, values) in indices.iter().zip(values.axis_iter(Axis(0))) {
-                    *rows.entry(*row).or_insert_with(|| ArrayD::zeros(&shape[1..])) += &(&values * factor);
+                    *rows.entry(*row).or_insert_with(|| ArrayD::zeros(&shape[1..])) += &values;
                 }
             }
         }
@@ -522,12 +522,12 @@ fn sum<'g>(shape: &[usize], gradients: impl Iterator<Item = &'g Gradient>, facto
             for (row, values) in rows.into_iter().flatten() {
                 sum.index_axis_mut(Axis(0), row).scaled_add(1.0, &values);
             }
-            Gradient::Dense(sum)
+            Gradient::Dense(sum * factor)
         }
         (None, Some(rows)) => {
             let mut values = ArrayD::zeros([&[rows.len()], &shape[1..]].concat());
             values.axis_iter_mut(Axis(0)).zip(rows.values()).for_each(|(mut to, values)| to.assign(values));
-            Gradient::Sparse(rows.into_keys().collect(), values)
+            Gradient::Sparse(rows.into_keys().collect(), values * factor)
         }
     }
 }

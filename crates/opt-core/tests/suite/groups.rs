@@ -288,7 +288,8 @@ fn registry() -> Registry<f64> {
 }
 
 fn read(key: &str, value: Value) -> Result<Optimizer<Sgd, f64>, Error> {
-    let config = json!({"class_name": "SGD", "config": {"learning_rate": 0.5, key: value}});
+    let mut config = json!({"class_name": "SGD", "config": {"learning_rate": 0.5}});
+    config["config"][key] = value;
     OptimizerBuilder::from_config_of(&config, &registry())?.build()
 }
 
@@ -334,7 +335,7 @@ fn the_wrapper_of_a_loss_scale() {
     let inner = json!({"class_name": "SGD", "config": {"learning_rate": 0.5}});
     let read = |config: Value| {
         let config = json!({"class_name": "LossScaleOptimizer", "config": config});
-        OptimizerBuilder::<Sgd, f64>::from_config_of(&config, &registry()).and_then(|builder| Ok(builder.build()))
+        OptimizerBuilder::<Sgd, f64>::from_config_of(&config, &registry()).map(OptimizerBuilder::build)
     };
     assert_eq!(read(json!({})).unwrap_err().to_string(), "LossScaleOptimizer: key \"inner_optimizer\" is missing");
     let error = read(json!({"inner_optimizer": inner, "dynamic": false})).unwrap_err().to_string();
