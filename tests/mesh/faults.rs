@@ -10,7 +10,10 @@ use optimizers::collective::{Collective, CollectiveError, Distribution, Numbers,
 use optimizers::mesh::{Distributed, DistributedBuilder, Layout, Mesh, MeshError};
 use optimizers::schedules::{StartingAt, schedule_fn};
 use optimizers::state::StateValue;
-use optimizers::{DynOptimizer, Ema, Error, Nadam, NonFinite, Optimizer, OptimizerBuilder, Sgd, UpdateRule, Variable};
+use optimizers::{
+    Accumulate, DynOptimizer, Ema, Error, Group, Nadam, NonFinite, Optimizer, OptimizerBuilder, Outcome, Sgd,
+    UpdateRule, Variable,
+};
 
 use super::problem::whole;
 
@@ -182,7 +185,7 @@ fn different_schedules_of_code() {
         model.step(&mut opt).unwrap();
         model.step(&mut opt).unwrap_err().to_string()
     });
-    let told = "ranks disagree about the learning rate: rank 0 has 1e-1, rank 3 has 5e-1";
+    let told = "ranks disagree about the learning rates: rank 0 has 1e-1, rank 3 has 5e-1";
     assert_eq!(ends.unwrap(), [told; 4]);
 }
 
@@ -466,6 +469,62 @@ fn gradients_that_are_not_finite_on_one_rank() {
             assert_eq!((variable.as_str(), index, value), ("w", vec![3, 2], f64::NEG_INFINITY));
         }
     }
+}
+
+/// In a micro-step, ranks look at their own gradients: also at those of variables of which they update no part.
+#[test]
+fn micro_gradients_that_are_not_finite_on_one_rank() {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 2)], |mesh| {
+        let distributed = Distributed::new(mesh).mean_gradients_over(["x"]).shard_state_over("x").build().unwrap();
+        let builder = plain().accumulate(Accumulate::mean(4)).non_finite(NonFinite::SkipStep);
+        let mut opt = builder.distributed(distributed).build().unwrap();
+        let mut values = (array![[1.0], [2.0], [3.0]], [1.0]);
+        let mut step = |w: f64, b: f64| {
+            let gradients = (array![[0.5], [0.5], [w]], [b]);
+            let variables = [
+                Variable::new("w", &mut values.0).gradient(&gradients.0),
+                Variable::new("b", &mut values.1).gradient(&gradients.1),
+            ];
+            opt.apply_gradients(variables).unwrap()
+        };
+        step(0.5, 0.5);
+        let bad = |rank: usize| if mesh.rank() == rank { f64::NAN } else { 0.5 };
+        let found = [step(0.5, bad(1)), step(bad(0), 0.5)].map(|report| {
+            assert_eq!(report.outcome, Outcome::NonFinite);
+            report.non_finite.map(|found| (found.variable, found.index)).unwrap()
+        });
+        let outcome = step(0.5, 0.5).outcome;
+        assert_eq!(outcome, Outcome::Accumulated { micro_step: 2, of: 4 });
+        found
+    });
+    for found in ends.unwrap() {
+        assert_eq!(found, [("b".to_owned(), vec![0]), ("w".to_owned(), vec![2, 0])]);
+    }
+}
+
+/// Ranks compare what has a text, also where a group is chosen by code.
+#[test]
+fn groups_of_code_with_other_options() {
+    let chosen = |group: Group<f64>| plain().group(group.average(false)).ema(Ema::new(0.5));
+    let group = || Group::choosing("vectors", |_, shape| shape.len() == 1);
+    let error = disagreement_of(|rank| match rank {
+        2 => chosen(group().clipnorm(1.0)),
+        _ => chosen(group()),
+    });
+    assert!(error.starts_with("ranks disagree about the configuration: "), "{error}");
+    let error = disagreement_of(|rank| chosen(group().weight_decay(if rank == 2 { 0.5 } else { 0.25 })));
+    assert!(error.starts_with("ranks disagree about the learning rates: "), "{error}");
+}
+
+/// The error of the first step, if rank 2 was built otherwise.
+fn disagreement_of(build: impl Fn(usize) -> Builder + Sync) -> String {
+    let ends = Mesh::threads_within(LIMIT, &[("x", 4)], |mesh| {
+        let mut opt = build(mesh.rank()).distributed(reduced(mesh)).build().unwrap();
+        Model::new().step(&mut opt).unwrap_err()
+    });
+    let errors = ends.unwrap();
+    assert!(errors.iter().all(|error| *error == errors[0]), "{errors:?}");
+    errors[0].to_string()
 }
 
 /// Ranks exchange neither variables nor gradients in 16 bits.

@@ -9,8 +9,8 @@ use opt_adam::{Adam, AdamW};
 use opt_checkpoint::import::{FileKind, ImportOptions, Imported, KerasWeights, TorchState};
 use opt_checkpoint::{Checkpoint, Error, Mismatch};
 use opt_conformance::problem::Variables;
-use opt_core::state::StateValue;
-use opt_core::{Optimizer, UpdateRule, Variable};
+use opt_core::state::{StateEntry, StateValue};
+use opt_core::{Accumulate, Group, LossScale, Optimizer, UpdateRule, Variable};
 use opt_nadam::Nadam;
 use opt_novograd::NovoGrad;
 use opt_radam::RectifiedAdam;
@@ -366,6 +366,32 @@ fn the_dialect_is_checked() {
     let outside = Sgd::new(0.5).momentum(0.5).learning_rate_outside(true);
     let said = problem(weights.load(&mut new(outside), &mut model()));
     assert!(said.contains("contains the learning rate"), "{said}");
+}
+
+/// Other libraries keep neither micro-steps nor a loss scale with the state: both start anew.
+#[test]
+fn accumulation_and_a_loss_scale_start_anew() {
+    let scale = LossScale::dynamic().initial(8.0);
+    let plain = new(Nadam::pytorch(0.5));
+    let mut opt =
+        Optimizer::builder(Nadam::pytorch(0.5)).accumulate(Accumulate::mean(2)).loss_scale(scale).build().unwrap();
+    let (mut imported, mut want) = (model(), model());
+    torch("torch_nadam.safetensors").load(&mut opt, &mut imported).unwrap();
+    let mut plain = plain;
+    torch("torch_nadam.safetensors").load(&mut plain, &mut want).unwrap();
+    assert_eq!((opt.iterations(), opt.micro_step(), opt.loss_scale()), (plain.iterations(), 0, 8.0));
+    let slots = |weights: Vec<StateEntry<StateValue<'static, f32>>>| {
+        weights.into_iter().filter(|weight| weight.variable.is_some()).collect::<Vec<_>>()
+    };
+    assert_eq!(slots(opt.weights()), slots(plain.weights()));
+}
+
+#[test]
+fn groups_with_rules_of_their_own_import_nothing() {
+    let group = Group::matching("bias$").rule(Sgd::pytorch(0.5).momentum(0.5)).named("biases");
+    let mut opt = Optimizer::builder(Nadam::pytorch(0.5)).group(group).build().unwrap();
+    let said = problem(torch("torch_nadam.safetensors").load(&mut opt, &mut model()));
+    assert!(said.contains("group \"biases\" has a rule of its own"), "{said}");
 }
 
 /// Both importers name what they were given, and what to do with it.

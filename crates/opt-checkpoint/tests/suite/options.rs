@@ -1,10 +1,13 @@
 //! Parts of a checkpoint, other names, other configurations.
 
+use std::io::Cursor;
+
 use ndarray::{ArrayD, IxDyn};
-use opt_checkpoint::{Checkpoint, Error, LoadOptions, Mismatch};
-use opt_core::Optimizer;
+use opt_checkpoint::{Checkpoint, Error, LoadOptions, Mismatch, SaveOptions};
 use opt_core::state::StateValue;
+use opt_core::{DynOptimizer, Optimizer};
 use opt_sgd::Sgd;
+use serde_json::{Value, json};
 
 use crate::run::{Rule, builder, checkpoint, problem, trained};
 
@@ -121,4 +124,46 @@ fn variables_that_do_not_fit_are_refused_whole() {
     assert_eq!(variables, before);
     let missing = Checkpoint::open("no/such/file").unwrap_err();
     assert!(missing.to_string().starts_with("cannot read no/such/file: "), "{missing}");
+}
+
+/// It does not matter how a loss scale is written; what the numbers of slots mean does, also inside and in groups.
+#[test]
+fn configurations_are_compared_by_what_they_mean() {
+    let saved = |config: &Value| {
+        let mut opt = read(config);
+        let mut w = [1.0_f32];
+        opt.step(&mut w, &[1.0]).unwrap();
+        let mut file = Cursor::new(Vec::new());
+        SaveOptions::new().write(&mut file, &opt, &w).unwrap();
+        Checkpoint::from_bytes(file.into_inner()).unwrap()
+    };
+    let scale = json!({"dynamic": true, "initial_scale": 8.0, "dynamic_growth_steps": 2000});
+    let sgd = |outside: bool| json!({"learning_rate": 0.5, "momentum": 0.5, "learning_rate_outside": outside});
+    let around = |fields: Value| {
+        let inner = json!({"class_name": "SGD", "config": fields});
+        json!({"class_name": "LossScaleOptimizer", "config": {"inner_optimizer": inner, "initial_scale": 8.0}})
+    };
+    let file = saved(&around(sgd(false)));
+    let mut own = sgd(false);
+    own["loss_scale"] = scale;
+    let mut opt = read(&json!({"class_name": "SGD", "config": own}));
+    assert!(file.load(&mut opt, &mut [0.0_f32]).unwrap().configuration_compared);
+
+    let velocity = || LoadOptions::new().only("/momentum$").unwrap();
+    assert!(velocity().load(&file, &mut read(&around(sgd(false))), &mut [0.0_f32]).is_ok());
+    let refused = velocity().load(&file, &mut read(&around(sgd(true))), &mut [0.0_f32]).unwrap_err();
+    assert!(refused.to_string().contains("learning_rate_outside"), "{refused}");
+
+    let grouped = |outside: bool| {
+        let rule = json!({"class_name": "SGD", "config": sgd(outside)});
+        json!({"class_name": "SGD", "config": {"learning_rate": 0.5, "groups": [{"pattern": "value", "rule": rule}]}})
+    };
+    let file = saved(&grouped(false));
+    assert!(velocity().load(&file, &mut read(&grouped(false)), &mut [0.0_f32]).is_ok());
+    let refused = velocity().load(&file, &mut read(&grouped(true)), &mut [0.0_f32]).unwrap_err();
+    assert!(refused.to_string().contains("groups"), "{refused}");
+}
+
+fn read(config: &Value) -> DynOptimizer<f32> {
+    DynOptimizer::from_config(config, &optimizers::registry()).unwrap()
 }
