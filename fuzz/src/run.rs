@@ -176,6 +176,9 @@ impl<'p, T: Scalar> Run<'p, T> {
         self.optimizer.freeze(LISTS[1]).expect("there is the group");
         self.is_frozen = true;
         self.done.waiting.iter_mut().for_each(|call| call[0] = Gradient::Absent);
+        if self.done.waiting.iter().flatten().all(|gradient| *gradient == Gradient::Absent) {
+            self.done.waiting.clear();
+        }
     }
 
     fn flush(&mut self) {
