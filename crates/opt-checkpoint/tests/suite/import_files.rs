@@ -376,9 +376,10 @@ fn accumulation_and_a_loss_scale_start_anew() {
     let mut opt =
         Optimizer::builder(Nadam::pytorch(0.5)).accumulate(Accumulate::mean(2)).loss_scale(scale).build().unwrap();
     let (mut imported, mut want) = (model(), model());
-    torch("torch_nadam.safetensors").load(&mut opt, &mut imported).unwrap();
+    let options = || ImportOptions::new().strip_prefix("module.").rename(r"\.", "/").unwrap();
+    torch("torch_nadam.safetensors").options(options()).load(&mut opt, &mut imported).unwrap();
     let mut plain = plain;
-    torch("torch_nadam.safetensors").load(&mut plain, &mut want).unwrap();
+    torch("torch_nadam.safetensors").options(options()).load(&mut plain, &mut want).unwrap();
     assert_eq!((opt.iterations(), opt.micro_step(), opt.loss_scale()), (plain.iterations(), 0, 8.0));
     let slots = |weights: Vec<StateEntry<StateValue<'static, f32>>>| {
         weights.into_iter().filter(|weight| weight.variable.is_some()).collect::<Vec<_>>()
