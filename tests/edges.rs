@@ -2,8 +2,8 @@
 
 use optimizers::state::StateValue;
 use optimizers::{
-    Error, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome, RectifiedAdam, Sgd, UpdateRule, Variable,
-    schedules,
+    Accumulate, Error, Nadam, NonFinite, NovoGrad, Optimizer, OptimizerBuilder, Outcome, RectifiedAdam, Sgd,
+    UpdateRule, Variable, schedules,
 };
 
 fn guarded<R: UpdateRule<f32>>(rule: R, policy: NonFinite) -> OptimizerBuilder<R, f32> {

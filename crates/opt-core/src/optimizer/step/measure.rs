@@ -149,9 +149,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The norm of the gradients of some groups together, after the clips that come before.
     fn common_norm(&self, inputs: &[Input<'_, T>], measured: &Measured, has: impl Fn(usize) -> bool) -> f64 {
         let order = self.in_name_order(inputs);
+        let limits = self.groups.each(|group| self.clip(group).norm);
+        let factors = self.groups.each(|group| measured.factor_of(group));
         let clipped = order.iter().filter(|&&i| has(inputs[i].group)).map(|&i| {
-            let norm = measured.norm(i);
-            norm.norm * self.norm_factor(&inputs[i], norm) * measured.factor_of(inputs[i].group)
+            let (norm, group) = (measured.norm(i).norm, inputs[i].group);
+            norm * limits[group].map_or(1.0, |limit| clip_factor(norm, limit)) * factors[group]
         });
         let square_sum: f64 = clipped.clone().map(|norm| norm * norm).sum();
         if square_sum.is_infinite() { scaled_norm(clipped) } else { square_sum.sqrt() }

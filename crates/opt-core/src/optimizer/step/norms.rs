@@ -59,14 +59,14 @@ pub(crate) fn norms<T: Scalar>(
     let mut branches = Vec::with_capacity(inputs.len());
     for input in inputs.iter().filter(wanted) {
         if let Some(gradient) = &input.gradient {
-            Branch::cut(gradient.values().reborrow(), questions[input.group], share, &mut branches);
+            Branch::cut(gradient.values().reborrow(), input.group, share, &mut branches);
         }
     }
     threads.run(
         &mut branches,
         |branch| branch.values.len(),
         |branches| {
-            branches.iter_mut().for_each(|branch| branch.sum = branch.question.over(&branch.values));
+            branches.iter_mut().for_each(|branch| branch.sum = questions[branch.group].over(&branch.values));
         },
     );
 
@@ -84,21 +84,22 @@ pub(crate) fn norms<T: Scalar>(
 /// A branch of the tree in which the chunks of one gradient are added.
 struct Branch<'a, T> {
     values: AnyValues<'a, T>,
-    question: Question,
+    /// The group of the input, for the question.
+    group: usize,
     sum: Sum,
 }
 
 impl<'a, T: Scalar> Branch<'a, T> {
     /// Cuts a gradient where the tree of its chunks branches, into pieces of at most a share. Scattered gradients are
     /// not cut.
-    fn cut(values: AnyValues<'a, T>, question: Question, share: usize, branches: &mut Vec<Self>) {
+    fn cut(values: AnyValues<'a, T>, group: usize, share: usize, branches: &mut Vec<Self>) {
         if values.len() <= share || !values.is_slice() {
-            return branches.push(Self { values, question, sum: Sum::NONE });
+            return branches.push(Self { values, group, sum: Sum::NONE });
         }
         let left = left_of(values.len());
         let (left, right) = values.split_at(left, left);
-        Self::cut(left, question, share, branches);
-        Self::cut(right, question, share, branches);
+        Self::cut(left, group, share, branches);
+        Self::cut(right, group, share, branches);
     }
 
     /// Adds the sums of the branches of a gradient.
