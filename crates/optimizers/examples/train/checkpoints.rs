@@ -133,7 +133,16 @@ mod tests {
 
     #[test]
     fn a_resumed_training_ends_with_the_same_numbers() {
-        for name in ["sgd-cosine", "sgd-ema", "sgd-f16", "adamw-f16", "nadam-legacy", "novograd-averaging", "ranger"] {
+        for name in [
+            "sgd-cosine",
+            "sgd-ema",
+            "sgd-f16",
+            "adamw-f16",
+            "adamw-groups",
+            "nadam-legacy",
+            "novograd-averaging",
+            "ranger",
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let open = |resume| Checkpoints::open(folder.path(), resume).unwrap();
             let (whole, none) = run(name, PLAN.epochs, 1, Checkpoints::none()).unwrap();

@@ -4,7 +4,7 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Hyper, Lookahead, LossScale, MomentStorage, Nadam, NovoGrad,
+    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Group, Hyper, Lookahead, LossScale, MomentStorage, Nadam, NovoGrad,
     Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
@@ -51,6 +51,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("adamw-keras", |_| of(AdamW::new(0.003)).exclude_from_weight_decay(biases())),
         contestant("adamw-pytorch", |_| adamw()),
         in_f16("adamw-f16", |_| adamw().loss_scale(LossScale::dynamic())),
+        contestant("adamw-groups", |_| of(AdamW::pytorch(0.003)).group(undecayed()).group(slower_output())),
         contestant("adamw-cosine", |n| of(AdamW::new(CosineDecay::with_warmup(0.0, 0.005, n / 10, n)))),
         contestant("nadam-legacy", |_| of(Nadam::new(0.003))),
         contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
@@ -83,6 +84,15 @@ fn momentum() -> Sgd {
 
 fn adamw() -> Builder {
     of(AdamW::pytorch(0.003)).exclude_from_weight_decay(biases())
+}
+
+fn undecayed() -> Group<f32> {
+    Group::matching(r"bias$").weight_decay(0.0).named("biases")
+}
+
+/// The kernel of the output layer: its bias belongs to the group before.
+fn slower_output() -> Group<f32> {
+    Group::matching(r"^output\.").learning_rate_scale(0.5).named("output")
 }
 
 /// Each stands beside the contestant of the same name with moments in 32 bits.
