@@ -6,6 +6,7 @@ use optimizers::checkpoint::{Checkpoint, CheckpointDir, Error, SaveOptions};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
+use crate::model::Element;
 use crate::random::Random;
 use crate::training::{Epoch, Session};
 
@@ -42,7 +43,7 @@ impl Checkpoints {
     }
 
     /// Resumes a training from its newest valid checkpoint; `None` if there is no checkpoint.
-    pub(crate) fn resume(&self, session: &mut Session, seed: u64) -> Result<Option<Resumed>, Failure> {
+    pub(crate) fn resume<E: Element>(&self, session: &mut Session<E>, seed: u64) -> Result<Option<Resumed>, Failure> {
         let Some(directory) = &self.0 else { return Ok(None) };
         let Some(latest) = directory.open_latest_valid().map_err(Failure::Checkpoint)? else { return Ok(None) };
         let path = latest.stored.path;
@@ -58,7 +59,7 @@ impl Checkpoints {
     }
 
     /// Saves everything on which the rest of the training depends.
-    pub(crate) fn save(&mut self, session: &mut Session, seed: u64) -> Result<(), Failure> {
+    pub(crate) fn save<E: Element>(&mut self, session: &Session<E>, seed: u64) -> Result<(), Failure> {
         let Some(directory) = &mut self.0 else { return Ok(()) };
         let options = SaveOptions::new().extra(Kept::write(session, seed));
         let saved = directory.save_with(options, &session.optimizer, &session.model);
@@ -66,7 +67,7 @@ impl Checkpoints {
     }
 }
 
-fn load(checkpoint: &Checkpoint, session: &mut Session) -> Result<(), Error> {
+fn load<E: Element>(checkpoint: &Checkpoint, session: &mut Session<E>) -> Result<(), Error> {
     checkpoint.load(&mut session.optimizer, &mut session.model).map(|_| ())
 }
 
@@ -80,7 +81,7 @@ struct Kept {
 
 impl Kept {
     /// Losses are stored as their bits, because JSON has no NaN.
-    fn write(session: &Session, seed: u64) -> Value {
+    fn write<E: Element>(session: &Session<E>, seed: u64) -> Value {
         let bits = |epoch: &Epoch| [epoch.training_loss.to_bits(), epoch.test_accuracy.to_bits()];
         let epochs: Vec<_> = session.epochs.iter().map(bits).collect();
         json!({ "seed": seed, "random": session.random.state(), "order": session.order, "epochs": epochs })
@@ -118,7 +119,8 @@ mod tests {
 
     fn entry(name: &str, digits: &Digits) -> Entry {
         let contestant = contestants().into_iter().find(|contestant| contestant.name == name).unwrap();
-        Entry { name: name.to_owned(), optimizer: contestant.build(PLAN.steps(digits)).unwrap() }
+        let optimizer = contestant.build(PLAN.steps(digits)).unwrap();
+        Entry { name: name.to_owned(), precision: contestant.precision, optimizer }
     }
 
     /// Trains for some epochs. The schedules are always those of the whole plan.
@@ -131,7 +133,16 @@ mod tests {
 
     #[test]
     fn a_resumed_training_ends_with_the_same_numbers() {
-        for name in ["sgd-cosine", "sgd-ema", "nadam-legacy", "novograd-averaging", "ranger"] {
+        for name in [
+            "sgd-cosine",
+            "sgd-ema",
+            "sgd-f16",
+            "adamw-f16",
+            "adamw-groups",
+            "nadam-legacy",
+            "novograd-averaging",
+            "ranger",
+        ] {
             let folder = tempfile::tempdir().unwrap();
             let open = |resume| Checkpoints::open(folder.path(), resume).unwrap();
             let (whole, none) = run(name, PLAN.epochs, 1, Checkpoints::none()).unwrap();

@@ -4,16 +4,19 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Hyper, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer,
-    OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Group, Hyper, Lookahead, LossScale, MomentStorage, Nadam, NovoGrad,
+    Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
+
+use crate::precision::Precision;
 
 type Builder = OptimizerBuilder<Box<dyn UpdateRule<f32>>, f32>;
 
-/// A name, and a constructor of the optimizer for a training with this many steps.
+/// A name, the type of the model's variables, and a constructor of the optimizer for a training with this many steps.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Contestant {
     pub(crate) name: &'static str,
+    pub(crate) precision: Precision,
     builder: fn(u64) -> Builder,
 }
 
@@ -25,7 +28,8 @@ impl Contestant {
 
 /// Add a line to add an optimizer. `n` is the number of steps of the training, for schedules.
 pub(crate) fn contestants() -> Vec<Contestant> {
-    let contestant = |name, builder| Contestant { name, builder };
+    let contestant = |name, builder| Contestant { name, precision: Precision::F32, builder };
+    let in_f16 = |name, builder| Contestant { name, precision: Precision::F16, builder };
     vec![
         contestant("sgd-plain", |_| of(Sgd::new(0.5))),
         contestant("sgd-momentum", |_| of(momentum())),
@@ -40,11 +44,14 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
         contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
         contestant("sgd-bf16", |_| of(momentum()).moments(in_16_bits())),
+        in_f16("sgd-f16", |_| of(momentum()).loss_scale(LossScale::dynamic())),
         contestant("adam-keras", |_| of(Adam::new(0.003))),
         contestant("adam-amsgrad", |_| of(Adam::new(0.003).amsgrad(true))),
         contestant("adam-bf16", |_| of(Adam::new(0.003)).moments(in_16_bits())),
         contestant("adamw-keras", |_| of(AdamW::new(0.003)).exclude_from_weight_decay(biases())),
-        contestant("adamw-pytorch", |_| of(AdamW::pytorch(0.003)).exclude_from_weight_decay(biases())),
+        contestant("adamw-pytorch", |_| adamw()),
+        in_f16("adamw-f16", |_| adamw().loss_scale(LossScale::dynamic())),
+        contestant("adamw-groups", |_| of(AdamW::pytorch(0.003)).group(undecayed()).group(slower_output())),
         contestant("adamw-cosine", |n| of(AdamW::new(CosineDecay::with_warmup(0.0, 0.005, n / 10, n)))),
         contestant("nadam-legacy", |_| of(Nadam::new(0.003))),
         contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
@@ -73,6 +80,19 @@ fn sgd(learning_rate: impl Into<Hyper>) -> Sgd {
 
 fn momentum() -> Sgd {
     sgd(0.1)
+}
+
+fn adamw() -> Builder {
+    of(AdamW::pytorch(0.003)).exclude_from_weight_decay(biases())
+}
+
+fn undecayed() -> Group<f32> {
+    Group::matching(r"bias$").weight_decay(0.0).named("biases")
+}
+
+/// The kernel of the output layer: its bias belongs to the group before.
+fn slower_output() -> Group<f32> {
+    Group::matching(r"^output\.").learning_rate_scale(0.5).named("output")
 }
 
 /// Each stands beside the contestant of the same name with moments in 32 bits.

@@ -14,6 +14,7 @@
 //! * `training.rs`: the training loop
 //! * `checkpoints.rs`: how a training is saved and resumed
 //! * `model.rs`: the network and its gradients, written by hand
+//! * `precision.rs`: the network in float16
 //! * the rest: data, random numbers, command line, table, plot
 
 mod args;
@@ -24,6 +25,7 @@ mod failure;
 mod files;
 mod model;
 mod plot;
+mod precision;
 mod progress;
 mod random;
 mod selection;

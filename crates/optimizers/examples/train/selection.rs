@@ -6,13 +6,15 @@ use std::path::Path;
 use optimizers::{DynOptimizer, Optimizer};
 
 use crate::args::Args;
-use crate::contestants::contestants;
+use crate::contestants::{Contestant, contestants};
 use crate::failure::Failure;
+use crate::precision::Precision;
 
 /// An optimizer that will be trained.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) name: String,
+    pub(crate) precision: Precision,
     pub(crate) optimizer: DynOptimizer,
 }
 
@@ -35,7 +37,7 @@ fn from_file(path: &Path) -> Result<Entry, Failure> {
         Err(error) => return Err(Failure::Json { path, error }),
     };
     match Optimizer::from_config(&config, &optimizers::registry()) {
-        Ok(optimizer) => Ok(Entry { name: class_name(&optimizer), optimizer }),
+        Ok(optimizer) => Ok(Entry { name: class_name(&optimizer), precision: Precision::F32, optimizer }),
         Err(error) => Err(Failure::Config { path, error }),
     }
 }
@@ -54,10 +56,12 @@ fn from_names(names: &[String], steps: u64) -> Result<Vec<Entry>, Failure> {
 }
 
 fn all(steps: u64) -> Result<Vec<Entry>, Failure> {
-    let entry = |name: &str, optimizer| Entry { name: name.to_owned(), optimizer };
-    let build = |contestant: crate::contestants::Contestant| match contestant.build(steps) {
-        Ok(optimizer) => Ok(entry(contestant.name, optimizer)),
-        Err(error) => Err(Failure::Training { name: contestant.name.to_owned(), error }),
+    let build = |contestant: Contestant| {
+        let name = contestant.name.to_owned();
+        match contestant.build(steps) {
+            Ok(optimizer) => Ok(Entry { name, precision: contestant.precision, optimizer }),
+            Err(error) => Err(Failure::Training { name, error }),
+        }
     };
     contestants().into_iter().map(build).collect()
 }

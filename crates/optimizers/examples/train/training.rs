@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use half::f16;
 use optimizers::{DynOptimizer, Error};
 
 use crate::checkpoints::{Checkpoints, Resumed};
 use crate::digits::Digits;
 use crate::failure::Failure;
-use crate::model::{Evaluation, Mlp};
+use crate::model::{Element, Evaluation, Mlp};
+use crate::precision::Precision;
 use crate::random::Random;
 use crate::selection::Entry;
 use crate::settings;
@@ -58,9 +60,9 @@ impl Run {
 
 /// A training between two epochs: everything that the next epoch depends on.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub(crate) struct Session<E> {
     pub(crate) optimizer: DynOptimizer,
-    pub(crate) model: Mlp,
+    pub(crate) model: Mlp<E>,
     pub(crate) random: Random,
     /// The order of the images.
     pub(crate) order: Vec<usize>,
@@ -68,13 +70,28 @@ pub(crate) struct Session {
     pub(crate) epochs: Vec<Epoch>,
 }
 
-impl Session {
-    fn new(optimizer: DynOptimizer, digits: &Digits, seed: u64) -> Self {
+impl<E: Element> Session<E> {
+    pub(crate) fn new(optimizer: DynOptimizer, digits: &Digits, seed: u64) -> Self {
         let mut random = Random::new(seed);
         let model = Mlp::new(&mut random);
         let order = (0..digits.training.len()).collect();
         let epochs = vec![Epoch::of(&model, digits)];
         Self { optimizer, model, random, order, epochs }
+    }
+
+    /// Trains for one epoch, and adds the times of the optimizer's steps to `times`.
+    pub(crate) fn train_epoch(&mut self, digits: &Digits, times: &mut Vec<Duration>) -> Result<Epoch, Error> {
+        let Self { optimizer, model, random, order, epochs } = self;
+        random.shuffle(order);
+        for rows in order.chunks(BATCH) {
+            let gradients = model.gradients(&digits.training.pick(rows), optimizer.loss_scale());
+            let start = Instant::now();
+            optimizer.step(model, &gradients)?;
+            times.push(start.elapsed());
+        }
+        let epoch = evaluate(optimizer, model, digits)?;
+        epochs.push(epoch);
+        Ok(epoch)
     }
 }
 
@@ -83,48 +100,42 @@ pub(crate) fn train(
     entry: Entry,
     digits: &Digits,
     plan: &Plan,
+    checkpoints: Checkpoints,
+    on_resume: impl FnOnce(Resumed),
+    on_epoch: impl Fn(Epoch),
+) -> Result<Run, Failure> {
+    match entry.precision {
+        Precision::F32 => train_in::<f32>(entry, digits, plan, checkpoints, on_resume, on_epoch),
+        Precision::F16 => train_in::<f16>(entry, digits, plan, checkpoints, on_resume, on_epoch),
+    }
+}
+
+/// As [`train`], with a model whose variables are of one type.
+fn train_in<E: Element>(
+    entry: Entry,
+    digits: &Digits,
+    plan: &Plan,
     mut checkpoints: Checkpoints,
     on_resume: impl FnOnce(Resumed),
     on_epoch: impl Fn(Epoch),
 ) -> Result<Run, Failure> {
-    let Entry { name, optimizer } = entry;
-    let failed = |error| Failure::Training { name: name.clone(), error };
-    let mut session = Session::new(optimizer, digits, plan.seed);
+    let Entry { name, optimizer, .. } = entry;
+    let mut session = Session::<E>::new(optimizer, digits, plan.seed);
     if let Some(resumed) = checkpoints.resume(&mut session, plan.seed)? {
         on_resume(resumed);
     }
     let mut times = Vec::new();
     while session.epochs.len() <= plan.epochs as usize {
-        let Session { optimizer, model, random, order, epochs } = &mut session;
-        random.shuffle(order);
-        train_epoch(optimizer, model, digits, order, &mut times).map_err(failed)?;
-        let epoch = evaluate(optimizer, model, digits).map_err(failed)?;
-        epochs.push(epoch);
-        on_epoch(epoch);
-        checkpoints.save(&mut session, plan.seed)?;
+        let failed = |error| Failure::Training { name: name.clone(), error };
+        on_epoch(session.train_epoch(digits, &mut times).map_err(failed)?);
+        checkpoints.save(&session, plan.seed)?;
     }
     let settings = settings::in_short(&session.optimizer);
     Ok(Run { name, settings, epochs: session.epochs, step_time: median(&mut times) })
 }
 
-fn train_epoch(
-    optimizer: &mut DynOptimizer,
-    model: &mut Mlp,
-    digits: &Digits,
-    order: &[usize],
-    times: &mut Vec<Duration>,
-) -> Result<(), Error> {
-    for rows in order.chunks(BATCH) {
-        let gradients = model.gradients(&digits.training.pick(rows));
-        let start = Instant::now();
-        optimizer.step(model, &gradients)?;
-        times.push(start.elapsed());
-    }
-    Ok(())
-}
-
 /// Evaluates the averages of the model if the optimizer keeps some; training continues with the model itself.
-fn evaluate(optimizer: &mut DynOptimizer, model: &mut Mlp, digits: &Digits) -> Result<Epoch, Error> {
+fn evaluate<E: Element>(optimizer: &mut DynOptimizer, model: &mut Mlp<E>, digits: &Digits) -> Result<Epoch, Error> {
     if optimizer.has_averages() {
         Ok(Epoch::of(&*optimizer.swap_in_averages(model)?, digits))
     } else {
@@ -133,7 +144,7 @@ fn evaluate(optimizer: &mut DynOptimizer, model: &mut Mlp, digits: &Digits) -> R
 }
 
 impl Epoch {
-    fn of(model: &Mlp, digits: &Digits) -> Self {
+    fn of<E: Element>(model: &Mlp<E>, digits: &Digits) -> Self {
         let Evaluation { loss, .. } = model.evaluate(&digits.training);
         let Evaluation { accuracy, .. } = model.evaluate(&digits.test);
         Self { training_loss: loss, test_accuracy: accuracy }
@@ -158,8 +169,8 @@ mod tests {
         let digits = Digits::load();
         let contestant = contestants().into_iter().find(|contestant| contestant.name == name).unwrap();
         let optimizer = contestant.build(plan.steps(&digits)).unwrap();
-        super::train(Entry { name: name.to_owned(), optimizer }, &digits, plan, Checkpoints::none(), |_| (), |_| ())
-            .unwrap()
+        let entry = Entry { name: name.to_owned(), precision: contestant.precision, optimizer };
+        super::train(entry, &digits, plan, Checkpoints::none(), |_| (), |_| ()).unwrap()
     }
 
     #[test]
@@ -167,6 +178,16 @@ mod tests {
         for contestant in contestants() {
             let accuracy = train(contestant.name, &Plan { epochs: 30, ..PLAN }).last().test_accuracy;
             assert!(accuracy >= 0.95, "{}: {accuracy}", contestant.name);
+        }
+    }
+
+    /// Five seeds move the loss of `sgd-momentum` by 3 % and its accuracy by 0.011. Float16 may move them by no more.
+    #[test]
+    fn float16_is_as_good_as_32_bits() {
+        for names in [["sgd-f16", "sgd-momentum"], ["adamw-f16", "adamw-pytorch"]] {
+            let [narrow, wide] = names.map(|name| train(name, &Plan { epochs: 30, ..PLAN }).last());
+            assert!((narrow.training_loss / wide.training_loss - 1.0).abs() <= 0.03, "{names:?}: {narrow:?}, {wide:?}");
+            assert!((narrow.test_accuracy - wide.test_accuracy).abs() <= 0.011, "{names:?}: {narrow:?}, {wide:?}");
         }
     }
 
@@ -187,7 +208,7 @@ mod tests {
     #[test]
     fn divergence_is_a_result() {
         let optimizer = Optimizer::builder(Sgd::new(1e38)).boxed().build().unwrap();
-        let entry = Entry { name: "sgd".to_owned(), optimizer };
+        let entry = Entry { name: "sgd".to_owned(), precision: Precision::F32, optimizer };
         let run = super::train(entry, &Digits::load(), &PLAN, Checkpoints::none(), |_| (), |_| ()).unwrap();
         assert!(run.last().training_loss.is_nan());
         assert_eq!((run.epochs.len(), run.last().test_accuracy), (4, 0.0));

@@ -128,7 +128,7 @@ pub(crate) fn train(
         at.random.shuffle(&mut at.order);
         for batch in at.order.chunks_exact(BATCH) {
             let own = &batch[BATCH / ranks * rank..][..BATCH / ranks];
-            let gradients = model.gradients(&digits.training.pick(own));
+            let gradients = model.gradients(&digits.training.pick(own), optimizer.loss_scale());
             let start = Instant::now();
             optimizer.step(&mut model, &gradients)?;
             time += start.elapsed();

@@ -41,9 +41,9 @@ fn batch() -> Images {
 fn gradients_are_the_slopes_of_the_loss() {
     const H: f64 = 1e-5;
     let batch = batch();
-    let mut model = Mlp::new(&mut Random::new(1));
+    let mut model: Mlp = Mlp::new(&mut Random::new(1));
     let weights = flat(&mut model);
-    let gradients = flat(&mut model.gradients(&batch));
+    let gradients = flat(&mut model.gradients(&batch, 1.0));
     assert_eq!(gradients.len(), (PIXELS + 1) * HIDDEN + (HIDDEN + 1) * CLASSES);
     let largest = gradients.iter().fold(0.0, |a: f64, g| a.max(g.abs()));
     for (i, &gradient) in gradients.iter().enumerate() {
@@ -62,7 +62,7 @@ fn gradients_are_the_slopes_of_the_loss() {
 #[test]
 fn both_networks_have_the_same_loss() {
     let batch = batch();
-    let mut model = Mlp::new(&mut Random::new(2));
+    let mut model: Mlp = Mlp::new(&mut Random::new(2));
     let (found, expected) = (model.evaluate(&batch).loss, loss(&flat(&mut model), &batch));
     let close = (found - expected).abs() <= 64.0 * f64::from(f32::EPSILON) * expected;
     assert!(close, "{found} and {expected}");
@@ -70,8 +70,8 @@ fn both_networks_have_the_same_loss() {
 
 #[test]
 fn every_variable_has_a_gradient() {
-    let mut model = Mlp::new(&mut Random::new(3));
-    let gradients = model.gradients(&batch());
+    let mut model: Mlp = Mlp::new(&mut Random::new(3));
+    let gradients = model.gradients(&batch(), 1.0);
     let variables: Vec<String> =
         model.variables().iter().map(|v: &optimizers::Variable<f32>| v.name().to_owned()).collect();
     let names: Vec<String> = Gradients::<f32>::gradients(&gradients).into_iter().map(|(name, _)| name).collect();
@@ -81,7 +81,7 @@ fn every_variable_has_a_gradient() {
 
 #[test]
 fn a_model_of_nan_or_zeros_recognises_nothing() {
-    let mut model = Mlp::new(&mut Random::new(4));
+    let mut model: Mlp = Mlp::new(&mut Random::new(4));
     model.output.kernel.fill(0.0);
     assert_eq!(model.evaluate(&batch()).accuracy, 0.0);
     model.output.bias.fill(f32::NAN);
