@@ -190,7 +190,7 @@ mod tests {
         for (words, message) in [
             ("true", "has ended"),
             ("echo hello", "no reply"),
-            (r#"echo {"hello":{"name":"a","contestants":[{"id":"b","rule":"adam","name":"c"}]}}"#, "no contestant"),
+            (r#"echo {"hello":{"name":"a","contestants":[{"id":"b","rule":"adagrad","name":"c"}]}}"#, "no contestant"),
             (r#"echo {"closed":{}}"#, "unexpected reply"),
             ("no-such-program-anywhere", "No such file"),
         ] {
