@@ -213,7 +213,8 @@ impl<T: Scalar> Groups<T> {
         if own == Clip::default() { Clip { global_norm: None, ..*default } } else { own }
     }
 
-    /// The weight decay of a group at a step. A rule that has one by default brings it along.
+    /// The weight decay of a group at a step. A rule that has one by default brings it along, where
+    /// the optimizer has none.
     pub(crate) fn weight_decay_at(&self, group: usize, default: Option<&Hyper>, step: u64) -> Option<f64> {
         let Group { weight_decay, rule, .. } = &self.groups[group];
         let of_rule = || rule.as_ref().and_then(|rule| rule.default_weight_decay());
@@ -221,7 +222,7 @@ impl<T: Scalar> Groups<T> {
             // None at all: an infinite value stays infinite.
             Some(Hyper::Constant(0.0)) => None,
             Some(own) => Some(own.at(step)),
-            None => of_rule().or_else(|| default.map(|rate| rate.at(step))),
+            None => default.map(|rate| rate.at(step)).or_else(of_rule),
         }
     }
 
