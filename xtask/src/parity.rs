@@ -146,24 +146,18 @@ mod tests {
 
     /// Only what uses one of two features, and cannot be built.
     #[test]
-    fn features_that_are_not_there_are_skipped() {
-        let skipped = Counts { skipped: 1, ..Counts::default() };
-        for (class, config) in [
-            ("LossScaleOptimizer", ""),
-            ("SGD", r#", "loss_scale_factor": 8.0, "gradient_accumulation_steps": null"#),
-            ("SGD", r#", "gradient_accumulation_steps": 3"#),
-        ] {
-            assert_eq!(count_text(&case(class, config, "")), skipped, "{class} {config}");
-        }
+    fn what_cannot_be_read_fails() {
         let failed = Counts { failed: 1, ..Counts::default() };
-        for (class, config) in
-            [("Adagrad", ""), ("SGD", r#", "gradient_accumulation": 3"#), ("SGD", r#", "momentum": -1"#)]
-        {
+        for (class, config) in [
+            ("Adagrad", ""),
+            ("LossScaleOptimizer", ""),
+            ("SGD", r#", "gradient_accumulation": 3"#),
+            ("SGD", r#", "momentum": -1"#),
+        ] {
             assert_eq!(count_text(&case(class, config, "")), failed, "{class} {config}");
         }
-        let infinite = case("LossScaleOptimizer", "", "").replace(r#"{"dense": [2]}"#, r#"{"dense": ["-inf"]}"#);
-        assert_eq!(count_text(&infinite), skipped);
-        assert_eq!(count_text(&infinite.replace("-inf", "infinite")), failed);
+        let infinite = case("SGD", "", "").replace(r#"{"dense": [2]}"#, r#"{"dense": ["infinite"]}"#);
+        assert_eq!(count_text(&infinite), failed);
     }
 
     #[test]

@@ -247,8 +247,8 @@ impl<T> Group<T> {
         self
     }
 
-    /// A rule of its own. Weight decay, clips and averages stay those of the optimizer, unless the group says otherwise;
-    /// a weight decay that the rule has by default counts where the optimizer has none.
+    /// A rule of its own. Weight decay, clips and averages stay those of the optimizer, unless the group says
+    /// otherwise; a weight decay that the rule has by default counts where the optimizer has none.
     #[must_use]
     pub fn rule(mut self, rule: impl UpdateRule<T> + 'static) -> Self
     where

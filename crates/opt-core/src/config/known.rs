@@ -22,14 +22,20 @@ enum Off {
     Null,
     /// Also `false` and 0.
     Falsy,
+    /// Also 1: a factor.
+    One,
 }
 
 const CALLER: &str = "not supported here: leave it to the code that computes gradients";
+/// The engine reads these keys itself, except in optimizers inside another one.
+const OUTSIDE: &str = "not supported inside another optimizer: set it on the outer one";
 const CLASS: &str = "not supported by this class";
 const PYTORCH: &str = "PyTorch's, not supported here";
 
 impl Known {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 12] = [
+        Self { key: "loss_scale_factor", off: Off::One, instead: OUTSIDE },
+        Self { key: "gradient_accumulation_steps", off: Off::Falsy, instead: OUTSIDE },
         Self { key: "gradient_aggregator", off: Off::Falsy, instead: CALLER },
         Self { key: "gradient_transformers", off: Off::Falsy, instead: CALLER },
         Self { key: "amsgrad", off: Off::Falsy, instead: CLASS },
@@ -67,6 +73,7 @@ impl Known {
     pub(super) fn require_off(self, class_name: &str, value: &Value) -> Result<(), ConfigError> {
         let is_off = match self.off {
             Off::Null => false,
+            Off::One => value.as_f64() == Some(1.0),
             Off::Falsy => value.as_bool() == Some(false) || value.as_f64() == Some(0.0),
         };
         if value.is_null() || is_off {
