@@ -141,6 +141,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.ready()?;
         let variables = model.variables();
         let mut inputs = self.trained(variables.into_iter())?;
+        self.groups.be_sure();
         self.admit(&mut distributed::own_parts(&mut inputs), Fill::Initial);
         Ok(())
     }

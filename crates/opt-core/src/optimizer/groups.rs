@@ -195,8 +195,8 @@ impl<T: Scalar> Groups<T> {
         if let Some(group) = record {
             return self.groups[group].is_frozen();
         }
-        if self.frozen.contains_key(variable) {
-            return true;
+        if let Some(&group) = self.frozen.get(variable) {
+            return self.groups[group].is_frozen();
         }
         // A value that does not fill its shape is refused later.
         let Some(shape) = shape() else { return false };
@@ -213,8 +213,8 @@ impl<T: Scalar> Groups<T> {
         if own == Clip::default() { Clip { global_norm: None, ..*default } } else { own }
     }
 
-    /// The weight decay of a group at a step. A rule that has one by default brings it along, where
-    /// the optimizer has none.
+    /// The weight decay of a group at a step. A rule that has one by default brings it along, where the
+    /// optimizer has none.
     pub(crate) fn weight_decay_at(&self, group: usize, default: Option<&Hyper>, step: u64) -> Option<f64> {
         let Group { weight_decay, rule, .. } = &self.groups[group];
         let of_rule = || rule.as_ref().and_then(|rule| rule.default_weight_decay());

@@ -135,3 +135,33 @@ fn a_refused_call_does_not_make_frozen_variables_known() {
     let without = [Variable::new("w", &mut w).gradient(&[1.0, 1.0])];
     assert!(matches!(opt.apply_gradients(without), Err(Error::EmptyGroup { .. })));
 }
+
+/// Also if the group is trained by then, and another one is not.
+#[test]
+fn what_a_refused_call_has_seen_is_trained_later() {
+    let frozen = |name: &str| Group::matching(format!("^{name}/")).frozen().named(name);
+    let mut opt = momentum().group(frozen("a")).group(frozen("b")).build().unwrap();
+    let (mut w, mut a, mut b) = ([1.0, 2.0], [1.0], [1.0]);
+    let wrong = [Variable::new("a/w", &mut a), Variable::new("w", &mut w).gradient(&[1.0])];
+    assert!(matches!(opt.apply_gradients(wrong), Err(Error::GradientShape { .. })));
+    opt.unfreeze("a").unwrap();
+    for _ in 0..2 {
+        let variables = [
+            Variable::new("a/w", &mut a).gradient(&[1.0]),
+            Variable::new("b/w", &mut b).gradient(&[1.0]),
+            Variable::new("w", &mut w).gradient(&[0.0, 0.0]),
+        ];
+        opt.apply_gradients(variables).unwrap();
+    }
+    assert_eq!((a, b), ([-0.25], [1.0]));
+}
+
+/// Frozen variables that are announced count as variables of their group.
+#[test]
+fn frozen_variables_can_be_announced() {
+    let mut opt = momentum().group(Group::matching("^emb/").frozen()).build().unwrap();
+    let (mut w, mut embedding) = ([1.0], [1.0]);
+    opt.add_variables(&mut [Variable::new("emb/w", &mut embedding), Variable::new("w", &mut w)]).unwrap();
+    opt.apply_gradients([Variable::new("w", &mut w).gradient(&[1.0])]).unwrap();
+    assert_eq!((w, opt.groups()[1].variables.as_slice()), ([0.5], &["emb/w".to_owned()][..]));
+}

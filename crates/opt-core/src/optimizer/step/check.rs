@@ -152,11 +152,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
+        self.groups.forget_unsure();
         if !self.groups.are_any_frozen() {
             return self.resolved(variables);
         }
         let mut trained = Vec::with_capacity(variables.size_hint().0);
-        self.groups.forget_unsure();
         for (position, variable) in variables.enumerate() {
             let Variable { name, value, .. } = &variable;
             let record = self.records.place(name, position).map(|place| self.records.at(place).group);
