@@ -9,6 +9,8 @@ mod copies;
 mod element;
 mod error;
 mod gradients;
+#[cfg(test)]
+mod offload_tests;
 mod optimizer;
 mod step;
 mod storage;

@@ -39,8 +39,11 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
         let gradients = separate(&self.variables, grads, &mut copies)?;
         let locked = locked(&gradients);
         let variables = self.variables.as_slice();
-        let described: Vec<Description<'_, T>> =
-            variables.iter().zip(&locked).map(|(named, gradient)| described(named, gradient)).collect::<Result<_, _>>()?;
+        let described: Vec<Description<'_, T>> = variables
+            .iter()
+            .zip(&locked)
+            .map(|(named, gradient)| described(named, gradient))
+            .collect::<Result<_, _>>()?;
         let mut step = self.engine.begin_with(described, options)?;
         for (i, named) in variables.iter().enumerate() {
             if step.writes(i) {
@@ -65,10 +68,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     }
 }
 
-fn described<'g, T: Element>(
-    named: &'g Named,
-    gradient: &'g Option<Locked<'_>>,
-) -> Result<Description<'g, T>, Error> {
+fn described<'g, T: Element>(named: &'g Named, gradient: &'g Option<Locked<'_>>) -> Result<Description<'g, T>, Error> {
     let gradient = gradient.as_ref().map(|locked| viewed(named, locked)).transpose()?;
     let described = Description::new(named.name.as_str(), named.var.dims()).optional_gradient(gradient.map(Into::into));
     Ok(match engine_dtype(named.var.dtype()) {

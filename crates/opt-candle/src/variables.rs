@@ -103,4 +103,3 @@ pub(crate) fn sorted(map: &VarMap) -> Vec<(String, Var)> {
 pub(crate) fn bytes(tensor: &Tensor) -> usize {
     tensor.elem_count() * tensor.dtype().size_in_bytes()
 }
-

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use candle_core::Tensor;
 use candle_nn::VarMap;
 use indicatif::{ProgressBar, ProgressStyle};
+use optimizers::Hyper;
 use optimizers::checkpoint::CheckpointDir;
-use optimizers::{Hyper, Schedule};
 use serde_json::{Value, json};
 
 use super::step_time::{self, median};
@@ -128,7 +128,8 @@ impl<'r> Run<'r> {
         let test = opt.averaged(|| task.test_loss())?;
         self.losses.clear();
         self.points.push(Point { step: self.step, training, test });
-        opt.save(&mut self.checkpoints, self.extra())?;
+        let extra = self.extra();
+        opt.save(&mut self.checkpoints, extra)?;
         self.progress.set_message(format!("loss {training:.4}, test {test:.4}"));
         if self.progress.is_hidden() {
             eprintln!("step {}: loss {training:.4}, test {test:.4}", self.step);
