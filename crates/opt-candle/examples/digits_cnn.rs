@@ -28,7 +28,7 @@ const STEPS: u64 = 1000;
 fn main() -> Result<()> {
     let args = Args::parse();
     let varmap = VarMap::new();
-    let cnn = Cnn::new(VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
+    let cnn = Cnn::new(&VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
     draw_weights(&varmap, args.seed)?;
     let digits = Digits::load(cnn)?;
     let run = Run::new::<Digits>(&args, &varmap, STEPS)?;
@@ -52,7 +52,7 @@ struct Cnn {
 }
 
 impl Cnn {
-    fn new(vb: VarBuilder<'_>) -> candle_core::Result<Self> {
+    fn new(vb: &VarBuilder<'_>) -> candle_core::Result<Self> {
         let same_size = Conv2dConfig { padding: 1, ..Conv2dConfig::default() };
         Ok(Self {
             conv1: conv2d(1, 16, 3, same_size, vb.pp("conv1"))?,

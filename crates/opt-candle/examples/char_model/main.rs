@@ -21,14 +21,14 @@ const TEXT: &str = include_str!("../../../optimizers/examples/data/shakespeare.t
 const BATCH: usize = 16;
 /// One character in ten is for tests.
 const TEST_PART: usize = 10;
-const STEPS: u64 = 800;
+const STEPS: u64 = 500;
 /// Characters of the sample that is printed at the end.
 const SAMPLE: usize = 300;
 
 fn main() -> Result<()> {
     let args = Args::parse();
     let varmap = VarMap::new();
-    let text = Text::load(VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
+    let text = Text::load(&VarBuilder::from_varmap(&varmap, DType::F32, &Device::Cpu))?;
     draw_weights(&varmap, args.seed)?;
     let run = Run::new::<Text>(&args, &varmap, STEPS)?;
     match args.optimizer {
@@ -51,7 +51,7 @@ struct Text {
 }
 
 impl Text {
-    fn load(vb: VarBuilder<'_>) -> Result<Self> {
+    fn load(vb: &VarBuilder<'_>) -> Result<Self> {
         let mut characters: Vec<char> = TEXT.chars().collect();
         characters.sort_unstable();
         characters.dedup();

@@ -23,15 +23,15 @@ pub(crate) struct Transformer {
 }
 
 impl Transformer {
-    pub(crate) fn new(vocabulary: usize, vb: VarBuilder<'_>) -> Result<Self> {
-        let layers = (0..LAYERS).map(|layer| Layer::new(vb.pp(format!("layers.{layer}"))));
+    pub(crate) fn new(vocabulary: usize, vb: &VarBuilder<'_>) -> Result<Self> {
+        let layers = (0..LAYERS).map(|layer| Layer::new(&vb.pp(format!("layers.{layer}"))));
         Ok(Self {
             tokens: embedding(vocabulary, WIDTH, vb.pp("tokens"))?,
             positions: vb.get((CONTEXT, WIDTH), "positions.weight")?,
             layers: layers.collect::<Result<_>>()?,
             norm: rms_norm(WIDTH, EPSILON, vb.pp("norm"))?,
             output: linear_no_bias(WIDTH, vocabulary, vb.pp("output"))?,
-            mask: causal_mask(&vb)?,
+            mask: causal_mask(vb)?,
         })
     }
 
@@ -65,7 +65,7 @@ struct Layer {
 }
 
 impl Layer {
-    fn new(vb: VarBuilder<'_>) -> Result<Self> {
+    fn new(vb: &VarBuilder<'_>) -> Result<Self> {
         Ok(Self {
             attention_norm: rms_norm(WIDTH, EPSILON, vb.pp("attention_norm"))?,
             inputs: linear_no_bias(WIDTH, 3 * WIDTH, vb.pp("attention_inputs"))?,
