@@ -105,6 +105,8 @@ pub(crate) struct Described {
     pub(crate) shape: Shape,
     /// The axes in memory order, slowest first; `None` is row-major.
     pub(crate) axes: Option<Vec<usize>>,
+    /// The position in the list of descriptions.
+    pub(crate) position: usize,
 }
 
 impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
