@@ -9,7 +9,6 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-pub use any::{AnySlice, AnySliceMut};
 pub(crate) use stored::sealed;
 pub use stored::{Half, Stored};
 
