@@ -373,7 +373,35 @@ pub enum Error {
         slot: String,
     },
 
-    /// An earlier step was interrupted halfway: a rule panicked, or a rank was lost. Restore the last checkpoint.
+    /// A slot is swapped into some variables, and others were given to swap back.
+    #[error("slot {slot:?} is swapped into other variables than these: swap back with the same list")]
+    OtherSwapped {
+        /// The slot.
+        slot: String,
+    },
+
+    /// A step in phases on several ranks, which exchange whole variables.
+    #[error("a step in phases runs on one rank: on several ranks, use apply_gradients")]
+    PhasesOnRanks,
+
+    /// A step in phases was finished before all variables were lent.
+    #[error("variable {variable:?} was not lent to the step: update it before finish")]
+    NotLent {
+        /// The name of the variable.
+        variable: String,
+    },
+
+    /// A variable was lent to a step in phases that was not described.
+    #[error("position {position} is not in the list of {variables} variables with which the step began")]
+    NotDescribed {
+        /// The position.
+        position: usize,
+        /// The number of variables in the list.
+        variables: usize,
+    },
+
+    /// An earlier step was interrupted halfway: a rule panicked, a step in phases was dropped, or a rank was lost.
+    /// Restore the last checkpoint.
     ///
     /// Variables and slots are partly updated.
     #[error("an earlier step broke off half applied: restore a checkpoint")]

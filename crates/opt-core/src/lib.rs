@@ -34,6 +34,7 @@ mod clip;
 pub mod collective;
 pub mod config;
 mod decay;
+mod description;
 mod ema;
 mod error;
 mod gradient;
@@ -51,6 +52,7 @@ mod report;
 pub mod rule;
 mod schedule;
 pub mod state;
+mod step_options;
 mod variable;
 mod view;
 
@@ -58,6 +60,7 @@ pub use accumulate::Accumulate;
 #[doc(inline)]
 pub use config::Registry;
 pub use decay::Exclude;
+pub use description::Description;
 pub use ema::Ema;
 pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
@@ -68,12 +71,15 @@ pub use hyper::{Hyper, Scheduled};
 pub use loops::simd;
 pub use loss_scale::LossScale;
 pub use moments::MomentStorage;
-pub use optimizer::{DynOptimizer, GroupInfo, Minimized, Optimizer, OptimizerBuilder, SlotGuard};
+pub use optimizer::{
+    DynOptimizer, GroupInfo, Minimized, Optimizer, OptimizerBuilder, PendingStep, SliceStep, SlotGuard,
+};
 pub use parameters::{Gradients, Parameters};
 pub use real::Scalar;
 pub use report::{NonFinite, NonFiniteGradient, Outcome, StepReport};
 #[doc(inline)]
 pub use rule::UpdateRule;
 pub use schedule::Schedule;
+pub use step_options::StepOptions;
 pub use variable::Variable;
 pub use view::{View, ViewMut};

@@ -3,7 +3,7 @@
 
 pub use crate::parameters::Path;
 pub use crate::precision::{Any, AnyArray, AnyArrayMut};
-pub use crate::view::{Half, Stored};
+pub use crate::view::{AnySlice, AnySliceMut, Half, Stored};
 
 /// Whether a type has variables: for the messages of `opt-derive`.
 #[doc(hidden)]

@@ -10,9 +10,11 @@ mod form;
 mod groups;
 mod model;
 mod names;
+mod pending;
 mod records;
 mod reset;
 mod rulings;
+mod slice_step;
 mod slots;
 mod state;
 mod step;
@@ -24,10 +26,13 @@ pub use groups::GroupInfo;
 use groups::Groups;
 pub use model::Minimized;
 pub use names::{GOOD_STEPS, ITERATIONS, LOSS_SCALE, METADATA, MICRO_STEP};
+pub use pending::PendingStep;
 use records::{Fill, Record, Records};
+pub use slice_step::SliceStep;
 use slots::SlotPlace;
 pub use state::{StateEntry, StateKind, StateValue};
 pub use swap_in::SlotGuard;
+use swap_in::SwappedIn;
 
 use crate::accumulate::Accumulate;
 use crate::collective::Distribution;
@@ -40,6 +45,7 @@ use crate::parameters::Parameters;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 use crate::variable::Variable;
 
 /// An update rule with its state: the step counter and the slots of all variables.
@@ -66,8 +72,8 @@ pub struct Optimizer<R, T = f32> {
     micro_step: u64,
     scaling: Scaling,
     records: Records<T>,
-    /// The slot whose values the variables hold now, instead of their own.
-    swapped_in: Option<String>,
+    /// The slot whose values some variables hold now, instead of their own.
+    swapped_in: Option<SwappedIn>,
     /// Whether a step was interrupted halfway: a rule panicked, or a rank was lost.
     poisoned: bool,
     /// Buffers in which the gradients of replicas are reduced; kept from step to step.
@@ -123,7 +129,23 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     where
         T: 'a,
     {
-        self.step_over(variables.into_iter())
+        self.step_over(variables.into_iter(), &StepOptions::default())
+    }
+
+    /// As [`apply_gradients`](Self::apply_gradients), with options of this call.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply_gradients`](Self::apply_gradients); an error when an option is out of range.
+    pub fn apply_gradients_with<'a>(
+        &mut self,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+        options: StepOptions,
+    ) -> Result<StepReport, Error>
+    where
+        T: 'a,
+    {
+        self.step_over(variables.into_iter(), &options)
     }
 
     /// Makes the slots of a model's variables before their first gradient, so that [`set_weights`](Self::set_weights)
@@ -259,7 +281,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn ready(&self) -> Result<(), Error> {
         match &self.swapped_in {
             _ if self.poisoned => Err(Error::Poisoned),
-            Some(slot) => Err(Error::SwappedIn { slot: slot.clone() }),
+            Some(swapped) => Err(Error::SwappedIn { slot: swapped.slot.clone() }),
             None => Ok(()),
         }
     }

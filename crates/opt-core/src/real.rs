@@ -5,6 +5,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use num_traits::{AsPrimitive, Zero};
 
+use crate::view::{AnySlice, AnySliceMut};
+
 /// The few operations that an update rule needs.
 ///
 /// A rule's element function is written once, for every `E: Real`. The trait is kept small on purpose, so that a type
@@ -83,13 +85,29 @@ pub trait Scalar:
 }
 
 mod sealed {
-    pub trait Sealed {}
-    impl Sealed for f32 {}
-    impl Sealed for f64 {}
+    use crate::view::{AnySlice, AnySliceMut};
+
+    pub trait Sealed: Sized {
+        /// The slice, if it has this element type.
+        fn of_any(slice: AnySlice<'_>) -> Option<&[Self]>;
+
+        /// As `of_any`, to change.
+        fn of_any_mut(slice: AnySliceMut<'_>) -> Option<&mut [Self]>;
+    }
 }
 
 macro_rules! scalar {
-    ($type:ty, $dtype:expr) => {
+    ($type:ty, $variant:ident) => {
+        impl sealed::Sealed for $type {
+            fn of_any(slice: AnySlice<'_>) -> Option<&[Self]> {
+                if let AnySlice::$variant(slice) = slice { Some(slice) } else { None }
+            }
+
+            fn of_any_mut(slice: AnySliceMut<'_>) -> Option<&mut [Self]> {
+                if let AnySliceMut::$variant(slice) = slice { Some(slice) } else { None }
+            }
+        }
+
         impl Real for $type {
             #[inline(always)]
             fn literal(value: f64) -> Self {
@@ -108,7 +126,7 @@ macro_rules! scalar {
         }
 
         impl Scalar for $type {
-            const DTYPE: DType = $dtype;
+            const DTYPE: DType = DType::$variant;
             const SMALLEST: Self = <$type>::MIN_POSITIVE;
             const LARGEST: Self = <$type>::MAX;
 
@@ -135,8 +153,8 @@ macro_rules! scalar {
     };
 }
 
-scalar!(f32, DType::F32);
-scalar!(f64, DType::F64);
+scalar!(f32, F32);
+scalar!(f64, F64);
 
 #[cfg(test)]
 mod tests {

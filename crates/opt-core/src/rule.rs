@@ -13,7 +13,7 @@ pub use fused_loop::Done;
 pub(crate) use fused_loop::Fused;
 pub(crate) use slot::ArraySlots;
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
-pub(crate) use workspace::Workspace;
+pub use workspace::Workspace;
 
 use crate::config::Hyperparameters;
 pub use crate::loops::BLOCK;

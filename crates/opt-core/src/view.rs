@@ -1,5 +1,6 @@
 //! Views of the caller's numbers: conversions from arrays, slices and single numbers.
 
+mod any;
 mod stored;
 
 use std::slice;
@@ -8,6 +9,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
+pub use any::{AnySlice, AnySliceMut};
 pub(crate) use stored::sealed;
 pub use stored::{Half, Stored};
 
@@ -54,6 +56,7 @@ impl<'a, T> Memory<&'a [T], ArrayViewD<'a, T>> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
             Self::Strided(view) => Ok(*view),
+            Self::Described(_) => unreachable!("{NO_VIEW}"),
             Self::Mismatch(mismatch) => Err(*mismatch),
         }
     }
@@ -87,8 +90,21 @@ pub(crate) enum Memory<S, V> {
     Filled { data: S, shape: Shape },
     /// With gaps, or in another order of axes.
     Strided(Box<V>),
+    /// Only known by their shape.
+    Described(Box<Described>),
     /// The data does not fill the shape.
     Mismatch(Box<ShapeMismatch>),
+}
+
+/// Descriptions are no views: nobody outside this crate can ask for their numbers.
+const NO_VIEW: &str = "a description has no numbers";
+
+/// The shape of numbers that are lent later.
+#[derive(Debug, Clone)]
+pub(crate) struct Described {
+    pub(crate) shape: Shape,
+    /// The axes in memory order, slowest first; `None` is row-major.
+    pub(crate) axes: Option<Vec<usize>>,
 }
 
 impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
@@ -97,6 +113,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayView::from_shape(&shape[..], data).expect("the data fills it")),
             Self::Strided(view) => Ok(view.view()),
+            Self::Described(_) => unreachable!("{NO_VIEW}"),
             Self::Mismatch(mismatch) => Err(mismatch),
         }
     }
@@ -106,6 +123,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         match self {
             Self::Filled { data, shape } => Ok(ArrayViewMut::from_shape(&shape[..], data).expect("the data fills it")),
             Self::Strided(view) => Ok(view.view_mut()),
+            Self::Described(_) => unreachable!("{NO_VIEW}"),
             Self::Mismatch(mismatch) => Err(mismatch),
         }
     }
@@ -115,6 +133,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         match self {
             Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
             Self::Strided(view) => Memory::Strided(Box::new(view.view())),
+            Self::Described(described) => Memory::Described(described.clone()),
             Self::Mismatch(mismatch) => Memory::Mismatch(mismatch.clone()),
         }
     }
@@ -124,6 +143,7 @@ impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {
         match self {
             Self::Filled { data, shape } => Memory::Filled { data, shape: shape.clone() },
             Self::Strided(view) => Memory::Strided(Box::new(view.view_mut())),
+            Self::Described(described) => Memory::Described(described.clone()),
             Self::Mismatch(mismatch) => Memory::Mismatch(mismatch.clone()),
         }
     }

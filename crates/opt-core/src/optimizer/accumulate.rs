@@ -3,6 +3,8 @@
 //! The call that applies does not write the sum: stages read it block by block ([`SumOf`]), so that a refused call
 //! leaves no trace. Sums of which a part is sparse are small, and are made anew.
 
+use std::borrow::Cow;
+
 use super::Optimizer;
 use super::accumulator::{Accumulator, add_rows};
 use super::distributed::{global_norms, own_parts};
@@ -21,6 +23,7 @@ use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 
 /// A slice of a dense sum, and what is added to it.
 struct Addition<'a, T> {
@@ -93,7 +96,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// ```
     pub fn flush<P: Parameters<T> + ?Sized>(&mut self, model: &mut P) -> Result<StepReport, Error> {
         let variables = model.variables();
-        let (start, mut inputs) = self.begin(variables.into_iter(), false)?;
+        let (start, mut inputs) = self.start(variables.into_iter(), false, &StepOptions::default())?;
         match self.options.accumulate {
             Some(accumulate) if self.micro_step > 0 => {
                 // No variable has a gradient in this call.
@@ -130,28 +133,35 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if inputs.is_empty() {
             return Ok(start.report);
         }
-        if self.micro_step + 1 >= accumulate.steps {
+        if self.is_last(accumulate) {
             return self.apply_accumulated(accumulate, accumulate.steps, &mut inputs, start);
         }
-        if self.checks_finite() {
-            let taken = self.take_accumulators(&inputs);
-            let refused = self.find_non_finite_sum(&mut inputs, &taken, &start);
-            self.put_back(taken);
-            if let Some(report) = refused? {
-                return Ok(report);
-            }
+        if let Some(report) = self.refused_sum(&mut inputs, &start)? {
+            return Ok(report);
         }
         self.admit(&mut own_parts(&mut inputs), Fill::Initial);
         self.poisoned = true;
         self.add_gradients(&inputs, start.factor);
         if accumulate.keras3 {
             self.move_averages(&mut inputs)?;
-            self.scaling.succeed();
         }
         self.poisoned = false;
+        Ok(self.finish_micro_step(accumulate, start.report))
+    }
+
+    /// Whether the next micro-step applies the sum.
+    pub(super) fn is_last(&self, accumulate: Accumulate) -> bool {
+        self.micro_step + 1 >= accumulate.steps
+    }
+
+    /// Counts a micro-step that has added its gradients.
+    pub(super) fn finish_micro_step(&mut self, accumulate: Accumulate, report: StepReport) -> StepReport {
+        if accumulate.keras3 {
+            self.scaling.succeed();
+        }
         self.micro_step += 1;
         let outcome = Outcome::Accumulated { micro_step: self.micro_step, of: accumulate.steps };
-        Ok(StepReport { outcome, ..start.report })
+        StepReport { outcome, ..report }
     }
 
     /// Applies the accumulated gradients, together with those of the inputs.
@@ -162,6 +172,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         inputs: &mut [Input<'_, T>],
         start: Start,
     ) -> Result<StepReport, Error> {
+        let sums = self.take_sums(accumulate, inputs, start.factor)?;
+        let applied = self.go_on(sums.totals(inputs), &Start { factor: accumulate.factor(micro_steps), ..start });
+        self.put_back(sums);
+        self.discard_if_done(&applied);
+        applied
+    }
+
+    /// Takes the sums out of the records for the call that applies them.
+    pub(super) fn take_sums(
+        &mut self,
+        accumulate: Accumulate,
+        inputs: &[Input<'_, T>],
+        factor: f64,
+    ) -> Result<Sums<T>, Error> {
         let is_given: Vec<usize> = inputs.iter().map(|input| input.place).collect();
         let missing = self.records.iter().enumerate().find(|(place, record)| {
             !accumulate.keras3 && !record.accumulator.is_empty() && is_given.binary_search(place).is_err()
@@ -169,48 +193,54 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if let Some((_, record)) = missing {
             return Err(Error::AccumulatedVariable { variable: record.name.clone() });
         }
-        let taken = self.take_accumulators(inputs);
-        let owned = owned_sums(inputs, &taken, start.factor);
-        let totals = totals(inputs, &taken, &owned, start.factor, accumulate.keras3);
-        let applied = self.step_with(totals, &Start { factor: accumulate.factor(micro_steps), ..start });
-        self.put_back(taken);
-        // A sum that is too large would be refused again and again.
-        let is_too_large = match &applied {
+        Ok(self.sums(inputs, factor, accumulate.keras3))
+    }
+
+    /// Forgets the sums after a call that has applied them, or has found them too large: such a sum would be refused
+    /// again and again.
+    pub(super) fn discard_if_done(&mut self, applied: &Result<StepReport, Error>) {
+        let is_done = match applied {
             Ok(StepReport { outcome: Outcome::NonFinite, non_finite, .. }) => {
                 non_finite.as_ref().is_none_or(|found| found.value.is_finite())
             }
-            Err(Error::GradientOverflow { .. } | Error::NormOverflow) => true,
-            _ => false,
+            Ok(report) => report.is_applied(),
+            Err(error) => matches!(error, Error::GradientOverflow { .. } | Error::NormOverflow),
         };
-        if is_too_large || applied.as_ref().is_ok_and(StepReport::is_applied) {
+        if is_done {
             self.discard_accumulated();
         }
-        applied
     }
 
     /// The report of a micro-step that is skipped because a sum is not finite.
-    fn find_non_finite_sum(
+    pub(super) fn refused_sum(
         &mut self,
         inputs: &mut [Input<'_, T>],
-        taken: &[Taken<T>],
         start: &Start,
     ) -> Result<Option<StepReport>, Error> {
-        let owned = owned_sums(inputs, taken, start.factor);
-        let totals = totals(inputs, taken, &owned, start.factor, false);
+        if !self.checks_finite() {
+            return Ok(None);
+        }
+        let sums = self.sums(inputs, start.factor, false);
+        let refused = self.find_non_finite_sum(&sums.totals(inputs), start);
+        self.put_back(sums);
+        refused
+    }
+
+    fn find_non_finite_sum(&mut self, totals: &[Input<'_, T>], start: &Start) -> Result<Option<StepReport>, Error> {
         let questions = vec![Question { limit: None, check_finite: true, factor: 1.0 }; self.groups.len()];
-        let mut norms = norms(&totals, &questions, |_| true, &self.options.threads);
+        let mut norms = norms(totals, &questions, |_| true, &self.options.threads);
         if let Some(ranks) = &self.options.ranks {
-            global_norms::sum_norms(ranks.world(), &totals, &mut norms, true)?;
+            global_norms::sum_norms(ranks.world(), totals, &mut norms, true)?;
         }
         if norms.iter().all(|norm| norm.finite) {
             return Ok(None);
         }
-        let non_finite = self.find_non_finite(&totals)?;
+        let non_finite = self.find_non_finite(totals)?;
         self.refuse(StepReport { non_finite, ..start.report.clone() }).map(Some)
     }
 
     /// Adds the gradients to the sums.
-    fn add_gradients(&mut self, inputs: &[Input<'_, T>], factor: f64) {
+    pub(super) fn add_gradients(&mut self, inputs: &[Input<'_, T>], factor: f64) {
         let mut inputs = inputs.iter().peekable();
         let mut additions = Vec::new();
         for (place, record) in self.records.iter_mut().enumerate() {
@@ -248,23 +278,24 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// Updates all averages in a micro-step, as Keras 3 does.
     fn move_averages(&mut self, inputs: &mut [Input<'_, T>]) -> Result<(), Error> {
-        if !self.options.use_ema {
-            return Ok(());
-        }
-        let ema = self.options.ema;
-        let flush_below = if self.options.flush_denormals { T::SMALLEST } else { T::zero() };
-        let averaging = averages::Averaging::at(&ema, self.iterations, flush_below);
-        for Input { place, value, group, .. } in &mut own_parts(inputs) {
-            if self.groups.averages(*group) {
-                averaging.update(value, self.records.at_mut(*place));
-            }
-        }
+        let overwrites = self.options.use_ema && self.options.ema.overwrites_at(self.iterations + 1);
+        own_parts(inputs).iter_mut().for_each(|input| self.move_average(input));
         // The parts of variables that other ranks have overwritten.
-        if ema.overwrites_at(self.iterations + 1) { self.exchange_slots(inputs) } else { Ok(()) }
+        if overwrites { self.exchange_slots(inputs) } else { Ok(()) }
     }
 
-    /// Takes the sums of the inputs out of the records, so that they can be read while the records change.
-    fn take_accumulators(&mut self, inputs: &[Input<'_, T>]) -> Vec<Taken<T>> {
+    /// Updates the average of a variable in a micro-step.
+    pub(super) fn move_average(&mut self, Input { place, value, group, .. }: &mut Input<'_, T>) {
+        if self.options.use_ema && self.groups.averages(*group) {
+            let flush_below = if self.options.flush_denormals { T::SMALLEST } else { T::zero() };
+            let averaging = averages::Averaging::at(&self.options.ema, self.iterations, flush_below);
+            averaging.update(value, self.records.at_mut(*place));
+        }
+    }
+
+    /// Takes the sums of the inputs out of the records, so that they can be read while the records change. With
+    /// `only_given`, inputs without a gradient stay without.
+    fn sums(&mut self, inputs: &[Input<'_, T>], factor: f64, only_given: bool) -> Sums<T> {
         let mut take = |input: &Input<'_, T>| {
             if input.place >= self.records.len() {
                 return Taken { place: input.place, sum: Accumulator::None };
@@ -275,11 +306,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             Taken { place: input.place, sum: std::mem::take(&mut record.accumulator) }
         };
-        inputs.iter().map(&mut take).collect()
+        let taken: Vec<Taken<T>> = inputs.iter().map(&mut take).collect();
+        let owned = owned_sums(inputs, &taken, factor);
+        Sums { taken, owned, factor, only_given }
     }
 
-    fn put_back(&mut self, taken: Vec<Taken<T>>) {
-        for Taken { place, sum } in taken {
+    pub(super) fn put_back(&mut self, sums: Sums<T>) {
+        for Taken { place, sum } in sums.taken {
             if place < self.records.len() {
                 self.records.at_mut(place).accumulator = sum;
             }
@@ -288,9 +321,53 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 }
 
 /// A sum that was taken out of the record at a place.
+#[derive(Debug)]
 struct Taken<T> {
     place: usize,
     sum: Accumulator<T>,
+}
+
+/// The sums of the inputs, while they are applied.
+#[derive(Debug)]
+pub(super) struct Sums<T> {
+    taken: Vec<Taken<T>>,
+    /// New sums, where the sum cannot be read block by block.
+    owned: Vec<Accumulator<T>>,
+    /// The factor of the last gradients.
+    factor: f64,
+    only_given: bool,
+}
+
+impl<T: Scalar> Sums<T> {
+    /// The inputs with the sums as their gradients.
+    pub(super) fn totals<'b>(&'b self, inputs: &'b mut [Input<'_, T>]) -> Vec<Input<'b, T>> {
+        inputs.iter_mut().enumerate().map(|(number, input)| self.total(number, input)).collect()
+    }
+
+    /// Whether there is a sum for an input that has no gradient.
+    pub(super) fn applies(&self, number: usize) -> bool {
+        !self.only_given && !self.taken[number].sum.is_empty()
+    }
+
+    /// An input with its sum as its gradient.
+    pub(super) fn total<'b>(&'b self, number: usize, input: &'b mut Input<'_, T>) -> Input<'b, T> {
+        let Input { place, position, name, group, value, gradient, new, placed } = input;
+        let gradient = match (&self.owned[number], &self.taken[number].sum, &*gradient) {
+            (Accumulator::None, Accumulator::Dense(sum), Some(InputGradient::Dense(last))) => {
+                Some(summed(Some(sum), last.reborrow(), self.factor))
+            }
+            (Accumulator::None, _, Some(InputGradient::Dense(last))) if self.factor != 1.0 => {
+                Some(summed(None, last.reborrow(), self.factor))
+            }
+            (Accumulator::None, _, Some(InputGradient::Dense(last))) => Some(InputGradient::Dense(last.reborrow())),
+            (Accumulator::None, _, None) if self.only_given => None,
+            (Accumulator::None, sum, _) | (sum, ..) => whole(sum),
+        };
+        let (new, placed) = (new.clone(), placed.clone());
+        let name = Cow::Borrowed(&**name);
+        let value = value.reborrow();
+        Input { place: *place, position: *position, name, group: *group, value, gradient, new, placed }
+    }
 }
 
 /// The number of elements of a row.
@@ -327,33 +404,6 @@ fn owned_sums<T: Scalar>(inputs: &[Input<'_, T>], taken: &[Taken<T>], factor: f6
         _ => Accumulator::None,
     };
     inputs.iter().zip(taken).map(owned).collect()
-}
-
-/// The inputs with the sums as their gradients. With `only_given`, inputs without a gradient stay without.
-fn totals<'b, T: Scalar>(
-    inputs: &'b mut [Input<'_, T>],
-    taken: &'b [Taken<T>],
-    owned: &'b [Accumulator<T>],
-    factor: f64,
-    only_given: bool,
-) -> Vec<Input<'b, T>> {
-    let total = |(i, input): (usize, &'b mut Input<'_, T>)| {
-        let Input { place, name, group, value, gradient, new, placed } = input;
-        let gradient = match (&owned[i], &taken[i].sum, &*gradient) {
-            (Accumulator::None, Accumulator::Dense(sum), Some(InputGradient::Dense(last))) => {
-                Some(summed(Some(sum), last.reborrow(), factor))
-            }
-            (Accumulator::None, _, Some(InputGradient::Dense(last))) if factor != 1.0 => {
-                Some(summed(None, last.reborrow(), factor))
-            }
-            (Accumulator::None, _, Some(InputGradient::Dense(last))) => Some(InputGradient::Dense(last.reborrow())),
-            (Accumulator::None, _, None) if only_given => None,
-            (Accumulator::None, sum, _) | (sum, ..) => whole(sum),
-        };
-        let (new, placed) = (new.clone(), placed.clone());
-        Input { place: *place, name: (&**name).into(), group: *group, value: value.reborrow(), gradient, new, placed }
-    };
-    inputs.iter_mut().enumerate().map(total).collect()
 }
 
 /// The sum of earlier gradients and a dense last one.

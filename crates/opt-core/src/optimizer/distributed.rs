@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The phases after the check. The ranks communicate in this order: the agreement; a sum for each bucket of dense
@@ -66,7 +67,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<Vec<Input<'a, T>>, Error> {
         match self.options.ranks.as_ref().filter(|ranks| ranks.shards_state()) {
             None => inputs,
-            Some(ranks) => Ok(self.agree(&**ranks, inputs.map(|inputs| ((), inputs)))?.1),
+            Some(ranks) => Ok(self.agree(&**ranks, inputs.map(|inputs| ((), inputs)), &StepOptions::default())?.1),
         }
     }
 

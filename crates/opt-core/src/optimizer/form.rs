@@ -80,7 +80,11 @@ pub(crate) fn in_order_mut<'a, T>(view: ArrayViewMutD<'a, T>, axes: Option<&[usi
 /// The axes in memory order, slowest first. `None` if the memory is row-major, and for variables in 16 bits, whose
 /// slots are stored row by row.
 pub(crate) fn memory_order<T>(value: &ViewMut<'_, T>) -> Option<Vec<usize>> {
-    let Any::Full(Memory::Strided(view)) = &value.0 else { return None };
+    let view = match &value.0 {
+        Any::Full(Memory::Strided(view)) => view,
+        Any::Full(Memory::Described(described)) => return described.axes.clone(),
+        _ => return None,
+    };
     let mut axes: Vec<usize> = (0..view.ndim()).collect();
     axes.sort_by_key(|&axis| Reverse(view.stride_of(Axis(axis)).unsigned_abs()));
     if axes.is_sorted() { None } else { Some(axes) }

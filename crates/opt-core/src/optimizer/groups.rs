@@ -15,6 +15,7 @@ use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::rule::{SlotSpec, UpdateRule};
+use crate::step_options::StepOptions;
 
 /// A value for each group.
 pub(crate) type PerGroup<V> = SmallVec<[V; 1]>;
@@ -341,15 +342,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 
     /// The learning rate of a group in the next step.
     pub(super) fn learning_rate_of(&self, group: usize) -> f64 {
+        self.learning_rate_in(group, &StepOptions::default())
+    }
+
+    /// The learning rate of a group in a step with these options.
+    pub(super) fn learning_rate_in(&self, group: usize, options: &StepOptions) -> f64 {
         let own = self.groups.get(group);
-        let ruling = self.groups.ruling_of(group);
-        let rule = ruling.rule(&self.rule);
+        let rule = self.groups.ruling_of(group).rule(&self.rule);
         let step = self.schedule_step();
-        match (&own.learning_rate, own.learning_rate_scale) {
-            (Some(rate), _) => rule.adjusted_learning_rate(rate.at(step), step),
-            (None, Some(factor)) => factor * rule.learning_rate_at(step),
-            (None, None) => rule.learning_rate_at(step),
+        if let Some(rate) = &own.learning_rate {
+            return rule.adjusted_learning_rate(rate.at(step), step);
         }
+        let given = options.learning_rate.filter(|_| own.rule.is_none());
+        let rate = given.map_or_else(|| rule.learning_rate_at(step), |rate| rule.adjusted_learning_rate(rate, step));
+        own.learning_rate_scale.map_or(rate, |factor| factor * rate)
     }
 
     /// Checks, until it has succeeded once, that each group has a variable.

@@ -9,6 +9,7 @@ use crate::parameters::{Gradients, Parameters};
 use crate::real::Scalar;
 use crate::report::StepReport;
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 use crate::variable::Variable;
 
 /// The loss before a step, and the report of the step.
@@ -47,8 +48,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         P: Parameters<T> + ?Sized,
         G: Gradients<T> + ?Sized,
     {
+        self.step_with(model, gradients, StepOptions::default())
+    }
+
+    /// As [`step`](Self::step), with options of this call.
+    ///
+    /// # Errors
+    ///
+    /// As [`step`](Self::step); an error when an option is out of range.
+    pub fn step_with<P, G>(&mut self, model: &mut P, gradients: &G, options: StepOptions) -> Result<StepReport, Error>
+    where
+        P: Parameters<T> + ?Sized,
+        G: Gradients<T> + ?Sized,
+    {
         let variables = matched(model.variables(), gradients)?;
-        self.step_over(variables.into_iter())
+        self.step_over(variables.into_iter(), &options)
     }
 
     /// Runs a closure that computes a loss and its gradients, and checks names, shapes and indices of the gradients

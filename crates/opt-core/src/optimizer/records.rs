@@ -11,6 +11,7 @@ use super::StateValue;
 use super::accumulator::Accumulator;
 use super::form::{Form, in_order};
 use super::slots::{SlotPlace, places};
+use super::step::storage::AnyValue;
 use crate::moments::MomentStorage;
 use crate::precision::stochastic;
 use crate::real::{DType, Scalar};
@@ -174,6 +175,23 @@ impl<T: Scalar> Record<T> {
                 (None, Some(SlotInit::Ones)) => self.arrays[array].fill(T::literal(1.0)),
                 (None, _) => self.arrays[array].fill(T::zero()),
             },
+        }
+    }
+
+    /// Fills the slots that are copies of the variable, if its numbers were not there when the record was made; `slots`
+    /// are those of the variable's rule.
+    pub(crate) fn copy_variable(&mut self, slots: &[SlotSpec], value: &AnyValue<'_, T>) {
+        if self.is_half() {
+            self.master = value.to_vec();
+        }
+        if let Some(average) = &mut self.average {
+            *average = value.to_vec();
+        }
+        for (slot, place) in places(slots).filter(|(slot, _)| slot.init() == SlotInit::Copy) {
+            debug_assert!(!slot.is_moment(), "a moment does not start as a copy");
+            if let Some(SlotPlace::Array(array)) = place {
+                self.arrays[array] = value.to_vec();
+            }
         }
     }
 

@@ -44,12 +44,9 @@ impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Deref for SlotGuard
 impl<P: Parameters<T> + ?Sized, R: UpdateRule<T>, T: Scalar> Drop for SlotGuard<'_, P, R, T> {
     fn drop(&mut self) {
         let Self { model, optimizer } = self;
-        let Some(slot) = optimizer.swapped_in.take() else { return };
         // The same list was accepted when the guard was made. If the model now gives another list, it keeps the values
         // that it holds, and the optimizer keeps refusing steps.
-        if optimizer.over_slots(model.variables(), &slot, Move::SwapBack).is_err() {
-            optimizer.swapped_in = Some(slot);
-        }
+        drop(optimizer.swap_back(model.variables()));
     }
 }
 
@@ -77,7 +74,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn copy_slot<P: Parameters<T> + ?Sized>(&mut self, slot: &str, model: &mut P) -> Result<(), Error> {
         self.ready()?;
         self.require_array(slot)?;
-        self.over_slots(model.variables(), slot, Move::Copy)
+        self.over_slots(model.variables().into_iter(), slot, Move::Copy, None).map(drop)
     }
 
     /// Swaps an array slot into a model, until the guard is dropped. Variables without slots, which have never had a
@@ -93,11 +90,65 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         slot: &str,
         model: &'a mut P,
     ) -> Result<SlotGuard<'a, P, R, T>, Error> {
+        self.swap_slot(slot, model.variables())?;
+        Ok(SlotGuard { model, optimizer: self })
+    }
+
+    /// As [`swap_in`](Self::swap_in), for a list of variables and without a guard: until [`swap_back`](Self::swap_back)
+    /// gets the same list, steps are refused with [`Error::SwappedIn`]. For adapters whose variables cannot stay
+    /// borrowed.
+    ///
+    /// # Errors
+    ///
+    /// As [`swap_in`](Self::swap_in). The variables are then unchanged.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::{Ema, Error, Optimizer, Variable};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let mut w = [1.0];
+    /// let mut opt = Optimizer::builder(Sgd::new(0.5)).ema(Ema::new(0.5)).build()?;
+    /// opt.step(&mut w, &[2.0])?;
+    /// opt.swap_slot("average", [Variable::new("value", &mut w)])?;
+    /// assert_eq!(w, [0.5]);
+    /// assert!(matches!(opt.step(&mut w, &[2.0]), Err(Error::SwappedIn { .. })));
+    /// opt.swap_back([Variable::new("value", &mut w)])?;
+    /// assert_eq!(w, [0.0]);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn swap_slot<'a>(
+        &mut self,
+        slot: &str,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<(), Error>
+    where
+        T: 'a,
+    {
         self.ready()?;
         self.require_array(slot)?;
-        self.over_slots(model.variables(), slot, Move::Swap)?;
-        self.swapped_in = Some(slot.to_owned());
-        Ok(SlotGuard { model, optimizer: self })
+        let places = self.over_slots(variables.into_iter(), slot, Move::Swap, None)?;
+        self.swapped_in = Some(SwappedIn { slot: slot.to_owned(), places });
+        Ok(())
+    }
+
+    /// Gives the variables their own values back, after [`swap_slot`](Self::swap_slot). Does nothing if they hold them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherSwapped`] when these are not the variables that were given to [`swap_slot`](Self::swap_slot).
+    /// Nothing has then changed.
+    pub fn swap_back<'a>(&mut self, variables: impl IntoIterator<Item = Variable<'a, T>>) -> Result<(), Error>
+    where
+        T: 'a,
+    {
+        let Some(swapped) = self.swapped_in.take() else { return Ok(()) };
+        let places = self.over_slots(variables.into_iter(), &swapped.slot, Move::SwapBack, Some(&swapped.places));
+        if places.is_err() {
+            self.swapped_in = Some(swapped);
+        }
+        places.map(drop)
     }
 
     /// Whether the optimizer keeps averages: it was built with [`ema`](crate::OptimizerBuilder::ema).
@@ -146,7 +197,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
-        let mut inputs = self.resolved(variables)?;
+        let mut inputs = self.resolved(variables.enumerate())?;
         match inputs.first() {
             Some(first) if first.new.is_some() => Err(Error::UnknownVariable { name: first.name.to_string() }),
             _ => {
@@ -157,12 +208,22 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Moves numbers between variables and their slots. Variables that do not have the slot as an array keep their
-    /// values.
-    fn over_slots<'a>(&mut self, variables: Vec<Variable<'a, T>>, slot: &str, way: Move) -> Result<(), Error>
+    /// values. Returns the places of the variables; `expected` are those that they must have.
+    fn over_slots<'a>(
+        &mut self,
+        variables: impl Iterator<Item = Variable<'a, T>>,
+        slot: &str,
+        way: Move,
+        expected: Option<&[usize]>,
+    ) -> Result<Vec<usize>, Error>
     where
         T: 'a,
     {
-        let inputs = self.known(variables.into_iter());
+        let places = |inputs: &[Input<'_, T>]| inputs.iter().map(|input| input.place).collect::<Vec<_>>();
+        let inputs = self.known(variables).and_then(|inputs| match expected {
+            Some(expected) if places(&inputs) != expected => Err(Error::OtherSwapped { slot: slot.to_owned() }),
+            _ => Ok(inputs),
+        });
         let mut inputs = self.agree_on_slots(inputs)?;
         if slot == MASTER && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(MASTER));
@@ -176,8 +237,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 Any::F16(value) => way.half(value, record, place),
             }
         }
-        self.exchange_slots(&mut inputs)
+        self.exchange_slots(&mut inputs)?;
+        Ok(places(&inputs))
     }
+}
+
+/// A slot that is swapped into variables.
+#[derive(Debug, Clone)]
+pub(super) struct SwappedIn {
+    pub(super) slot: String,
+    /// The places of the variables.
+    places: Vec<usize>,
 }
 
 /// How numbers are moved between a variable and its slot.

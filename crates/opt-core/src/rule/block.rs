@@ -6,7 +6,7 @@ use std::ops::RangeFrom;
 use super::fused_loop::{Done, Fused};
 use super::slot::{ArraySlots, MAX_ARRAY_SLOTS};
 use super::workspace::Workspace;
-use super::{Kernel, VariableScalars};
+use super::{BLOCK, Kernel, VariableScalars};
 use crate::loops;
 use crate::precision::packed::PackedBlock;
 use crate::real::{Real, Scalar};
@@ -59,6 +59,33 @@ pub enum SparseUpdate {
 }
 
 impl<'a, T: Scalar> Block<'a, T> {
+    /// A block of numbers that somebody else than an optimizer keeps, without the engine's stages: to run a kernel, or
+    /// to test one. See [`SliceStep`](crate::SliceStep) for whole variables.
+    ///
+    /// `gradient` is `None` for rows that a sparse gradient does not touch; `slots` are the array slots of the rule, in
+    /// their order; `scalars` is what [`Kernel::begin_variable`] returned.
+    ///
+    /// # Panics
+    ///
+    /// If the slices have different lengths, or more than [`BLOCK`] elements, or there are more than
+    /// [`MAX_ARRAY_SLOTS`] slots.
+    #[must_use]
+    pub fn new(
+        value: &'a mut [T],
+        gradient: Option<&'a [T]>,
+        slots: impl IntoIterator<Item = &'a mut [T]>,
+        scalars: &'a VariableScalars,
+        workspace: &'a mut Workspace<T>,
+    ) -> Self {
+        let len = value.len();
+        assert!(len <= BLOCK, "a block of {len} elements is too long");
+        assert!(gradient.is_none_or(|gradient| gradient.len() == len), "the gradient has another length");
+        let slots = ArraySlots::from_slices(slots);
+        assert!(slots.all_have(len), "a slot has another length");
+        let fused = Fused { scale: None, decay: None, average: None, flush_below: T::zero() };
+        Self { value, gradient, slots, packed: None, scalars, average: None, fused, workspace }
+    }
+
     /// Whether the block has a gradient. Rows that a sparse gradient does not touch have none.
     #[must_use]
     pub fn is_touched(&self) -> bool {

@@ -199,6 +199,26 @@ pub(crate) struct ArraySlots<'a, T> {
 }
 
 impl<'a, T> ArraySlots<'a, T> {
+    /// Slices of any arrays.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_ARRAY_SLOTS`].
+    pub(crate) fn from_slices(slices: impl IntoIterator<Item = &'a mut [T]>) -> Self {
+        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
+        let mut count = 0;
+        for slice in slices {
+            slots[count] = slice;
+            count += 1;
+        }
+        Self { slots, count }
+    }
+
+    /// Whether all slots have this length.
+    pub(crate) fn all_have(&self, len: usize) -> bool {
+        self.slots[..self.count].iter().all(|slot| slot.len() == len)
+    }
+
     /// Slices of whole arrays.
     #[inline]
     pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {

@@ -3,9 +3,10 @@
 use crate::loops::Buffer;
 use crate::precision::packed::WideSlots;
 
-/// The buffers of one thread.
+/// The buffers of one thread, for the blocks that it updates one after another. They are made when they are first
+/// needed.
 #[derive(Debug, Default)]
-pub(crate) struct Workspace<T> {
+pub struct Workspace<T> {
     /// Zeros, never written: the gradient of untouched rows.
     pub(crate) zeros: Buffer<T>,
     /// A scratch buffer, overwritten freely.

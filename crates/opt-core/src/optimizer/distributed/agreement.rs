@@ -9,6 +9,7 @@ use crate::collective::{Collective, CollectiveError, Distribution};
 use crate::error::Error;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 
 /// The topics that ranks compare, in the order in which differences are reported.
 const TOPICS: [&str; 5] = ["the step", "the configuration", "the learning rates", "the shared state", "the variables"];
@@ -52,10 +53,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &self,
         ranks: &dyn Distribution,
         begun: Result<(S, Vec<Input<'a, T>>), Error>,
+        options: &StepOptions,
     ) -> Result<(S, Vec<Input<'a, T>>), Error> {
         let world = ranks.world();
         let statement = match &begun {
-            Ok((_, inputs)) => Statement::Ready(self.numbers(ranks, inputs)),
+            Ok((_, inputs)) => Statement::Ready(self.numbers(ranks, inputs, options)),
             Err(error) => Statement::Refuses(error.to_string()),
         };
         let answers = world.gather(statement.to_bytes());
@@ -71,11 +73,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let differs = |topic: &usize| numbers.iter().any(|of_rank| of_rank[*topic] != numbers[0][*topic]);
         match (0..TOPICS.len()).find(differs) {
             None => Ok((start, inputs)),
-            Some(topic) => Err(disagreement(world, topic, &self.details(ranks, topic, &inputs))?.into()),
+            Some(topic) => Err(disagreement(world, topic, &self.details(ranks, topic, &inputs, options))?.into()),
         }
     }
 
-    fn numbers(&self, ranks: &dyn Distribution, inputs: &[Input<'_, T>]) -> [u64; TOPICS.len()] {
+    fn numbers(&self, ranks: &dyn Distribution, inputs: &[Input<'_, T>], options: &StepOptions) -> [u64; TOPICS.len()] {
         let mut variables = DefaultHasher::new();
         for input in inputs {
             hash_input(input, &mut variables);
@@ -85,7 +87,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         [
             hashed(&[self.iterations, self.micro_step]),
             hashed(&self.settings(ranks)),
-            hashed(&self.rates_of_groups().iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
+            hashed(&self.rates_of_groups(options).iter().map(|rate| rate.to_bits()).collect::<Vec<_>>()),
             hashed(&self.shared_state().iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
             variables.finish(),
         ]
@@ -97,12 +99,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         scaling.into_iter().chain(self.groups.shared().concat()).collect()
     }
 
-    /// The learning rates and weight decays of all groups.
-    fn rates_of_groups(&self) -> Vec<f64> {
+    /// The learning rates and weight decays of all groups, and the factor of gradients.
+    fn rates_of_groups(&self, options: &StepOptions) -> Vec<f64> {
         let step = self.schedule_step();
         let default = self.options.weight_decay.rate.as_ref();
         let decay = |group| self.groups.weight_decay_at(group, default, step).unwrap_or(0.0);
-        (0..self.groups.len()).flat_map(|group| [self.learning_rate_of(group), decay(group)]).collect()
+        let rates = (0..self.groups.len()).flat_map(|group| [self.learning_rate_in(group, options), decay(group)]);
+        rates.chain(options.gradient_scale).collect()
     }
 
     /// Everything that a step depends on, besides the variables. (A schedule made of code cannot be compared, only its
@@ -117,14 +120,20 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The contents of a topic in words, one entry per line.
-    fn details(&self, ranks: &dyn Distribution, topic: usize, inputs: &[Input<'_, T>]) -> String {
+    fn details(
+        &self,
+        ranks: &dyn Distribution,
+        topic: usize,
+        inputs: &[Input<'_, T>],
+        options: &StepOptions,
+    ) -> String {
         match topic {
             0 if self.options.accumulate.is_some() => {
                 format!("iterations {}, micro-step {}", self.iterations, self.micro_step)
             }
             0 => format!("iterations {}", self.iterations),
             1 => self.settings(ranks),
-            2 => self.rates_of_groups().iter().map(|rate| format!("{rate:e}\n")).collect(),
+            2 => self.rates_of_groups(options).iter().map(|rate| format!("{rate:e}\n")).collect(),
             3 => format!("{:?}", self.shared_state()),
             _ => inputs.iter().fold(String::new(), |mut lines, input| {
                 let _ = writeln!(lines, "{}", described(input));

@@ -48,8 +48,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 self.poisoned = true;
             }
             self.groups.set_shared(&shared);
-            let ready = ready(&mut inputs, &reducing, bucket, &gradients);
-            self.write_updates(ready, &[], &measured, start);
+            let mut ready = ready(&mut inputs, &reducing, bucket, &gradients);
+            self.write_updates(&mut ready, 0, &[], &measured, start);
             memory.push(gradients);
         }
         self.poisoned = false;

@@ -8,7 +8,7 @@ use ndarray::{ArrayD, ArrayViewD, ArrayViewMutD, Axis, IxDyn, Slice};
 use super::super::form::{Form, in_order, inverse};
 use super::super::records::Records;
 use super::super::step::input::{Input, InputGradient, Placed, SparseGradient};
-use super::super::step::storage::{AnyValue, Value, Values};
+use super::super::step::storage::{AnyValue, NOT_LENT, Value, Values};
 use super::buckets::{Reduced, SparseRows};
 use crate::collective::{CollectiveError, Distribution};
 use crate::error::Error;
@@ -84,24 +84,12 @@ pub(super) fn own_part<'b, T: Scalar>(
     input: &'b mut Input<'_, T>,
     reduced: Option<InputGradient<'b, T>>,
 ) -> Input<'b, T> {
-    let gradient = match (reduced, &input.gradient) {
-        (Some(gradient), _) => Some(gradient),
-        (None, Some(InputGradient::Dense(values))) => Some(InputGradient::Dense(values.reborrow())),
-        (None, Some(InputGradient::Sparse(sparse))) => {
-            let own = SparseGradient { rows: sparse.rows.clone(), values: sparse.values.reborrow() };
-            Some(InputGradient::Sparse(Box::new(own)))
-        }
-        (None, None) => None,
-    };
-    cut_to_own_part(Input {
-        place: input.place,
-        name: Cow::Borrowed(&*input.name),
-        group: input.group,
-        value: input.value.reborrow(),
-        gradient,
-        new: input.new.clone(),
-        placed: input.placed.clone(),
-    })
+    let Input { place, position, name, group, value, gradient, new, placed } = input;
+    let gradient = reduced.or_else(|| gradient.as_ref().map(InputGradient::reborrow));
+    let (new, placed) = (new.clone(), placed.clone());
+    let name = Cow::Borrowed(&**name);
+    let value = value.reborrow();
+    cut_to_own_part(Input { place: *place, position: *position, name, group: *group, value, gradient, new, placed })
 }
 
 /// Cuts value and dense gradient down to this rank's part; [`rows`] cuts sparse gradients.
@@ -140,6 +128,7 @@ fn array_mut<'b, T>(value: Value<'b, T>, stored_shape: &[usize]) -> ArrayViewMut
     match value {
         Value::Slice(slice) => ArrayViewMutD::from_shape(IxDyn(stored_shape), slice).expect("the shape was checked"),
         Value::Strided(view) => *view,
+        Value::Later(_) => unreachable!("{NOT_LENT}"),
     }
 }
 

@@ -3,7 +3,7 @@
 use half::bf16;
 
 use super::super::slots::places;
-use super::super::{Optimizer, SlotPlace};
+use super::super::{Optimizer, SlotPlace, SwappedIn};
 use super::entries::Entry;
 use super::{StateEntry, StateKind, StateValue};
 use crate::config::Interval;
@@ -53,7 +53,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         V: Into<StateValue<'w, T>>,
         T: 'w,
     {
-        if let Some(slot) = &self.swapped_in {
+        if let Some(SwappedIn { slot, .. }) = &self.swapped_in {
             return Err(Error::SwappedIn { slot: slot.clone() });
         }
         let given: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 use ndarray::IxDyn;
 use ndarray::iter::{Iter, IterMut};
 
-use super::storage::{AnyValues, Value, Values, write_sum};
+use super::storage::{AnyValues, NOT_LENT, Value, Values, write_sum};
 use crate::loops::{self, BLOCK, Buffer};
 use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
@@ -18,6 +18,7 @@ impl<T> Value<'_, T> {
                 let block = Vec::with_capacity(BLOCK);
                 Cursor::Strided(Box::new(Scattered { elements: view.iter_mut(), block, buffer }))
             }
+            Self::Later(_) => unreachable!("{NOT_LENT}"),
         }
     }
 }

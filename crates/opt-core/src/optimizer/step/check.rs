@@ -12,7 +12,7 @@ use super::super::groups::{Groups, PerGroup};
 use super::super::names::NewName;
 use super::super::records::{Record, Records};
 use super::input::{Input, InputGradient, SparseGradient};
-use super::storage::{Value, Values};
+use super::storage::{AnyValue, Value, Values};
 use crate::config::{Dialect, HyperparameterError, require};
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
@@ -20,6 +20,7 @@ use crate::precision::{Any, each, unbox};
 use crate::real::{DType, Scalar};
 use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
+use crate::step_options::StepOptions;
 use crate::variable::Variable;
 use crate::view::{Change, Memory, Read, Shape, ShapeMismatch, View, ViewMut};
 
@@ -52,6 +53,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
         needs_gradients: bool,
+        options: &StepOptions,
     ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
@@ -64,7 +66,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         let mut rates = PerGroup::new();
         for group in 0..self.groups.len() {
-            rates.push(self.rates(group)?);
+            rates.push(self.rates(group, options)?);
         }
         let names = self.groups.own().iter().map(|group| Arc::clone(&group.name));
         let report = StepReport {
@@ -87,7 +89,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
         self.check_exclusions(&inputs)?;
         self.check_groups(&inputs)?;
-        Ok((Start { rates, factor: 1.0 / self.scaling.scale, report }, inputs))
+        Ok((Start { rates, factor: options.factor()? / self.scaling.scale, report }, inputs))
     }
 
     /// Leaves out the variables that have never had a gradient: they get no slots.
@@ -112,20 +114,15 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// The rates of a group, checked.
-    fn rates(&self, group: usize) -> Result<Rates, Error> {
+    fn rates(&self, group: usize, options: &StepOptions) -> Result<Rates, Error> {
         let rates = |group| {
-            let learning_rate = self.learning_rate_of(group);
+            let learning_rate = self.learning_rate_in(group, options);
             require_in::<T>("learning_rate", learning_rate)?;
             let default = self.options.weight_decay.rate.as_ref();
             let weight_decay = self.groups.weight_decay_at(group, default, self.schedule_step());
             let Some(rate) = weight_decay else { return Ok(Rates { learning_rate, decay: None }) };
-            require("weight_decay", rate, 0.0..)?;
-            // Keras passes the number through 32 bits, also for variables of 64 bits.
-            let is_rounded = T::DTYPE == DType::F64 && self.dialect_of(group) == Dialect::Keras;
-            let rate = if is_rounded { f64::from(rate as f32) } else { rate };
-            let decay = rate * learning_rate;
-            require_in::<T>("weight_decay * learning_rate", decay)?;
-            Ok(Rates { learning_rate, decay: Some(decay) })
+            let dialect = self.groups.ruling_of(group).rule(&self.rule).dialect();
+            Ok(Rates { learning_rate, decay: Some(decay::<T>(rate, learning_rate, dialect)?) })
         };
         rates(group).map_err(|error: Error| match group {
             0 => error,
@@ -133,15 +130,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         })
     }
 
-    /// The dialect of a group's rule.
-    fn dialect_of(&self, group: usize) -> Dialect {
-        self.groups.ruling_of(group).rule(&self.rule).dialect()
-    }
-
-    /// The variables, checked against their records; on ranks, with their placements.
+    /// The variables, each with its position in the caller's list, checked against their records; on ranks, with their
+    /// placements.
     pub(in crate::optimizer) fn resolved<'a>(
         &mut self,
-        variables: impl Iterator<Item = Variable<'a, T>>,
+        variables: impl Iterator<Item = (usize, Variable<'a, T>)>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
         let inputs = resolve(variables, &mut self.records, &self.groups)?;
         self.located(inputs)
@@ -154,14 +147,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<Vec<Input<'a, T>>, Error> {
         self.groups.forget_unsure();
         if !self.groups.are_any_frozen() {
-            return self.resolved(variables);
+            return self.resolved(variables.enumerate());
         }
         let mut trained = Vec::with_capacity(variables.size_hint().0);
         for (position, variable) in variables.enumerate() {
             let Variable { name, value, .. } = &variable;
             let record = self.records.place(name, position).map(|place| self.records.at(place).group);
             if !self.groups.is_frozen(name, record, || each!(&value.0, value => shape_of(name, value)).ok()) {
-                trained.push(variable);
+                trained.push((position, variable));
             }
         }
         self.resolved(trained.into_iter())
@@ -184,8 +177,22 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 }
 
+/// Weight decay times learning rate, checked.
+pub(in crate::optimizer) fn decay<T: Scalar>(
+    rate: f64,
+    learning_rate: f64,
+    dialect: Dialect,
+) -> Result<f64, HyperparameterError> {
+    require("weight_decay", rate, 0.0..)?;
+    // Keras passes the number through 32 bits, also for variables of 64 bits.
+    let is_rounded = T::DTYPE == DType::F64 && dialect == Dialect::Keras;
+    let rate = if is_rounded { f64::from(rate as f32) } else { rate };
+    require_in::<T>("weight_decay * learning_rate", rate * learning_rate)?;
+    Ok(rate * learning_rate)
+}
+
 /// Accepts a number of at least 0 that is finite also in the element type.
-fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterError> {
+pub(in crate::optimizer) fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterError> {
     require(name, value, 0.0..)?;
     if value <= T::LARGEST.as_() {
         return Ok(());
@@ -194,20 +201,20 @@ fn require_in<T: Scalar>(name: &str, value: f64) -> Result<(), HyperparameterErr
     Err(HyperparameterError::new(name, value, expected))
 }
 
-/// Checks names, shapes and indices of a list of variables.
+/// Checks names, shapes and indices of a list of variables, each with its position in the caller's list.
 ///
 /// The inputs returned are in the order of the records.
 pub(crate) fn resolve<'a, T: Scalar>(
-    variables: impl Iterator<Item = Variable<'a, T>>,
+    variables: impl Iterator<Item = (usize, Variable<'a, T>)>,
     records: &mut Records<T>,
     groups: &Groups<T>,
 ) -> Result<Vec<Input<'a, T>>, Error> {
     let call = records.next_call();
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
-    for (position, Variable { name, value, gradient }) in variables.enumerate() {
+    for (number, (position, Variable { name, value, gradient })) in variables.enumerate() {
         let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-        let (place, group, new) = match records.place(&name, position) {
+        let (place, group, new) = match records.place(&name, number) {
             Some(place) => {
                 let record = records.at_mut(place);
                 check_known(record, call, &name, &value)?;
@@ -230,7 +237,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
         let value = unbox!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, name, group, value, gradient, new, placed: None });
+        inputs.push(Input { place, position, name, group, value, gradient, new, placed: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -246,15 +253,33 @@ fn check_known<T: Scalar>(record: &mut Record<T>, call: u64, name: &str, value: 
         return Err(Error::DuplicateVariable { name: name.to_owned() });
     }
     record.seen_in = call;
-    if !same(record.form.given(), shape) {
-        let expected = record.form.given().to_vec();
-        return Err(Error::VariableShape { variable: name.to_owned(), expected, found: shape.to_vec() });
+    check_form(name, record.form.given(), record.dtype, shape, value.0.dtype(T::DTYPE))
+}
+
+/// Compares the shape and the element type of a variable with those that it must have.
+#[inline(always)]
+fn check_form(name: &str, expected: &[usize], dtype: DType, shape: &[usize], found: DType) -> Result<(), Error> {
+    if !same(expected, shape) {
+        let (expected, found) = (expected.to_vec(), shape.to_vec());
+        return Err(Error::VariableShape { variable: name.to_owned(), expected, found });
     }
-    let found = value.0.dtype(T::DTYPE);
-    if record.dtype != found {
-        return Err(Error::VariableType { variable: name.to_owned(), expected: record.dtype, found });
+    if dtype != found {
+        return Err(Error::VariableType { variable: name.to_owned(), expected: dtype, found });
     }
     Ok(())
+}
+
+/// The numbers of a variable that was checked without them.
+pub(in crate::optimizer) fn lent_value<'v, T: Scalar>(
+    input: &Input<'_, T>,
+    form: &Form,
+    value: ViewMut<'v, T>,
+) -> Result<AnyValue<'v, T>, Error> {
+    let shape = each!(&value.0, value => shape_of(&input.name, value))?;
+    check_form(&input.name, form.given(), input.value.dtype(T::DTYPE), shape, value.0.dtype(T::DTYPE))?;
+    let is_sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
+    let axes = form.axes.as_deref().filter(|_| !is_sparse);
+    Ok(unbox!(value.0, value => stored(value, axes)))
 }
 
 #[inline]
@@ -262,6 +287,7 @@ fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], 
     match value {
         Memory::Filled { shape, .. } => Ok(shape),
         Memory::Strided(view) => Ok(view.shape()),
+        Memory::Described(described) => Ok(&described.shape),
         Memory::Mismatch(mismatch) => {
             let ShapeMismatch { elements, shape } = mismatch.as_ref().clone();
             Err(Error::VariableData { variable: name.to_owned(), elements, shape })
@@ -284,6 +310,7 @@ fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
             ArrayViewMut::from_shape(IxDyn(&shape), data).expect("the shape was checked")
         }
         (Memory::Strided(view), _) => *view,
+        (Memory::Described(described), _) => return Value::Later(described.shape.iter().product()),
         (Memory::Mismatch(_), _) => unreachable!("the shape was checked"),
     };
     in_order_mut(view, axes).into()
@@ -310,6 +337,7 @@ fn stored_values<'a, T>(
             *view
         }
         (Memory::Mismatch(found), _) => return Err(mismatch(*found)),
+        (Memory::Described(_), _) => unreachable!("gradients have numbers"),
     };
     Ok(in_order(view, axes).into())
 }

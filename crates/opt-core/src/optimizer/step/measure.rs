@@ -17,7 +17,7 @@ use crate::rule::{SlotSpec, UpdateRule};
 const MEASURED_LATE: usize = CHUNK;
 
 /// The measurements of all gradients before the first write.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Measured {
     norms: Vec<Norm>,
     /// Gradients of at most this many elements are measured later, and not in `norms`.

@@ -21,6 +21,8 @@ pub(crate) type AnyValues<'a, T> = Any<Values<'a, T>, Values<'a, bf16>, Values<'
 pub(crate) enum Value<'a, T> {
     Slice(&'a mut [T]),
     Strided(Box<ArrayViewMutD<'a, T>>),
+    /// In a step in phases: this many numbers, which are lent later.
+    Later(usize),
 }
 
 /// Numbers to read, of one element type.
@@ -61,6 +63,9 @@ impl<'a, T> From<ArrayViewD<'a, T>> for Values<'a, T> {
     }
 }
 
+/// Only the first phases of a step, which look at no value, run before the numbers are lent.
+pub(crate) const NOT_LENT: &str = "the numbers have not been lent yet";
+
 /// The number of elements of a view that must stay together: a view can be cut only along axis 0.
 fn row_width(len: usize, shape: &[usize]) -> usize {
     len / shape.first().copied().unwrap_or(1).max(1)
@@ -71,6 +76,7 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => slice.len(),
             Self::Strided(view) => view.len(),
+            Self::Later(len) => *len,
         }
     }
 
@@ -79,6 +85,7 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => Value::Slice(slice),
             Self::Strided(view) => Value::Strided(Box::new(view.view_mut())),
+            Self::Later(len) => Value::Later(*len),
         }
     }
 
@@ -87,12 +94,13 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => slice.iter_mut().for_each(visit),
             Self::Strided(view) => view.iter_mut().for_each(visit),
+            Self::Later(_) => unreachable!("{NOT_LENT}"),
         }
     }
 
     fn width(&self) -> usize {
         match self {
-            Self::Slice(_) => 1,
+            Self::Slice(_) | Self::Later(_) => 1,
             Self::Strided(view) => row_width(view.len(), view.shape()),
         }
     }
@@ -108,14 +116,16 @@ impl<'a, T> Value<'a, T> {
                 let (front, back) = view.split_at(Axis(0), row);
                 (Self::Strided(Box::new(front)), Self::Strided(Box::new(back)))
             }
+            Self::Later(len) => (Self::Later(at), Self::Later(len - at)),
         }
     }
 
-    /// The same numbers, to read.
+    /// The same numbers, to read; none if they are lent later.
     fn read(&self) -> Values<'_, T> {
         match self {
             Self::Slice(slice) => Values::Slice(slice),
             Self::Strided(view) => Values::Strided(Box::new(view.view())),
+            Self::Later(_) => Values::Slice(&[]),
         }
     }
 }
@@ -150,7 +160,7 @@ impl<'a, T> AnyValue<'a, T> {
 }
 
 impl<T: Scalar> AnyValue<'_, T> {
-    /// A copy, in stored order.
+    /// A copy, in stored order; empty if the numbers are lent later.
     pub(crate) fn to_vec(&self) -> Vec<T> {
         map!(self, value => value.read()).to_rows().into_owned()
     }

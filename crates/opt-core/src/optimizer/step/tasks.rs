@@ -44,10 +44,11 @@ pub(crate) struct WholeVariable<'a, 'v, T> {
     norm: Option<&'a Norm>,
 }
 
-/// Divides the inputs, which are in the order of their records, into tasks. `unique` has the rows of sparse gradients,
-/// by the numbers of the inputs.
+/// Divides the inputs, which are in the order of their records, into tasks. `first` is the number of the first input;
+/// `unique` has the rows of sparse gradients, by the numbers of the inputs.
 pub(crate) fn tasks<'a, 'v, T: Scalar>(
     mut inputs: &'a mut [Input<'v, T>],
+    mut first: usize,
     mut records: &'a mut [Record<T>],
     unique: &'a [(usize, UniqueRows<T>)],
     measured: &'a Measured,
@@ -56,9 +57,9 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
 ) -> Vec<Task<'a, 'v, T>> {
     let mut left = inputs.iter().map(updated).sum();
     let shares = shares(left);
-    let mut first = 0;
     let mut place = 0;
-    let mut unique = unique.iter().peekable();
+    let before = unique.partition_point(|(input, _)| *input < first);
+    let mut unique = unique[before..].iter().peekable();
     let mut tasks = Vec::with_capacity(inputs.len().min(left / CHUNK + 1));
     while let Some(input) = inputs.first() {
         // Skips the records of variables that are not in the list.
@@ -230,13 +231,13 @@ mod tests {
     fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
         let mut records = Records::new(MomentStorage::Full);
         let groups = Groups::of_one_rule(Vec::new());
-        let mut inputs = resolve(variables.into_iter(), &mut records, &groups).unwrap();
+        let mut inputs = resolve(variables.into_iter().enumerate(), &mut records, &groups).unwrap();
         let new = |_| NewSlots { specs: &[], averages: false, fill: Fill::Initial };
         add_records(&mut records, &mut inputs, new, |_| true);
         let plan = StepPlan::plain(&Nothing, MomentStorage::Full);
         let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());
         let shares = |total| threads.shares(total);
-        let tasks = tasks(&mut inputs, records.as_mut_slice(), &[], &measured, shares, &[plan]);
+        let tasks = tasks(&mut inputs, 0, records.as_mut_slice(), &[], &measured, shares, &[plan]);
         let length = |task: &Task<'_, '_, f32>| task.len() as f64 / CHUNK as f64;
         tasks.iter().map(|task| (length(task), matches!(task, Task::Batch(_)))).collect()
     }

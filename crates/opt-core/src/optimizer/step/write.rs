@@ -19,10 +19,12 @@ use crate::rule::{Kernel, Step, UpdateRule};
 type SharedSlots = SmallVec<[f64; 2]>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// Updates variables and slots. `unique` has the rows of sparse gradients by the numbers of the inputs.
+    /// Updates variables and slots. `first` is the number of the first input; `unique` has the rows of sparse gradients
+    /// by the numbers of the inputs.
     pub(in crate::optimizer) fn write_updates(
         &mut self,
-        mut inputs: Vec<Input<'_, T>>,
+        inputs: &mut [Input<'_, T>],
+        first: usize,
         unique: &[(usize, UniqueRows<T>)],
         measured: &Measured,
         start: &Start,
@@ -54,10 +56,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
         });
         if ema.is_some_and(|ema| ema.includes_all) {
-            averages::update_without_gradient(&plans, &mut inputs, &mut self.records);
+            averages::update_without_gradient(&plans, inputs, &mut self.records);
         }
         let records = self.records.as_mut_slice();
-        let mut tasks = tasks(&mut inputs, records, unique, measured, |total| threads.shares(total), &plans);
+        let mut tasks = tasks(inputs, first, records, unique, measured, |total| threads.shares(total), &plans);
         threads.run(&mut tasks, Task::len, |tasks| {
             let mut buffers = Buffers::default();
             tasks.iter_mut().for_each(|task| task.update(&plans, &mut buffers));
