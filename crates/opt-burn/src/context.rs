@@ -15,10 +15,13 @@ pub(crate) struct Context {
 
 impl Context {
     pub(crate) fn of<const D: usize>(tensor: &Tensor<D>) -> Self {
+        let checkpointing = tensor.gradient_checkpointing_strategy();
+        // burn panics where these are asked of a tensor without autodiff.
+        let has_autodiff = checkpointing.is_some();
         Self {
-            checkpointing: tensor.gradient_checkpointing_strategy(),
-            require_grad: tensor.is_require_grad(),
-            distributed: tensor.is_distributed(),
+            checkpointing,
+            require_grad: has_autodiff && tensor.is_require_grad(),
+            distributed: has_autodiff && tensor.is_distributed(),
         }
     }
 

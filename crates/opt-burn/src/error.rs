@@ -57,6 +57,21 @@ pub enum Error {
         parameter: String,
     },
 
+    /// A scheduler of burn gives this parameter a learning rate of its own. Groups of the optimizer do that here:
+    /// [`Group::learning_rate`](opt_core::Group::learning_rate).
+    #[error(
+        "the scheduler gives parameter {parameter:?} the learning rate {rate:e} instead of {base:e}: \
+         make a group with a rate of its own in the optimizer, or use the rule inside burn's `ModuleOptimizer`"
+    )]
+    GroupRate {
+        /// The path of the parameter.
+        parameter: String,
+        /// Its learning rate.
+        rate: f64,
+        /// The learning rate of parameters without a group.
+        base: f64,
+    },
+
     /// The numbers of a tensor could not be read from its device.
     #[error("parameter {parameter:?} could not be read: {reason}")]
     Unreadable {

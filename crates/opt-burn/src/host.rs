@@ -10,7 +10,8 @@ use burn_core::backend::{DType, Element, ExecutionError, Flex};
 use burn_core::tensor::{Device, Tensor};
 use half::{bf16, f16};
 use ndarray::{ArrayViewD, IxDyn, ShapeBuilder};
-use opt_core::{AnySliceMut, View, ViewMut};
+use opt_core::model::AnySliceMut;
+use opt_core::{View, ViewMut};
 
 use crate::stepped::Copies;
 
@@ -20,11 +21,11 @@ pub(crate) fn is_host(device: &Device) -> bool {
 }
 
 /// The element type in the engine's words; `None` for types that are not trained.
-pub(crate) fn trained(dtype: DType) -> Option<opt_core::DType> {
+pub(crate) fn trained(dtype: DType) -> Option<opt_core::state::DType> {
     match dtype {
-        DType::F32 => Some(opt_core::DType::F32),
-        DType::BF16 => Some(opt_core::DType::Bf16),
-        DType::F16 => Some(opt_core::DType::F16),
+        DType::F32 => Some(opt_core::state::DType::F32),
+        DType::BF16 => Some(opt_core::state::DType::Bf16),
+        DType::F16 => Some(opt_core::state::DType::F16),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ mod stepped;
 mod values;
 
 pub use error::{Error, Refused};
-pub use optimizer::{BurnOptimizer, Resumed};
+pub use optimizer::{BurnOptimizer, Rate, Resumed};
 pub use rule::{Rule, RuleState};
 pub use stepped::{Copies, Stepped};
 pub use values::ModuleValues;

@@ -2,6 +2,7 @@
 
 mod averages;
 mod checkpoints;
+mod rate;
 mod read;
 mod write;
 
@@ -12,6 +13,7 @@ use burn_optim::GradAdaptor;
 use opt_core::{Optimizer, OptimizerBuilder, StepOptions, UpdateRule};
 
 pub use checkpoints::Resumed;
+pub use rate::Rate;
 use read::{Found, Owners, Reader};
 use write::Writer;
 
@@ -90,8 +92,8 @@ impl<R: UpdateRule<f32>> BurnOptimizer<R> {
 
     /// Applies one step to a module.
     ///
-    /// `learning_rate` takes the place of the optimizer's own for this step, such as the rate of a schedule of burn;
-    /// groups with a rate of their own keep it. With `None`, the step uses the optimizer's own rate or schedule.
+    /// `learning_rate` takes the place of the optimizer's own for this step: a number, or what a scheduler of burn
+    /// returns. Groups with a rate of their own keep it. With `None`, the step uses the optimizer's own rate or schedule.
     ///
     /// Parameters without a gradient are not touched. Parameters keep their ids, whether they require gradients, their
     /// strategy of gradient checkpointing, and the functions that are applied where they are loaded and saved.
@@ -107,14 +109,16 @@ impl<R: UpdateRule<f32>> BurnOptimizer<R> {
     /// [`opt_core::Error::Poisoned`].
     pub fn step<M: Module>(
         &mut self,
-        learning_rate: impl Into<Option<f64>>,
+        learning_rate: impl Into<Rate>,
         module: M,
         gradients: impl Into<GradAdaptor>,
     ) -> Result<Stepped<M>, Refused<M>> {
         let mut options = StepOptions::new();
-        if let Some(learning_rate) = learning_rate.into() {
-            options = options.learning_rate(learning_rate);
+        let rate = learning_rate.into();
+        if let Some(error) = rate.groups(&module) {
+            return Err(Refused::new(module, error));
         }
+        options.learning_rate = rate.base();
         self.step_with(options, module, gradients)
     }
 
@@ -142,7 +146,8 @@ impl<R: UpdateRule<f32>> BurnOptimizer<R> {
         if let Some(error) = read.has_new_names.then(|| self.new_names(&read.found)).and_then(Result::err) {
             return Err(self.refuse(module, error));
         }
-        let descriptions = self.parameters.iter().zip(&read.found).map(|(parameter, found)| found.describe(&parameter.name));
+        let descriptions =
+            self.parameters.iter().zip(&read.found).map(|(parameter, found)| found.describe(&parameter.name));
         let step = match self.engine.begin_with(descriptions, options) {
             Ok(step) => step,
             Err(error) => return Err(Refused::new(module, error)),

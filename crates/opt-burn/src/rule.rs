@@ -2,9 +2,12 @@
 
 mod state;
 
+use std::sync::Arc;
+
 use burn_core::tensor::{Device, Tensor};
 use burn_optim::{LearningRate, ModuleOptimizer};
-use opt_core::{Optimizer, UpdateRule};
+use opt_core::rule::Step;
+use opt_core::{SliceStep, UpdateRule};
 
 pub use state::RuleState;
 
@@ -52,14 +55,16 @@ use crate::stepped::Copies;
 /// assert!(module.val().abs().max().into_scalar::<f32>() < 0.05);
 /// # Ok::<(), opt_burn::Error>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Rule<R> {
-    rule: R,
+    rule: Arc<R>,
+    /// Tells its state from that of other rules.
+    kind: u64,
     weight_decay: Option<f64>,
     offload: bool,
 }
 
-impl<R: UpdateRule<f32> + Clone + 'static> Rule<R> {
+impl<R: UpdateRule<f32> + 'static> Rule<R> {
     /// A rule for burn, with the decoupled weight decay that it has by default (0.01 for
     /// `AdamW::pytorch`), if it has one.
     ///
@@ -67,8 +72,10 @@ impl<R: UpdateRule<f32> + Clone + 'static> Rule<R> {
     ///
     /// When a hyperparameter is out of range.
     pub fn new(rule: R) -> Result<Self, Error> {
-        let rule = Optimizer::new(rule)?.rule().clone();
-        Ok(Self { rule, weight_decay: None, offload: false })
+        let weight_decay = rule.default_weight_decay();
+        check(&rule, weight_decay)?;
+        let kind = state::kind(rule.class_name(), &rule.slots());
+        Ok(Self { rule: Arc::new(rule), kind, weight_decay, offload: false })
     }
 
     /// Decoupled weight decay: `w -= w * weight_decay * learning_rate` before the rule.
@@ -77,7 +84,7 @@ impl<R: UpdateRule<f32> + Clone + 'static> Rule<R> {
     ///
     /// When the number is negative or not finite.
     pub fn weight_decay(mut self, weight_decay: f64) -> Result<Self, Error> {
-        Optimizer::builder(self.rule.clone()).weight_decay(weight_decay).build()?;
+        check(&*self.rule, Some(weight_decay))?;
         self.weight_decay = Some(weight_decay);
         Ok(self)
     }
@@ -106,7 +113,21 @@ impl<R: UpdateRule<f32> + Clone + 'static> Rule<R> {
     }
 }
 
-impl<R: UpdateRule<f32> + Clone + 'static> burn_optim::Optimizer for Rule<R> {
+/// Makes a step over no numbers, which checks every hyperparameter.
+fn check<R: UpdateRule<f32>>(rule: &R, weight_decay: Option<f64>) -> Result<(), Error> {
+    let mut shared = state::shared(&rule.slots());
+    SliceStep::with_weight_decay(rule, &Step::new(0, 1.0), &mut shared, weight_decay)?;
+    Ok(())
+}
+
+impl<R> Clone for Rule<R> {
+    fn clone(&self) -> Self {
+        let Self { rule, kind, weight_decay, offload } = self;
+        Self { rule: Arc::clone(rule), kind: *kind, weight_decay: *weight_decay, offload: *offload }
+    }
+}
+
+impl<R: UpdateRule<f32> + 'static> burn_optim::Optimizer for Rule<R> {
     type State<const D: usize> = RuleState<D>;
 
     fn step<const D: usize>(
@@ -118,9 +139,9 @@ impl<R: UpdateRule<f32> + Clone + 'static> burn_optim::Optimizer for Rule<R> {
     ) -> (Tensor<D>, Option<RuleState<D>>) {
         let mut value = self.host(tensor);
         let gradient = self.host(grad);
-        let mut state = state.unwrap_or_else(|| RuleState::new(&self.rule, &value));
-        state.require(&self.rule, &value);
-        let stepped = state.step(&self.rule, lr, self.weight_decay, &mut value, &gradient);
+        let mut state = state.unwrap_or_else(|| RuleState::new(&*self.rule, self.kind, &value));
+        state.require(self.rule.class_name(), self.kind, &value);
+        let stepped = state.step(&*self.rule, lr, self.weight_decay, &mut value, &gradient);
         stepped.unwrap_or_else(|error| panic!("{error}"));
         (value.into_tensor(), Some(state))
     }

@@ -62,7 +62,8 @@ impl ModuleValues {
     pub fn read<M: Module>(module: &M) -> Result<Self, Error> {
         // Layers note new running means, and take them over at their next use, or here.
         drop(module.valid());
-        let mut reader = ValueReader { path: Path::default(), read: Self { values: Vec::new(), left_out: Vec::new() }, error: None };
+        let mut reader =
+            ValueReader { path: Path::default(), read: Self { values: Vec::new(), left_out: Vec::new() }, error: None };
         module.visit(&mut reader);
         match reader.error {
             Some(error) => Err(error),
@@ -161,7 +162,9 @@ impl ModuleVisitor for ValueReader {
         let name = self.path.name().to_owned();
         match Host::of(param.base()) {
             Ok(numbers) => self.read.values.push(Value { name, numbers }),
-            Err(Unread { reason, .. }) => self.error = Some(Error::Unreadable { parameter: name, reason: reason.to_string() }),
+            Err(Unread { reason, .. }) => {
+                self.error = Some(Error::Unreadable { parameter: name, reason: reason.to_string() })
+            }
         }
     }
 

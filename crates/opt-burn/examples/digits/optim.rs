@@ -42,7 +42,9 @@ impl Choice {
         match self {
             Self::Nadam => whole(Nadam::new(schedule)),
             Self::Adamw => whole(AdamW::pytorch(schedule)),
-            Self::Sgd => whole(Sgd::new(CosineDecay::with_warmup(0.0, 5.0 * learning_rate, steps / 10, steps)).momentum(0.9)),
+            Self::Sgd => {
+                whole(Sgd::new(CosineDecay::with_warmup(0.0, 5.0 * learning_rate, steps / 10, steps)).momentum(0.9))
+            }
             Self::RuleAdamw => Ok(Optim::Burns(Box::new(Rule::new(AdamW::pytorch(learning_rate))?.init()), schedule)),
             Self::BurnAdamw => {
                 let config = AdamWConfig::new().with_weight_decay(0.01).with_epsilon(1e-8);

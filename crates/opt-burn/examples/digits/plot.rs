@@ -7,13 +7,8 @@ use plotters::prelude::*;
 use crate::training::Run;
 
 /// Colors that stay distinct with a color vision deficiency, after P. Tol, "Colour schemes", 2021.
-const COLORS: [RGBColor; 5] = [
-    RGBColor(0, 119, 187),
-    RGBColor(238, 119, 51),
-    RGBColor(0, 153, 136),
-    RGBColor(204, 51, 17),
-    RGBColor(70, 70, 70),
-];
+const COLORS: [RGBColor; 5] =
+    [RGBColor(0, 119, 187), RGBColor(238, 119, 51), RGBColor(0, 153, 136), RGBColor(204, 51, 17), RGBColor(70, 70, 70)];
 
 /// Draws the curves of all runs. Losses that are not above 0 are left out.
 pub(crate) fn svg(runs: &[Run]) -> Result<String, DrawingAreaErrorKind<io::Error>> {

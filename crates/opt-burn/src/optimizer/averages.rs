@@ -51,7 +51,8 @@ impl<R: UpdateRule<f32>> BurnOptimizer<R> {
         if !self.engine.has_averages() {
             return Err(opt_core::Error::NoAverages.into());
         }
-        let mut mapper = Averaging { engine: &self.engine, path: Path::default(), first: None, found: false, error: None };
+        let mut mapper =
+            Averaging { engine: &self.engine, path: Path::default(), first: None, found: false, error: None };
         let averaged = module.clone().map(&mut mapper);
         match mapper {
             Averaging { error: Some(error), .. } => Err(error),

@@ -2,7 +2,7 @@
 
 use burn_core::module::Module;
 use opt_checkpoint::{CheckpointDir, SaveOptions, Saved};
-use opt_core::{Optimizer, Parameters, UpdateRule};
+use opt_core::{Optimizer, UpdateRule};
 
 use super::BurnOptimizer;
 use crate::error::{Error, Refused};

@@ -17,7 +17,7 @@ use crate::stepped::Copies;
 #[derive(Debug)]
 pub(super) struct Found {
     shape: Shape,
-    dtype: opt_core::DType,
+    dtype: opt_core::state::DType,
     gradient: Option<Host>,
 }
 

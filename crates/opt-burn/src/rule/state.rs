@@ -3,8 +3,9 @@
 use burn_core::tensor::{Device, TensorData};
 use burn_optim::{RecordState, StateSink, StateSource};
 use half::{bf16, f16};
-use opt_core::rule::{SliceStep, SlotInit, SlotSpec, Step};
-use opt_core::{AnySliceMut, Error, UpdateRule};
+use opt_core::model::AnySliceMut;
+use opt_core::rule::{SlotInit, SlotSpec, Step};
+use opt_core::{Error, SliceStep, UpdateRule};
 
 use crate::host::Host;
 
@@ -29,25 +30,24 @@ pub struct RuleState<const D: usize> {
 
 impl<const D: usize> RuleState<D> {
     /// The state before the first step.
-    pub(super) fn new<R: UpdateRule<f32>>(rule: &R, value: &Host) -> Self {
+    pub(super) fn new<R: UpdateRule<f32>>(rule: &R, kind: u64, value: &Host) -> Self {
         let numbers = value.widened().unwrap_or_else(|| panic!("parameters of {:?} are not trained", value.dtype()));
-        let slots = rule.slots();
         let mut state = Self {
             iterations: 0,
-            kind: kind(rule.class_name(), &slots),
+            kind,
             shape: shape(value),
             arrays: Vec::new(),
             scalars: Vec::new(),
-            shared: Vec::new(),
+            shared: shared(&rule.slots()),
             master: if value.is_half() { numbers.to_vec() } else { Vec::new() },
         };
-        for slot in &slots {
+        for slot in rule.slots() {
             match slot.init() {
                 SlotInit::Zeros => state.arrays.push(vec![0.0; numbers.len()]),
                 SlotInit::Ones => state.arrays.push(vec![1.0; numbers.len()]),
                 SlotInit::Copy => state.arrays.push(numbers.to_vec()),
                 SlotInit::Scalar(number) => state.scalars.push(number),
-                SlotInit::Shared(number) => state.shared.push(number),
+                SlotInit::Shared(_) => {}
                 other => panic!("a slot with {other:?} is not supported"),
             }
         }
@@ -55,9 +55,9 @@ impl<const D: usize> RuleState<D> {
     }
 
     /// Panics if this is not the state of a rule for a parameter.
-    pub(super) fn require<R: UpdateRule<f32>>(&self, rule: &R, value: &Host) {
-        let (class, is_half) = (rule.class_name(), value.is_half());
-        assert!(self.kind == kind(class, &rule.slots()), "the state of a parameter is not state of {class}");
+    pub(super) fn require(&self, class: &str, kind: u64, value: &Host) {
+        let is_half = value.is_half();
+        assert!(self.kind == kind, "the state of a parameter is not state of {class}");
         assert!(self.shape == shape(value), "the state has shape {:?}, the parameter {:?}", self.shape, value.shape());
         assert!(self.master.is_empty() != is_half || self.is_empty(), "the state is not that of {:?}", value.dtype());
     }
@@ -76,10 +76,8 @@ impl<const D: usize> RuleState<D> {
         gradient: &Host,
     ) -> Result<(), Error> {
         let rate = rule.adjusted_learning_rate(learning_rate, self.iterations);
-        let mut step = SliceStep::new(rule, &Step::new(self.iterations, rate), &mut self.shared)?;
-        if let Some(weight_decay) = weight_decay {
-            step = step.weight_decay(weight_decay);
-        }
+        let step = Step::new(self.iterations, rate);
+        let mut step = SliceStep::with_weight_decay(rule, &step, &mut self.shared, weight_decay)?;
         let gradient = gradient.widened().unwrap_or_else(|| panic!("gradients of {:?} are not used", gradient.dtype()));
         let mut slots: Vec<&mut [f32]> = self.arrays.iter_mut().map(Vec::as_mut_slice).collect();
         let scalars = &mut self.scalars;
@@ -144,8 +142,17 @@ fn numbers(prefix: &str, leaf: &str, src: &mut StateSource) -> Vec<f64> {
     (0..).map_while(number).collect()
 }
 
+/// The first values of the slots that exist once for all variables.
+pub(super) fn shared(slots: &[SlotSpec]) -> Vec<f64> {
+    let number = |slot: &SlotSpec| match slot.init() {
+        SlotInit::Shared(number) => Some(number),
+        _ => None,
+    };
+    slots.iter().filter_map(number).collect()
+}
+
 /// A number for a rule and its list of slots. (Records hold numbers, and no text.)
-fn kind(class: &str, slots: &[SlotSpec]) -> u64 {
+pub(super) fn kind(class: &str, slots: &[SlotSpec]) -> u64 {
     let parts = std::iter::once(class).chain(slots.iter().map(SlotSpec::name));
     // FNV-1a, which is the same in every version and on every machine.
     let byte = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);

@@ -1,7 +1,7 @@
 //! What is updated in place, and what is copied and counted.
 
-use burn_core::tensor::{DType, Device, Tensor};
 use burn_core::module::{Module, Param};
+use burn_core::tensor::{DType, Device, Tensor};
 use opt_burn::Copies;
 use optimizers::{Nadam, Sgd};
 
@@ -77,11 +77,9 @@ fn transposed_and_broadcast_gradients_are_read_in_place() {
     let transposed = Tensor::<2>::from_data([[1.0, 4.0], [2.0, 5.0], [3.0, 6.0]], &device).transpose();
     let broadcast = Tensor::<2>::from_data([[1.0], [2.0]], &device).expand([2, 3]);
     let part = Tensor::<2>::from_data([[9.0, 9.0, 9.0], [1.0, 1.0, 1.0], [2.0, 2.0, 2.0]], &device).slice([1..3, 0..3]);
-    for (gradient, want) in [
-        (transposed, [0.0; 6]),
-        (broadcast, [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]),
-        (part, [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]),
-    ] {
+    for (gradient, want) in
+        [(transposed, [0.0; 6]), (broadcast, [0.0, 1.0, 2.0, 2.0, 3.0, 4.0]), (part, [0.0, 1.0, 2.0, 2.0, 3.0, 4.0])]
+    {
         let param = matrix();
         let given = Given::default().with(param.id, gradient);
         let stepped = plain(Sgd::new(1.0)).step(None, param, given.0).unwrap();

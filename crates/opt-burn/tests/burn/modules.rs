@@ -1,9 +1,11 @@
 //! Modules of all kinds: what is updated, under which name, and what stays as it was.
 
 use burn_core as burn;
-use burn_core::module::{Lora, Module, Param};
+use burn_core::module::{Lora, Module, Param, ParamGroup};
 use burn_core::tensor::{Bool, Device, Int, Tensor};
 use burn_nn::{Linear, LinearConfig};
+use burn_optim::lr_scheduler::constant::ConstantLr;
+use burn_optim::lr_scheduler::linear::LinearLrSchedulerConfig;
 use burn_optim::{GradientsParams, MultiGradientsParams};
 use opt_burn::{BurnOptimizer, Error};
 use optimizers::{Ema, Group, Optimizer, Sgd, UpdateRule};
@@ -22,7 +24,8 @@ fn names_are_paths() {
     let _ = optim.step(None, network, grads).unwrap();
     let layers = ["input", "norm", "hidden.0", "hidden.1", "output"];
     let parts = |layer: &&str| if *layer == "norm" { ["gamma", "beta"] } else { ["weight", "bias"] };
-    let want: Vec<String> = layers.iter().flat_map(|layer| parts(layer).map(|part| format!("{layer}.{part}"))).collect();
+    let want: Vec<String> =
+        layers.iter().flat_map(|layer| parts(layer).map(|part| format!("{layer}.{part}"))).collect();
     assert_eq!(names(&optim), want);
 }
 
@@ -89,7 +92,7 @@ fn an_empty_module_is_no_step() {
 
 #[test]
 fn frozen_parameters_stay() {
-    let network = Network::new(2).freeze_group(burn_core::module::ParamGroup::from_path("input"));
+    let network = Network::new(2).freeze_group(ParamGroup::from_predicate("input"));
     let before = bits(&network);
     let mut optim = plain(Sgd::new(0.1));
     let grads = network.gradients(0);
@@ -112,16 +115,17 @@ fn groups_by_path() {
     let slow = Group::matching("^output").learning_rate_scale(0.0).named("output");
     let mut optim = built(Optimizer::builder(Sgd::new(0.1)).group(frozen).group(slow));
     let network = Network::new(3);
-    let (before, grads) = (bits(&network), network.gradients(0));
+    let grads = network.gradients(0); // changes the running means
+    let before = bits(&network);
     let after = bits(&optim.step(None, network, grads).unwrap().module);
-    // The running means are not among them: the forward pass changed them before.
     assert_eq!(changed(&before, &after), ["input.weight", "input.bias", "norm.gamma", "norm.beta"]);
 }
 
 #[test]
 fn parameters_keep_what_they_carry() {
     let device = Device::flex().autodiff().gradient_checkpointing();
-    let param = Vector::from_data([1.0, 2.0], &device).load_mapper(|tensor| tensor * 2.0).save_mapper(|tensor| tensor + 1.0);
+    let param =
+        Vector::from_data([1.0, 2.0], &device).load_mapper(|tensor| tensor * 2.0).save_mapper(|tensor| tensor + 1.0);
     let strategy = param.val().gradient_checkpointing_strategy();
     let id = param.id;
     let mut optim = plain(Sgd::new(1.0));
@@ -232,7 +236,7 @@ fn two_modules_do_not_share_state() {
 
 #[test]
 fn two_modules_with_other_names_take_turns() {
-    let (mut first, mut second) = (vec![vector([1.0])], (vector([1.0]), vec![vector([1.0])]));
+    let (mut first, mut second) = (vec![vector([1.0])], (Vec::<Vector>::new(), vec![vector([1.0])]));
     let mut optim = plain(Sgd::new(1.0));
     for turn in 1..=3 {
         let grads = gradient(&first[0], [1.0]);
@@ -252,4 +256,24 @@ fn a_clone_has_the_same_parameters() {
     let network = optim.step(None, network.clone(), grads).unwrap().module;
     let grads = network.gradients(1);
     assert_eq!(optim.step(None, network.clone(), grads).unwrap().report.iterations, 2);
+}
+
+#[test]
+fn schedulers_of_burn_hand_in_the_rate() {
+    let linear = |rate| LinearLrSchedulerConfig::new(rate, 0.25, 2);
+    let mut scheduler = linear(1.0).init().unwrap();
+    let mut optim = plain(Sgd::new(123.0));
+    let mut module = vec![vector([0.0]), vector([0.0])];
+    let mut want = 0.0;
+    for _ in 0..3 {
+        let rate = scheduler.step();
+        want -= rate.base();
+        let grads = gradient(&module[0], [1.0]);
+        module = optim.step(rate, module, grads).unwrap().module;
+        assert!((f64::from(numbers(&module[0])[0]) - want).abs() < 1e-6);
+    }
+    let mut scheduler = scheduler.with_group(ParamGroup::from_path("1"), ConstantLr::new(0.125));
+    let grads = gradient(&module[0], [1.0]);
+    let refused = optim.step(scheduler.step(), module, grads).unwrap_err();
+    assert!(matches!(&refused.error, Error::GroupRate { parameter, .. } if parameter == "1"), "{}", refused.error);
 }

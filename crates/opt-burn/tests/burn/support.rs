@@ -112,12 +112,12 @@ pub(crate) fn bits<M: Module>(module: &M) -> Vec<(String, Vec<u32>)> {
     values.gradients().into_iter().map(bits).collect()
 }
 
-/// Fails unless two lists agree to a few roundings.
+/// Fails unless two lists agree to the roundings of some steps.
 #[track_caller]
 pub(crate) fn assert_close(got: &[f32], want: &[f32]) {
     assert_eq!(got.len(), want.len());
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
-        let close = (got - want).abs() <= 4.0 * f32::EPSILON * want.abs().max(0.5);
+        let close = (got - want).abs() <= 8.0 * f32::EPSILON * want.abs().max(0.5);
         assert!(close, "element {i}: got {got}, want {want}");
     }
 }
