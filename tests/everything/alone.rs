@@ -3,10 +3,12 @@
 use ndarray::ArrayD;
 use opt_conformance::problem::bits;
 use optimizers::state::{StateEntry, StateValue};
-use optimizers::{Accumulate, MomentStorage, Optimizer, Outcome, Scalar, UpdateRule};
+use optimizers::{
+    Accumulate, Description, Error, Gradient, MomentStorage, Optimizer, Outcome, Scalar, StepReport, UpdateRule,
+};
 
 use super::oracle::{Done, Oracle};
-use super::script::{Event, FROZEN, HEAD, Rule, Script, VARIABLES, cast, named, scaled, with};
+use super::script::{Cast, Event, FROZEN, HEAD, Rule, Script, VARIABLES, cast, named, scaled, with};
 
 /// A training, and its progress.
 pub(crate) struct Run<R, T: 'static> {
@@ -23,7 +25,12 @@ impl<R: UpdateRule<T>, T: Scalar> Run<R, T> {
         let call = &script.calls[number];
         call.events.iter().for_each(|event| self.event(*event));
         let gradients = cast(&scaled(&call.gradients, self.opt.loss_scale()));
-        self.opt.apply_gradients(with(&mut self.values, &gradients)).unwrap().outcome
+        let report = if number % 3 == 1 && self.opt.distribution().is_none() {
+            in_phases(&mut self.opt, &mut self.values, &gradients)
+        } else {
+            self.opt.apply_gradients(with(&mut self.values, &gradients))
+        };
+        report.unwrap().outcome
     }
 
     pub(crate) fn event(&mut self, event: Event) {
@@ -59,6 +66,26 @@ impl<T: Scalar> Run<Rule, T> {
         let opt = script.builder().threads(threads).moments(moments).build().unwrap();
         Self { opt, values: script.start() }
     }
+}
+
+/// A step whose variables are lent one at a time, the last one first.
+fn in_phases<R: UpdateRule<T>, T: Scalar>(
+    opt: &mut Optimizer<R, T>,
+    values: &mut [ArrayD<T>],
+    gradients: &[Cast<T>],
+) -> Result<StepReport, Error> {
+    let described = VARIABLES.iter().zip(&*values).zip(gradients).map(|(((name, _), value), gradient)| {
+        let gradient = gradient.as_ref().map(|(rows, values)| match rows {
+            None => values.into(),
+            Some(rows) => Gradient::sparse(rows, values),
+        });
+        Description::new(*name, value.shape()).optional_gradient(gradient)
+    });
+    let mut step = opt.begin(described)?;
+    for (i, value) in values.iter_mut().enumerate().rev() {
+        step.update(i, value)?;
+    }
+    step.finish()
 }
 
 /// The events and the call on the oracle; each rank has a script.

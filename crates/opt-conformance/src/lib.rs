@@ -90,7 +90,9 @@ macro_rules! conformance {
                 }
             };
         }
+        law!(a_step_in_phases_is_a_step);
         law!(accumulated_gradients_are_their_mean);
+        law!(borrowed_slots_are_slots);
         law!(configurations_come_back);
         law!(duplicate_rows_are_summed);
         law!(equal_groups_are_no_groups);

@@ -105,23 +105,23 @@ impl Problem {
         optimizer: &mut Optimizer<R, T>,
         variables: &mut Variables<T>,
     ) -> Result<StepReport, Error> {
-        let gradients: Vec<Cast<T>> = self.steps[number].iter().map(Cast::new).collect();
-        let names = self.variables.iter().map(|(name, _)| name.as_str());
-        let gradients: BTreeMap<&str, &Cast<T>> = names.zip(&gradients).collect();
+        let gradients = self.gradients(number);
         let variables = variables.0.iter_mut().map(|(name, value)| {
-            let variable = Variable::new(name.as_str(), value);
-            match gradients.get(name.as_str()) {
-                None | Some(Cast::Absent) => variable,
-                Some(Cast::Dense(values)) => variable.gradient(values),
-                Some(Cast::Sparse(rows, values)) => variable.sparse_gradient(rows, values),
-            }
+            let gradient = gradients.get(name.as_str()).and_then(Cast::as_gradient);
+            Variable::new(name.as_str(), value).optional_gradient(gradient)
         });
         optimizer.apply_gradients(variables)
+    }
+
+    /// The gradients of a step by the names of the variables.
+    pub(crate) fn gradients<T: Scalar>(&self, number: usize) -> BTreeMap<&str, Cast<T>> {
+        let names = self.variables.iter().map(|(name, _)| name.as_str());
+        names.zip(self.steps[number].iter().map(Cast::new)).collect()
     }
 }
 
 /// A gradient in the element type.
-enum Cast<T> {
+pub(crate) enum Cast<T> {
     Absent,
     Dense(ArrayD<T>),
     Sparse(Vec<usize>, ArrayD<T>),
@@ -133,6 +133,15 @@ impl<T: Scalar> Cast<T> {
             Gradient::Absent => Self::Absent,
             Gradient::Dense(values) => Self::Dense(values.mapv(T::literal)),
             Gradient::Sparse(rows, values) => Self::Sparse(rows.clone(), values.mapv(T::literal)),
+        }
+    }
+
+    /// The gradient as a step gets it.
+    pub(crate) fn as_gradient(&self) -> Option<opt_core::Gradient<'_, T>> {
+        match self {
+            Self::Absent => None,
+            Self::Dense(values) => Some(values.into()),
+            Self::Sparse(rows, values) => Some(opt_core::Gradient::sparse(rows, values)),
         }
     }
 }

@@ -38,10 +38,11 @@ pub use opt_sgd as sgd;
 pub use opt_adam::{Adam, AdamW};
 #[doc(inline)]
 pub use opt_core::{
-    Accumulate, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper, IndexedSlices,
-    Indices, LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer, OptimizerBuilder, Outcome,
-    Parameters, Registry, Scalar, Schedule, Scheduled, SlotGuard, StepReport, UpdateRule, Variable, View, ViewMut,
-    collective, config, hyperparameters, model, rule, state,
+    Accumulate, Description, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper,
+    IndexedSlices, Indices, LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer,
+    OptimizerBuilder, Outcome, Parameters, PendingStep, Registry, Scalar, Schedule, Scheduled, SliceStep, SlotGuard,
+    StepOptions, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model, rule,
+    state,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]

@@ -181,7 +181,7 @@ fn slots_that_cannot_be_held_are_refused() {
 
 /// A rule that panics over its second variable.
 #[derive(Debug)]
-struct Panicking(Hyper);
+pub(super) struct Panicking(pub(super) Hyper);
 
 type Descent = fn(&f64, f64, f64, [f64; 0]) -> (f64, [f64; 0]);
 

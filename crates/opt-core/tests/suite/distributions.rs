@@ -6,7 +6,7 @@ use opt_core::collective::{Collective, CollectiveError, Distribution, Placement}
 
 /// What has to be said is not asked for here.
 #[derive(Debug)]
-struct Plain;
+pub(super) struct Plain;
 
 impl Distribution for Plain {
     fn world(&self) -> &dyn Collective {

@@ -13,6 +13,7 @@ mod loops;
 mod micro_steps;
 mod models;
 mod options;
+mod phases;
 mod refusals;
 mod restore;
 mod spellings;
