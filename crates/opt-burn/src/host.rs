@@ -138,11 +138,18 @@ impl Host {
     /// The element type, if it is not trained.
     pub(crate) fn view(&self) -> Result<View<'_, f32>, DType> {
         match self.numbers.dtype() {
-            DType::F32 => Ok(self.array::<f32>().into()),
-            DType::BF16 => Ok(View::half::<bf16>(self.array::<bf16>())),
-            DType::F16 => Ok(View::half::<f16>(self.array::<f16>())),
+            DType::F32 => Ok(self.row_major::<f32>().unwrap_or_else(|| self.array::<f32>().into())),
+            DType::BF16 => Ok(View::half::<bf16>(self.row_major().unwrap_or_else(|| self.array::<bf16>().into()))),
+            DType::F16 => Ok(View::half::<f16>(self.row_major().unwrap_or_else(|| self.array::<f16>().into()))),
             other => Err(other),
         }
+    }
+
+    /// The numbers to read, if they are in row-major order.
+    fn row_major<E: Element + Number>(&self) -> Option<View<'_, E>> {
+        let (start, end) = self.numbers.layout().contiguous_offsets()?;
+        let numbers = E::numbers(&self.numbers).get(start..end)?;
+        Some((numbers, self.shape()).into())
     }
 
     fn array<E: Element + Number>(&self) -> ArrayViewD<'_, E> {

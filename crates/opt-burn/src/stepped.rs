@@ -27,8 +27,8 @@ pub struct Copies {
     /// Parameters and gradients whose numbers are not in an order that can be used in place: parameters that are
     /// parts or transposed views of other tensors, and flipped gradients.
     pub scattered: usize,
-    /// Parameters and gradients that were copied from another device, with
-    /// [`offload`](crate::BurnOptimizer::offload). Each of these parameters is copied back, too.
+    /// Copies from another device and back to it, with [`offload`](crate::BurnOptimizer::offload): one for each
+    /// gradient, two for each parameter.
     pub offloaded: usize,
     /// The bytes of all these copies.
     pub bytes: usize,

@@ -1,7 +1,6 @@
 //! A training: the loop, its checkpoints, its times.
 
 use std::error::Error;
-use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use burn_optim::GradientsParams;
 use indicatif::{ProgressBar, ProgressStyle};
 use opt_burn::ModuleValues;
 use opt_checkpoint::{CheckpointDir, SaveOptions};
-use optimizers::Gradients;
+use optimizers::{Gradient, Gradients};
 
 use crate::data::{Digits, batch};
 use crate::model::Network;
@@ -64,62 +63,98 @@ impl Run {
     }
 }
 
-/// Trains a network.
+/// A training in progress.
+struct Training<'s> {
+    settings: &'s Settings,
+    name: String,
+    device: Device,
+    digits: Digits,
+    optim: Optim,
+    checkpoints: CheckpointDir,
+    losses: Vec<f64>,
+    time: Time,
+    bar: ProgressBar,
+}
+
+/// Trains a network, from its newest checkpoint on if there is one.
 pub(crate) fn train(choice: Choice, settings: &Settings) -> Result<Run, Box<dyn Error>> {
-    let device = Device::flex().autodiff();
-    device.seed(settings.seed);
-    let digits = Digits::load();
-    let steps_an_epoch = (digits.training.len() / settings.batch) as u64;
-    let mut optim = choice.make(settings.learning_rate, steps_an_epoch * settings.epochs)?;
-    let mut model = Network::new(&device);
-    let (mut losses, mut time): (Vec<f64>, _) = (Vec::new(), Time::default());
-    let folder = settings.out.join(choice.name());
-    fs::create_dir_all(&folder)?;
-    let mut checkpoints = CheckpointDir::create(&folder)?;
-    let bar = progress_bar(&choice, settings.epochs * steps_an_epoch);
-    if let Optim::Ours(optim) = &mut optim {
-        let resumed = optim.resume(&checkpoints, model)?;
-        model = resumed.module;
-        if let Some(checkpoint) = resumed.checkpoint {
-            losses = serde_json::from_value(checkpoint.loaded.extra)?;
-            bar.suspend(|| eprintln!("{}: resumed after epoch {}", choice.name(), losses.len()));
-        }
+    let (mut training, mut model) = Training::start(choice, settings)?;
+    for epoch in training.losses.len() as u64..settings.epochs {
+        model = training.epoch(epoch, model)?;
+        training.save(&model)?;
     }
-    for epoch in losses.len() as u64..settings.epochs {
+    training.bar.finish_and_clear();
+    training.evaluate(&model)
+}
+
+impl<'s> Training<'s> {
+    fn start(choice: Choice, settings: &'s Settings) -> Result<(Self, Network), Box<dyn Error>> {
+        let device = Device::flex().autodiff();
+        device.seed(settings.seed);
+        let (digits, model) = (Digits::load(), Network::new(&device));
+        let steps = settings.epochs * (digits.training.len() / settings.batch) as u64;
+        let optim = choice.make(settings.learning_rate, steps)?;
+        let checkpoints = CheckpointDir::create(settings.out.join(choice.name()))?;
+        let bar = progress_bar(choice, steps);
+        let (losses, time, name) = (Vec::new(), Time::default(), choice.name());
+        let mut training = Self { settings, name, device, digits, optim, checkpoints, losses, time, bar };
+        let model = training.resume(model)?;
+        Ok((training, model))
+    }
+
+    fn resume(&mut self, model: Network) -> Result<Network, Box<dyn Error>> {
+        let Optim::Ours(optim) = &mut self.optim else { return Ok(model) };
+        let resumed = optim.resume(&self.checkpoints, model)?;
+        if let Some(checkpoint) = resumed.checkpoint {
+            self.losses = serde_json::from_value(checkpoint.loaded.extra)?;
+            self.bar.suspend(|| eprintln!("{}: resumed after epoch {}", self.name, self.losses.len()));
+        }
+        Ok(resumed.module)
+    }
+
+    fn epoch(&mut self, epoch: u64, mut model: Network) -> Result<Network, Box<dyn Error>> {
         let started = Instant::now();
-        let mut sum = 0.0;
-        let batches = digits.batches(settings.batch, settings.seed, epoch, &device);
-        bar.set_position(epoch * steps_an_epoch);
-        for (step, batch) in (epoch * steps_an_epoch..).zip(batches) {
+        let batches = self.digits.batches(self.settings.batch, self.settings.seed, epoch, &self.device);
+        let (count, mut sum) = (batches.len() as u64, 0.0);
+        self.bar.set_position(epoch * count);
+        for (step, batch) in (epoch * count..).zip(batches) {
             let loss = model.loss(batch);
             sum += f64::from(loss.clone().into_scalar::<f32>());
             let grads = GradientsParams::from_grads(loss.backward(), &model);
             let begun = Instant::now();
-            model = optim.step(step, model, grads)?;
-            time.steps.push(begun.elapsed());
-            bar.inc(1);
+            model = self.optim.step(step, model, grads)?;
+            self.time.steps.push(begun.elapsed());
+            self.bar.inc(1);
         }
-        time.training += started.elapsed();
-        time.images += steps_an_epoch as usize * settings.batch;
-        losses.push(sum / steps_an_epoch as f64);
-        bar.set_message(format!("loss {:.5}", losses.last().unwrap_or(&f64::NAN)));
-        if let Optim::Ours(optim) = &optim {
-            let options = SaveOptions::new().extra(serde_json::to_value(&losses)?);
-            optim.save_with(options, &mut checkpoints, &model)?;
-        }
+        self.time.training += started.elapsed();
+        self.time.images += count as usize * self.settings.batch;
+        self.losses.push(sum / count as f64);
+        self.bar.set_message(format!("loss {:.5}", sum / count as f64));
+        Ok(model)
     }
-    bar.finish_and_clear();
-    let test = batch(digits.test.iter(), &device.inner());
-    let averaged = match &optim {
-        Optim::Ours(optim) => Some(optim.averaged(&model)?.valid().correct(test.clone())),
-        Optim::Burns(..) => None,
-    };
-    let (name, fingerprint) = (choice.name(), fingerprint(&ModuleValues::read(&model)?));
-    let correct = model.valid().correct(test);
-    Ok(Run { name, losses, correct, averaged, fingerprint, time })
+
+    /// Saves the training, and its losses with it.
+    fn save(&mut self, model: &Network) -> Result<(), Box<dyn Error>> {
+        if let Optim::Ours(optim) = &self.optim {
+            let options = SaveOptions::new().extra(serde_json::to_value(&self.losses)?);
+            optim.save_with(options, &mut self.checkpoints, model)?;
+        }
+        Ok(())
+    }
+
+    fn evaluate(self, model: &Network) -> Result<Run, Box<dyn Error>> {
+        let test = batch(self.digits.test.iter(), &self.device.inner());
+        let averaged = match &self.optim {
+            Optim::Ours(optim) => Some(optim.averaged(model)?.valid().correct(test.clone())),
+            Optim::Burns(..) => None,
+        };
+        let fingerprint = fingerprint(&ModuleValues::read(model)?);
+        let correct = model.valid().correct(test);
+        Ok(Run { name: self.name, losses: self.losses, correct, averaged, fingerprint, time: self.time })
+    }
 }
 
-fn progress_bar(choice: &Choice, steps: u64) -> ProgressBar {
+fn progress_bar(choice: Choice, steps: u64) -> ProgressBar {
     const TEMPLATE: &str = "{prefix:12} [{wide_bar}] {pos}/{len} steps, {eta} left, {msg:14}";
     let style = ProgressStyle::with_template(TEMPLATE).expect("the template is valid").progress_chars("=> ");
     ProgressBar::new(steps).with_style(style).with_prefix(choice.name())
@@ -127,12 +162,11 @@ fn progress_bar(choice: &Choice, steps: u64) -> ProgressBar {
 
 /// FNV-1a over the bits of all weights.
 fn fingerprint(values: &ModuleValues) -> u64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for (_, gradient) in values.gradients() {
-        let optimizers::Gradient::Dense(view) = gradient else { continue };
-        for number in view.array().iter().flatten() {
-            hash = (hash ^ u64::from(number.to_bits())).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    hash
+    let dense = values.gradients().into_iter().filter_map(|(_, gradient)| match gradient {
+        Gradient::Dense(view) => Some(view.array()?.iter().map(|number| number.to_bits()).collect::<Vec<_>>()),
+        Gradient::Sparse { .. } => None,
+    });
+    dense
+        .flatten()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, bits| (hash ^ u64::from(bits)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -5,6 +5,8 @@ mod checkpoints;
 mod copies;
 mod formulas;
 mod modules;
+#[cfg(feature = "test-ndarray")]
+mod offload;
 mod recorded;
 mod records;
 mod refusals;
