@@ -50,7 +50,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`SaveOptions::save`].
     pub fn save_with(&mut self, path: impl AsRef<Path>, options: SaveOptions<'_>) -> Result<Saved, Error> {
-        self.reading_variables(|engine, variables| Ok(options.save(path, engine, &variables)?))
+        self.read_variables(|engine, model| Ok(options.save(path, engine, model)?))
     }
 
     /// Saves the next checkpoint of a folder, which keeps the newest ones.
@@ -59,7 +59,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`CheckpointDir::save_with`].
     pub fn save_in(&mut self, folder: &mut CheckpointDir, options: SaveOptions<'_>) -> Result<Saved, Error> {
-        self.reading_variables(|engine, variables| Ok(folder.save_with(options, engine, &variables)?))
+        self.read_variables(|engine, model| Ok(folder.save_with(options, engine, model)?))
     }
 
     /// Loads variables and state from a file: the training resumes bit for bit.

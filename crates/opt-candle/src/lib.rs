@@ -12,6 +12,7 @@ mod gradients;
 #[cfg(test)]
 mod offload_tests;
 mod optimizer;
+mod reading;
 mod step;
 mod storage;
 mod taken;

@@ -43,27 +43,9 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ) -> Result<X, Error> {
         let mut taken = Taken::new(self.variables.as_slice())?;
         let result = f(&mut self.engine, taken.variables()?);
-        self.copies = taken.give_back(Change::Written)?;
+        self.copies = taken.give_back()?;
         result
     }
-
-    /// As [`with_variables`](Self::with_variables), for functions that only read them.
-    pub(crate) fn reading_variables<X>(
-        &mut self,
-        f: impl FnOnce(&Optimizer<R, T>, Vec<Variable<'_, T>>) -> Result<X, Error>,
-    ) -> Result<X, Error> {
-        let mut taken = Taken::new(self.variables.as_slice())?;
-        let result = f(&self.engine, taken.variables()?);
-        self.copies = taken.give_back(Change::Read)?;
-        result
-    }
-}
-
-/// Whether variables have to be copied back to their devices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Change {
-    Read,
-    Written,
 }
 
 /// Variables whose numbers have been moved out.
@@ -99,16 +81,14 @@ impl<'v> Taken<'v> {
         Ok(variables)
     }
 
-    /// Moves the numbers back, and copies them to other devices if they were written.
-    pub(crate) fn give_back(mut self, change: Change) -> Result<Copies, Error> {
+    /// Moves the numbers back, and copies them to their devices.
+    pub(crate) fn give_back(mut self) -> Result<Copies, Error> {
         let mut copies = Copies::default();
         for One { named, host, .. } in self.restore() {
             let Some(host) = host else { continue };
+            named.var.set(&host.to_device(named.var.device())?)?;
             copies.bytes_to_host += bytes(&host);
-            if change == Change::Written {
-                named.var.set(&host.to_device(named.var.device())?)?;
-                copies.bytes_to_device += bytes(&host);
-            }
+            copies.bytes_to_device += bytes(&host);
         }
         Ok(copies)
     }

@@ -40,20 +40,17 @@ pub(crate) struct Variables {
 }
 
 impl Variables {
-    /// Checks variables: types, devices, names, and that each is listed once.
+    /// Checks variables: types, devices, and that each is listed once.
     pub(crate) fn new<T: Element>(
         named: impl IntoIterator<Item = (String, Var)>,
         placement: Placement,
     ) -> Result<Self, Error> {
         let list: Vec<Named> =
             named.into_iter().map(|(name, var)| checked::<T>(name, var, placement)).collect::<Result<_, _>>()?;
-        let (mut names, mut owners) = (HashMap::new(), HashMap::new());
+        let mut owners = HashMap::new();
         for Named { name, var, .. } in &list {
             if let Some(first) = owners.insert(address(var), name) {
                 return Err(Error::SameVariable { first: first.clone(), second: name.clone() });
-            }
-            if names.insert(name, ()).is_some() {
-                return Err(opt_core::Error::DuplicateVariable { name: name.clone() }.into());
             }
         }
         let mut addresses: Vec<usize> = owners.into_keys().collect();

@@ -18,7 +18,7 @@ use transformer::{CONTEXT, Transformer};
 const TEXT: &str = include_str!("../../../optimizers/examples/data/shakespeare.txt");
 
 /// Texts in a step.
-const BATCH: usize = 16;
+const BATCH: usize = 8;
 /// One character in ten is for tests.
 const TEST_PART: usize = 10;
 const STEPS: u64 = 500;
@@ -106,7 +106,7 @@ impl Task for Text {
     }
 
     fn test_loss(&self) -> Result<f64> {
-        let places: Vec<usize> = (0..self.test.len() - CONTEXT).step_by(2 * CONTEXT).collect();
+        let places: Vec<usize> = (0..self.test.len() - CONTEXT).step_by(4 * CONTEXT).collect();
         Ok(f64::from(self.loss_at(&self.test, &places)?.to_scalar::<f32>()?))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{D, DType, Module, Result, Tensor};
 use candle_nn::{Embedding, Linear, RmsNorm, VarBuilder, embedding, linear, linear_no_bias, ops, rms_norm};
 
 /// Tokens of a text.
-pub(crate) const CONTEXT: usize = 64;
+pub(crate) const CONTEXT: usize = 48;
 
 const LAYERS: usize = 2;
 const HEADS: usize = 4;

@@ -172,7 +172,8 @@ fn a_panic_while_variables_are_lent_gives_them_back() {
     assert_eq!((vars[0].1.to_scalar::<f32>().unwrap(), vars[1].1.elem_count()), (1.0, 0));
 }
 
-/// Steps lock one variable at a time: readers that hold one lock and wait for another are no deadlock.
+/// Steps lock one variable at a time, and saving only reads: readers that hold one lock and wait for another are no
+/// deadlock.
 #[test]
 fn other_threads_may_read_meanwhile() {
     within_a_minute(|| {
@@ -181,7 +182,7 @@ fn other_threads_may_read_meanwhile() {
         let mut opt = CandleOptimizer::from_named(named, Optimizer::builder(Nadam::new(0.01))).unwrap();
         let mut grads = GradStore::default();
         vars.iter().for_each(|var| drop(grads.insert(var, var.ones_like().unwrap())));
-        let done = AtomicBool::new(false);
+        let (done, folder) = (AtomicBool::new(false), tempfile::tempdir().unwrap());
         thread::scope(|scope| {
             scope.spawn(|| {
                 while !done.load(Ordering::SeqCst) {
@@ -191,7 +192,12 @@ fn other_threads_may_read_meanwhile() {
                     }
                 }
             });
-            (0..500).for_each(|_| assert!(opt.step(&grads).unwrap().is_applied()));
+            for step in 0..500 {
+                assert!(opt.step(&grads).unwrap().is_applied());
+                if step % 50 == 0 {
+                    opt.save(folder.path().join("checkpoint")).unwrap();
+                }
+            }
             done.store(true, Ordering::SeqCst);
         });
     });

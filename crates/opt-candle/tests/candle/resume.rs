@@ -132,6 +132,16 @@ fn another_model_is_refused_and_unchanged() {
     assert_eq!(faster.resume_with(&path, LoadOptions::new().any_configuration()).unwrap().iterations, 1);
 }
 
+#[test]
+fn variables_are_in_the_order_of_their_names() {
+    let map = VarMap::new();
+    for i in 10..40 {
+        map.get(1, &format!("layer{i}"), Init::Const(1.0), DType::F32, &Device::Cpu).unwrap();
+    }
+    let opt = CandleOptimizer::from_varmap(&map, builder()).unwrap();
+    assert!(opt.variables().map(|(name, _)| name).is_sorted());
+}
+
 /// The names of the file are those of the map, so candle reads the variables, too.
 #[test]
 fn the_file_has_the_names_of_the_map() {
