@@ -1,5 +1,5 @@
-//! Groups, accumulation and loss scaling with everything else at once: the numbers of naive loops, and the same bits for
-//! any number of threads, and after saving and resuming between any two calls.
+//! Groups, accumulation and loss scaling with everything else at once: the numbers of naive loops, and the same bits
+//! for any number of threads, and after saving and resuming between any two calls.
 
 mod alone;
 mod checkpoints;

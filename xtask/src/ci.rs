@@ -21,10 +21,14 @@ impl Step {
     }
 }
 
+/// The steps that run only when they are asked for: their dependencies take too long to compile.
+const BY_HAND: [&str; 1] = ["burn"];
+
 /// Prints the steps and their commands.
 pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<()> {
     for step in steps(workspace) {
-        println!("{}", step.name);
+        let when = if BY_HAND.contains(&step.name) { " (only with --step)" } else { "" };
+        println!("{}{when}", step.name);
         for call in step.calls {
             println!("    {call}");
         }
@@ -32,12 +36,13 @@ pub(crate) fn list(workspace: &Workspace) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs all steps except some, up to the first failure.
+/// Runs all steps except some and those for which one has to ask, up to the first failure.
 pub(crate) fn run(workspace: &Workspace, skip: &[String]) -> anyhow::Result<()> {
     let mut steps = steps(workspace);
     for name in skip {
         take(&mut steps, name)?;
     }
+    steps.retain(|step| !BY_HAND.contains(&step.name));
     steps.iter().try_for_each(Step::run)?;
     println!("ci: {} steps, all passed", steps.len());
     Ok(())
@@ -78,6 +83,20 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         one("instructions", "xtask instructions"),
         Step { name: "mpi", calls: mpi(workspace) },
         Step { name: "fuzz", calls: fuzz(workspace) },
+        Step { name: "candle", calls: adapter(workspace, "opt-candle") },
+        Step { name: "burn", calls: adapter(workspace, "opt-burn") },
+    ]
+}
+
+/// An adapter to a framework, in a package outside the workspace.
+fn adapter(workspace: &Workspace, package: &str) -> Vec<Call> {
+    let manifest = format!("--manifest-path crates/{package}/Cargo.toml");
+    let there = |args: &str| beside(workspace, &format!("{args} --locked {manifest}"));
+    vec![
+        Call::new(&format!("fmt --check {manifest}")),
+        there("clippy --all-targets").arg("--").arg("-D").arg("warnings"),
+        there("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
+        there("test"),
     ]
 }
 
@@ -145,6 +164,12 @@ mod tests {
         assert_eq!(calls[0], "cargo check --no-default-features -p optimizers");
         assert!(calls.contains(&"cargo check --no-default-features -p optimizers --features sgd".to_owned()));
         assert!(calls.iter().all(|call| !call.ends_with("--features default")));
+    }
+
+    #[test]
+    fn steps_by_hand_are_steps() {
+        let steps = steps(&Workspace::load().unwrap());
+        assert!(BY_HAND.iter().all(|by_hand| names(&steps).contains(by_hand)));
     }
 
     #[test]

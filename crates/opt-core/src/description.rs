@@ -37,7 +37,7 @@ pub struct Description<'a, T> {
 impl<'a, T: Scalar> Description<'a, T> {
     /// A variable in the element type of the optimizer, row-major, without a gradient.
     pub fn new(name: impl Into<Cow<'a, str>>, shape: impl AsRef<[usize]>) -> Self {
-        let described = Described { shape: shape.as_ref().into(), axes: None };
+        let described = Described { shape: shape.as_ref().into(), axes: None, position: 0 };
         Self { name: name.into(), described, dtype: T::DTYPE, gradient: None }
     }
 
@@ -89,9 +89,10 @@ impl<'a, T: Scalar> Description<'a, T> {
         &self.described.shape
     }
 
-    /// The variable, as far as it is known.
-    pub(crate) fn into_variable(self) -> Result<Variable<'a, T>, Error> {
+    /// The variable, as far as it is known; `position` is its position in the list.
+    pub(crate) fn into_variable(self, position: usize) -> Result<Variable<'a, T>, Error> {
         let Self { name, described, dtype, gradient } = self;
+        let described = Described { position, ..described };
         let value = match dtype {
             _ if dtype == T::DTYPE => Any::Full(Memory::Described(Box::new(described))),
             DType::Bf16 if T::DTYPE == DType::F32 => Any::Bf16(Box::<Change<'a, bf16>>::new(described.row_major())),

@@ -35,6 +35,7 @@ pub mod collective;
 pub mod config;
 mod decay;
 mod description;
+mod dtype;
 mod ema;
 mod error;
 mod gradient;

@@ -5,7 +5,8 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use num_traits::{AsPrimitive, Zero};
 
-use crate::view::{AnySlice, AnySliceMut};
+pub use crate::dtype::DType;
+use crate::dtype::{AnySlice, AnySliceMut};
 
 /// The few operations that an update rule needs.
 ///
@@ -34,20 +35,6 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     /// The larger of two numbers; NaN if either is NaN, so that a NaN is never hidden.
     #[must_use]
     fn max(self, other: Self) -> Self;
-}
-
-/// The name of a storage type, as in safetensors and NumPy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DType {
-    /// 32-bit floating point.
-    F32,
-    /// 64-bit floating point.
-    F64,
-    /// bfloat16; for variables only: see [`Variable::half`](crate::Variable::half).
-    Bf16,
-    /// 16-bit floating point; for variables only: see [`Variable::half`](crate::Variable::half).
-    F16,
 }
 
 /// The element types that variables, gradients and slots may have: `f32` and `f64`.
@@ -85,7 +72,7 @@ pub trait Scalar:
 }
 
 mod sealed {
-    use crate::view::{AnySlice, AnySliceMut};
+    use crate::dtype::{AnySlice, AnySliceMut};
 
     pub trait Sealed: Sized {
         /// The slice, if it has this element type.

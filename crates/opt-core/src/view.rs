@@ -9,7 +9,6 @@ use half::{bf16, f16};
 use ndarray::{ArrayBase, ArrayView, ArrayViewD, ArrayViewMut, ArrayViewMutD, Data, DataMut, Dimension};
 use smallvec::{SmallVec, smallvec};
 
-pub use any::{AnySlice, AnySliceMut};
 pub(crate) use stored::sealed;
 pub use stored::{Half, Stored};
 
@@ -105,6 +104,8 @@ pub(crate) struct Described {
     pub(crate) shape: Shape,
     /// The axes in memory order, slowest first; `None` is row-major.
     pub(crate) axes: Option<Vec<usize>>,
+    /// The position in the list of descriptions.
+    pub(crate) position: usize,
 }
 
 impl<T> Memory<&mut [T], ArrayViewMutD<'_, T>> {

@@ -351,7 +351,7 @@ impl<T: Scalar> Sums<T> {
 
     /// An input with its sum as its gradient.
     pub(super) fn total<'b>(&'b self, number: usize, input: &'b mut Input<'_, T>) -> Input<'b, T> {
-        let Input { place, position, name, group, value, gradient, new, placed } = input;
+        let Input { place, name, group, value, gradient, new, placed } = input;
         let gradient = match (&self.owned[number], &self.taken[number].sum, &*gradient) {
             (Accumulator::None, Accumulator::Dense(sum), Some(InputGradient::Dense(last))) => {
                 Some(summed(Some(sum), last.reborrow(), self.factor))
@@ -366,7 +366,7 @@ impl<T: Scalar> Sums<T> {
         let (new, placed) = (new.clone(), placed.clone());
         let name = Cow::Borrowed(&**name);
         let value = value.reborrow();
-        Input { place: *place, position: *position, name, group: *group, value, gradient, new, placed }
+        Input { place: *place, name, group: *group, value, gradient, new, placed }
     }
 }
 

@@ -1,7 +1,9 @@
 //! A step in phases: everything is checked and measured first, then variables are lent one at a time.
 //!
 //! The phases are those of any other step (see `step.rs`). While they run, the values of the inputs are
-//! [`Value::Later`](super::step::storage::Value::Later).
+//! `Value::Later`.
+
+use smallvec::SmallVec;
 
 use super::Optimizer;
 use super::accumulate::Sums;
@@ -138,7 +140,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if self.options.ranks.is_some() {
             return Err(Error::PhasesOnRanks);
         }
-        let variables: Vec<_> = variables.into_iter().map(Description::into_variable).collect::<Result<_, _>>()?;
+        let variables: Vec<_> = variables
+            .into_iter()
+            .enumerate()
+            .map(|(i, variable)| variable.into_variable(i))
+            .collect::<Result<_, _>>()?;
         let count = variables.len();
         let (start, mut inputs) = self.start(variables.into_iter(), true, &options)?;
         let known = self.records.len();
@@ -211,7 +217,11 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
     where
         T: 'v,
     {
-        self.update_all([(i, value)])
+        if let Some(number) = self.number(i)? {
+            let mut lent = [self.lend(number, value.into())?];
+            self.write(&mut lent);
+        }
+        Ok(())
     }
 
     /// Updates several variables, each given with its position in the list of [`Optimizer::begin`]. Variables that
@@ -228,18 +238,14 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
         let mut lent: Vec<Lent<'v, T>> = Vec::new();
         for (i, value) in values {
             if let Some(number) = self.number(i)? {
-                let input = &self.inputs[number];
-                lent.push(Lent { number, value: lent_value(input, self.form(input), value.into())? });
+                lent.push(self.lend(number, value.into())?);
             }
         }
         lent.sort_by_key(|lent| lent.number);
         if let Some(pair) = lent.windows(2).find(|pair| pair[0].number == pair[1].number) {
             return Err(self.given_twice(pair[0].number));
         }
-        if !lent.is_empty() {
-            self.start_writing();
-            self.write(&mut lent);
-        }
+        self.write(&mut lent);
         Ok(())
     }
 
@@ -289,7 +295,9 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
         };
         let mut lending = vec![Lending::Nothing; count];
         for (number, input) in self.inputs.iter().enumerate().filter(|(number, input)| is_awaited(*number, input)) {
-            lending[input.position] = Lending::Awaited(number);
+            if let Some(position) = input.value.position() {
+                lending[position] = Lending::Awaited(number);
+            }
         }
         lending
     }
@@ -302,6 +310,12 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
             Some(Lending::Nothing) => Ok(None),
             None => Err(Error::NotDescribed { position: i, variables: self.lending.len() }),
         }
+    }
+
+    /// The numbers of a variable, checked.
+    fn lend<'v>(&self, number: usize, value: ViewMut<'v, T>) -> Result<Lent<'v, T>, Error> {
+        let input = &self.inputs[number];
+        Ok(Lent { number, value: lent_value(input, self.form(input), value)? })
     }
 
     fn given_twice(&self, number: usize) -> Error {
@@ -328,13 +342,19 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
 
     /// Updates variables, which are in the order of their numbers.
     fn write(&mut self, lent: &mut [Lent<'_, T>]) {
+        if lent.is_empty() {
+            return;
+        }
+        self.start_writing();
         let Self { optimizer, inputs, lending, work, start, known, .. } = self;
         for run in lent.chunk_by_mut(|lent, next| next.number == lent.number + 1) {
             let first = run[0].number;
-            let mut run: Vec<_> =
+            let mut run: SmallVec<[_; 1]> =
                 run.iter_mut().map(|Lent { number, value }| inputs[*number].with_value(value.reborrow())).collect();
             for (input, number) in run.iter().zip(first..) {
-                lending[input.position] = Lending::Updated(number);
+                if let Some(position) = inputs[number].value.position() {
+                    lending[position] = Lending::Updated(number);
+                }
                 if input.place >= *known {
                     let slots = optimizer.groups.slots_of(input.group);
                     optimizer.records.at_mut(input.place).copy_variable(slots, &input.value);

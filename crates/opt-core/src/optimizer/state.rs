@@ -72,7 +72,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let weights: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
         let variables = model.variables();
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
-        let restored = self.resolved(variables.into_iter().enumerate()).and_then(|mut inputs| {
+        let restored = self.resolved(variables.into_iter()).and_then(|mut inputs| {
             self.admit(&mut distributed::own_parts(&mut inputs), Fill::Later);
             self.set_weights(weights)
         });

@@ -197,7 +197,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         &mut self,
         variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
-        let mut inputs = self.resolved(variables.enumerate())?;
+        let mut inputs = self.resolved(variables)?;
         match inputs.first() {
             Some(first) if first.new.is_some() => Err(Error::UnknownVariable { name: first.name.to_string() }),
             _ => {

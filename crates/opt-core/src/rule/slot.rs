@@ -220,7 +220,7 @@ impl<'a, T> ArraySlots<'a, T> {
     }
 
     /// Slices of whole arrays.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {
         let count = arrays.len();
         let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();

@@ -84,12 +84,12 @@ pub(super) fn own_part<'b, T: Scalar>(
     input: &'b mut Input<'_, T>,
     reduced: Option<InputGradient<'b, T>>,
 ) -> Input<'b, T> {
-    let Input { place, position, name, group, value, gradient, new, placed } = input;
+    let Input { place, name, group, value, gradient, new, placed } = input;
     let gradient = reduced.or_else(|| gradient.as_ref().map(InputGradient::reborrow));
     let (new, placed) = (new.clone(), placed.clone());
     let name = Cow::Borrowed(&**name);
     let value = value.reborrow();
-    cut_to_own_part(Input { place: *place, position: *position, name, group: *group, value, gradient, new, placed })
+    cut_to_own_part(Input { place: *place, name, group: *group, value, gradient, new, placed })
 }
 
 /// Cuts value and dense gradient down to this rank's part; [`rows`] cuts sparse gradients.
@@ -128,7 +128,7 @@ fn array_mut<'b, T>(value: Value<'b, T>, stored_shape: &[usize]) -> ArrayViewMut
     match value {
         Value::Slice(slice) => ArrayViewMutD::from_shape(IxDyn(stored_shape), slice).expect("the shape was checked"),
         Value::Strided(view) => *view,
-        Value::Later(_) => unreachable!("{NOT_LENT}"),
+        Value::Later { .. } => unreachable!("{NOT_LENT}"),
     }
 }
 

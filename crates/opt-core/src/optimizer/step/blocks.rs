@@ -18,7 +18,7 @@ impl<T> Value<'_, T> {
                 let block = Vec::with_capacity(BLOCK);
                 Cursor::Strided(Box::new(Scattered { elements: view.iter_mut(), block, buffer }))
             }
-            Self::Later(_) => unreachable!("{NOT_LENT}"),
+            Self::Later { .. } => unreachable!("{NOT_LENT}"),
         }
     }
 }

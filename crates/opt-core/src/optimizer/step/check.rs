@@ -130,11 +130,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         })
     }
 
-    /// The variables, each with its position in the caller's list, checked against their records; on ranks, with their
-    /// placements.
+    /// The variables, checked against their records; on ranks, with their placements.
     pub(in crate::optimizer) fn resolved<'a>(
         &mut self,
-        variables: impl Iterator<Item = (usize, Variable<'a, T>)>,
+        variables: impl Iterator<Item = Variable<'a, T>>,
     ) -> Result<Vec<Input<'a, T>>, Error> {
         let inputs = resolve(variables, &mut self.records, &self.groups)?;
         self.located(inputs)
@@ -147,14 +146,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     ) -> Result<Vec<Input<'a, T>>, Error> {
         self.groups.forget_unsure();
         if !self.groups.are_any_frozen() {
-            return self.resolved(variables.enumerate());
+            return self.resolved(variables);
         }
         let mut trained = Vec::with_capacity(variables.size_hint().0);
         for (position, variable) in variables.enumerate() {
             let Variable { name, value, .. } = &variable;
             let record = self.records.place(name, position).map(|place| self.records.at(place).group);
             if !self.groups.is_frozen(name, record, || each!(&value.0, value => shape_of(name, value)).ok()) {
-                trained.push((position, variable));
+                trained.push(variable);
             }
         }
         self.resolved(trained.into_iter())
@@ -201,20 +200,20 @@ pub(in crate::optimizer) fn require_in<T: Scalar>(name: &str, value: f64) -> Res
     Err(HyperparameterError::new(name, value, expected))
 }
 
-/// Checks names, shapes and indices of a list of variables, each with its position in the caller's list.
+/// Checks names, shapes and indices of a list of variables.
 ///
 /// The inputs returned are in the order of the records.
 pub(crate) fn resolve<'a, T: Scalar>(
-    variables: impl Iterator<Item = (usize, Variable<'a, T>)>,
+    variables: impl Iterator<Item = Variable<'a, T>>,
     records: &mut Records<T>,
     groups: &Groups<T>,
 ) -> Result<Vec<Input<'a, T>>, Error> {
     let call = records.next_call();
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
-    for (number, (position, Variable { name, value, gradient })) in variables.enumerate() {
+    for (position, Variable { name, value, gradient }) in variables.enumerate() {
         let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-        let (place, group, new) = match records.place(&name, number) {
+        let (place, group, new) = match records.place(&name, position) {
             Some(place) => {
                 let record = records.at_mut(place);
                 check_known(record, call, &name, &value)?;
@@ -237,7 +236,7 @@ pub(crate) fn resolve<'a, T: Scalar>(
             Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
         };
         let value = unbox!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, position, name, group, value, gradient, new, placed: None });
+        inputs.push(Input { place, name, group, value, gradient, new, placed: None });
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -282,7 +281,7 @@ pub(in crate::optimizer) fn lent_value<'v, T: Scalar>(
     Ok(unbox!(value.0, value => stored(value, axes)))
 }
 
-#[inline]
+#[inline(always)]
 fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], Error> {
     match value {
         Memory::Filled { shape, .. } => Ok(shape),
@@ -310,7 +309,9 @@ fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
             ArrayViewMut::from_shape(IxDyn(&shape), data).expect("the shape was checked")
         }
         (Memory::Strided(view), _) => *view,
-        (Memory::Described(described), _) => return Value::Later(described.shape.iter().product()),
+        (Memory::Described(described), _) => {
+            return Value::Later { len: described.shape.iter().product(), position: described.position };
+        }
         (Memory::Mismatch(_), _) => unreachable!("the shape was checked"),
     };
     in_order_mut(view, axes).into()

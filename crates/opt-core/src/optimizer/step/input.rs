@@ -12,8 +12,6 @@ use crate::collective::Placement;
 pub(crate) struct Input<'a, T> {
     /// The place of its record. New variables have places after the last record.
     pub(crate) place: usize,
-    /// Its position in the caller's list.
-    pub(crate) position: usize,
     pub(crate) name: Cow<'a, str>,
     pub(crate) group: usize,
     pub(crate) value: AnyValue<'a, T>,
@@ -49,10 +47,10 @@ pub(crate) struct SparseGradient<'a, T> {
 impl<T> Input<'_, T> {
     /// The same input with its numbers, which were not there when it was checked.
     pub(crate) fn with_value<'b>(&'b self, value: AnyValue<'b, T>) -> Input<'b, T> {
-        let Self { place, position, name, group, gradient, .. } = self;
+        let Self { place, name, group, gradient, .. } = self;
         let gradient = gradient.as_ref().map(InputGradient::reborrow);
         let name = Cow::Borrowed(&**name);
-        Input { place: *place, position: *position, name, group: *group, value, gradient, new: None, placed: None }
+        Input { place: *place, name, group: *group, value, gradient, new: None, placed: None }
     }
 
     /// Whether this is all of the variable that the caller gave, and not only the part that this rank updates.

@@ -150,7 +150,7 @@ impl<T: Scalar> VariablePlan<T> {
     /// Updates a block: the rule with the fused stages, then the stages that the rule's loop has not done.
     ///
     /// The state is borrowed, not moved: copies would slow down long lists of small variables.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn update_block(
         &self,
         kernel: &dyn Kernel<T>,

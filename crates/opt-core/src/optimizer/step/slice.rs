@@ -317,7 +317,7 @@ mod tests {
         let mut value = vec![0.0_f32; 100];
         let mut records = Records::new(step.storage);
         let groups = Groups::of_one_rule(vec![SlotSpec::zeros("m").moment()]);
-        let mut inputs = resolve([(0, Variable::new("w", &mut value))].into_iter(), &mut records, &groups).unwrap();
+        let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records, &groups).unwrap();
         let new = |group| NewSlots { specs: groups.slots_of(group), averages: false, fill: Fill::Initial };
         add_records(&mut records, &mut inputs, new, |_| true);
         let dense = SliceGradient::Dense(Any::Full(Values::Slice(&gradient)));

@@ -21,8 +21,11 @@ pub(crate) type AnyValues<'a, T> = Any<Values<'a, T>, Values<'a, bf16>, Values<'
 pub(crate) enum Value<'a, T> {
     Slice(&'a mut [T]),
     Strided(Box<ArrayViewMutD<'a, T>>),
-    /// In a step in phases: this many numbers, which are lent later.
-    Later(usize),
+    /// Numbers that a step in phases is lent later, and the position of the variable in the list of descriptions.
+    Later {
+        len: usize,
+        position: usize,
+    },
 }
 
 /// Numbers to read, of one element type.
@@ -72,11 +75,12 @@ fn row_width(len: usize, shape: &[usize]) -> usize {
 }
 
 impl<'a, T> Value<'a, T> {
+    #[inline(always)]
     fn len(&self) -> usize {
         match self {
             Self::Slice(slice) => slice.len(),
             Self::Strided(view) => view.len(),
-            Self::Later(len) => *len,
+            Self::Later { len, .. } => *len,
         }
     }
 
@@ -85,7 +89,7 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => Value::Slice(slice),
             Self::Strided(view) => Value::Strided(Box::new(view.view_mut())),
-            Self::Later(len) => Value::Later(*len),
+            Self::Later { len, position } => Value::Later { len: *len, position: *position },
         }
     }
 
@@ -94,13 +98,13 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => slice.iter_mut().for_each(visit),
             Self::Strided(view) => view.iter_mut().for_each(visit),
-            Self::Later(_) => unreachable!("{NOT_LENT}"),
+            Self::Later { .. } => unreachable!("{NOT_LENT}"),
         }
     }
 
     fn width(&self) -> usize {
         match self {
-            Self::Slice(_) | Self::Later(_) => 1,
+            Self::Slice(_) | Self::Later { .. } => 1,
             Self::Strided(view) => row_width(view.len(), view.shape()),
         }
     }
@@ -116,7 +120,7 @@ impl<'a, T> Value<'a, T> {
                 let (front, back) = view.split_at(Axis(0), row);
                 (Self::Strided(Box::new(front)), Self::Strided(Box::new(back)))
             }
-            Self::Later(len) => (Self::Later(at), Self::Later(len - at)),
+            Self::Later { .. } => unreachable!("{NOT_LENT}"),
         }
     }
 
@@ -125,7 +129,7 @@ impl<'a, T> Value<'a, T> {
         match self {
             Self::Slice(slice) => Values::Slice(slice),
             Self::Strided(view) => Values::Strided(Box::new(view.view())),
-            Self::Later(_) => Values::Slice(&[]),
+            Self::Later { .. } => Values::Slice(&[]),
         }
     }
 }
@@ -139,6 +143,7 @@ impl<'a, T> AnyValue<'a, T> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn len(&self) -> usize {
         each!(self, value => value.len())
     }
@@ -146,6 +151,11 @@ impl<'a, T> AnyValue<'a, T> {
     /// The same numbers, borrowed for a shorter time.
     pub(crate) fn reborrow(&mut self) -> AnyValue<'_, T> {
         map!(self, value => value.reborrow())
+    }
+
+    /// The position of numbers that are lent later in the list of descriptions.
+    pub(crate) fn position(&self) -> Option<usize> {
+        each!(self, value => if let Value::Later { position, .. } = value { Some(*position) } else { None })
     }
 
     /// The number of elements that must stay together.

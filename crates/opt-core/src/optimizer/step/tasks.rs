@@ -1,5 +1,7 @@
 //! The tasks of threads: small variables share a task, larger ones have a task each, the largest are cut into slices.
 
+use smallvec::SmallVec;
+
 use super::super::records::Record;
 use super::input::{Input, InputGradient};
 use super::measure::Measured;
@@ -20,6 +22,9 @@ pub(crate) enum Task<'a, 'v, T> {
     Variable(WholeVariable<'a, 'v, T>),
     Slice(Box<VariableSlice<'a, T>>),
 }
+
+/// The tasks of a step, or the only one of a short step.
+pub(crate) type TaskList<'a, 'v, T> = SmallVec<[Task<'a, 'v, T>; 1]>;
 
 /// Small variables with dense gradients or none, whose records are consecutive.
 pub(crate) struct Batch<'a, 'v, T> {
@@ -54,13 +59,13 @@ pub(crate) fn tasks<'a, 'v, T: Scalar>(
     measured: &'a Measured,
     shares: impl FnOnce(usize) -> Shares,
     plans: &[StepPlan<'_, T>],
-) -> Vec<Task<'a, 'v, T>> {
+) -> TaskList<'a, 'v, T> {
     let mut left = inputs.iter().map(updated).sum();
     let shares = shares(left);
     let mut place = 0;
     let before = unique.partition_point(|(input, _)| *input < first);
     let mut unique = unique[before..].iter().peekable();
-    let mut tasks = Vec::with_capacity(inputs.len().min(left / CHUNK + 1));
+    let mut tasks = TaskList::with_capacity(inputs.len().min(left / CHUNK + 1));
     while let Some(input) = inputs.first() {
         // Skips the records of variables that are not in the list.
         records = &mut records[input.place - place..];
@@ -155,7 +160,7 @@ impl<T: Scalar> Batch<'_, '_, T> {
 impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
     /// Cuts the variable into slices, whose sizes `shares` gives; `left` is the number of elements that are still to be
     /// cut.
-    fn cut(self, left: &mut usize, shares: &Shares, plan: &StepPlan<'_, T>, tasks: &mut Vec<Task<'a, 'v, T>>) {
+    fn cut(self, left: &mut usize, shares: &Shares, plan: &StepPlan<'_, T>, tasks: &mut TaskList<'a, 'v, T>) {
         if self.len <= shares.of(*left) {
             *left -= self.len;
             return tasks.push(Task::Variable(self));
@@ -231,7 +236,7 @@ mod tests {
     fn cut(threads: usize, variables: Vec<Variable<'_, f32>>) -> Vec<(f64, bool)> {
         let mut records = Records::new(MomentStorage::Full);
         let groups = Groups::of_one_rule(Vec::new());
-        let mut inputs = resolve(variables.into_iter().enumerate(), &mut records, &groups).unwrap();
+        let mut inputs = resolve(variables.into_iter(), &mut records, &groups).unwrap();
         let new = |_| NewSlots { specs: &[], averages: false, fill: Fill::Initial };
         add_records(&mut records, &mut inputs, new, |_| true);
         let plan = StepPlan::plain(&Nothing, MomentStorage::Full);
