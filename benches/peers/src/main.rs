@@ -1,5 +1,5 @@
-//! Optimizers of other Rust frameworks behind the protocol of the suite, and ours through their adapters: what a user of
-//! these frameworks gets.
+//! Optimizers of other Rust frameworks behind the protocol of the suite, and ours through their adapters: what a user
+//! of these frameworks gets.
 
 mod burn;
 mod candle;
