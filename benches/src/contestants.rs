@@ -8,7 +8,8 @@ use optimizers::{
 use crate::Element;
 use crate::traffic::{Sweep, Traffic};
 
-type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
+/// A builder of any rule.
+pub type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
 /// More micro-steps than a benchmark makes, so that all of them only add: the sum takes the place of the variable in
 /// the traffic.
@@ -34,7 +35,13 @@ impl<T: Element> Contestant<T> {
     ///
     /// When the threads cannot be started.
     pub fn build(&self, threads: usize) -> Result<DynOptimizer<T>, Error> {
-        (self.builder)().threads(threads).build()
+        self.builder().threads(threads).build()
+    }
+
+    /// The optimizer, not yet built.
+    #[must_use]
+    pub fn builder(&self) -> Builder<T> {
+        (self.builder)()
     }
 }
 

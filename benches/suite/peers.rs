@@ -83,7 +83,7 @@ impl Peers {
 fn commands(args: &Args) -> Vec<Command> {
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
     let rust = args.peers.iter().flat_map(|program| {
-        ["burn", "candle"].map(|name| {
+        ["burn", "opt-burn", "candle", "opt-candle", "candle-optimisers"].map(|name| {
             let mut command = Command::new(program);
             command.arg(name);
             command

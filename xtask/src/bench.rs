@@ -25,8 +25,8 @@ pub(crate) struct Options {
     /// The folder for table, JSON and plots; `target/bench` by default.
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Includes the optimizers of other Rust frameworks: burn, and candle with candle-optimisers. They are built
-    /// first, which takes minutes.
+    /// Includes the optimizers of other Rust frameworks: burn, candle, and candle-optimisers; and ours in burn and
+    /// candle, through their adapters. They are built first, which takes minutes.
     #[arg(long)]
     peers: bool,
     /// Includes optimizers in Python: PyTorch, pytorch-optimizer and optax, from a virtual environment with

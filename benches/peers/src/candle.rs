@@ -1,51 +1,55 @@
-//! candle with its own AdamW, and with candle-optimisers.
+//! candle with its own optimizers, and with ours through `opt-candle`.
 //!
 //! The gradients are those of the sum of `w * g`, computed once: they are g, and every step uses them again.
 
-use anyhow::bail;
+use anyhow::Context;
+use benches::contestants::{Contestant, contestants};
+use benches::protocol::{Hello, StepFn};
+use benches::random::Random;
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW};
-use candle_optimisers::Momentum;
-use candle_optimisers::esgd::{ParamsSGD, SGD};
-use candle_optimisers::nadam::{NAdam, ParamsNAdam};
-use candle_optimisers::radam::{ParamsRAdam, RAdam};
+use candle_nn::optim::{AdamW, Optimizer, ParamsAdamW, SGD};
+use opt_candle::CandleOptimizer;
 
-use crate::offers;
-use crate::protocol::{Hello, StepFn};
-use crate::random::Random;
-
-/// As small as that of our contestants.
-const LEARNING_RATE: f64 = 1e-5;
+use crate::{LEARNING_RATE, all_of, offers, weight_name};
 
 pub(crate) fn hello() -> Hello {
     let contestants = offers(&[
         ("sgd", "sgd", "SGD"),
-        ("momentum", "momentum", "SGD, momentum"),
-        ("nesterov", "nesterov", "SGD, Nesterov"),
-        ("adam", "adam", "candle-nn AdamW without decay"),
-        ("adamw", "adamw", "candle-nn AdamW"),
-        ("nadam", "nadam", "NAdam"),
-        ("radam", "radam", "RAdam"),
+        ("adam", "adam", "AdamW without decay"),
+        ("adamw-decay", "adamw", "AdamW"),
+        ("adamw", "nadam", "AdamW"),
+        ("adamw", "radam", "AdamW"),
     ]);
-    Hello { name: "candle-optimisers 0.10".to_owned(), contestants }
+    Hello { name: "candle-nn 0.11".to_owned(), contestants }
 }
 
 pub(crate) fn open(contestant: &str, tensors: &[Vec<usize>], _threads: usize) -> anyhow::Result<StepFn> {
     let (variables, gradients) = variables(tensors)?;
-    let lr = LEARNING_RATE;
-    let sgd = |momentum| ParamsSGD { lr, momentum, ..ParamsSGD::default() };
-    let adamw = |weight_decay| ParamsAdamW { lr, weight_decay, ..ParamsAdamW::default() };
+    let adamw = |weight_decay| ParamsAdamW { lr: LEARNING_RATE, weight_decay, ..ParamsAdamW::default() };
     Ok(match contestant {
-        "sgd" => stepper(SGD::new(variables, sgd(None))?, gradients),
-        "momentum" => stepper(SGD::new(variables, sgd(Some(Momentum::Classical(0.9))))?, gradients),
-        "nesterov" => stepper(SGD::new(variables, sgd(Some(Momentum::Nesterov(0.9))))?, gradients),
-        "adam" => stepper(AdamW::new(variables, adamw(0.0))?, gradients),
-        "adamw" => stepper(AdamW::new(variables, adamw(0.004))?, gradients),
-        "nadam" => stepper(NAdam::new(variables, ParamsNAdam { lr, ..ParamsNAdam::default() })?, gradients),
-        "radam" => stepper(RAdam::new(variables, ParamsRAdam { lr, ..ParamsRAdam::default() })?, gradients),
-        other => bail!("no contestant {other:?}"),
+        "sgd" => stepper(SGD::new(variables, LEARNING_RATE)?, gradients),
+        "adamw-decay" => stepper(AdamW::new(variables, adamw(0.004))?, gradients),
+        "adam" | "adamw" => stepper(AdamW::new(variables, adamw(0.0))?, gradients),
+        other => anyhow::bail!("no contestant {other:?}"),
     })
+}
+
+/// Every contestant of ours.
+pub(crate) fn our_hello() -> Hello {
+    Hello { name: "opt-candle 0.11".to_owned(), contestants: all_of() }
+}
+
+pub(crate) fn open_ours(contestant: &str, tensors: &[Vec<usize>], threads: usize) -> anyhow::Result<StepFn> {
+    let (variables, gradients) = variables(tensors)?;
+    let named = variables.into_iter().enumerate().map(|(number, variable)| (weight_name(number), variable));
+    let known = contestants::<f32>();
+    let ours: &Contestant<f32> = known.iter().find(|ours| ours.name == contestant).context("no such contestant")?;
+    let mut optimizer = CandleOptimizer::from_named(named, ours.builder().threads(threads))?;
+    Ok(Box::new(move || {
+        optimizer.step(&gradients)?;
+        Ok(())
+    }))
 }
 
 fn variables(tensors: &[Vec<usize>]) -> anyhow::Result<(Vec<Var>, GradStore)> {

@@ -30,7 +30,7 @@ pub(crate) fn trained(dtype: DType) -> Option<opt_core::state::DType> {
     }
 }
 
-/// A tensor of another device that could not be read.
+/// A tensor of another device that could not be read, without autodiff.
 #[derive(Debug)]
 pub(crate) struct Unread<const D: usize> {
     pub(crate) tensor: Tensor<D>,
@@ -48,13 +48,14 @@ pub(crate) struct Host {
 impl Host {
     /// The numbers of a tensor; copied, if the tensor is on another device.
     pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Result<Self, Unread<D>> {
+        let tensor = tensor.inner();
         let device = tensor.device();
         if is_host(&device) {
-            let numbers = tensor.inner().try_into_primitive::<Flex>().expect("a float tensor of this backend");
+            let numbers = tensor.try_into_primitive::<Flex>().expect("a float tensor of this backend");
             return Ok(Self { numbers, away: None });
         }
-        match tensor.clone().inner().try_into_data() {
-            Ok(data) => Ok(Self { numbers: FlexTensor::from_data(data), away: Some(device.inner()) }),
+        match tensor.clone().try_into_data() {
+            Ok(data) => Ok(Self { numbers: FlexTensor::from_data(data), away: Some(device) }),
             Err(reason) => Err(Unread { tensor, reason }),
         }
     }
@@ -99,6 +100,11 @@ impl Host {
             _ => burn_core::tensor::Bytes::from_elems(numbers.collect::<Vec<f32>>()),
         };
         Self { numbers: FlexTensor::new(bytes, Layout::contiguous(shape), dtype), away: self.away.clone() }
+    }
+
+    /// The device, if it is not the CPU.
+    pub(crate) fn away(&self) -> Option<&Device> {
+        self.away.as_ref()
     }
 
     pub(crate) fn dtype(&self) -> DType {

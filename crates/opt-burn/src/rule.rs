@@ -12,7 +12,7 @@ use opt_core::{SliceStep, UpdateRule};
 pub use state::RuleState;
 
 use crate::error::Error;
-use crate::host::{Host, is_host};
+use crate::host::Host;
 use crate::stepped::Copies;
 
 /// A rule of `opt-core` as an optimizer of burn: for its `ModuleOptimizer`, with parameter groups, learning-rate
@@ -104,12 +104,12 @@ impl<R: UpdateRule<f32> + 'static> Rule<R> {
     }
 
     fn host<const D: usize>(&self, tensor: Tensor<D>) -> Host {
-        let device = tensor.device();
-        assert!(
-            self.offload || is_host(&device),
-            "a parameter is on {device:?}, but the rule updates tensors on the CPU: `Rule::offload` lets it copy them"
-        );
-        Host::to_change(tensor, &mut Copies::default()).unwrap_or_else(|unread| panic!("{}", unread.reason))
+        let host = Host::to_change(tensor, &mut Copies::default());
+        let host = host.unwrap_or_else(|unread| panic!("a tensor could not be read: {}", unread.reason));
+        if let Some(device) = host.away().filter(|_| !self.offload) {
+            panic!("a parameter is on {device:?}, and is updated on the CPU: `Rule::offload` lets the rule copy it");
+        }
+        host
     }
 }
 

@@ -30,7 +30,8 @@ use crate::stepped::Copies;
 /// let folder = tempfile::tempdir()?;
 /// let file = folder.path().join("training.safetensors");
 /// let device = Device::default();
-/// let (old, new) = (Param::<Tensor<1>>::from_data([1.0, 2.0], &device), Param::from_data([0.0, 0.0], &device));
+/// let module = |numbers: [f32; 2]| Param::<Tensor<1>>::from_data(numbers, &device);
+/// let (old, new) = (module([1.0, 2.0]), module([0.0, 0.0]));
 /// let mut optim = BurnOptimizer::new(Optimizer::builder(Sgd::new(0.1)))?;
 /// opt_checkpoint::save(&file, optim.engine(), &ModuleValues::read(&old)?)?;
 ///

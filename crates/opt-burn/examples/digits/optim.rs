@@ -23,7 +23,6 @@ pub(crate) enum Choice {
 }
 
 /// An optimizer of either kind.
-#[derive(Debug)]
 pub(crate) enum Optim {
     /// Of this library. Its schedule is its own.
     Ours(Box<BurnOptimizer<Box<dyn UpdateRule<f32>>>>),

@@ -9,7 +9,7 @@ mod contestants;
 
 use std::time::{Duration, Instant};
 
-use burn_core::module::{Module, Param};
+use burn_core::module::Param;
 use burn_core::tensor::{DType, Device, Tensor};
 use burn_optim::GradientsParams;
 use clap::Parser;
@@ -26,6 +26,9 @@ struct Args {
     /// Only shapes whose names contain this text.
     #[arg(long, default_value = "")]
     filter: String,
+    /// Only optimizers whose names contain this text.
+    #[arg(long, default_value = "")]
+    optimizer: String,
     /// bfloat16 parameters and gradients, instead of 32 bits.
     #[arg(long)]
     bf16: bool,
@@ -95,13 +98,14 @@ impl Racer {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Args { rounds, filter, bf16 } = Args::parse();
+    let Args { rounds, filter, optimizer, bf16 } = Args::parse();
     let dtype = if bf16 { DType::BF16 } else { DType::F32 };
     let shapes: Vec<Shape> = SHAPES.into_iter().filter(|shape| shape.name.contains(&filter)).collect();
     let bar = ProgressBar::new((shapes.len() * rounds) as u64);
     for shape in shapes {
         let racer = |contestant| Racer { contestant, model: Some(shape.model(dtype)), times: Vec::new() };
-        let mut racers: Vec<Racer> = contestants()?.into_iter().map(racer).collect();
+        let chosen = contestants()?.into_iter().filter(|contestant| contestant.name.contains(&optimizer));
+        let mut racers: Vec<Racer> = chosen.map(racer).collect();
         for _ in 0..rounds {
             racers.iter_mut().for_each(|racer| racer.step(dtype));
             bar.inc(1);

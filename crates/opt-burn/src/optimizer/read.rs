@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use burn_core::module::{ModuleVisitor, Param, ParamId};
-use burn_core::tensor::{DType, Shape, Tensor};
+use burn_core::tensor::{DType, Device, Shape, Tensor};
 use burn_optim::GradAdaptor;
 use opt_core::Description;
 
@@ -83,10 +83,11 @@ impl<'r> Reader<'r> {
         if !param.is_initialized() {
             return Ok(());
         }
-        let gradient = match self.gradients.remove::<D>(param.id) {
-            Some((gradient, _)) => Some(self.gradient(param, gradient)?),
-            None => None,
+        let gradient = match &mut self.gradients {
+            GradAdaptor::Single(gradients) => gradients.remove::<D>(param.id),
+            GradAdaptor::Multi(gradients) => gradients.remove::<D>(param.id).map(|(sum, _)| sum),
         };
+        let gradient = gradient.map(|gradient| self.gradient(param, gradient)).transpose()?;
         let Some(dtype) = trained(param.dtype()) else {
             return if gradient.is_some() { Err(self.element_type(param.dtype())) } else { Ok(()) };
         };
@@ -96,27 +97,25 @@ impl<'r> Reader<'r> {
     }
 
     fn gradient<const D: usize>(&mut self, param: &Param<Tensor<D>>, gradient: Tensor<D>) -> Result<Host, Error> {
-        if !self.offload {
-            self.require_host(param)?;
-            self.require_host(&gradient)?;
+        let device = param.device();
+        if !self.offload && !is_host(&device) {
+            return Err(self.device(device));
         }
         let gradient = Host::to_read(gradient, &mut self.read.copies).map_err(|unread| Error::Unreadable {
             parameter: self.path.name().to_owned(),
             reason: unread.reason.to_string(),
         })?;
+        if let Some(device) = gradient.away().filter(|_| !self.offload) {
+            return Err(self.device(device.clone()));
+        }
         match trained(gradient.dtype()) {
             Some(_) => Ok(gradient),
             None => Err(self.element_type(gradient.dtype())),
         }
     }
 
-    fn require_host<const D: usize>(&self, tensor: &Tensor<D>) -> Result<(), Error> {
-        let device = tensor.device();
-        if is_host(&device) {
-            return Ok(());
-        }
-        let device = format!("{:?}", device.inner());
-        Err(Error::Device { parameter: self.path.name().to_owned(), device })
+    fn device(&self, device: Device) -> Error {
+        Error::Device { parameter: self.path.name().to_owned(), device: format!("{:?}", device.inner()) }
     }
 
     fn element_type(&self, dtype: DType) -> Error {

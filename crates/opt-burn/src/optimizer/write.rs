@@ -49,7 +49,7 @@ impl<'w, 'o, 'g, R: UpdateRule<f32>> Writer<'w, 'o, 'g, R> {
             Ok(host) => host,
             Err(Unread { tensor, reason }) => {
                 self.error = Some(Error::Unreadable { parameter: name.clone(), reason: reason.to_string() });
-                return tensor;
+                return context.restore(tensor, *id);
             }
         };
         let value = host.view_mut().expect("its type was checked");
