@@ -1,4 +1,5 @@
-//! Trains a small convolutional network on handwritten digits: candle's MNIST program, on 1,797 images of 8 by 8 pixels.
+//! Trains a small convolutional network on handwritten digits: candle's MNIST program, on 1,797 images of 8 by 8
+//! pixels.
 //!
 //! ```sh
 //! cargo run --release --example digits_cnn
