@@ -1,5 +1,7 @@
 //! A step.
 
+use std::mem;
+
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use opt_core::model::AnySliceMut;
@@ -11,12 +13,17 @@ use crate::error::Error;
 use crate::gradients::{Locked, locked, separate, viewed};
 use crate::optimizer::CandleOptimizer;
 use crate::storage::{host_copy, in_place};
+use crate::taken::Taken;
 use crate::variables::{Named, bytes};
+
+/// From this number of elements on, the engine uses several threads.
+const WORTH_THREADS: usize = 1 << 18;
 
 impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     /// Applies one step. Variables without a gradient stay as they are; gradients of other tensors are ignored.
     ///
-    /// Each variable is locked by itself while it is written. With [accumulation](opt_core::Accumulate), most calls
+    /// Variables are locked one at a time, so other threads may read the model meanwhile. They see each variable as it
+    /// was before the step, or as it is afterwards. With [accumulation](opt_core::Accumulate), most calls
     /// only add the gradients to the sum of the earlier ones; `grads` and the loss's graph can then be dropped.
     ///
     /// # Errors
@@ -45,11 +52,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
             .map(|(named, gradient)| described(named, gradient))
             .collect::<Result<_, _>>()?;
         let mut step = self.engine.begin_with(described, options)?;
-        for (i, named) in variables.iter().enumerate() {
-            if step.writes(i) {
-                update(&mut step, i, named, &mut copies)?;
-            }
-        }
+        lend_all(&mut step, variables, &mut copies)?;
         let report = step.finish()?;
         self.copies = copies;
         Ok(report)
@@ -75,6 +78,46 @@ fn described<'g, T: Element>(named: &'g Named, gradient: &'g Option<Locked<'_>>)
         Some(dtype) => described.dtype(dtype),
         None => described,
     })
+}
+
+/// Lends all variables that the step writes: large ones in place, small ones together as soon as they are enough for
+/// several threads.
+fn lend_all<R: UpdateRule<T>, T: Element>(
+    step: &mut PendingStep<'_, '_, R, T>,
+    variables: &[Named],
+    copies: &mut Copies,
+) -> Result<(), Error> {
+    let mut small = Vec::new();
+    let mut elements = 0;
+    for (i, named) in variables.iter().enumerate() {
+        if !step.writes(i) {
+            continue;
+        }
+        if named.by_copy || named.var.elem_count() >= WORTH_THREADS {
+            update(step, i, named, copies)?;
+            continue;
+        }
+        small.push(i);
+        elements += named.var.elem_count();
+        if elements >= WORTH_THREADS {
+            update_together(step, &mem::take(&mut small), variables, copies)?;
+            elements = 0;
+        }
+    }
+    small.into_iter().try_for_each(|i| update(step, i, &variables[i], copies))
+}
+
+/// Lends small variables to the step together, so that it can use several threads.
+fn update_together<R: UpdateRule<T>, T: Element>(
+    step: &mut PendingStep<'_, '_, R, T>,
+    small: &[usize],
+    variables: &[Named],
+    copies: &mut Copies,
+) -> Result<(), Error> {
+    let mut taken = Taken::leaving_copies(small.iter().map(|&i| &variables[i]))?;
+    copies.bytes_on_host += small.iter().map(|&i| bytes(&variables[i].var)).sum::<usize>();
+    let views = taken.views()?;
+    Ok(step.update_all(small.iter().copied().zip(views))?)
 }
 
 /// Lends a variable to the step.

@@ -25,9 +25,29 @@ pub(crate) fn in_place<X>(tensor: &Tensor, write: impl FnOnce(&mut CpuStorage) -
     Ok(call.result.into_inner().expect("candle calls an operation once"))
 }
 
-/// Exchanges the memory of a tensor on the CPU: nothing is copied.
-pub(crate) fn exchange(tensor: &Tensor, storage: &mut CpuStorage) -> Result<()> {
-    in_place(tensor, |own| mem::swap(own, storage))
+/// Moves the memory out of a tensor on the CPU. What it has meanwhile is as long, so that a reader on another thread
+/// does not read beyond its end: candle's loops do not check.
+pub(crate) fn take(tensor: &Tensor, substitute: fn(&CpuStorage) -> CpuStorage) -> Result<CpuStorage> {
+    in_place(tensor, |own| {
+        let substitute = substitute(own);
+        mem::replace(own, substitute)
+    })
+}
+
+/// Moves memory back that was [taken](take).
+pub(crate) fn put_back(tensor: &Tensor, storage: &mut CpuStorage) -> Result<()> {
+    in_place(tensor, |substitute| mem::swap(substitute, storage))
+}
+
+/// As many zeros. (Many zeros take no memory until they are read.)
+pub(crate) fn zeros(storage: &CpuStorage) -> CpuStorage {
+    match storage {
+        CpuStorage::F32(data) => CpuStorage::F32(vec![0.0; data.len()]),
+        CpuStorage::F64(data) => CpuStorage::F64(vec![0.0; data.len()]),
+        CpuStorage::BF16(data) => CpuStorage::BF16(vec![Default::default(); data.len()]),
+        CpuStorage::F16(data) => CpuStorage::F16(vec![Default::default(); data.len()]),
+        other => other.clone(),
+    }
 }
 
 /// A function as an operation of candle.

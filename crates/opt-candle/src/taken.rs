@@ -2,15 +2,15 @@
 
 use std::mem;
 
-use candle_core::{CpuStorage, DType, Tensor};
-use opt_core::{Optimizer, UpdateRule, Variable};
+use candle_core::{CpuStorage, Tensor};
+use opt_core::{Optimizer, UpdateRule, Variable, ViewMut};
 
 use crate::copies::Copies;
 use crate::element::{Element, slice_mut};
 use crate::error::Error;
 use crate::optimizer::CandleOptimizer;
 use crate::step::lent;
-use crate::storage::{exchange, host_copy};
+use crate::storage::{host_copy, put_back, take, zeros};
 use crate::variables::{Named, bytes};
 
 impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
@@ -18,7 +18,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     /// `opt-checkpoint` that takes a model, since a `Vec` of variables is a model.
     ///
     /// The numbers are moved out of the `Var`s meanwhile, without copies, and moved back at the end, also after a
-    /// panic. Until then the `Var`s have no numbers: operations on them fail or panic, also on other threads.
+    /// panic. Until then the `Var`s hold zeros, so nothing else may use the model, other threads included.
     ///
     /// # Errors
     ///
@@ -41,7 +41,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
         &mut self,
         f: impl FnOnce(&mut Optimizer<R, T>, Vec<Variable<'_, T>>) -> Result<X, Error>,
     ) -> Result<X, Error> {
-        let mut taken = Taken::new(self.variables.as_slice())?;
+        let mut taken = Taken::leaving_zeros(self.variables.as_slice())?;
         let result = f(&mut self.engine, taken.variables()?);
         self.copies = taken.give_back()?;
         result
@@ -57,28 +57,42 @@ struct One<'v> {
     named: &'v Named,
     /// The copy of a variable that is on another device.
     host: Option<Tensor>,
-    /// The numbers; those of the variable or of its copy are empty meanwhile.
+    /// The numbers; the variable, or its copy, holds others meanwhile.
     storage: CpuStorage,
 }
 
 impl<'v> Taken<'v> {
-    pub(crate) fn new(variables: &'v [Named]) -> Result<Self, Error> {
-        let mut taken = Self { taken: Vec::with_capacity(variables.len()) };
+    /// Leaves zeros in the variables.
+    pub(crate) fn leaving_zeros(variables: &'v [Named]) -> Result<Self, Error> {
+        Self::leaving(variables.iter(), zeros)
+    }
+
+    /// Leaves copies in the variables, so that other threads read their old numbers meanwhile.
+    pub(crate) fn leaving_copies(variables: impl Iterator<Item = &'v Named>) -> Result<Self, Error> {
+        Self::leaving(variables, CpuStorage::clone)
+    }
+
+    fn leaving(
+        variables: impl Iterator<Item = &'v Named>,
+        substitute: fn(&CpuStorage) -> CpuStorage,
+    ) -> Result<Self, Error> {
+        let mut taken = Self { taken: Vec::with_capacity(variables.size_hint().0) };
         for named in variables {
             let host = named.by_copy.then(|| host_copy(&named.var)).transpose()?;
-            let mut storage = empty(named.var.dtype());
-            exchange(host.as_ref().unwrap_or(&named.var), &mut storage)?;
+            let storage = take(host.as_ref().unwrap_or(&named.var), substitute)?;
             taken.taken.push(One { named, host, storage });
         }
         Ok(taken)
     }
 
-    pub(crate) fn variables<T: Element>(&mut self) -> Result<Vec<Variable<'_, T>>, Error> {
-        let mut variables = Vec::with_capacity(self.taken.len());
-        for One { named, storage, .. } in &mut self.taken {
-            variables.push(Variable::new(named.name.as_str(), lent(named, slice_mut(storage))?));
-        }
-        Ok(variables)
+    pub(crate) fn views<T: Element>(&mut self) -> Result<Vec<ViewMut<'_, T>>, Error> {
+        self.taken.iter_mut().map(|One { named, storage, .. }| lent(named, slice_mut(storage))).collect()
+    }
+
+    fn variables<T: Element>(&mut self) -> Result<Vec<Variable<'_, T>>, Error> {
+        let names: Vec<&'v str> = self.taken.iter().map(|one| one.named.name.as_str()).collect();
+        let views = self.views()?;
+        Ok(names.into_iter().zip(views).map(|(name, view)| Variable::new(name, view)).collect())
     }
 
     /// Moves the numbers back, and copies them to their devices.
@@ -98,7 +112,7 @@ impl<'v> Taken<'v> {
         let mut taken = mem::take(&mut self.taken);
         for One { named, host, storage } in &mut taken {
             // Cannot fail: the numbers were moved out in the same way.
-            let _ = exchange(host.as_ref().unwrap_or(&named.var), storage);
+            let _ = put_back(host.as_ref().unwrap_or(&named.var), storage);
         }
         taken
     }
@@ -108,14 +122,5 @@ impl<'v> Taken<'v> {
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         self.restore();
-    }
-}
-
-fn empty(dtype: DType) -> CpuStorage {
-    match dtype {
-        DType::F64 => CpuStorage::F64(Vec::new()),
-        DType::BF16 => CpuStorage::BF16(Vec::new()),
-        DType::F16 => CpuStorage::F16(Vec::new()),
-        _ => CpuStorage::F32(Vec::new()),
     }
 }

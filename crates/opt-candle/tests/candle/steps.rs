@@ -80,6 +80,35 @@ fn all_types_have_the_bits_of_slices() {
     same_bits::<f32, f16>(|data, shape| View::half((data, &shape)), |data, shape| ViewMut::half((data, &shape)));
 }
 
+/// Small variables that are updated together, on several threads, and a few that are left.
+#[test]
+fn many_small_variables_have_the_bits_of_slices() {
+    let make = || Optimizer::builder(Nadam::new(0.01)).global_clipnorm(1.0).threads(3);
+    let data = |seed: usize| numbers(seed, 30_000).map(|x| x as f32).collect::<Vec<f32>>();
+    let mut slices: Vec<Vec<f32>> = (0..21).map(data).collect();
+    let gradients: Vec<Vec<f32>> = (30..51).map(data).collect();
+    let names: Vec<String> = (0..21).map(|i| format!("w{i}")).collect();
+    let vars: Vec<Var> = slices.iter().map(|slice| Var::new(&slice[..], &CPU).unwrap()).collect();
+    let named = names.iter().cloned().zip(vars.iter().cloned());
+    let (mut opt, mut engine) = (CandleOptimizer::from_named(named, make()).unwrap(), make().build().unwrap());
+    let mut store = GradStore::default();
+    for (_, (var, gradient)) in vars.iter().zip(&gradients).enumerate().filter(|(i, _)| i % 6 != 5) {
+        store.insert(var, Tensor::new(&gradient[..], &CPU).unwrap());
+    }
+    for _ in 0..3 {
+        opt.step(&store).unwrap();
+        let variables =
+            slices.iter_mut().zip(&gradients).zip(&names).enumerate().map(|(i, ((slice, gradient), name))| {
+                let variable = Variable::new(name.as_str(), slice);
+                if i % 6 == 5 { variable } else { variable.gradient(gradient) }
+            });
+        engine.apply_gradients(variables).unwrap();
+    }
+    assert!(vars.iter().zip(&slices).all(|(var, slice)| values::<f32>(var) == *slice));
+    // 18 of them have a gradient, and 9 are enough for several threads.
+    assert_eq!(opt.copies().bytes_on_host, 18 * 30_000 * 4);
+}
+
 /// One step of a matrix with this gradient and with its dense copy.
 fn as_its_copy(gradient: &Tensor) {
     let step = |gradient: &Tensor| {
