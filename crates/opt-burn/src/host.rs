@@ -67,8 +67,11 @@ impl Host {
             copies.offloaded += 1;
             copies.bytes += host.bytes();
         }
-        if host.numbers.layout().strides().iter().any(|&stride| stride < 0) {
-            host.gather(copies);
+        if !host.numbers.layout().is_contiguous() {
+            // The engine reads such numbers where they are, but one by one; burn copies them in tiles.
+            copies.gradients += 1;
+            copies.bytes += host.bytes();
+            host.numbers = host.numbers.to_contiguous();
         }
         Ok(host)
     }
@@ -81,7 +84,9 @@ impl Host {
             copies.bytes += 2 * host.bytes();
         }
         if !host.is_filled() {
-            host.gather(copies);
+            copies.scattered += 1;
+            copies.bytes += host.bytes();
+            host.numbers = host.numbers.to_contiguous();
         } else if !host.numbers.is_unique() {
             // The copy is made where the numbers are changed.
             copies.shared += 1;
@@ -128,13 +133,6 @@ impl Host {
     fn is_filled(&self) -> bool {
         let layout = self.numbers.layout();
         layout.is_contiguous() && layout.start_offset() == 0 && self.numbers.bytes().len() == self.bytes()
-    }
-
-    /// Copies the numbers into row-major order.
-    fn gather(&mut self, copies: &mut Copies) {
-        self.numbers = self.numbers.to_contiguous();
-        copies.scattered += 1;
-        copies.bytes += self.bytes();
     }
 
     /// The numbers to read, as the engine takes them.

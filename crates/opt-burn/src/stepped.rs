@@ -17,16 +17,17 @@ pub struct Stepped<M> {
     pub unused_gradients: usize,
 }
 
-/// Tensors that were copied in a step. All numbers are 0 in an ordinary training loop on the CPU.
+/// Tensors that were copied in a step. In an ordinary training loop on the CPU, no parameter is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Copies {
     /// Parameters whose numbers something else holds, too: a clone of the module, a tensor that was taken out of it, or
     /// a loss whose backward pass has not run.
     pub shared: usize,
-    /// Parameters and gradients whose numbers are not in an order that can be used in place: parameters that are
-    /// parts or transposed views of other tensors, and flipped gradients.
+    /// Parameters that are parts or transposed views of other tensors. They are copied in their first step only.
     pub scattered: usize,
+    /// Gradients that are not in row-major order, as some backward passes leave them: transposed or broadcast.
+    pub gradients: usize,
     /// Copies from another device and back to it, with [`offload`](crate::BurnOptimizer::offload): one for each
     /// gradient, two for each parameter.
     pub offloaded: usize,
@@ -38,6 +39,6 @@ impl Copies {
     /// The number of tensors that were copied.
     #[must_use]
     pub fn tensors(&self) -> usize {
-        self.shared + self.scattered + self.offloaded
+        self.shared + self.scattered + self.gradients + self.offloaded
     }
 }
