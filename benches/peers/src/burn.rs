@@ -1,5 +1,5 @@
-//! burn on flex, the CPU backend that burn recommends, with its own optimizers, and with ours through `opt-burn`. (`ndarray` is deprecated in its favour; `cpu` downloads a
-//! build of LLVM while it is compiled.)
+//! burn on flex, the CPU backend that burn recommends, with its own optimizers, and with ours through `opt-burn`.
+//! (`ndarray` is deprecated in its favour; `cpu` downloads a build of LLVM while it is compiled.)
 //!
 //! burn has neither Nadam nor RAdam: AdamW, which moves as many bytes, replaces both. Tensors are passed by value and
 //! returned, so that burn may work in place. Gradients are borrowed, as ours are.

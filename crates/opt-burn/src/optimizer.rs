@@ -26,8 +26,8 @@ use crate::values::ModuleValues;
 /// It takes the place of burn's `ModuleOptimizer` in a training loop. The engine sees the whole module at once, and
 /// knows each parameter by its path (`encoder.0.weight`). So everything that
 /// [`OptimizerBuilder`] offers is available: clipping by the global norm, groups by name, averages, accumulation, loss
-/// scaling, schedules, refusing or skipping gradients that are not finite, moments in 16 bits. Parameters in bfloat16 and
-/// float16 get a master in 32 bits.
+/// scaling, schedules, refusing or skipping gradients that are not finite, moments in 16 bits. Parameters in bfloat16
+/// and float16 get a master in 32 bits.
 ///
 /// # Examples
 ///
@@ -93,7 +93,8 @@ impl<R: UpdateRule<f32>> BurnOptimizer<R> {
     /// Applies one step to a module.
     ///
     /// `learning_rate` takes the place of the optimizer's own for this step: a number, or what a scheduler of burn
-    /// returns. Groups with a rate of their own keep it. With `None`, the step uses the optimizer's own rate or schedule.
+    /// returns. Groups with a rate of their own keep it. With `None`, the step uses the optimizer's own rate or
+    /// schedule.
     ///
     /// Parameters without a gradient are not touched. Parameters keep their ids, whether they require gradients, their
     /// strategy of gradient checkpointing, and the functions that are applied where they are loaded and saved.

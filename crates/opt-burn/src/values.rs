@@ -94,7 +94,8 @@ impl ModuleValues {
         Ok(module.map(&mut writer))
     }
 
-    /// The paths of the parameters that are not among the values: integer, bool and quantized ones, and those in 64 bits.
+    /// The paths of the parameters that are not among the values: integer, bool and quantized ones, and those in 64
+    /// bits.
     #[must_use]
     pub fn left_out(&self) -> &[String] {
         &self.left_out

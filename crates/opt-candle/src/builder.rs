@@ -8,7 +8,7 @@ use crate::copies::Copies;
 use crate::element::Element;
 use crate::error::Error;
 use crate::optimizer::CandleOptimizer;
-use crate::variables::{Placement, Variables, sorted};
+use crate::variables::{Placement, Source, Variables, sorted};
 
 /// Builds a [`CandleOptimizer`] with options that the engine does not have, or in `f64`.
 ///
@@ -71,7 +71,7 @@ impl<R: UpdateRule<T>, T: Element> CandleBuilder<R, T> {
         if named.is_empty() {
             return Err(Error::NoVariables);
         }
-        self.for_named(named)
+        self.for_source(named, Source::Map(map.clone()))
     }
 
     /// As [`CandleOptimizer::from_named`].
@@ -83,10 +83,43 @@ impl<R: UpdateRule<T>, T: Element> CandleBuilder<R, T> {
         self,
         variables: impl IntoIterator<Item = (N, Var)>,
     ) -> Result<CandleOptimizer<R, T>, Error> {
+        self.for_source(variables, Source::Named)
+    }
+
+    pub(crate) fn for_source<N: Into<String>>(
+        self,
+        variables: impl IntoIterator<Item = (N, Var)>,
+        source: Source,
+    ) -> Result<CandleOptimizer<R, T>, Error> {
         let engine = self.engine.build()?;
         let named = variables.into_iter().map(|(name, var)| (name.into(), var));
-        let variables = Variables::new::<T>(named, self.placement)?;
+        let variables = Variables::new::<T>(named, self.placement)?.from_source(source);
         engine.check_names(variables.as_slice().iter().map(|named| named.name.as_str()))?;
         Ok(CandleOptimizer { engine, variables, learning_rate: None, copies: Copies::default() })
+    }
+}
+
+impl<R: UpdateRule<f32>> CandleOptimizer<R> {
+    /// An optimizer of all variables of a map, under their names. Make the model first: it adds its variables to the
+    /// map. If the map gets another one later, steps are refused with [`Error::NewVariable`].
+    ///
+    /// # Errors
+    ///
+    /// When an option of the builder is out of range; [`Error::NoVariables`]; as [`from_named`](Self::from_named).
+    pub fn from_varmap(map: &VarMap, builder: OptimizerBuilder<R>) -> Result<Self, Error> {
+        CandleBuilder::new(builder).for_varmap(map)
+    }
+
+    /// An optimizer of variables, each with its name. Checkpoints and groups know variables by their names.
+    ///
+    /// # Errors
+    ///
+    /// When an option of the builder is out of range; when a name is used twice or one variable has two names; when a
+    /// variable has a type that cannot be trained, or is not on the CPU.
+    pub fn from_named<N: Into<String>>(
+        variables: impl IntoIterator<Item = (N, Var)>,
+        builder: OptimizerBuilder<R>,
+    ) -> Result<Self, Error> {
+        CandleBuilder::new(builder).for_named(variables)
     }
 }

@@ -15,7 +15,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// As [`SaveOptions::save`].
+    /// As [`SaveOptions::save`]; [`Error::Numbered`] for variables without names.
     ///
     /// # Examples
     ///
@@ -50,6 +50,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`SaveOptions::save`].
     pub fn save_with(&mut self, path: impl AsRef<Path>, options: SaveOptions<'_>) -> Result<Saved, Error> {
+        self.variables.check_names()?;
         self.read_variables(|engine, model| Ok(options.save(path, engine, model)?))
     }
 
@@ -59,6 +60,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`CheckpointDir::save_with`].
     pub fn save_in(&mut self, folder: &mut CheckpointDir, options: SaveOptions<'_>) -> Result<Saved, Error> {
+        self.variables.check_names()?;
         self.read_variables(|engine, model| Ok(folder.save_with(options, engine, model)?))
     }
 
@@ -68,7 +70,8 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// # Errors
     ///
-    /// As [`LoadOptions::load`]. Variables and state are then unchanged.
+    /// As [`LoadOptions::load`]; [`Error::Numbered`] for variables without names. Variables and state are then
+    /// unchanged.
     pub fn resume(&mut self, path: impl Into<PathBuf>) -> Result<Loaded, Error> {
         self.resume_with(path, LoadOptions::new())
     }
@@ -79,6 +82,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`LoadOptions::load`]. Variables and state are then unchanged.
     pub fn resume_with(&mut self, path: impl Into<PathBuf>, options: LoadOptions<'_>) -> Result<Loaded, Error> {
+        self.variables.check_names()?;
         let checkpoint = Checkpoint::open(path)?;
         self.with_variables(|engine, mut variables| Ok(options.load(&checkpoint, engine, &mut variables)?))
     }
@@ -89,6 +93,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`CheckpointDir::resume`]. Variables and state are then unchanged.
     pub fn resume_latest(&mut self, folder: &CheckpointDir) -> Result<Option<Resumed>, Error> {
+        self.variables.check_names()?;
         self.with_variables(|engine, mut variables| Ok(folder.resume(engine, &mut variables)?))
     }
 

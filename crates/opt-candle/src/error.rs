@@ -25,6 +25,18 @@ pub enum Error {
     #[error("the map has no variables: make the model before its optimizer")]
     NoVariables,
 
+    /// The map of variables has got a new one since the optimizer was made.
+    #[error("variable {variable:?} came into the map after the optimizer, and is not trained: make the optimizer last")]
+    NewVariable {
+        /// The name of the variable.
+        variable: String,
+    },
+
+    /// A checkpoint of an optimizer that was made by `candle_nn::Optimizer::new`: the order of `VarMap::all_vars` is
+    /// another one in each process, so that variables would get the numbers of others.
+    #[error("the variables have no names, so a checkpoint could mix them up: use CandleOptimizer::from_varmap")]
+    Numbered,
+
     /// One variable has two names, or is listed twice.
     #[error("{first:?} and {second:?} are the same variable: list it once")]
     SameVariable {

@@ -2,13 +2,10 @@
 
 use candle_core::Var;
 use candle_core::backprop::GradStore;
-use candle_nn::VarMap;
-use opt_core::{Optimizer, OptimizerBuilder, UpdateRule};
+use opt_core::{Optimizer, UpdateRule};
 
-use crate::builder::CandleBuilder;
 use crate::copies::Copies;
 use crate::element::Element;
-use crate::error::Error;
 use crate::variables::Variables;
 
 /// An optimizer of candle's variables, which it updates in place.
@@ -49,31 +46,6 @@ pub struct CandleOptimizer<R, T = f32> {
     pub(crate) copies: Copies,
 }
 
-impl<R: UpdateRule<f32>> CandleOptimizer<R> {
-    /// An optimizer of all variables of a map, under their names. Make the model first: it adds its variables to the
-    /// map.
-    ///
-    /// # Errors
-    ///
-    /// When an option of the builder is out of range; [`Error::NoVariables`]; as [`from_named`](Self::from_named).
-    pub fn from_varmap(map: &VarMap, builder: OptimizerBuilder<R>) -> Result<Self, Error> {
-        CandleBuilder::new(builder).for_varmap(map)
-    }
-
-    /// An optimizer of variables, each with its name. Checkpoints and groups know variables by their names.
-    ///
-    /// # Errors
-    ///
-    /// When an option of the builder is out of range; when a name is used twice or one variable has two names; when a
-    /// variable has a type that cannot be trained, or is not on the CPU.
-    pub fn from_named<N: Into<String>>(
-        variables: impl IntoIterator<Item = (N, Var)>,
-        builder: OptimizerBuilder<R>,
-    ) -> Result<Self, Error> {
-        CandleBuilder::new(builder).for_named(variables)
-    }
-}
-
 impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     /// The engine: its counter, its slots, its learning rate.
     #[must_use]
@@ -81,10 +53,36 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
         &self.engine
     }
 
-    /// The engine, to change: a new schedule, frozen groups, discarded gradients.
+    /// The engine, to change: a new schedule, frozen groups, discarded gradients. A rate that was set through candle's
+    /// trait stays in force: [`clear_learning_rate`](Self::clear_learning_rate).
     #[must_use]
     pub fn engine_mut(&mut self) -> &mut Optimizer<R, T> {
         &mut self.engine
+    }
+
+    /// Forgets a rate that was set through candle's trait: the next step has the rate of the rule or its schedule
+    /// again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use candle_core::{Device, Var};
+    /// use candle_nn::Optimizer as _;
+    /// use opt_candle::CandleOptimizer;
+    /// use optimizers::schedules::CosineDecay;
+    /// use optimizers::{Optimizer, Sgd};
+    ///
+    /// let w = Var::new(1.0_f32, &Device::Cpu)?;
+    /// let builder = Optimizer::builder(Sgd::new(CosineDecay::new(0.5, 10)));
+    /// let mut opt = CandleOptimizer::from_named([("w", w)], builder)?;
+    /// opt.set_learning_rate(0.25);
+    /// assert_eq!(opt.learning_rate(), 0.25);
+    /// opt.clear_learning_rate();
+    /// assert_eq!(opt.learning_rate(), 0.5);
+    /// # Ok::<(), opt_candle::Error>(())
+    /// ```
+    pub fn clear_learning_rate(&mut self) {
+        self.learning_rate = None;
     }
 
     /// The variables, each with its name, in the order of the engine.

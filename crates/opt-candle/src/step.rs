@@ -4,8 +4,7 @@ use std::mem;
 
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
-use opt_core::model::AnySliceMut;
-use opt_core::{Description, PendingStep, StepOptions, StepReport, UpdateRule, ViewMut};
+use opt_core::{Description, PendingStep, StepOptions, StepReport, UpdateRule};
 
 use crate::copies::Copies;
 use crate::element::{Element, engine_dtype, slice_mut};
@@ -41,6 +40,7 @@ impl<R: UpdateRule<T>, T: Element> CandleOptimizer<R, T> {
     ///
     /// As [`step`](Self::step); when an option is out of range.
     pub fn step_with(&mut self, grads: &GradStore, mut options: StepOptions) -> Result<StepReport, Error> {
+        self.variables.check_map()?;
         options.learning_rate = options.learning_rate.or(self.learning_rate);
         let mut copies = Copies::default();
         let gradients = separate(&self.variables, grads, &mut copies)?;
@@ -144,16 +144,5 @@ fn update_in_place<R: UpdateRule<T>, T: Element>(
     named: &Named,
     tensor: &Tensor,
 ) -> Result<(), Error> {
-    in_place(tensor, |storage| Ok(step.update(i, lent(named, slice_mut(storage))?)?))?
-}
-
-/// The numbers of a variable as the engine writes them.
-pub(crate) fn lent<'s, T: Element>(named: &Named, slice: Option<AnySliceMut<'s>>) -> Result<ViewMut<'s, T>, Error> {
-    let view = slice.and_then(|slice| ViewMut::from_any(slice, named.var.dims()).ok());
-    view.ok_or_else(|| Error::VariableType {
-        variable: named.name.clone(),
-        found: named.var.dtype(),
-        engine: T::DTYPE,
-        trained: T::TAKEN,
-    })
+    in_place(tensor, |storage| Ok(step.update(i, named.lent(slice_mut(storage))?)?))?
 }

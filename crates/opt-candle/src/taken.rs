@@ -9,7 +9,6 @@ use crate::copies::Copies;
 use crate::element::{Element, slice_mut};
 use crate::error::Error;
 use crate::optimizer::CandleOptimizer;
-use crate::step::lent;
 use crate::storage::{host_copy, put_back, take, zeros};
 use crate::variables::{Named, bytes};
 
@@ -86,7 +85,7 @@ impl<'v> Taken<'v> {
     }
 
     pub(crate) fn views<T: Element>(&mut self) -> Result<Vec<ViewMut<'_, T>>, Error> {
-        self.taken.iter_mut().map(|One { named, storage, .. }| lent(named, slice_mut(storage))).collect()
+        self.taken.iter_mut().map(|One { named, storage, .. }| named.lent(slice_mut(storage))).collect()
     }
 
     fn variables<T: Element>(&mut self) -> Result<Vec<Variable<'_, T>>, Error> {

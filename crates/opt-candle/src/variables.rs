@@ -1,10 +1,13 @@
 //! The variables of an optimizer, checked once.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::PoisonError;
 
 use candle_core::{Tensor, Var};
 use candle_nn::VarMap;
+use opt_core::ViewMut;
+use opt_core::model::AnySliceMut;
 
 use crate::element::Element;
 use crate::error::Error;
@@ -17,6 +20,19 @@ pub(crate) struct Named {
     pub(crate) var: Var,
     /// Whether the numbers are copied for each call, because they are on another device.
     pub(crate) by_copy: bool,
+}
+
+impl Named {
+    /// The numbers of the variable as the engine writes them.
+    pub(crate) fn lent<'s, T: Element>(&self, slice: Option<AnySliceMut<'s>>) -> Result<ViewMut<'s, T>, Error> {
+        let view = slice.and_then(|slice| ViewMut::from_any(slice, self.var.dims()).ok());
+        view.ok_or_else(|| Error::VariableType {
+            variable: self.name.clone(),
+            found: self.var.dtype(),
+            engine: T::DTYPE,
+            trained: T::TAKEN,
+        })
+    }
 }
 
 /// Where variables may be.
@@ -37,6 +53,29 @@ pub(crate) struct Variables {
     list: Vec<Named>,
     /// The addresses of the memory of all variables, sorted.
     addresses: Vec<usize>,
+    source: Source,
+}
+
+/// Where the variables come from.
+#[derive(Clone, Default)]
+pub(crate) enum Source {
+    /// The caller named each of them.
+    #[default]
+    Named,
+    /// They are numbered, in the order of a list.
+    Numbered,
+    /// They are all variables of this map.
+    Map(VarMap),
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Named => "Named",
+            Self::Numbered => "Numbered",
+            Self::Map(_) => "Map",
+        })
+    }
 }
 
 impl Variables {
@@ -55,11 +94,33 @@ impl Variables {
         }
         let mut addresses: Vec<usize> = owners.into_keys().collect();
         addresses.sort_unstable();
-        Ok(Self { list, addresses })
+        Ok(Self { list, addresses, source: Source::Named })
     }
 
     pub(crate) fn as_slice(&self) -> &[Named] {
         &self.list
+    }
+
+    /// The same variables, with their source.
+    pub(crate) fn from_source(self, source: Source) -> Self {
+        Self { source, ..self }
+    }
+
+    /// Refuses if the map has got variables since: nobody would train them.
+    pub(crate) fn check_map(&self) -> Result<(), Error> {
+        let Source::Map(map) = &self.source else { return Ok(()) };
+        let map = map.data().lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() == self.list.len() {
+            return Ok(());
+        }
+        let is_new = |name: &&String| !self.list.iter().any(|named| named.name == **name);
+        let variable = map.keys().filter(is_new).min().cloned().unwrap_or_default();
+        Err(Error::NewVariable { variable })
+    }
+
+    /// Refuses checkpoints of variables whose numbers may belong to others in the next process.
+    pub(crate) fn check_names(&self) -> Result<(), Error> {
+        if matches!(self.source, Source::Numbered) { Err(Error::Numbered) } else { Ok(()) }
     }
 
     /// Whether a tensor on the CPU shares its memory with a variable.

@@ -1,5 +1,5 @@
-//! Recorded runs of other libraries, replayed on candle's variables: those with dense gradients that start from nothing,
-//! on one rank. The format is that of `tests/golden/README.md`.
+//! Recorded runs of other libraries, replayed on candle's variables: those with dense gradients that start from
+//nothing, ! on one rank. The format is that of `tests/golden/README.md`.
 
 use std::fs;
 use std::path::Path;

@@ -173,8 +173,8 @@ fn a_panic_while_variables_are_lent_gives_them_back() {
 }
 
 /// Steps lock one variable at a time, and saving only reads: readers that hold one lock and wait for another are no
-/// deadlock. They see each variable before or after a step, never in the middle of one: all of its numbers are the same,
-/// and fall from step to step.
+/// deadlock. They see each variable before or after a step, never in the middle of one: all of its numbers are the
+/// same, and fall from step to step.
 #[test]
 fn other_threads_may_read_meanwhile() {
     within_a_minute(|| {

@@ -156,3 +156,17 @@ fn the_file_has_the_names_of_the_map() {
     loaded.load(&path).unwrap();
     assert_eq!(var(&loaded, "matrix").to_vec2::<f32>().unwrap(), var(&trained, "matrix").to_vec2::<f32>().unwrap());
 }
+
+/// Variables without names could get each other's numbers: checkpoints of them are refused.
+#[test]
+fn checkpoints_need_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("numbered.safetensors");
+    let mut opt: CandleOptimizer<_> = candle_nn::Optimizer::new(map().all_vars(), builder()).unwrap();
+    let mut folder = CheckpointDir::create(folder.path()).unwrap();
+    assert!(matches!(opt.save(&path), Err(Error::Numbered)));
+    assert!(matches!(opt.save_in(&mut folder, SaveOptions::new()), Err(Error::Numbered)));
+    assert!(matches!(opt.resume_latest(&folder), Err(Error::Numbered)));
+    CandleOptimizer::from_varmap(&map(), builder()).unwrap().save(&path).unwrap();
+    assert!(matches!(opt.resume(&path), Err(Error::Numbered)));
+}

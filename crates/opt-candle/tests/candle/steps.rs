@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var, WithDType};
+use candle_nn::{Init, VarMap};
 use half::{bf16, f16};
 use opt_candle::{CandleBuilder, CandleOptimizer, Copies, Element, Error};
 use optimizers::{
@@ -258,4 +259,18 @@ fn the_rest_of_the_engine_is_lent_a_list() {
     });
     assert!(report.unwrap().is_applied());
     assert_eq!(values::<f32>(&w), [1.0, 2.0, 2.0]);
+}
+
+/// A layer that is made after the optimizer would never be trained.
+#[test]
+fn a_variable_that_comes_later_is_refused() {
+    let map = VarMap::new();
+    let get = |name| map.get(2, name, Init::Const(1.0), DType::F32, &CPU).unwrap();
+    let first = get("first");
+    let mut opt = CandleOptimizer::from_varmap(&map, Optimizer::builder(Sgd::new(0.5))).unwrap();
+    assert!(opt.backward_step(&first.sum_all().unwrap()).unwrap().is_applied());
+    let later = get("later");
+    let refused = opt.backward_step(&(first + later).unwrap().sum_all().unwrap());
+    assert!(matches!(refused, Err(Error::NewVariable { variable }) if variable == "later"));
+    assert_eq!(opt.engine().iterations(), 1);
 }

@@ -26,8 +26,9 @@ use crate::view::ViewMut;
 ///
 /// Made by [`Optimizer::begin`]. Lend each variable that is [written](Self::writes) to [`update`](Self::update) or
 /// [`update_all`](Self::update_all), in any order, then call [`finish`](Self::finish). A step that is dropped before
-/// its first update changes nothing (but a gradient that is not finite has already lowered a dynamic loss scale). One that is dropped later leaves some variables updated and others not, so the
-/// optimizer refuses later steps with [`Error::Poisoned`].
+/// its first update changes nothing (but a gradient that is not finite has already lowered a dynamic loss scale). One
+/// that is dropped later leaves some variables updated and others not, so the optimizer refuses later steps with
+/// [`Error::Poisoned`].
 ///
 /// # Examples
 ///
