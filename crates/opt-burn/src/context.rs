@@ -33,7 +33,7 @@ impl Context {
             tensor = tensor.require_grad();
         }
         if self.distributed {
-            tensor = tensor.set_distributed(id.into());
+            tensor = tensor.set_distributed(id);
         }
         tensor
     }

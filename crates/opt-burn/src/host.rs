@@ -47,7 +47,7 @@ pub(crate) struct Host {
 
 impl Host {
     /// The numbers of a tensor; copied, if the tensor is on another device.
-    pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Result<Self, Unread<D>> {
+    pub(crate) fn of<const D: usize>(tensor: Tensor<D>) -> Result<Self, Box<Unread<D>>> {
         let tensor = tensor.inner();
         let device = tensor.device();
         if is_host(&device) {
@@ -56,12 +56,12 @@ impl Host {
         }
         match tensor.clone().try_into_data() {
             Ok(data) => Ok(Self { numbers: FlexTensor::from_data(data), away: Some(device) }),
-            Err(reason) => Err(Unread { tensor, reason }),
+            Err(reason) => Err(Box::new(Unread { tensor, reason })),
         }
     }
 
     /// As [`of`](Self::of), for numbers that are only read.
-    pub(crate) fn to_read<const D: usize>(tensor: Tensor<D>, copies: &mut Copies) -> Result<Self, Unread<D>> {
+    pub(crate) fn to_read<const D: usize>(tensor: Tensor<D>, copies: &mut Copies) -> Result<Self, Box<Unread<D>>> {
         let mut host = Self::of(tensor)?;
         if host.away.is_some() {
             copies.offloaded += 1;
@@ -77,7 +77,7 @@ impl Host {
     }
 
     /// As [`of`](Self::of), for numbers that will be changed: row-major, and held by nothing else.
-    pub(crate) fn to_change<const D: usize>(tensor: Tensor<D>, copies: &mut Copies) -> Result<Self, Unread<D>> {
+    pub(crate) fn to_change<const D: usize>(tensor: Tensor<D>, copies: &mut Copies) -> Result<Self, Box<Unread<D>>> {
         let mut host = Self::of(tensor)?;
         if host.away.is_some() {
             copies.offloaded += 2;

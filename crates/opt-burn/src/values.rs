@@ -6,7 +6,7 @@ use opt_core::{Gradient, Gradients, Parameters, ViewMut};
 
 use crate::context::Context;
 use crate::error::{Error, Refused};
-use crate::host::{Host, Unread, trained};
+use crate::host::{Host, trained};
 use crate::names::Path;
 use crate::stepped::Copies;
 
@@ -164,8 +164,8 @@ impl ModuleVisitor for ValueReader {
         let name = self.path.name().to_owned();
         match Host::of(param.base()) {
             Ok(numbers) => self.read.values.push(Value { name, numbers }),
-            Err(Unread { reason, .. }) => {
-                self.error = Some(Error::Unreadable { parameter: name, reason: reason.to_string() })
+            Err(unread) => {
+                self.error = Some(Error::Unreadable { parameter: name, reason: unread.reason.to_string() });
             }
         }
     }

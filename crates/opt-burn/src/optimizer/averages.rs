@@ -8,7 +8,7 @@ use opt_core::{Optimizer, UpdateRule};
 use super::BurnOptimizer;
 use crate::context::Context;
 use crate::error::Error;
-use crate::host::{Host, Unread};
+use crate::host::Host;
 use crate::names::Path;
 
 /// The slot of averages.
@@ -81,10 +81,8 @@ impl<R: UpdateRule<f32>> Averaging<'_, R> {
         self.found = true;
         let (id, tensor, mapper) = param.consume();
         let context = Context::of(&tensor);
-        let host = Host::of(tensor).map_err(|Unread { reason, .. }| Error::Unreadable {
-            parameter: name.to_owned(),
-            reason: reason.to_string(),
-        })?;
+        let host = Host::of(tensor)
+            .map_err(|unread| Error::Unreadable { parameter: name.to_owned(), reason: unread.reason.to_string() })?;
         if host.shape() != average.shape() {
             let (expected, found) = (average.shape().to_vec(), host.shape().to_vec());
             return Err(opt_core::Error::VariableShape { variable: name.to_owned(), expected, found }.into());

@@ -47,7 +47,8 @@ impl<'w, 'o, 'g, R: UpdateRule<f32>> Writer<'w, 'o, 'g, R> {
         let Parameter { name, id } = &self.parameters[place];
         let mut host = match Host::to_change(tensor, &mut self.copies) {
             Ok(host) => host,
-            Err(Unread { tensor, reason }) => {
+            Err(unread) => {
+                let Unread { tensor, reason } = *unread;
                 self.error = Some(Error::Unreadable { parameter: name.clone(), reason: reason.to_string() });
                 return context.restore(tensor, *id);
             }

@@ -214,7 +214,7 @@ fn is_rule_alone(case: &OptimizerCase) -> bool {
     let config = &case.optimizer["config"];
     let is_off = |key: &&str| config[*key].is_null() || config[*key] == false || config[*key] == 0.0;
     let all_have_gradients = case.steps.iter().all(|step| step.gradients.iter().all(Option::is_some));
-    OF_THE_ENGINE.iter().all(|key| is_off(&key)) && config["inner_optimizer"].is_null() && all_have_gradients
+    OF_THE_ENGINE.iter().all(is_off) && config["inner_optimizer"].is_null() && all_have_gradients
 }
 
 /// The rule of a run.

@@ -93,7 +93,7 @@ fn a_parameter_that_has_changed_its_shape() {
     let mut optim = plain(Sgd::new(1.0));
     let param = vector([1.0, 2.0]);
     let grads = gradient(&param, [1.0, 1.0]);
-    let param = optim.step(None, param, grads).unwrap().module.map(|tensor| tensor.inner().slice([0..1]));
+    let param = optim.step(None, param, grads).unwrap().module.map(|tensor| tensor.inner().narrow(0, 0, 1));
     let grads = gradient(&param, [1.0]);
     let Refused { module, error, .. } = optim.step(None, param, grads).unwrap_err();
     assert!(matches!(&error, Error::Engine(opt_core::Error::VariableShape { .. })), "{error}");
@@ -128,7 +128,7 @@ fn a_panic_poisons() {
     let module = vec![vector([1.0, 1.0]), vector([3.0])];
     let kept = module.clone();
     let given = Given(gradient(&module[0], [1.0, 1.0])).with(module[1].id, Tensor::<1>::ones([1], &Device::flex()));
-    let panicked = catch_unwind(AssertUnwindSafe(|| optim.step(None, module, given.0).map(drop)));
+    let panicked = catch_unwind(AssertUnwindSafe(|| optim.step(None, module, given.0).is_ok()));
     assert!(panicked.is_err());
     let grads = gradient(&kept[0], [1.0, 1.0]);
     let refused = optim.step(None, kept, grads).unwrap_err();

@@ -69,7 +69,6 @@ impl Network {
             Linear {
                 weight: linear.weight.map(|_| weight.detach().require_grad()),
                 bias: linear.bias.map(|param| param.map(|_| bias.require_grad())),
-                ..linear
             }
         };
         Self {
