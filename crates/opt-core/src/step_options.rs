@@ -36,14 +36,14 @@ impl StepOptions {
         Self::default()
     }
 
-    /// Sets the [learning rate](Self::learning_rate#structfield.learning_rate) of this step.
+    /// Sets the [learning rate](field@Self::learning_rate) of this step.
     #[must_use]
     pub fn learning_rate(mut self, learning_rate: f64) -> Self {
         self.learning_rate = Some(learning_rate);
         self
     }
 
-    /// Sets the [factor](Self::gradient_scale#structfield.gradient_scale) of all gradients.
+    /// Sets the [factor](field@Self::gradient_scale) of all gradients.
     #[must_use]
     pub fn gradient_scale(mut self, scale: f64) -> Self {
         self.gradient_scale = Some(scale);
