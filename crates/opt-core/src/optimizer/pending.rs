@@ -153,6 +153,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let mut step =
             PendingStep { optimizer: self, start, inputs, lending: Vec::new(), work, known, has_started: false };
         step.lending = step.awaited(count);
+        // Until it is finished or dropped: a step that is forgotten has taken sums along.
+        step.optimizer.poisoned = true;
         Ok(step)
     }
 
@@ -262,7 +264,10 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
             return Err(Error::NotLent { variable: self.inputs[number].name.to_string() });
         }
         match std::mem::replace(&mut self.work, Work::Finished) {
-            Work::Nothing(report) => Ok(report),
+            Work::Nothing(report) => {
+                self.optimizer.poisoned = false;
+                Ok(report)
+            }
             Work::Add(accumulate) => {
                 self.start_writing();
                 self.optimizer.add_gradients(&self.inputs, self.start.factor);
@@ -337,7 +342,6 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
         if !self.has_started {
             self.has_started = true;
             self.optimizer.admit(&mut self.inputs, Fill::Initial);
-            self.optimizer.poisoned = true;
         }
     }
 
@@ -374,8 +378,14 @@ impl<R: UpdateRule<T>, T: Scalar> PendingStep<'_, '_, R, T> {
 
 impl<R: UpdateRule<T>, T: Scalar> Drop for PendingStep<'_, '_, R, T> {
     fn drop(&mut self) {
-        if let Work::Update(Update { sums: Some(sums), .. }) = std::mem::replace(&mut self.work, Work::Finished) {
-            self.optimizer.put_back(sums);
+        match std::mem::replace(&mut self.work, Work::Finished) {
+            Work::Finished => return,
+            Work::Update(Update { sums: Some(sums), .. }) => self.optimizer.put_back(sums),
+            Work::Update(_) | Work::Add(_) | Work::Nothing(_) => {}
+        }
+        // Nothing has changed yet.
+        if !self.has_started {
+            self.optimizer.poisoned = false;
         }
     }
 }

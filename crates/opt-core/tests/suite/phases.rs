@@ -38,6 +38,11 @@ fn an_unfinished_step_poisons() {
     assert!(matches!(missing, Error::NotLent { variable } if variable == "b"));
     assert!(matches!(begin(&mut opt), Err(Error::Poisoned)));
 
+    // A step that is forgotten is neither finished nor dropped.
+    let mut opt = momentum().build().unwrap();
+    std::mem::forget(begin(&mut opt).unwrap());
+    assert!(matches!(begin(&mut opt), Err(Error::Poisoned)));
+
     // Before the first update nothing has happened.
     let mut opt = momentum().build().unwrap();
     assert!(matches!(begin(&mut opt).unwrap().finish(), Err(Error::NotLent { .. })));
