@@ -93,7 +93,7 @@ impl<R: UpdateRule<T>, T: Element> CandleBuilder<R, T> {
     ) -> Result<CandleOptimizer<R, T>, Error> {
         let engine = self.engine.build()?;
         let named = variables.into_iter().map(|(name, var)| (name.into(), var));
-        let variables = Variables::new::<T>(named, self.placement)?.from_source(source);
+        let variables = Variables::new::<T>(named, self.placement)?.with_source(source);
         engine.check_names(variables.as_slice().iter().map(|named| named.name.as_str()))?;
         Ok(CandleOptimizer { engine, variables, learning_rate: None, copies: Copies::default() })
     }

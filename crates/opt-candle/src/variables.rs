@@ -102,7 +102,7 @@ impl Variables {
     }
 
     /// The same variables, with their source.
-    pub(crate) fn from_source(self, source: Source) -> Self {
+    pub(crate) fn with_source(self, source: Source) -> Self {
         Self { source, ..self }
     }
 
