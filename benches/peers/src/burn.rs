@@ -59,7 +59,7 @@ pub(crate) fn open_ours(contestant: &str, tensors: &[Vec<usize>], threads: usize
     let (mut module, mut gradients) = (Vec::new(), Vec::new());
     for shape in tensors {
         let [value, gradient] = array::from_fn(|_| tensor(shape.iter().product(), &mut random, &device));
-        let parameter = Param::initialized(ParamId::new(), value.require_grad());
+        let parameter = Param::initialized(ParamId::new(), value);
         gradients.push((parameter.id, gradient));
         module.push(parameter);
     }
