@@ -1,4 +1,4 @@
-//! Moments in 16 bits: their cost, their rounding errors, and resuming bit for bit.
+//! Moments in fewer bits: their cost, their rounding errors, and resuming bit for bit.
 
 use half::bf16;
 use ndarray::{Array2, ShapeBuilder};
@@ -9,16 +9,17 @@ use optimizers::{
 
 type Rule = Box<dyn UpdateRule<f32>>;
 
-fn rules() -> Vec<(&'static str, Rule, usize)> {
+/// Rules, with their numbers of moments and of other arrays.
+fn rules() -> Vec<(&'static str, Rule, (usize, usize))> {
     vec![
-        ("momentum", Box::new(Sgd::new(0.05).momentum(0.9)), 2),
-        ("adam", Box::new(Adam::new(0.01)), 4),
-        ("nadam", Box::new(Nadam::new(0.01)), 4),
-        ("radam", Box::new(RectifiedAdam::new(0.01)), 4),
+        ("momentum", Box::new(Sgd::new(0.05).momentum(0.9)), (1, 0)),
+        ("adam", Box::new(Adam::new(0.01)), (2, 0)),
+        ("nadam", Box::new(Nadam::new(0.01)), (2, 0)),
+        ("radam", Box::new(RectifiedAdam::new(0.01)), (2, 0)),
         // The maximum of v is not a moment.
-        ("amsgrad", Box::new(RectifiedAdam::new(0.01).amsgrad(true)), 8),
-        ("novograd", Box::new(NovoGrad::new(0.01)), 2),
-        ("lookahead", Box::new(Lookahead::new(RectifiedAdam::new(0.01)).sync_period(2)), 8),
+        ("amsgrad", Box::new(RectifiedAdam::new(0.01).amsgrad(true)), (2, 1)),
+        ("novograd", Box::new(NovoGrad::new(0.01)), (1, 0)),
+        ("lookahead", Box::new(Lookahead::new(RectifiedAdam::new(0.01)).sync_period(2)), (2, 1)),
     ]
 }
 
@@ -53,36 +54,48 @@ impl Model {
     }
 }
 
-fn narrow(rule: Rule, threads: usize, seed: u64) -> Optimizer<Rule, f32> {
-    Optimizer::builder(rule).moments(MomentStorage::Bf16 { seed }).ema(Ema::new(0.9)).threads(threads).build().unwrap()
+/// The storages, with a seed.
+const STORAGES: [fn(u64) -> MomentStorage; 2] =
+    [|seed| MomentStorage::Bf16 { seed }, |seed| MomentStorage::Float8 { seed }];
+
+/// Every storage with every rule, by its place.
+fn storages_and_rules() -> impl Iterator<Item = (fn(u64) -> MomentStorage, usize)> {
+    STORAGES.into_iter().flat_map(|storage| (0..rules().len()).map(move |rule| (storage, rule)))
 }
 
-fn bits_after(rule: Rule, threads: usize, seed: u64, column_major: bool, steps: usize) -> Vec<u32> {
-    let (mut model, mut opt) = (Model::new(column_major), narrow(rule, threads, seed));
+fn rule(place: usize) -> Rule {
+    rules().swap_remove(place).1
+}
+
+fn narrow(rule: Rule, threads: usize, storage: MomentStorage) -> Optimizer<Rule, f32> {
+    Optimizer::builder(rule).moments(storage).ema(Ema::new(0.9)).threads(threads).build().unwrap()
+}
+
+fn bits_after(rule: Rule, threads: usize, storage: MomentStorage, column_major: bool, steps: usize) -> Vec<u32> {
+    let (mut model, mut opt) = (Model::new(column_major), narrow(rule, threads, storage));
     (0..steps).for_each(|_| model.step(&mut opt));
     model.bits()
 }
 
 #[test]
 fn same_bits_for_any_number_of_threads_and_memory_order_but_not_for_any_seed() {
-    for ((name, rule, _), (_, other, _)) in rules().into_iter().zip(rules()) {
-        assert_eq!(bits_after(rule, 1, 7, false, 5), bits_after(other, 3, 7, false, 5), "{name}");
-    }
-    for ((name, rule, _), (_, other, _)) in rules().into_iter().zip(rules()) {
-        assert_eq!(bits_after(rule, 2, 7, true, 5), bits_after(other, 2, 7, false, 5), "{name}");
-    }
-    for ((name, rule, _), (_, other, _)) in rules().into_iter().zip(rules()) {
-        assert_ne!(bits_after(rule, 2, 7, false, 5), bits_after(other, 2, 8, false, 5), "{name}");
+    for (storage, place) in storages_and_rules() {
+        let bits = |threads: usize, seed: u64, column_major: bool| {
+            bits_after(rule(place), threads, storage(seed), column_major, 5)
+        };
+        let (name, expected) = (rules()[place].0, bits(1, 7, false));
+        assert!(bits(3, 7, false) == expected && bits(2, 7, true) == expected, "{name}, {:?}", storage(7));
+        assert!(bits(2, 8, false) != expected, "{name}, {:?}", storage(7));
     }
 }
 
 #[test]
 fn a_restored_run_goes_on_to_the_bit() {
-    for ((name, rule, _), (_, other, _)) in rules().into_iter().zip(rules()) {
-        let (mut model, mut opt) = (Model::new(true), narrow(rule, 2, 3));
+    for (storage, place) in storages_and_rules() {
+        let (mut model, mut opt) = (Model::new(true), narrow(rule(place), 2, storage(3)));
         (0..3).for_each(|_| model.step(&mut opt));
 
-        let (mut restored, mut resumed) = (Model::new(true), narrow(other, 1, 3));
+        let (mut restored, mut resumed) = (Model::new(true), narrow(rule(place), 1, storage(3)));
         restored.kernel.assign(&model.kernel);
         restored.bias.clone_from(&model.bias);
         resumed
@@ -95,53 +108,66 @@ fn a_restored_run_goes_on_to_the_bit() {
         for _ in 0..4 {
             model.step(&mut opt);
             restored.step(&mut resumed);
-            assert_eq!(model.bits(), restored.bits(), "{name}");
+            assert_eq!(model.bits(), restored.bits(), "{}, {:?}", rules()[place].0, storage(3));
         }
-        assert_eq!(opt.weights(), resumed.weights(), "{name}");
+        assert_eq!(opt.weights(), resumed.weights(), "{}, {:?}", rules()[place].0, storage(3));
     }
 }
 
+/// Two moments in 8 bits take 2 1/16 bytes.
 #[test]
 fn state_takes_what_it_says() {
-    for (name, rule, bytes) in rules() {
-        let (mut model, mut opt) = (Model::new(false), narrow(rule, 1, 0));
+    for (storage, place) in storages_and_rules() {
+        let (name, rule, (moments, others)) = rules().swap_remove(place);
+        let (mut model, mut opt) = (Model::new(false), narrow(rule, 1, storage(0)));
         model.step(&mut opt);
-        let elements = 300 * 700 + 700;
+        let moment = |len: usize| match storage(0) {
+            MomentStorage::Bf16 { .. } => 2 * len,
+            _ => len + len / 512 * 16 + (len % 512).min(16),
+        };
+        // The average is another array.
+        let bytes = |len: usize| moments * moment(len) + (others + 1) * len * size_of::<f32>();
         let scalars = if name == "novograd" { 16 } else { 0 };
-        assert_eq!(opt.state_bytes(), elements * (bytes + size_of::<f32>()) + scalars, "{name}");
-        assert_eq!(opt.state_bytes_of([[300, 700]]), 300 * 700 * (bytes + size_of::<f32>()) + scalars / 2, "{name}");
+        assert_eq!(opt.state_bytes(), bytes(300 * 700) + bytes(700) + scalars, "{name}, {:?}", storage(0));
+        assert_eq!(opt.state_bytes_of([[300, 700]]), bytes(300 * 700) + scalars / 2, "{name}, {:?}", storage(0));
     }
+    let opt = Optimizer::<_, f32>::builder(Nadam::new(0.1)).moments(MomentStorage::Float8 { seed: 0 }).build().unwrap();
+    assert_eq!(opt.state_bytes_of([[512, 16]]) as f64, 512.0 * 16.0 * 2.0625);
 }
 
 /// Stochastic rounding keeps what nearest rounding would lose: near the minimum, gradients are far smaller than the
 /// last digit of the moments.
 #[test]
 fn training_ends_where_it_does_in_full() {
-    for ((name, rule, _), (_, full, _)) in rules().into_iter().zip(rules()) {
-        let (mut model, mut opt) = (Model::new(false), narrow(rule, 2, 1));
-        let (mut reference, mut reference_opt) = (Model::new(false), Optimizer::new(full).unwrap());
+    for (storage, place) in storages_and_rules() {
+        let (mut model, mut opt) = (Model::new(false), narrow(rule(place), 2, storage(1)));
+        let (mut reference, mut reference_opt) = (Model::new(false), Optimizer::new(rule(place)).unwrap());
         for _ in 0..150 {
             model.step(&mut opt);
             reference.step(&mut reference_opt);
         }
         let (error, expected) = (model.largest_error(), reference.largest_error());
         let close = (error - expected).abs() < 0.02;
-        assert!(close, "{name}: {error} away from the minimum, {expected} in full");
+        let (name, storage) = (rules()[place].0, storage(1));
+        assert!(close, "{name}, {storage:?}: {error} away from the minimum, {expected} in full");
     }
 }
 
 #[test]
 fn slots_are_what_they_are() {
-    let (mut model, mut opt) = (Model::new(false), narrow(Box::new(Lookahead::new(Nadam::new(0.1))), 1, 0));
-    model.step(&mut opt);
-    assert!(
-        matches!(opt.slot("kernel", "m"), Ok(StateValue::Bf16(m)) if m.shape() == [300, 700] && m[[0, 0]] != bf16::ZERO)
-    );
-    assert!(matches!(opt.slot("kernel", "slow"), Ok(StateValue::Array(_))));
-    let m = opt.weights().into_iter().find(|weight| weight.name == "kernel/m").unwrap();
-    assert!(matches!(m.value, StateValue::Array(m) if m.iter().all(|&m| bf16::from_f32(m).to_f32() == m)));
-    let refused = opt.copy_slot("m", &mut [Variable::new("bias", &mut model.bias)]);
-    assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
+    for storage in STORAGES {
+        let rule = Box::new(Lookahead::new(Nadam::new(0.1)));
+        let (mut model, mut opt) = (Model::new(false), narrow(rule, 1, storage(0)));
+        model.step(&mut opt);
+        assert!(
+            matches!(opt.slot("kernel", "m"), Ok(StateValue::Bf16(m)) if m.shape() == [300, 700] && m[[0, 0]] != bf16::ZERO)
+        );
+        assert!(matches!(opt.slot("kernel", "slow"), Ok(StateValue::Array(_))));
+        let m = opt.weights().into_iter().find(|weight| weight.name == "kernel/m").unwrap();
+        assert!(matches!(m.value, StateValue::Array(m) if m.iter().all(|&m| bf16::from_f32(m).to_f32() == m)));
+        let refused = opt.copy_slot("m", &mut [Variable::new("bias", &mut model.bias)]);
+        assert!(matches!(refused, Err(Error::UnknownSlot { .. })), "{refused:?}");
+    }
 }
 
 #[test]

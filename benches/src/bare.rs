@@ -32,6 +32,7 @@ struct Piece<'a, T> {
     gradient: &'a [T],
     wide: Vec<&'a mut [T]>,
     narrow: Vec<&'a mut [u16]>,
+    tiny: Vec<&'a mut [u8]>,
     /// The sum of the gradient, if it is computed first.
     sum: Option<T>,
 }
@@ -120,7 +121,12 @@ impl<T: Element> Piece<'_, T> {
 
     /// Adds the gradient to the first `wide` arrays.
     fn add(&mut self, wide: usize) {
-        kernels::add_to_all(self.gradient, &mut self.wide[..wide], &mut self.narrow);
+        let wide = &mut self.wide[..wide];
+        if self.tiny.is_empty() {
+            kernels::add_to_all(self.gradient, wide, &mut self.narrow);
+        } else {
+            kernels::add_to_all(self.gradient, wide, &mut self.tiny);
+        }
     }
 }
 

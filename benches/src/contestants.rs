@@ -90,10 +90,18 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("adam-bf16", PLAIN.narrow(2), || bf16(adam())),
         contestant("nadam-bf16", PLAIN.narrow(2), || bf16(nadam())),
         contestant("radam-bf16", PLAIN.narrow(2), || bf16(radam())),
+        contestant("adamw-bf16", PLAIN.narrow(2), || bf16(AdamW::new(1e-5))),
         contestant("novograd-bf16", PLAIN.narrow(1).after(Sweep::ByVariable), || bf16(novograd())),
+        contestant("momentum-float8", PLAIN.tiny(1), || float8(momentum())),
+        contestant("adam-float8", PLAIN.tiny(2), || float8(adam())),
+        contestant("adamw-float8", PLAIN.tiny(2), || float8(AdamW::new(1e-5))),
+        contestant("nadam-float8", PLAIN.tiny(2), || float8(nadam())),
+        contestant("radam-float8", PLAIN.tiny(2), || float8(radam())),
+        contestant("novograd-float8", PLAIN.tiny(1).after(Sweep::ByVariable), || float8(novograd())),
     ];
-    // Only variables of 32 bits can have moments of 16 bits.
-    all.into_iter().filter(|contestant| contestant.traffic.narrow == 0 || size_of::<T>() == 4).collect()
+    // Only variables of 32 bits can have moments in fewer bits.
+    let is_wide = |contestant: &Contestant<T>| contestant.traffic.narrow + contestant.traffic.tiny == 0;
+    all.into_iter().filter(|contestant| is_wide(contestant) || size_of::<T>() == 4).collect()
 }
 
 /// Boxes the rule, so that all rules fit into one list.
@@ -114,6 +122,11 @@ fn groups<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
 /// With moments of 16 bits.
 fn bf16<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     of(rule).moments(MomentStorage::Bf16 { seed: 0 })
+}
+
+/// With moments of 8 bits.
+fn float8<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
+    of(rule).moments(MomentStorage::Float8 { seed: 0 })
 }
 
 fn ema() -> Ema {
@@ -153,6 +166,7 @@ mod tests {
     use super::*;
     use crate::model::Model;
     use crate::shapes::Shape;
+    use crate::traffic::GROUP;
 
     #[test]
     fn names_are_unique_and_every_class_takes_part() {
@@ -171,10 +185,10 @@ mod tests {
         for contestant in contestants::<f32>() {
             let mut optimizer = contestant.build(1).unwrap();
             optimizer.apply_gradients(Model::new(&shape).variables()).unwrap();
-            let Traffic { wide, narrow, periodic, .. } = contestant.traffic;
+            let Traffic { wide, narrow, tiny, periodic, .. } = contestant.traffic;
             let sums = usize::from(optimizer.micro_step() > 0);
             let arrays = wide - 1 + usize::from(periodic.is_some()) + sums;
-            let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2);
+            let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2 + tiny) + tiny * shape.params().div_ceil(GROUP);
             let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
             assert!(scalars < 100, "{}: {scalars}", contestant.name);
         }

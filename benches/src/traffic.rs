@@ -8,6 +8,9 @@ use std::sync::LazyLock;
 
 use crate::shapes::Shape;
 
+/// The number of elements that share a scale if moments have 8 bits.
+pub const GROUP: usize = 32;
+
 /// The arrays that the steps of one contestant read and write, per parameter.
 ///
 /// The gradient is read. The other arrays are read and written: the weights, and the state of the rule and of the
@@ -18,6 +21,8 @@ pub struct Traffic {
     pub wide: usize,
     /// Arrays of two bytes an element.
     pub narrow: usize,
+    /// Arrays of one byte an element, and one for each [`GROUP`] elements.
+    pub tiny: usize,
     /// Whether the gradient is read twice.
     pub sweep: Sweep,
     /// An array that only some steps use.
@@ -46,13 +51,19 @@ impl Traffic {
     /// The weights and this many arrays of state, in the element type.
     #[must_use]
     pub const fn state(arrays: usize) -> Self {
-        Self { wide: 1 + arrays, narrow: 0, sweep: Sweep::Nothing, periodic: None }
+        Self { wide: 1 + arrays, narrow: 0, tiny: 0, sweep: Sweep::Nothing, periodic: None }
     }
 
     /// Adds this many arrays of state with two bytes an element.
     #[must_use]
     pub const fn narrow(self, arrays: usize) -> Self {
         Self { narrow: self.narrow + arrays, ..self }
+    }
+
+    /// Adds this many arrays of state with one byte an element, and one for each [`GROUP`].
+    #[must_use]
+    pub const fn tiny(self, arrays: usize) -> Self {
+        Self { tiny: self.tiny + arrays, ..self }
     }
 
     /// Adds one array of state in the element type: an average.
@@ -102,7 +113,7 @@ impl Traffic {
         let twice = swept as f64 / shape.params().max(1) as f64;
         let periodic = self.periodic.map_or(0.0, |periodic| 2.0 / periodic.period as f64);
         let passes = 1.0 + twice + 2.0 * self.wide as f64 + periodic;
-        element_bytes as f64 * passes + 4.0 * self.narrow as f64
+        element_bytes as f64 * passes + 4.0 * self.narrow as f64 + 2.0 * (1.0 + 1.0 / GROUP as f64) * self.tiny as f64
     }
 }
 
@@ -134,6 +145,7 @@ mod tests {
         assert_eq!(bytes(Traffic::state(1).after(Sweep::All)), 24.0);
         assert_eq!(bytes(Traffic::state(1).after(Sweep::ByVariable)), 24.0);
         assert_eq!(bytes(Traffic::state(0).narrow(2)), 20.0);
+        assert_eq!(bytes(Traffic::state(0).tiny(2)), 16.125);
         assert!((bytes(Traffic::state(1).every(6)) - (20.0 + 8.0 / 6.0)).abs() < 1e-12);
         assert_eq!(Traffic::state(2).min_bytes_per_param(&shape, 8), 56.0);
     }

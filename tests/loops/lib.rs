@@ -42,8 +42,8 @@ pub fn rules<T: Scalar>() -> Vec<(&'static str, Rule<T>)> {
 /// An optimizer with any rule.
 pub type Builder<T> = OptimizerBuilder<Rule<T>, T>;
 
-/// Options of the engine; the last two are for 32 bits only.
-pub const OPTIONS: [&str; 10] = [
+/// Options of the engine; the last four are for 32 bits only.
+pub const OPTIONS: [&str; 12] = [
     "alone",
     "clipvalue",
     "clipnorm",
@@ -54,12 +54,14 @@ pub const OPTIONS: [&str; 10] = [
     "global clip + decay + ema",
     "bf16",
     "bf16 + clipnorm + decay + ema",
+    "float8",
+    "float8 + clipnorm + decay + ema",
 ];
 
 /// Whether the options are possible for elements of type `T`.
 #[must_use]
 pub fn fits<T: Scalar>(options: &str) -> bool {
-    size_of::<T>() == 4 || !options.starts_with("bf16")
+    size_of::<T>() == 4 || !options.starts_with("bf16") && !options.starts_with("float8")
 }
 
 /// Makes a builder with these options. The limits are low enough to have an effect.
@@ -77,6 +79,7 @@ pub fn around<T: Scalar>(rule: Rule<T>, options: &str) -> Builder<T> {
         "decay" => builder.weight_decay(0.0625),
         "ema" => builder.ema(Ema::new(0.75).overwrite_every(3)),
         "bf16" => builder.moments(MomentStorage::Bf16 { seed: 11 }),
+        "float8" => builder.moments(MomentStorage::Float8 { seed: 11 }),
         other => panic!("no option is called {other:?}"),
     })
 }

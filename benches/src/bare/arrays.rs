@@ -14,6 +14,7 @@ pub struct Arrays<T> {
     /// Array by array, tensor by tensor.
     wide: Vec<Vec<Vec<T>>>,
     narrow: Vec<Vec<Vec<u16>>>,
+    tiny: Vec<Vec<Vec<u8>>>,
 }
 
 impl<T: Element> Arrays<T> {
@@ -22,7 +23,7 @@ impl<T: Element> Arrays<T> {
     pub fn new(shape: &Shape) -> Self {
         let mut random = Random::new(0xba5e);
         let gradients = shape.sizes().map(|size| (0..size).map(|_| T::literal(random.signed())).collect());
-        Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new() }
+        Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new(), tiny: Vec::new() }
     }
 
     /// The number of elements of all tensors.
@@ -32,21 +33,26 @@ impl<T: Element> Arrays<T> {
 
     /// The arrays for this traffic, cut into pieces.
     pub(super) fn pieces(&mut self, traffic: Traffic) -> Vec<Piece<'_, T>> {
-        let (wide, narrow) = (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow);
+        let (wide, narrow, tiny) =
+            (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow, traffic.tiny);
         grow(&mut self.wide, wide, &self.gradients, T::literal(1.0));
         grow(&mut self.narrow, narrow, &self.gradients, 1);
+        grow(&mut self.tiny, tiny, &self.gradients, 1);
 
         let mut pieces = Vec::new();
         let mut wide: Vec<_> = self.wide[..wide].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         let mut narrow: Vec<_> = self.narrow[..narrow].iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        let mut tiny: Vec<_> = self.tiny[..tiny].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         for gradient in &self.gradients {
             let mut wide: Vec<_> = wide.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut narrow: Vec<_> = narrow.iter_mut().map(|tensors| chunks(tensors.next())).collect();
+            let mut tiny: Vec<_> = tiny.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let sum = traffic.sweeps(gradient.len(), size_of::<T>()).then(T::default);
             pieces.extend(gradient.chunks(CHUNK).map(|gradient| Piece {
                 gradient,
                 wide: wide.iter_mut().filter_map(Iterator::next).collect(),
                 narrow: narrow.iter_mut().filter_map(Iterator::next).collect(),
+                tiny: tiny.iter_mut().filter_map(Iterator::next).collect(),
                 sum,
             }));
         }

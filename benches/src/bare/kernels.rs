@@ -3,6 +3,7 @@
 use std::mem;
 
 use multiversion::multiversion;
+use num_traits::{One, WrappingAdd};
 
 /// A number that can be added.
 pub trait Add: Copy + Send + Sync + std::ops::Add<Output = Self> + Default {}
@@ -10,17 +11,23 @@ pub trait Add: Copy + Send + Sync + std::ops::Add<Output = Self> + Default {}
 impl Add for f32 {}
 impl Add for f64 {}
 
+/// A whole number that can be counted up.
+pub(super) trait Count: Copy + WrappingAdd + One + Send + Sync {}
+
+impl Count for u16 {}
+impl Count for u8 {}
+
 /// Adds the gradient to the wide arrays, and 1 to the narrow ones, in one loop.
 ///
 /// # Panics
 ///
 /// If there are more arrays than any contestant has.
-pub(super) fn add_to_all<T: Add>(gradient: &[T], wide: &mut [&mut [T]], narrow: &mut [&mut [u16]]) {
+pub(super) fn add_to_all<T: Add, E: Count>(gradient: &[T], wide: &mut [&mut [T]], narrow: &mut [&mut [E]]) {
     macro_rules! dispatch {
         ($(($wide:literal, $narrow:literal)),*) => {
             match (wide.len(), narrow.len()) {
-                $(($wide, $narrow) => add::<T, $wide, $narrow>(gradient, first(wide), first(narrow)),)*
-                (wide, narrow) => panic!("no bare loop over {wide} arrays and {narrow} of two bytes"),
+                $(($wide, $narrow) => add::<T, E, $wide, $narrow>(gradient, first(wide), first(narrow)),)*
+                (wide, narrow) => panic!("no bare loop over {wide} arrays and {narrow} of fewer bits"),
             }
         };
     }
@@ -53,10 +60,10 @@ fn first<'a, E, const N: usize>(slices: &'a mut [&mut [E]]) -> [&'a mut [E]; N] 
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn add<T: Add, const WIDE: usize, const NARROW: usize>(
+fn add<T: Add, E: Count, const WIDE: usize, const NARROW: usize>(
     gradient: &[T],
     mut wide: [&mut [T]; WIDE],
-    mut narrow: [&mut [u16]; NARROW],
+    mut narrow: [&mut [E]; NARROW],
 ) {
     let len = gradient.len();
     for array in &mut wide {
@@ -70,7 +77,7 @@ fn add<T: Add, const WIDE: usize, const NARROW: usize>(
             array[i] = array[i] + gradient[i];
         }
         for array in &mut narrow {
-            array[i] = array[i].wrapping_add(1);
+            array[i] = array[i].wrapping_add(&E::one());
         }
     }
 }
@@ -103,7 +110,7 @@ mod tests {
 
     #[test]
     fn narrow_arrays_are_touched_too() {
-        let (mut w, mut m, mut v) = ([1.0_f32; 5], [7; 5], [9; 5]);
+        let (mut w, mut m, mut v) = ([1.0_f32; 5], [7_u16; 5], [9; 5]);
         add_to_all(&[0.5; 5], &mut [&mut w[..]], &mut [&mut m[..], &mut v[..]]);
         assert_eq!((w, m, v), ([1.5; 5], [8; 5], [10; 5]));
     }

@@ -27,7 +27,7 @@
 //!   error.
 //! * Gradients are never written.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod accumulate;
 mod clip;

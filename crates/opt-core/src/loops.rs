@@ -3,6 +3,7 @@
 
 mod buffer;
 pub(crate) mod dispatch;
+mod prefetch;
 #[cfg(feature = "limit-simd")]
 pub mod simd;
 pub(crate) mod slices;
@@ -10,6 +11,7 @@ pub(crate) mod slices;
 pub use buffer::BLOCK;
 pub(crate) use buffer::Buffer;
 pub(crate) use dispatch::dispatched;
+pub(crate) use prefetch::prefetch;
 
 use crate::real::Scalar;
 

@@ -37,7 +37,24 @@ pub enum MomentStorage {
         /// The seed of the roundings.
         seed: u64,
     },
+    /// As floating-point numbers of 8 bits, in groups of 32 that share a power of two, with stochastic rounding;
+    /// arithmetic stays in 32 bits. Only for variables of 32 bits.
+    ///
+    /// First moments have a sign, 4 bits of exponent and 3 of mantissa; second moments, which are not negative, have 5
+    /// bits of exponent and 3 of mantissa. So all numbers of a group keep 4 significant bits, as long as first moments
+    /// are above 1/32,768 of the largest one of their group, and second moments above 1/2,147,483,648. Smaller first
+    /// moments become 0; second moments above 0 stay above 0, because the rule divides by their root. A number that is
+    /// infinite or NaN stays so; the others of its group then become powers of two or of four.
+    ///
+    /// Groups are every 16th of 512 elements that follow each other, row by row. On a device mesh, they are those of the
+    /// shard. A step with a sparse gradient rounds all elements again that are in the same 512 as a row of it. The
+    /// rounding depends on the same things as that of [`Bf16`](Self::Bf16). Each number is also a number of bfloat16,
+    /// in which the state is shown and saved; a checkpoint restores it bit for bit.
+    Float8 {
+        /// The seed of the roundings.
+        seed: u64,
+    },
 }
 
-/// The largest number of slots in 16 bits that a rule may have, including the rules that it wraps.
+/// The largest number of slots in fewer bits that a rule may have, including the rules that it wraps.
 pub(crate) const MAX_PACKED: usize = 4;

@@ -10,7 +10,7 @@ mod workspace;
 
 pub use block::{Block, BlockParts, Elementwise, SparseUpdate, coupled_decay, elementwise};
 pub use fused_loop::Done;
-pub(crate) use fused_loop::Fused;
+pub(crate) use fused_loop::{Constants, Fused};
 pub(crate) use slot::ArraySlots;
 pub use slot::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec};
 pub use workspace::Workspace;

@@ -71,7 +71,7 @@ fn checkpoint(steps: usize) -> (Training, Checkpoint) {
 
 #[test]
 fn a_run_goes_on_to_the_bit() {
-    for moments in [MomentStorage::Full, MomentStorage::Bf16 { seed: 9 }] {
+    for moments in [MomentStorage::Full, MomentStorage::Bf16 { seed: 9 }, MomentStorage::Float8 { seed: 9 }] {
         let mut through = Training::new(moments);
         through.run(0..STEPS);
         let want = through.saved();

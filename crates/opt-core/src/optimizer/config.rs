@@ -255,6 +255,7 @@ impl Options {
         let moments = match self.moments {
             MomentStorage::Full => None,
             MomentStorage::Bf16 { seed } => Some(json!({"dtype": "bfloat16", "seed": seed})),
+            MomentStorage::Float8 { seed } => Some(json!({"dtype": "float8", "seed": seed})),
         };
         put(&mut fields, "moments", moments, false);
         scaled::write(&mut fields, self, dialect);
@@ -353,13 +354,14 @@ fn read_non_finite(reader: &mut Fields<'_>) -> Result<NonFinite, ConfigError> {
 fn read_moments(reader: &mut Fields<'_>) -> Result<MomentStorage, ConfigError> {
     const KEY: &str = "moments";
     let Some(value) = reader.take(KEY) else { return Ok(MomentStorage::Full) };
-    let seed = match &value {
-        Value::Object(fields) if fields.len() == 2 && fields.get("dtype") == Some(&json!("bfloat16")) => {
-            fields.get("seed").and_then(Value::as_u64)
+    let fields = value.as_object().filter(|fields| fields.len() == 2);
+    let field = |name: &str| fields.and_then(|fields| fields.get(name));
+    match (field("dtype").and_then(Value::as_str), field("seed").and_then(Value::as_u64)) {
+        (Some("bfloat16"), Some(seed)) => Ok(MomentStorage::Bf16 { seed }),
+        (Some("float8"), Some(seed)) => Ok(MomentStorage::Float8 { seed }),
+        _ => {
+            let expected = "an object with \"dtype\": \"bfloat16\" or \"float8\", and a \"seed\" of at least 0";
+            Err(ConfigError::wrong_type(reader.class_name(), KEY, &value, expected))
         }
-        _ => None,
-    };
-    let expected = "an object with \"dtype\": \"bfloat16\" and a \"seed\" of at least 0";
-    let wrong = || ConfigError::wrong_type(reader.class_name(), KEY, &value, expected);
-    Ok(MomentStorage::Bf16 { seed: seed.ok_or_else(wrong)? })
+    }
 }

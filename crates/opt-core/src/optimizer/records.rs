@@ -13,6 +13,7 @@ use super::form::{Form, in_order};
 use super::slots::{SlotPlace, places};
 use super::step::storage::AnyValue;
 use crate::moments::MomentStorage;
+use crate::precision::packed::PackedSlot;
 use crate::precision::stochastic;
 use crate::real::{DType, Scalar};
 use crate::rule::{SlotInit, SlotSpec};
@@ -26,8 +27,8 @@ pub(crate) struct Record<T> {
     pub(crate) form: Form,
     /// The array slots in full; an empty vector where the slot is in `packed`.
     pub(crate) arrays: SmallVec<[Vec<T>; 2]>,
-    /// The array slots in 16 bits, at the same places as in `arrays`; `None` where the slot is stored in full.
-    pub(crate) packed: Vec<Option<Vec<bf16>>>,
+    /// The array slots in fewer bits, at the same places as in `arrays`; `None` where the slot is stored in full.
+    pub(crate) packed: Vec<Option<PackedSlot>>,
     /// The hash of the name, by which the roundings of variables differ.
     pub(crate) hash: u64,
     pub(crate) scalars: Vec<f64>,
@@ -64,7 +65,7 @@ pub(crate) struct NewVariable<'v, T> {
 /// The numbers of one slot.
 enum Contents<T> {
     Full(Vec<T>),
-    Packed(Vec<bf16>),
+    Packed(PackedSlot),
     Scalar(f64),
     /// A shared slot is not in a record.
     Shared,
@@ -73,12 +74,13 @@ enum Contents<T> {
 impl<T: Scalar> Contents<T> {
     /// The initial value of a slot of this many elements; `copy` copies the variable.
     fn initial(slot: &SlotSpec, storage: MomentStorage, len: usize, copy: &dyn Fn() -> Vec<T>) -> Self {
+        let packed = |init| PackedSlot::filled(slot, storage, packed_initial(Some(init)), len);
+        if let Some(packed) = Some(slot.init()).filter(|_| slot.is_moment()).and_then(packed) {
+            return Self::Packed(packed);
+        }
         match slot.init() {
             SlotInit::Shared(_) => Self::Shared,
             SlotInit::Scalar(initial) => Self::Scalar(initial),
-            init if storage != MomentStorage::Full && slot.is_moment() => {
-                Self::Packed(vec![packed_initial(Some(init)); len])
-            }
             SlotInit::Zeros => Self::Full(vec![T::zero(); len]),
             SlotInit::Ones => Self::Full(vec![T::literal(1.0); len]),
             SlotInit::Copy => Self::Full(copy()),
@@ -93,10 +95,14 @@ pub(crate) fn row_shape(shape: &[usize]) -> Vec<usize> {
 
 /// An array of this shape.
 fn shaped<'a, T>(shape: &[usize], values: Vec<T>) -> StateValue<'a, T> {
-    ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many as the shape has").into()
+    rows(shape, values).into()
 }
 
-/// The initial number of a slot in 16 bits.
+fn rows<E>(shape: &[usize], values: Vec<E>) -> ArrayD<E> {
+    ArrayD::from_shape_vec(IxDyn(shape), values).expect("as many as the shape has")
+}
+
+/// The initial number of a slot in fewer bits.
 fn packed_initial(init: Option<SlotInit>) -> bf16 {
     if init == Some(SlotInit::Ones) { bf16::ONE } else { bf16::ZERO }
 }
@@ -228,7 +234,8 @@ impl<T: Scalar> Record<T> {
     pub(crate) fn slot(&self, place: SlotPlace) -> StateValue<'_, T> {
         match place {
             SlotPlace::Array(array) => match self.packed.get(array) {
-                Some(Some(packed)) => StateValue::Bf16(self.view(packed).into()),
+                Some(Some(PackedSlot::Bf16(numbers))) => StateValue::Bf16(self.view(numbers).into()),
+                Some(Some(PackedSlot::Float8(slot))) => StateValue::Bf16(rows(self.shape(), slot.to_bf16()).into()),
                 _ => self.view(&self.arrays[array]).into(),
             },
             SlotPlace::Scalar(scalar) => StateValue::Scalar(self.scalars[scalar]),
@@ -278,7 +285,7 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in 16 bits.
+    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in fewer bits.
     pub(crate) fn with_master(&mut self, place: SlotPlace) -> (Option<&[T]>, &mut [T]) {
         let slot = match place {
             SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),
@@ -288,8 +295,8 @@ impl<T: Scalar> Record<T> {
         (slot, &mut self.master)
     }
 
-    /// An array slot in 16 bits, to change; it is stored row by row.
-    pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut Vec<bf16>> {
+    /// An array slot in fewer bits, to change; it is stored row by row.
+    pub(crate) fn packed_mut(&mut self, place: SlotPlace) -> Option<&mut PackedSlot> {
         let SlotPlace::Array(array) = place else { return None };
         self.packed.get_mut(array)?.as_mut()
     }

@@ -1,12 +1,10 @@
 //! The slots of variables: their names, their places, their sizes.
 
-use half::bf16;
-
 use super::{Optimizer, Record, StateValue};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::moments::MomentStorage;
-use crate::precision::MASTER;
+use crate::precision::{MASTER, packed};
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 
@@ -88,7 +86,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let of_slot = |slot: &SlotSpec| match slot.init() {
             SlotInit::Shared(_) => 0,
             SlotInit::Scalar(_) => size_of::<f64>(),
-            _ if slot.is_moment() && self.options.moments != MomentStorage::Full => len * size_of::<bf16>(),
+            _ if slot.is_moment() => packed::bytes_of::<T>(self.options.moments, len),
             SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy => len * size_of::<T>(),
         };
         let average = if self.averages(group) { len * size_of::<T>() } else { 0 };

@@ -16,6 +16,13 @@ impl Noise {
         Self(mixed(mixed(mixed(seed).wrapping_add(step)).wrapping_add(variable)))
     }
 
+    /// Random bits for a tile of elements, by its number.
+    #[inline(always)]
+    pub(crate) fn of_tile(self, tile: u64) -> [u64; 2] {
+        let first = self.0.wrapping_add(tile.wrapping_mul(2));
+        [mixed(first), mixed(first.wrapping_add(1))]
+    }
+
     /// The sequences for elements from `place` on. They count in 32 bits: see [`before_turn`].
     pub(crate) fn at(self, place: usize) -> Sequences {
         let turn = mixed(self.0 ^ (place as u64 >> 32));
@@ -53,6 +60,7 @@ pub(crate) fn hash(name: &str) -> u64 {
 
 /// The output function of SplitMix64 (G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number
 /// generators", 2014).
+#[inline(always)]
 fn mixed(x: u64) -> u64 {
     let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
     let x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -182,8 +182,10 @@ impl<'a, T: Scalar> Block<'a, T> {
             }
         };
         if let Some(packed) = &mut self.packed {
-            if !wide.are_lent() && packed.are_first(N) {
-                return self.fused.run_packed(k, &element, value, gradient, packed);
+            if !wide.are_lent()
+                && let Some(slots) = packed.take_all::<N>()
+            {
+                return self.fused.run_packed(k, &element, value, gradient, slots);
             }
             if packed.any_first(N) {
                 packed.lend(wide, self.slots.as_mut());

@@ -9,6 +9,8 @@
 //!   chooses its copy of the loop once. Five copies serve all eight cases: a factor of 1 changes no bit.
 //! * The loop is compiled for several instruction sets (`dispatched!`). Each operation is written alone, never as a
 //!   fused multiply-add, so that all of them give the same bits.
+//! * A core waits for memory unless many requests are under way, and processors ask too late on their own. So each row
+//!   of elements asks for the numbers that come a few rows later.
 //! * Slices are cut to one length before the loop: bounds are then checked once, and the compiler can vectorise.
 
 use std::array;
@@ -16,10 +18,17 @@ use std::mem;
 
 use half::bf16;
 
-use crate::loops::{self, dispatched};
-use crate::precision::packed::PackedBlock;
+use crate::loops::{self, dispatched, prefetch};
+use crate::precision::float8;
+use crate::precision::packed::Fusible;
 use crate::precision::stochastic::{self, Sequences};
 use crate::real::Scalar;
+
+/// The number of elements after which the processor is told what comes next. The compiler vectorises loops over them.
+const ROW: usize = 64;
+
+/// How many elements ahead of the loop the processor is told to fetch.
+const AHEAD: usize = 256;
 
 /// The engine's stages for each element of a variable in one step. The value does not change: a loop that applies a
 /// stage alone returns the stages that are left.
@@ -65,12 +74,7 @@ impl<T: Scalar> Fused<T> {
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
         let rates = self.average.filter(|_| average.is_some());
-        let constants = Constants {
-            scale: self.scale.unwrap_or([T::literal(1.0); 2]),
-            decay: self.decay.unwrap_or_default(),
-            rates: rates.unwrap_or_default(),
-            flush_below: self.flush_below,
-        };
+        let constants = self.constants();
         let average = average.unwrap_or_default();
         match (self.scale, self.decay, rates) {
             (None, None, None) => {
@@ -92,8 +96,7 @@ impl<T: Scalar> Fused<T> {
         Done { averaged: rates.is_some() }
     }
 
-    /// As [`run`](Self::run), if all slots are stored in 16 bits: `0..N` must be all slots. A later pass of the engine
-    /// updates the average.
+    /// As [`run`](Self::run), if all slots are stored in fewer bits. A later pass of the engine updates the average.
     #[inline]
     pub(crate) fn run_packed<K, F, const N: usize>(
         self,
@@ -101,55 +104,103 @@ impl<T: Scalar> Fused<T> {
         element: &F,
         value: &mut [T],
         gradient: &[T],
-        packed: &mut PackedBlock<'_>,
+        slots: Fusible<'_, N>,
     ) -> Done
     where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
-        let Self { scale, flush_below, .. } = self.decay_first(value);
-        let state: [&mut [bf16]; N] = array::from_fn(|slot| mem::take(&mut packed.slots[slot]));
-        let scale = scale.unwrap_or([T::literal(1.0); 2]);
-        packed_loop(k, element, value, gradient, state, scale, flush_below, packed.sequences);
+        let run = match (self.scale, self.decay) {
+            (None, None) => packed_update::<T, K, F, N, false, false>,
+            (Some(_), None) => packed_update::<T, K, F, N, true, false>,
+            (_, Some(_)) => packed_update::<T, K, F, N, true, true>,
+        };
+        run(k, element, value, gradient, slots, self.constants());
         Done { averaged: false }
+    }
+
+    fn constants(&self) -> Constants<T> {
+        Constants {
+            scale: self.scale.unwrap_or([T::literal(1.0); 2]),
+            decay: self.decay.unwrap_or_default(),
+            rates: self.average.unwrap_or_default(),
+            flush_below: self.flush_below,
+        }
+    }
+}
+
+fn packed_update<T, K, F, const N: usize, const SCALE: bool, const DECAY: bool>(
+    k: &K,
+    element: &F,
+    value: &mut [T],
+    gradient: &[T],
+    slots: Fusible<'_, N>,
+    constants: Constants<T>,
+) where
+    T: Scalar,
+    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
+{
+    match slots {
+        Fusible::Bf16(state, sequences) => {
+            packed_loop::<T, K, F, N, SCALE, DECAY>(k, element, value, gradient, state, constants, sequences);
+        }
+        // Its numbers are never denormal.
+        Fusible::Float8(state, formats, noise, first) => {
+            float8::update::<T, K, F, N, SCALE, DECAY>(
+                k, element, value, gradient, state, formats, constants, noise, first,
+            );
+        }
     }
 }
 
 dispatched! {
-    #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
-    fn packed_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
+    fn packed_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool>(
         k: &K,
         element: &F,
         value: &mut [T],
         gradient: &[T],
         mut state: [&mut [bf16]; N],
-        scale: [T; 2],
-        flush_below: T,
+        constants: Constants<T>,
         sequences: Sequences,
     ) {
-        let [first, second] = scale;
         let len = value.len();
         let gradient = &gradient[..len];
         for slot in &mut state {
             *slot = &mut mem::take(slot)[..len];
         }
         for i in 0..len {
-            let g = gradient[i] * first * second;
-            let (w, s) = element(k, value[i], g, array::from_fn(|slot| stochastic::widened(state[slot][i])));
+            let (w, g) = constants.before::<SCALE, DECAY>(value[i], gradient[i]);
+            let (w, s) = element(k, w, g, array::from_fn(|slot| stochastic::widened(state[slot][i])));
             value[i] = w;
             for slot in 0..N {
-                state[slot][i] = stochastic::rounded(s[slot].flushed(flush_below).to_f32(), sequences.bits(slot, i));
+                let s = s[slot].flushed(constants.flush_below);
+                state[slot][i] = stochastic::rounded(s.to_f32(), sequences.bits(slot, i));
             }
         }
     }
 }
 
 /// The constant numbers of a loop.
-#[derive(Clone, Copy)]
-struct Constants<T> {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Constants<T> {
     scale: [T; 2],
     decay: T,
     rates: [T; 2],
     flush_below: T,
+}
+
+impl<T: Scalar> Constants<T> {
+    /// An element of the value and its gradient, as the rule gets them.
+    #[inline(always)]
+    pub(crate) fn before<const SCALE: bool, const DECAY: bool>(&self, mut w: T, mut g: T) -> (T, T) {
+        let Self { scale: [first, second], decay, .. } = *self;
+        if SCALE {
+            g = g * first * second;
+        }
+        if DECAY {
+            w = w - w * decay;
+        }
+        (w, g)
+    }
 }
 
 dispatched! {
@@ -162,7 +213,49 @@ dispatched! {
         average: &mut [T],
         constants: Constants<T>,
     ) {
-        let Constants { scale: [first, second], decay, rates: [keep, take], flush_below } = constants;
+        let len = value.len();
+        let gradient = &gradient[..len];
+        for slot in &mut state {
+            *slot = &mut mem::take(slot)[..len];
+        }
+        let average = if AVERAGE { &mut average[..len] } else { average };
+        let (values, value) = value.as_chunks_mut::<ROW>();
+        let (gradients, gradient) = gradient.as_chunks::<ROW>();
+        let (averages, average) = average.as_chunks_mut::<ROW>();
+        let mut rows: [&mut [[T; ROW]]; N] = array::from_fn(|_| Default::default());
+        for slot in 0..N {
+            (rows[slot], state[slot]) = mem::take(&mut state[slot]).as_chunks_mut::<ROW>();
+            rows[slot] = &mut mem::take(&mut rows[slot])[..values.len()];
+        }
+        let averages = if AVERAGE { &mut averages[..values.len()] } else { averages };
+        let Constants { rates: [keep, take], flush_below, .. } = constants;
+        let update = |w: T, g: T, slots: [T; N], average: T| {
+            let (w, g) = constants.before::<SCALE, DECAY>(w, g);
+            let (w, slots) = element(k, w, g, slots);
+            let average = if AVERAGE { (keep * average + take * w).flushed(flush_below) } else { average };
+            (w, slots, average)
+        };
+        for (row, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
+            prefetch(value, AHEAD, ROW);
+            prefetch(gradient, AHEAD, ROW);
+            for slot in &rows {
+                prefetch(&slot[row], AHEAD, ROW);
+            }
+            if AVERAGE {
+                prefetch(&averages[row], AHEAD, ROW);
+            }
+            for i in 0..ROW {
+                let old = if AVERAGE { averages[row][i] } else { T::zero() };
+                let (w, s, new) = update(value[i], gradient[i], array::from_fn(|slot| rows[slot][row][i]), old);
+                value[i] = w;
+                for (slot, s) in rows.iter_mut().zip(s) {
+                    slot[row][i] = s.flushed(flush_below);
+                }
+                if AVERAGE {
+                    averages[row][i] = new;
+                }
+            }
+        }
         let len = value.len();
         let gradient = &gradient[..len];
         for slot in &mut state {
@@ -170,20 +263,14 @@ dispatched! {
         }
         let average = if AVERAGE { &mut average[..len] } else { average };
         for i in 0..len {
-            let (mut w, mut g) = (value[i], gradient[i]);
-            if SCALE {
-                g = g * first * second;
-            }
-            if DECAY {
-                w = w - w * decay;
-            }
-            let (w, s) = element(k, w, g, array::from_fn(|slot| state[slot][i]));
+            let old = if AVERAGE { average[i] } else { T::zero() };
+            let (w, s, new) = update(value[i], gradient[i], array::from_fn(|slot| state[slot][i]), old);
             value[i] = w;
             for (slot, s) in state.iter_mut().zip(s) {
                 slot[i] = s.flushed(flush_below);
             }
             if AVERAGE {
-                average[i] = (keep * average[i] + take * w).flushed(flush_below);
+                average[i] = new;
             }
         }
     }

@@ -129,7 +129,7 @@ fn masters_are_slots() {
 
 #[test]
 fn a_restored_run_goes_on_to_the_bit() {
-    for moments in [MomentStorage::Full, MomentStorage::Bf16 { seed: 3 }] {
+    for moments in [MomentStorage::Full, MomentStorage::Bf16 { seed: 3 }, MomentStorage::Float8 { seed: 3 }] {
         let build = || builder().ema(Ema::new(0.75)).moments(moments).build().unwrap();
         let (mut trained, mut opt) = (model(), build());
         (0..3).for_each(|_| step(&mut trained, &mut opt));

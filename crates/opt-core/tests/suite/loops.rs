@@ -200,8 +200,10 @@ fn every_loop_gives_the_same() {
 
 #[test]
 fn every_loop_rounds_moments_alike() {
-    all_are_one_in_every_stage(|builder| builder.moments(MomentStorage::Bf16 { seed: 7 }));
-    all_are_one(false, |builder| builder.moments(MomentStorage::Bf16 { seed: 7 }));
+    for storage in [MomentStorage::Bf16 { seed: 7 }, MomentStorage::Float8 { seed: 7 }] {
+        all_are_one_in_every_stage(|builder| builder.moments(storage));
+        all_are_one(false, |builder| builder.moments(storage));
+    }
 }
 
 /// Whether a slot is in 16 bits does not depend on what is in it.
@@ -295,7 +297,7 @@ fn a_wrapper_sees_the_clipped_gradient_after_its_inner_rule() {
     type Builder = OptimizerBuilder<Twice, f32>;
     let clips: [fn(Builder) -> Builder; 3] =
         [|builder| builder.clipnorm(0.5), |builder| builder.global_clipnorm(0.5), |builder| builder];
-    let storages = [MomentStorage::Full, MomentStorage::Bf16 { seed: 7 }];
+    let storages = [MomentStorage::Full, MomentStorage::Bf16 { seed: 7 }, MomentStorage::Float8 { seed: 7 }];
     for (clip, storage) in clips.iter().enumerate().flat_map(|clip| storages.map(|storage| (clip, storage))) {
         for sparse in [SparseUpdate::Dense, SparseUpdate::Moments, SparseUpdate::Rows] {
             let run = |wrapper, way| {

@@ -194,6 +194,7 @@ fn every_option_is_written_and_read() {
         ("moments", json!({"dtype": "float16", "seed": 7})),
         ("moments", json!({"dtype": "bfloat16", "seed": 7, "more": 1})),
         ("moments", json!({"dtype": "bfloat16", "seed": -7})),
+        ("moments", json!({"dtype": "float8"})),
         ("moments", json!(16)),
         ("non_finite", json!("ignore")),
         ("exclude_from_weight_decay", json!("bias")),
@@ -298,8 +299,10 @@ fn gradients_that_are_not_finite_are_found() {
 
 #[test]
 fn moments_are_narrow_in_32_bits_only() {
-    let narrow = Optimizer::<_, f64>::builder(Sgd::new(0.5)).moments(MomentStorage::Bf16 { seed: 0 }).build();
-    assert!(matches!(narrow, Err(Error::MomentStorage { .. })));
+    for storage in [MomentStorage::Bf16 { seed: 0 }, MomentStorage::Float8 { seed: 0 }] {
+        let narrow = Optimizer::<_, f64>::builder(Sgd::new(0.5)).moments(storage).build();
+        assert!(matches!(narrow, Err(Error::MomentStorage { .. })));
+    }
 }
 
 /// Reads one field, which is then gone.

@@ -237,6 +237,9 @@ fn state_has_a_size() {
         (MomentStorage::Full, true, 5 * 8 + 8),
         (MomentStorage::Bf16 { seed: 1 }, false, 5 * 2 + 8),
         (MomentStorage::Bf16 { seed: 1 }, true, 5 * 6 + 8),
+        // Few elements have a scale each.
+        (MomentStorage::Float8 { seed: 1 }, false, 5 * 2 + 8),
+        (MomentStorage::Float8 { seed: 1 }, true, 5 * 6 + 8),
     ] {
         let builder = Optimizer::builder(Sgd::pytorch(0.5).momentum(0.5).dampening(0.25)).moments(moments);
         let mut opt = if average { builder.ema(Ema::new(0.5)) } else { builder }.build().unwrap();
@@ -250,7 +253,8 @@ fn state_has_a_size() {
 #[test]
 fn numbers_and_moments_in_16_bits_are_not_shown() {
     let mut w = [1.0_f32; 3];
-    for (moments, refused) in [(MomentStorage::Full, false), (MomentStorage::Bf16 { seed: 1 }, true)] {
+    let storages = [MomentStorage::Full, MomentStorage::Bf16 { seed: 1 }, MomentStorage::Float8 { seed: 1 }];
+    for (moments, refused) in storages.map(|storage| (storage, storage != MomentStorage::Full)) {
         let mut opt = builder().moments(moments).build().unwrap();
         opt.apply_gradients([Variable::new("value", &mut w).gradient(&[0.1, 0.2, 0.3])]).unwrap();
         let known: Vec<String> = ["momentum", "started", "average"].map(String::from).into();

@@ -47,8 +47,9 @@ fn every_stage_is_shared() {
 }
 
 #[test]
-fn moments_in_16_bits_are_shared() {
+fn moments_in_fewer_bits_are_shared() {
     two_are_one(builder().moments(MomentStorage::Bf16 { seed: 3 }));
+    two_are_one(builder().moments(MomentStorage::Float8 { seed: 3 }));
 }
 
 /// A training that runs on a thread of rayon's pool shares its steps with the other threads there.

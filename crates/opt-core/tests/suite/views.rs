@@ -170,13 +170,17 @@ fn scattered_rows_in_16_bits_that_are_not_touched() {
     }
 }
 
-/// Moments in 16 bits are rounded by the place of an element in its variable, wherever it lies in memory.
+/// Moments in fewer bits are rounded by the place of an element in its variable, wherever it lies in memory.
 #[test]
 fn memory_order_does_not_show_in_roundings() {
+    [MomentStorage::Bf16 { seed: 5 }, MomentStorage::Float8 { seed: 5 }].map(one_in_both_orders);
+}
+
+fn one_in_both_orders(moments: MomentStorage) {
     let number = |(i, j): (usize, usize)| ((i * 7919 + j * 104_729) % 10_007) as f32 * 1.1e-4 - 0.5;
     let [row_major, column_major] = [false, true].map(|column_major| {
         let mut w = Array::from_shape_fn((20, 30).set_f(column_major), number);
-        let builder = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).moments(MomentStorage::Bf16 { seed: 5 });
+        let builder = Optimizer::builder(Sgd::new(0.1).momentum(0.9)).moments(moments);
         let mut opt = builder.build().unwrap();
         for _ in 0..3 {
             let gradient = w.mapv(|w| w * 0.3);

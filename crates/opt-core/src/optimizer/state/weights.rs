@@ -1,7 +1,5 @@
 //! The state as a list in Keras's order: what Keras calls `get_weights` and `set_weights`.
 
-use half::bf16;
-
 use super::super::slots::places;
 use super::super::{Optimizer, SlotPlace, SwappedIn};
 use super::entries::Entry;
@@ -167,10 +165,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             (Entry::Of(variable, place), value) => {
                 let record = self.records.at_mut(variable);
                 if let Some(packed) = record.packed_mut(place) {
-                    packed.clear();
                     match value {
-                        StateValue::Bf16(array) => packed.extend(array.iter()),
-                        StateValue::Array(array) => packed.extend(array.iter().map(|x| bf16::from_f32(x.to_f32()))),
+                        StateValue::Bf16(array) => packed.assign_bf16(array.iter().copied()),
+                        StateValue::Array(array) => packed.assign(array.iter().copied()),
                         _ => unreachable!("the kind was accepted"),
                     }
                 } else if let StateValue::Array(array) = value {

@@ -52,7 +52,7 @@ pub(crate) struct VariablePlan<T> {
 /// The state that the optimizer keeps for the elements of a block.
 pub(crate) struct BlockState<'a, T> {
     pub(crate) slots: ArraySlots<'a, T>,
-    /// The slots in 16 bits. The rule borrows them; the caller of the update rounds them afterwards, if they were lent.
+    /// The slots in fewer bits. The rule borrows them; the caller of the update rounds them afterwards, if they were lent.
     pub(crate) packed: Option<PackedBlock<'a>>,
     /// The average; empty if there is none.
     pub(crate) average: &'a mut [T],
@@ -80,11 +80,11 @@ impl<'k, T: Scalar> StepPlan<'k, T> {
 }
 
 impl<T: Scalar> StepPlan<'_, T> {
-    /// The source of the roundings of a variable, if it has slots in 16 bits.
+    /// The source of the roundings of a variable, if it has slots in fewer bits.
     pub(crate) fn noise(&self, record: &Record<T>) -> Option<Noise> {
         match self.storage {
             MomentStorage::Full => None,
-            MomentStorage::Bf16 { seed } => Some(Noise::new(seed, self.iteration, record.hash)),
+            MomentStorage::Bf16 { seed } | MomentStorage::Float8 { seed } => Some(Noise::new(seed, self.iteration, record.hash)),
         }
     }
 

@@ -79,15 +79,23 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
         self.value.len()
     }
 
-    /// The number of elements that must stay together. Strided arrays and variables with sparse gradients can be cut
+    /// The number of elements of a row. Strided arrays and variables with sparse gradients can be cut
     /// only along axis 0.
-    pub(crate) fn width(&self) -> usize {
+    fn width(&self) -> usize {
         self.value.width().max(self.gradient.width())
     }
 
-    /// Splits before a row.
-    pub(crate) fn split_at(self, row: usize, width: usize) -> (Self, Self) {
-        let at = row * width;
+    /// The number of elements of which slices are multiples: whole rows, and whole groups of slots that are stored in
+    /// groups.
+    pub(crate) fn unit(&self) -> usize {
+        let (width, group) = (self.width(), self.state.packed.as_ref().map_or(1, |packed| packed.width()));
+        // A group is a power of two.
+        width * (group >> width.trailing_zeros().min(group.trailing_zeros()))
+    }
+
+    /// Splits before an element, at a multiple of [`unit`](Self::unit).
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        let row = at / self.width();
         let Self { group, value, gradient, plan, state, master } = self;
         let (value, value_back) = value.split_at(at, row);
         let (gradient, gradient_back) = gradient.split_at(at, row);
@@ -148,7 +156,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
 impl<T: Scalar> SliceState<'_, T> {
     /// The length of the block that starts at `at` and ends at `end` or before.
     fn block_len(&self, at: usize, end: usize) -> usize {
-        let longest = self.packed.as_ref().map_or(BLOCK, |packed| BLOCK.min(packed.before_turn(at)));
+        let longest = self.packed.as_ref().map_or(BLOCK, |packed| packed.longest_block(at));
         longest.min(end - at)
     }
 
@@ -161,7 +169,7 @@ impl<T: Scalar> SliceState<'_, T> {
         }
     }
 
-    /// Rounds the 16-bit slots of the elements `at..at + n`, if a rule was lent them in its element type.
+    /// Rounds the slots in fewer bits of the elements `at..at + n`, if a rule was lent them in its element type.
     fn round_lent(&mut self, at: usize, n: usize, workspace: &mut Workspace<T>) {
         if let Some(packed) = &mut self.packed
             && workspace.wide.are_lent()
@@ -291,6 +299,7 @@ mod tests {
     use super::super::storage::Values;
     use super::*;
     use crate::moments::MomentStorage;
+    use crate::precision::packed::PackedSlot;
     use crate::rule::{Block, Done, SlotSpec, SparseUpdate};
     use crate::variable::Variable;
 
@@ -326,13 +335,16 @@ mod tests {
         slice.state.packed.as_mut().unwrap().first = first;
         let (mut start, mut buffers) = (0, Buffers::default());
         for cut in cuts {
-            let (mut front, back) = slice.split_at(cut - start, 1);
+            let (mut front, back) = slice.split_at(cut - start);
             assert_eq!((front.len(), back.len()), (cut - start, 100 - cut));
             front.update_slice(&Momentum, &mut buffers);
             (slice, start) = (back, *cut);
         }
         slice.update_slice(&Momentum, &mut buffers);
-        records.at(0).packed[0].clone().unwrap()
+        match records.at(0).packed[0].clone() {
+            Some(PackedSlot::Bf16(moments)) => moments,
+            _ => panic!("moments in 16 bits"),
+        }
     }
 
     /// The roundings do not depend on where a variable is cut, even where the count of elements exceeds 32 bits.

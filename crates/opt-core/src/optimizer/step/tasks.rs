@@ -169,14 +169,14 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
         let gradient = SliceGradient::new(gradient, unique, record.shape(), value.len());
         let of_variable = gradient.plan(record, norm, plan);
         let mut slice = VariableSlice::of(record, value.reborrow(), gradient, of_variable, plan);
-        let width = slice.width();
+        let unit = slice.unit();
         loop {
-            let rows = (shares.of(*left) / width).max(1);
-            if slice.len() <= rows * width {
+            let len = (shares.of(*left) / unit).max(1) * unit;
+            if slice.len() <= len {
                 *left -= slice.len();
                 return tasks.push(Task::Slice(Box::new(slice)));
             }
-            let (front, back) = slice.split_at(rows, width);
+            let (front, back) = slice.split_at(len);
             *left -= front.len();
             tasks.push(Task::Slice(Box::new(front)));
             slice = back;

@@ -1,0 +1,731 @@
+//! Moments in 8 bits: small floating-point numbers, which share a power of two with 31 others.
+//!
+//! A tile is 512 elements that follow each other, row by row, and element `i` of a tile belongs to group `i % 16`. (The
+//! last tile of a slot may be shorter.) Each group has a scale, the smallest power of two `s` such that the largest
+//! magnitude of the group is at most `15 s / 8`. Each element has a code, a floating-point number whose largest value is
+//! `15 s / 8`, without numbers below the smallest with a full mantissa:
+//!
+//! * first moments have a sign, 4 bits of exponent and 3 bits of mantissa;
+//! * second moments are not negative: they have 5 bits of exponent and 3 bits of mantissa.
+//!
+//! Code 0 is 0, with any sign. A second moment above 0 is never rounded to 0: the rule divides by its root. All of these
+//! numbers are also numbers of bfloat16, which is how the state is shown and saved.
+//!
+//! Groups with numbers that are not finite are [`wild`].
+
+use std::{array, iter};
+
+use half::bf16;
+
+use super::stochastic::Noise;
+use crate::loops::{dispatched, prefetch};
+use crate::real::Scalar;
+use crate::rule::Constants;
+
+/// The number of elements that share a scale.
+const GROUP: usize = 32;
+
+/// The number of elements that are stored, and updated, together: first the scales of their groups, then their codes.
+pub(crate) const TILE: usize = 512;
+
+/// The number of rows of a tile.
+const ROWS: usize = TILE / ROW;
+
+/// The number of groups of a tile.
+const GROUPS: usize = TILE / GROUP;
+
+/// The number of bytes of a whole tile.
+const BYTES: usize = GROUPS + TILE;
+
+/// The number of elements that loops run over, long enough for the compiler to vectorise; a tile has a few rows.
+const ROW: usize = 64;
+
+/// The number of bits of an `f32` below the mantissa of a code.
+const CUT: u32 = 20;
+
+/// The bits of the number of code 0, where the loops compute.
+const ZERO: u32 = 2.0_f32.to_bits();
+
+/// The smallest scale: all numbers of its groups are 0 or normal numbers of 32 bits. A group of zeros has it, too.
+const SMALLEST: u8 = 40;
+
+/// The scale of groups in which every number stands alone.
+const WILD: u8 = u8::MAX;
+
+/// The magnitude of a number.
+const MAGNITUDE: u32 = 0x7FFF_FFFF;
+
+/// What tells the formats of first and second moments apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Numbers of any sign.
+    Signed,
+    /// Numbers that are not negative.
+    Unsigned,
+}
+
+impl Format {
+    /// The number of octaves that codes have.
+    #[inline(always)]
+    const fn octaves(self) -> u32 {
+        match self {
+            Self::Signed => 16,
+            Self::Unsigned => 32,
+        }
+    }
+
+    /// The bit of a code that is a sign.
+    #[inline(always)]
+    const fn sign(self) -> u32 {
+        match self {
+            Self::Signed => 0x80,
+            Self::Unsigned => 0,
+        }
+    }
+}
+
+/// A slot of a variable: the bytes of its tiles.
+#[derive(Debug, Clone)]
+pub(crate) struct Float8 {
+    format: Format,
+    bytes: Vec<u8>,
+}
+
+impl Float8 {
+    /// A slot filled with one number.
+    pub(crate) fn filled(format: Format, number: bf16, len: usize) -> Self {
+        let mut slot = Self { format, bytes: vec![0; bytes_of(len)] };
+        slot.fill(number);
+        slot
+    }
+
+    pub(crate) fn fill(&mut self, number: bf16) {
+        self.assign(iter::repeat_n(number.to_f32(), len_of(&self.bytes)));
+    }
+
+    /// Replaces the numbers, rounded to nearest, ties to even.
+    pub(crate) fn assign<T: Scalar>(&mut self, numbers: impl ExactSizeIterator<Item = T>) {
+        self.bytes = vec![0; bytes_of(numbers.len())];
+        let mut numbers = numbers.map(Scalar::to_f32);
+        let mut room = Room::EMPTY;
+        for tile in self.bytes.chunks_mut(BYTES) {
+            room.numbers.as_flattened_mut().fill_with(|| numbers.next().unwrap_or_default());
+            room.encode(self.format, tile, nearest);
+        }
+    }
+
+    /// The numbers, exactly.
+    pub(crate) fn to_bf16(&self) -> Vec<bf16> {
+        let mut wide = vec![0.0_f32; len_of(&self.bytes)];
+        widen(&mut wide, &self.bytes, self.format);
+        wide.into_iter().map(bf16::from_f32).collect()
+    }
+
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+/// The number of bytes that a slot of `len` elements takes.
+pub(crate) fn bytes_of(len: usize) -> usize {
+    len / TILE * BYTES + len % TILE + (len % TILE).min(GROUPS)
+}
+
+/// The number of elements that these bytes have.
+pub(crate) fn len_of(tiles: &[u8]) -> usize {
+    let rest = tiles.len() % BYTES;
+    tiles.len() / BYTES * TILE + rest - groups(&tiles[tiles.len() - rest..])
+}
+
+/// The bytes before the tile with this element.
+pub(crate) fn bytes_before(element: usize) -> usize {
+    element / TILE * BYTES
+}
+
+/// Whether a group has a number that is infinite or NaN.
+pub(crate) fn has_wild(tiles: &[u8]) -> bool {
+    // A byte of ones is a byte of zeros in the complement, the only one from which the subtraction borrows.
+    let (ones, tops) = (u128::from_ne_bytes([1; GROUPS]), u128::from_ne_bytes([0x80; GROUPS]));
+    tiles.chunks(BYTES).any(|tile| {
+        let complement = !u128::from_ne_bytes(scales(tile));
+        complement.wrapping_sub(ones) & !complement & tops != 0
+    })
+}
+
+/// The number of groups of a tile, whose scales are its first bytes.
+#[inline(always)]
+fn groups(tile: &[u8]) -> usize {
+    // A shorter tile has as many groups as elements, if these are few.
+    if tile.len() < 2 * GROUPS { tile.len() / 2 } else { GROUPS }
+}
+
+/// The scales and the codes of a tile, to change.
+#[inline(always)]
+fn parts(tile: &mut [u8]) -> (&mut [u8], &mut [u8]) {
+    tile.split_at_mut(groups(tile))
+}
+
+/// Random numbers for the slots of a tile: a hash for each.
+#[inline(always)]
+fn keys(noise: Noise, tile: usize) -> [u32; 4] {
+    let [a, b] = noise.of_tile(tile as u64);
+    [a as u32, (a >> 32) as u32, b as u32, (b >> 32) as u32]
+}
+
+/// The random bits for an element, below those that a code keeps: a sequence that fills the interval evenly, from a
+/// random start.
+#[inline(always)]
+fn stochastic(key: u32) -> impl Fn(usize, usize, u32) -> u32 {
+    const EVEN: [[u32; ROW]; ROWS] = {
+        let mut even = [[0; ROW]; ROWS];
+        let mut i = 0;
+        while i < TILE {
+            even[i / ROW][i % ROW] = (i as u32).reverse_bits();
+            i += 1;
+        }
+        even
+    };
+    move |row, element, _| EVEN[row][element].wrapping_add(key) >> (u32::BITS - CUT)
+}
+
+/// Rounds to nearest, ties to even.
+#[inline(always)]
+fn nearest(_: usize, _: usize, bits: u32) -> u32 {
+    (1 << (CUT - 1)) - 1 + ((bits >> CUT) & 1)
+}
+
+/// 2 to the power of `exponent - 127`; a normal number.
+#[inline(always)]
+fn power(exponent: u32) -> f32 {
+    f32::from_bits(exponent << 23)
+}
+
+/// The factors of the elements of a row.
+#[inline(always)]
+fn spread(factors: &mut [f32; ROW], of: impl Fn(u8) -> f32, scales: [u8; GROUPS]) {
+    for factors in factors.as_chunks_mut::<GROUPS>().0 {
+        for group in 0..GROUPS {
+            factors[group] = of(scales[group]);
+        }
+    }
+}
+
+/// The scales of a tile, where a group that does not exist has any.
+#[inline(always)]
+fn scales(tile: &[u8]) -> [u8; GROUPS] {
+    match tile.first_chunk() {
+        Some(scales) if tile.len() >= 2 * GROUPS => *scales,
+        _ => array::from_fn(|group| tile[..groups(tile)].get(group).copied().unwrap_or(SMALLEST)),
+    }
+}
+
+/// What codes of groups with this scale are multiplied by. Wild groups have any factor.
+#[inline(always)]
+fn decoding(format: Format) -> impl Fn(u8) -> f32 {
+    // The first octave, that of ZERO, starts at 2^1, and the last at 2^octaves.
+    move |scale| power(u32::from(scale) - format.octaves())
+}
+
+/// The number of a code.
+#[inline(always)]
+fn decoded(code: u8, sign: u32, factor: f32) -> f32 {
+    let code = u32::from(code);
+    let magnitude = code & !sign;
+    let number = f32::from_bits((magnitude << CUT) + ZERO) * factor;
+    let number = if magnitude == 0 { 0.0 } else { number };
+    f32::from_bits(number.to_bits() | (code & sign) << 24)
+}
+
+/// The code of a number, with what is added below the last digit that is kept.
+#[inline(always)]
+fn encoded<const SIGNED: bool>(x: f32, factor: f32, random: impl Fn(u32) -> u32) -> u8 {
+    let y = f32::from_bits(x.to_bits() & MAGNITUDE) * factor;
+    let bits = y.to_bits() + random(y.to_bits());
+    // The bits of ZERO above the cut are a multiple of 256.
+    let code = if SIGNED {
+        (bits.max(ZERO) >> CUT) | (x.to_bits() >> 24) & 0x80
+    } else if x > 0.0 {
+        bits.max(ZERO + (1 << CUT)) >> CUT
+    } else {
+        0
+    };
+    code as u8
+}
+
+/// Buffers for one slot of a tile. They are made once for many tiles: clearing them takes time.
+#[derive(Clone, Copy)]
+struct Room {
+    numbers: [[f32; ROW]; ROWS],
+    codes: [[u8; ROW]; ROWS],
+    factors: [f32; ROW],
+    largest: [u32; ROW],
+}
+
+impl Room {
+    const EMPTY: Self =
+        Self { numbers: [[0.0; ROW]; ROWS], codes: [[0; ROW]; ROWS], factors: [0.0; ROW], largest: [0; ROW] };
+
+    /// Rounds the numbers. `random` gives, for a row, an element of it and its bits, what is added below the last digit
+    /// that is kept. Numbers behind the last element of the tile are 0.
+    #[inline(always)]
+    fn encode(&mut self, format: Format, tile: &mut [u8], random: impl Fn(usize, usize, u32) -> u32) {
+        let Self { numbers, factors, codes, largest } = self;
+        // The bits of NaN are larger than those of infinity.
+        largest.fill(0);
+        for numbers in &*numbers {
+            for i in 0..ROW {
+                largest[i] = largest[i].max(numbers[i].to_bits() & MAGNITUDE);
+            }
+        }
+        let (of_groups, rest) = largest.split_at_mut(GROUPS);
+        for largest in rest.as_chunks::<GROUPS>().0 {
+            for group in 0..GROUPS {
+                of_groups[group] = largest[group].max(of_groups[group]);
+            }
+        }
+        let (mut scales, mut above) = ([0; GROUPS], 0);
+        for group in 0..GROUPS {
+            // One less than the last digit of a code: a mantissa of more than 7/8 belongs to the next power of two.
+            let exponent = (of_groups[group] + ((1 << CUT) - 1)) >> 23;
+            above |= exponent + 1;
+            scales[group] = exponent.clamp(u32::from(SMALLEST), u32::from(WILD) - 1) as u8;
+        }
+        spread(factors, |scale| power(254 + format.octaves() - u32::from(scale)), scales);
+        for (row, (codes, numbers)) in codes.iter_mut().zip(&*numbers).enumerate() {
+            match format {
+                Format::Signed => {
+                    for i in 0..ROW {
+                        codes[i] = encoded::<true>(numbers[i], factors[i], |bits| random(row, i, bits));
+                    }
+                }
+                Format::Unsigned => {
+                    for i in 0..ROW {
+                        codes[i] = encoded::<false>(numbers[i], factors[i], |bits| random(row, i, bits));
+                    }
+                }
+            }
+        }
+        let (to_scales, to_codes) = parts(tile);
+        to_scales.copy_from_slice(&scales[..to_scales.len()]);
+        to_codes.copy_from_slice(&codes.as_flattened()[..to_codes.len()]);
+        if above > u32::from(WILD) {
+            wild::encode(format, tile, numbers.as_flattened());
+        }
+    }
+}
+
+dispatched! {
+    /// Widens whole tiles, exactly; the last one may be shorter.
+    pub(crate) fn widen<T: Scalar>(to: &mut [T], tiles: &[u8], format: Format) {
+        let mut factors = [0.0; ROW];
+        for (to, tile) in to.chunks_mut(TILE).zip(tiles.chunks(BYTES)) {
+            let (scales, codes) = tile.split_at(groups(tile));
+            if scales.contains(&WILD) {
+                wild::decode(format, to, scales, codes);
+                continue;
+            }
+            spread(&mut factors, decoding(format), self::scales(tile));
+            for (to, codes) in to.chunks_mut(ROW).zip(codes.chunks(ROW)) {
+                for ((to, &code), factor) in to.iter_mut().zip(codes).zip(factors) {
+                    *to = T::from_f32(decoded(code, format.sign(), factor));
+                }
+            }
+        }
+    }
+}
+
+dispatched! {
+    /// Rounds whole tiles stochastically. `first` is the number of the first tile in the variable.
+    pub(crate) fn round<T: Scalar>(
+        tiles: &mut [u8],
+        from: &[T],
+        format: Format,
+        slot: usize,
+        noise: Noise,
+        first: usize,
+    ) {
+        let mut room = Room::EMPTY;
+        for (number, (tile, from)) in tiles.chunks_mut(BYTES).zip(from.chunks(TILE)).enumerate() {
+            let key = keys(noise, first + number)[slot];
+            let numbers = room.numbers.as_flattened_mut();
+            numbers[from.len()..].fill(0.0);
+            numbers.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32());
+            room.encode(format, tile, stochastic(key));
+        }
+    }
+}
+
+dispatched! {
+    /// Runs `element` over whole tiles without wild groups; the last tile may be shorter. `first` is the number of the first tile in the variable.
+    #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
+    pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool>(
+        k: &K,
+        element: &F,
+        value: &mut [T],
+        gradient: &[T],
+        mut state: [&mut [u8]; N],
+        formats: [Format; N],
+        constants: Constants<T>,
+        noise: Noise,
+        first: usize,
+    ) {
+        let run = update_tile::<T, K, F, N, SCALE, DECAY>;
+        let mut rooms = [Room::EMPTY; N];
+        let (values, value_rest) = value.as_chunks_mut::<TILE>();
+        let (gradients, gradient_rest) = gradient.as_chunks::<TILE>();
+        let whole = values.len();
+        for (tile, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
+            let keys = keys(noise, first + tile);
+            run(k, element, value, gradient, &mut state, tile, formats, constants, keys, &mut rooms, TILE);
+        }
+        let len = value_rest.len();
+        if len > 0 {
+            let (mut value, mut gradient) = ([T::zero(); TILE], [T::zero(); TILE]);
+            value[..len].copy_from_slice(value_rest);
+            gradient[..len].copy_from_slice(gradient_rest);
+            let keys = keys(noise, first + whole);
+            run(k, element, &mut value, &gradient, &mut state, whole, formats, constants, keys, &mut rooms, len);
+            value_rest.copy_from_slice(&value[..len]);
+        }
+    }
+}
+
+/// Runs `element` over one tile, the first `len` elements of which exist.
+#[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
+#[inline(always)]
+fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: usize, const SCALE: bool, const DECAY: bool>(
+    k: &K,
+    element: &F,
+    value: &mut [T; TILE],
+    gradient: &[T; TILE],
+    state: &mut [&mut [u8]; N],
+    tile: usize,
+    formats: [Format; N],
+    constants: Constants<T>,
+    keys: [u32; 4],
+    rooms: &mut [Room; N],
+    len: usize,
+) {
+    let (start, end) = (tile * BYTES, tile * BYTES + bytes_of(len));
+    let mut signs = [0; N];
+    for slot in 0..N {
+        let tile = &state[slot][start..end];
+        spread(&mut rooms[slot].factors, decoding(formats[slot]), scales(tile));
+        rooms[slot].codes.as_flattened_mut()[..len].copy_from_slice(&tile[groups(tile)..]);
+        signs[slot] = formats[slot].sign();
+        prefetch(state[slot], end, BYTES);
+    }
+    let rows = value.as_chunks_mut::<ROW>().0.iter_mut().zip(gradient.as_chunks::<ROW>().0);
+    for (row, (value, gradient)) in rows.enumerate() {
+        // The next tile, which is also there at the end of a block.
+        prefetch(value, TILE, ROW);
+        prefetch(gradient, TILE, ROW);
+        for i in 0..ROW {
+            let (w, g) = constants.before::<SCALE, DECAY>(value[i], gradient[i]);
+            let before = array::from_fn(|slot| {
+                let Room { codes, factors, .. } = &rooms[slot];
+                T::from_f32(decoded(codes[row][i], signs[slot], factors[i]))
+            });
+            let (w, s) = element(k, w, g, before);
+            value[i] = w;
+            for slot in 0..N {
+                rooms[slot].numbers[row][i] = s[slot].to_f32();
+            }
+        }
+    }
+    for slot in 0..N {
+        rooms[slot].numbers.as_flattened_mut()[len..].fill(0.0);
+        rooms[slot].encode(formats[slot], &mut state[slot][start..end], stochastic(keys[slot]));
+    }
+}
+
+/// Groups that a common scale does not fit.
+mod wild {
+    use super::{Format, GROUPS, Scalar, WILD, encoded, nearest, parts, power};
+
+    /// The largest number of a group with the largest scale.
+    const LARGEST: f32 = f32::from_bits(0x7F70_0000);
+
+    /// The codes of NaN, and of the largest finite number.
+    const fn reserved(format: Format) -> (u8, u8) {
+        match format {
+            Format::Signed => (0x80, 0x7E),
+            Format::Unsigned => (0xFE, 0xFD),
+        }
+    }
+
+    /// Encodes the wild groups of a tile again. Large finite numbers are cut off. If a number is not finite, it is
+    /// kept, and the others become powers of two (second moments) or of four: the code is the sign, if there is one,
+    /// and the first bits of the exponent.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn encode(format: Format, tile: &mut [u8], numbers: &[f32]) {
+        let (scales, codes) = parts(tile);
+        for (group, scale) in scales.iter_mut().enumerate().filter(|(_, scale)| **scale == WILD - 1) {
+            let of_group = || numbers.iter().skip(group).step_by(GROUPS);
+            let are_finite = of_group().all(|x| x.is_finite());
+            *scale = if are_finite { WILD - 1 } else { WILD };
+            for (code, x) in codes.iter_mut().skip(group).step_by(GROUPS).zip(of_group()) {
+                *code = if are_finite { largest(format, *x) } else { alone(format, *x) };
+            }
+        }
+    }
+
+    /// The code of a number in a group with the largest scale, rounded to nearest.
+    fn largest(format: Format, x: f32) -> u8 {
+        let (x, factor) = (x.clamp(-LARGEST, LARGEST), power(255 + format.octaves() - u32::from(WILD)));
+        match format {
+            Format::Signed => encoded::<true>(x, factor, |bits| nearest(0, 0, bits)),
+            Format::Unsigned => encoded::<false>(x, factor, |bits| nearest(0, 0, bits)),
+        }
+    }
+
+    /// The code of a number that stands alone.
+    fn alone(format: Format, x: f32) -> u8 {
+        let (nan, largest) = reserved(format);
+        let bits = x.to_bits();
+        let (sign, exponent, least) = match format {
+            Format::Signed => ((bits >> 24) as u8 & 0x80, (bits >> 24) as u8 & 0x7F, 0),
+            Format::Unsigned => (0, (bits >> 23) as u8, u8::from(x > 0.0)),
+        };
+        match if x.is_finite() { exponent.clamp(least, largest) } else { exponent } {
+            _ if x.is_nan() => nan,
+            0 => 0,
+            exponent => sign | exponent,
+        }
+    }
+
+    /// Widens a tile with wild groups.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn decode<T: Scalar>(format: Format, to: &mut [T], scales: &[u8], codes: &[u8]) {
+        let (nan, _) = reserved(format);
+        for ((to, &code), &scale) in to.iter_mut().zip(codes).zip(scales.iter().cycle()) {
+            let (sign, exponent, infinite, shift) = match format {
+                Format::Signed => (u32::from(code & 0x80) << 24, code & 0x7F, 0x7F, 24),
+                Format::Unsigned => (0, code, 0xFF, 23),
+            };
+            let magnitude = match u32::from(exponent) << shift {
+                _ if exponent == infinite => f32::INFINITY.to_bits(),
+                magnitude => magnitude,
+            };
+            *to = T::from_f32(match scale {
+                WILD if code == nan => f32::NAN,
+                WILD => f32::from_bits(sign | magnitude),
+                _ => super::decoded(code, format.sign(), super::decoding(format)(scale)),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::slice::HalfFloatSliceExt;
+
+    use super::*;
+    use crate::precision::stochastic::hash;
+
+    const FORMATS: [Format; 2] = [Format::Signed, Format::Unsigned];
+
+    fn stored(format: Format, numbers: &[f32]) -> Vec<f32> {
+        let mut slot = Float8::filled(format, bf16::ZERO, numbers.len());
+        slot.assign(numbers.iter().copied());
+        slot.to_bf16().to_f32_vec()
+    }
+
+    fn rounded(format: Format, numbers: &[f32], noise: Noise, first: usize) -> Vec<f32> {
+        let mut slot = Float8::filled(format, bf16::ZERO, numbers.len());
+        round(slot.bytes_mut(), numbers, format, 1, noise, first);
+        slot.to_bf16().to_f32_vec()
+    }
+
+    /// Numbers of many magnitudes, the largest of each group among them.
+    fn numbers(format: Format, len: usize, largest: f32) -> Vec<f32> {
+        let number = |i: usize| {
+            let magnitude = largest * (-((i * 7919 % 1013) as f32) / 50.0).exp2();
+            if format == Format::Signed && i % 3 == 0 { -magnitude } else { magnitude }
+        };
+        (0..len).map(number).collect()
+    }
+
+    #[test]
+    fn lengths_are_those_of_the_bytes() {
+        for len in 0..3 * TILE {
+            let bytes = vec![0; bytes_of(len)];
+            assert_eq!(len_of(&bytes), len);
+            let tiles: Vec<usize> = bytes.chunks(BYTES).map(|tile| tile.len() - groups(tile)).collect();
+            assert_eq!(tiles.iter().sum::<usize>(), len);
+            assert!(tiles.iter().rev().skip(1).all(|&len| len == TILE));
+        }
+        assert_eq!((bytes_of(TILE), bytes_before(TILE), bytes_before(TILE - 1)), (TILE / 32 * 33, TILE / 32 * 33, 0));
+    }
+
+    /// Every code of every scale is restored, from the widened numbers: as for a run that resumes.
+    #[test]
+    fn every_code_is_restored() {
+        for format in FORMATS {
+            for scale in (SMALLEST..WILD).step_by(if cfg!(miri) { 60 } else { 1 }) {
+                let mut wide = [0.0_f32; TILE];
+                let mut tile = [scale; BYTES];
+                tile[GROUPS..].iter_mut().zip(0..=u8::MAX).for_each(|(to, code)| *to = code);
+                widen(&mut wide, &tile, format);
+                assert!(wide.iter().all(|x| *x == 0.0 || x.is_normal()), "no number is denormal");
+                assert!(wide.iter().all(|&x| bf16::from_f32(x).to_f32() == x), "all are numbers of bfloat16");
+                assert_eq!(stored(format, &wide).map_bits(), wide.to_vec().map_bits(), "{format:?}, {scale}");
+                let noise = Noise::new(1, 2, 3);
+                assert_eq!(rounded(format, &wide, noise, 5).map_bits(), wide.to_vec().map_bits(), "{format:?}, {scale}");
+            }
+        }
+    }
+
+    trait Bits {
+        fn map_bits(self) -> Vec<u32>;
+    }
+
+    impl Bits for Vec<f32> {
+        fn map_bits(self) -> Vec<u32> {
+            self.into_iter().map(f32::to_bits).collect()
+        }
+    }
+
+    /// Four significant bits, whatever the number is, as long as it is not too small beside the largest of its group.
+    #[test]
+    fn numbers_keep_four_bits() {
+        for (format, octaves) in FORMATS.into_iter().zip([15, 31]) {
+            for largest in [1.0, 1.9, 3e-20, 2e30, f32::MAX] {
+                for len in [1, 31, TILE, TILE + 100] {
+                    let numbers = numbers(format, len, largest);
+                    for (way, to) in [stored(format, &numbers), rounded(format, &numbers, Noise::new(1, 2, 3), 0)]
+                        .into_iter()
+                        .enumerate()
+                    {
+                        for (i, (&to, &from)) in to.iter().zip(&numbers).enumerate() {
+                            let tile = i / TILE * TILE;
+                            let group = numbers[tile..len.min(tile + TILE)].iter().skip(i % GROUPS).step_by(GROUPS);
+                            let of_group = group.fold(0.0_f32, |largest, x| x.abs().max(largest));
+                            let digit = (from.abs() * [1.0 / 16.0, 1.0 / 8.0][way]).max(of_group * 0.5_f32.powi(octaves));
+                            assert!((to - from).abs() <= digit * 1.0001, "{format:?}: {from} became {to}");
+                            assert!(to.is_finite() && (to != 0.0 || format == Format::Signed));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_stay_zeros() {
+        for format in FORMATS {
+            for (len, place) in [(5, 3), (TILE, 100), (40, 39)] {
+                let mut numbers = vec![0.0; len];
+                assert_eq!(stored(format, &numbers), numbers);
+                numbers[place] = 3.0;
+                assert_eq!(stored(format, &numbers), numbers);
+                assert_eq!(rounded(format, &numbers, Noise::new(1, 2, 3), 0), numbers);
+            }
+        }
+        // What is too small for its group, or denormal.
+        assert_eq!(stored(Format::Signed, &[1e-42, -1e-42]), [0.0, 0.0]);
+        let mut small = vec![1e-30_f32; GROUPS + 1];
+        small[0] = 1.0;
+        assert_eq!(stored(Format::Signed, &small)[GROUPS], 0.0);
+        assert!((1e-11..1e-9).contains(&stored(Format::Unsigned, &small)[GROUPS]));
+    }
+
+    /// The mean of many roundings is the number, within five standard deviations of a coin whose chance is the
+    /// fraction.
+    #[test]
+    fn rounding_is_right_on_average() {
+        let steps = if cfg!(miri) { 4 } else { 2_000 };
+        for format in FORMATS {
+            for fraction in [0.01, 0.3, 0.5, 0.95] {
+                let x = 1.0 + fraction as f32 / 8.0;
+                // The largest of each group is not rounded.
+                let mut numbers = vec![x; TILE];
+                numbers[..GROUPS].fill(1.875);
+                let mut sum = 0.0;
+                for step in 0..steps {
+                    let to = rounded(format, &numbers, Noise::new(3, step, hash("w")), 7);
+                    sum += to[GROUPS..].iter().map(|&x| f64::from(x)).sum::<f64>();
+                }
+                let count = (TILE - GROUPS) as f64 * steps as f64;
+                let deviation = 0.125 * (fraction * (1.0 - fraction) / count).sqrt();
+                assert!((sum / count - f64::from(x)).abs() < 5.0 * deviation, "{format:?}, {fraction}");
+            }
+        }
+    }
+
+    /// Elements of a tile, tiles, slots, steps and variables are rounded differently.
+    #[test]
+    fn different_places_are_rounded_differently() {
+        let numbers = vec![1.0625_f32; TILE];
+        let bits = |noise: Noise, slot: usize, first: usize| {
+            let mut slot_of = Float8::filled(Format::Signed, bf16::ZERO, TILE);
+            round(slot_of.bytes_mut(), &numbers, Format::Signed, slot, noise, first);
+            slot_of.to_bf16()
+        };
+        let all = [
+            bits(Noise::new(1, 1, 1), 0, 0),
+            bits(Noise::new(2, 1, 1), 0, 0),
+            bits(Noise::new(1, 2, 1), 0, 0),
+            bits(Noise::new(1, 1, 2), 0, 0),
+            bits(Noise::new(1, 1, 1), 1, 0),
+            bits(Noise::new(1, 1, 1), 2, 0),
+            bits(Noise::new(1, 1, 1), 3, 0),
+            bits(Noise::new(1, 1, 1), 0, 1),
+        ];
+        for (i, a) in all.iter().enumerate() {
+            assert!((0.4..0.6).contains(&(a.iter().filter(|x| x.to_f32() > 1.0).count() as f64 / TILE as f64)));
+            assert!(all[..i].iter().all(|b| a != b), "{i}");
+        }
+    }
+
+    /// What is not finite stays what it is, and the others of its group keep their order of magnitude.
+    #[test]
+    fn numbers_that_are_not_finite_stay() {
+        for format in FORMATS {
+            for wild in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                if format == Format::Unsigned && wild < 0.0 {
+                    continue;
+                }
+                // None of them is too small for a group.
+                let mut numbers = numbers(format, TILE + 20, 1.0);
+                numbers.iter_mut().for_each(|x| *x = x.abs().max(1e-3).copysign(*x));
+                numbers[GROUPS] = wild;
+                numbers[TILE + 1] = wild;
+                for to in [stored(format, &numbers), rounded(format, &numbers, Noise::new(1, 2, 3), 0)] {
+                    for (i, (&to, &from)) in to.iter().zip(&numbers).enumerate() {
+                        assert!(to.is_nan() == from.is_nan() && to.is_infinite() == from.is_infinite());
+                        let is_alone = i < TILE && i % GROUPS == 0 || i == TILE + 1 || i == TILE + 17;
+                        let factor = if !is_alone { 1.2 } else if format == Format::Signed { 4.0 } else { 2.0 };
+                        let close = (to / from).abs() <= factor && (from / to).abs() <= factor;
+                        assert!(!from.is_finite() || to.is_sign_positive() == from.is_sign_positive() && close, "{from}: {to}");
+                    }
+                    assert_eq!(stored(format, &to).map_bits(), to.map_bits());
+                }
+                let mut slot = Float8::filled(format, bf16::ONE, TILE + 20);
+                assert!(!has_wild(slot.bytes_mut()));
+                slot.assign(numbers.iter().copied());
+                assert!(has_wild(slot.bytes_mut()));
+                slot.fill(bf16::ONE);
+                assert!(!has_wild(slot.bytes_mut()) && slot.to_bf16().iter().all(|&x| x == bf16::ONE));
+            }
+        }
+    }
+
+    /// A run that resumes on another machine, or years later, has the same bytes.
+    #[test]
+    fn bytes_are_those_of_earlier_versions() {
+        let bytes = FORMATS.map(|format| {
+            let numbers: Vec<f32> = (0..TILE + 40).map(|i| (i * 7919 % 1013) as f32 / 1024.0).collect();
+            let mut slot = Float8::filled(format, bf16::ZERO, numbers.len());
+            round(slot.bytes_mut(), &numbers, format, 0, Noise::new(1, 2, 3), 5);
+            slot.bytes_mut().iter().fold(0_u64, |hash, &byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
+        });
+        assert_eq!(bytes, [2_220_984_170_184_806_033, 1_048_315_575_546_240_785]);
+    }
+}
