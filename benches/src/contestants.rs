@@ -188,7 +188,8 @@ mod tests {
             let Traffic { wide, narrow, tiny, periodic, .. } = contestant.traffic;
             let sums = usize::from(optimizer.micro_step() > 0);
             let arrays = wide - 1 + usize::from(periodic.is_some()) + sums;
-            let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2 + tiny) + tiny * shape.params().div_ceil(GROUP);
+            let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2 + tiny)
+                + tiny * shape.params().div_ceil(GROUP);
             let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
             assert!(scalars < 100, "{}: {scalars}", contestant.name);
         }

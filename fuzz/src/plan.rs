@@ -91,6 +91,7 @@ pub struct Options {
     pub exclude: bool,
     pub ema: Option<(Choice, Option<Choice>)>,
     pub non_finite: Choice,
+    /// Whether moments are stored in 16 bits; with `exclude`, in 8.
     pub bf16: bool,
     pub groups: Option<Groups>,
     pub accumulate: Option<(Choice, bool)>,
@@ -395,7 +396,11 @@ impl Options {
         }
         builder = self.accumulate().into_iter().fold(builder, OptimizerBuilder::accumulate);
         builder = self.loss_scale().into_iter().fold(builder, OptimizerBuilder::loss_scale);
-        if self.has_narrow_moments::<T>() { builder.moments(MomentStorage::Bf16 { seed: 3 }) } else { builder }
+        match self.has_narrow_moments::<T>() {
+            true if self.exclude => builder.moments(MomentStorage::Float8 { seed: 3 }),
+            true => builder.moments(MomentStorage::Bf16 { seed: 3 }),
+            false => builder,
+        }
     }
 
     /// The groups; there must be averages for a group that asks for them.
@@ -427,7 +432,7 @@ impl Options {
         self.loss_scale.is_some_and(|(_, dynamic)| dynamic) && self.policy() != NonFinite::Error
     }
 
-    /// Whether moments are rounded to 16 bits, so that the numbers are not those of the textbook.
+    /// Whether moments are rounded to 16 or 8 bits, so that the numbers are not those of the textbook.
     pub fn has_narrow_moments<T: Scalar>(&self) -> bool {
         self.bf16 && size_of::<T>() == 4
     }

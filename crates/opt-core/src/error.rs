@@ -285,8 +285,8 @@ pub enum Error {
         name: String,
     },
 
-    /// Moments can be stored in 16 bits only if the variables have 32 bits.
-    #[error("moments in 16 bits need variables of 32 bits, not {dtype:?}")]
+    /// Moments can be stored in fewer bits only if the variables have 32 bits.
+    #[error("moments in 16 or 8 bits need variables of 32 bits, not {dtype:?}")]
     MomentStorage {
         /// The element type of the variables.
         dtype: DType,

@@ -42,9 +42,10 @@ pub enum MomentStorage {
     ///
     /// First moments have a sign, 4 bits of exponent and 3 of mantissa; second moments, which are not negative, have 5
     /// bits of exponent and 3 of mantissa. So all numbers of a group keep 4 significant bits, as long as first moments
-    /// are above 1/32,768 of the largest one of their group, and second moments above 1/2,147,483,648. Smaller first
-    /// moments become 0; second moments above 0 stay above 0, because the rule divides by their root. A number that is
-    /// infinite or NaN stays so; the others of its group then become powers of two or of four.
+    /// are above 1/16,384 of the largest one of their group, and second moments above 1/1,073,741,824. Much smaller
+    /// first moments become 0; second moments above 0 stay above 0, because the rule divides by their root. (Numbers
+    /// below the smallest normal one are 0.) A number that is infinite or NaN stays so; the others of its group then
+    /// become powers of two or of four.
     ///
     /// Groups are every 16th of 512 elements that follow each other, row by row. On a device mesh, they are those of the
     /// shard. A step with a sparse gradient rounds all elements again that are in the same 512 as a row of it. The

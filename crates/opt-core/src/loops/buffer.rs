@@ -1,7 +1,7 @@
 //! Blocks: their size, and buffers for them.
 
 /// The largest number of elements in a block: value, gradient and all slots of it fit in the first-level caches.
-pub const BLOCK: usize = if cfg!(miri) { 64 } else { 8192 };
+pub const BLOCK: usize = if cfg!(miri) { 512 } else { 8192 };
 
 /// A buffer for a block, allocated when it is first used.
 #[derive(Debug, Default)]

@@ -67,7 +67,7 @@ pub(super) fn check_slots(rule: &str, slots: &[SlotSpec], storage: MomentStorage
     }
     let moments = slots.iter().filter(|slot| slot.is_moment()).count();
     if storage != MomentStorage::Full && moments > MAX_PACKED {
-        return refuse(format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in 16 bits"));
+        return refuse(format!("{moments} slots of moments, at most {MAX_PACKED} can be stored in fewer bits"));
     }
     let arrays = slots.iter().filter(|slot| matches!(slot.init(), SlotInit::Zeros | SlotInit::Ones | SlotInit::Copy));
     match arrays.count() {

@@ -3,13 +3,14 @@
 //! A tile is 512 elements that follow each other, row by row, and element `i` of a tile belongs to group `i % 16`. (The
 //! last tile of a slot may be shorter.) Each group has a scale, the smallest power of two `s` such that the largest
 //! magnitude of the group is at most `15 s / 8`. Each element has a code, a floating-point number whose largest value is
-//! `15 s / 8`, without numbers below the smallest with a full mantissa:
+//! `15 s / 8`, without gradual underflow:
 //!
 //! * first moments have a sign, 4 bits of exponent and 3 bits of mantissa;
 //! * second moments are not negative: they have 5 bits of exponent and 3 bits of mantissa.
 //!
-//! Code 0 is 0, with any sign. A second moment above 0 is never rounded to 0: the rule divides by its root. All of these
-//! numbers are also numbers of bfloat16, which is how the state is shown and saved.
+//! Code 0 is 0, with any sign, so the smallest number is 9/8 of a power of two, with code 1. A second moment that is a
+//! normal number is never rounded to 0: the rule divides by its root. All of these numbers are also numbers of bfloat16,
+//! which is how the state is shown and saved.
 //!
 //! Groups with numbers that are not finite are [`wild`].
 
@@ -18,7 +19,7 @@ use std::{array, iter};
 use half::bf16;
 
 use super::stochastic::Noise;
-use crate::loops::{dispatched, prefetch};
+use crate::loops::{BLOCK, dispatched, prefetch};
 use crate::real::Scalar;
 use crate::rule::Constants;
 
@@ -36,6 +37,8 @@ const GROUPS: usize = TILE / GROUP;
 
 /// The number of bytes of a whole tile.
 const BYTES: usize = GROUPS + TILE;
+
+const _: () = assert!(BLOCK.is_multiple_of(TILE), "a block is whole tiles");
 
 /// The number of elements that loops run over, long enough for the compiler to vectorise; a tile has a few rows.
 const ROW: usize = 64;
@@ -248,7 +251,7 @@ fn encoded<const SIGNED: bool>(x: f32, factor: f32, random: impl Fn(u32) -> u32)
     // The bits of ZERO above the cut are a multiple of 256.
     let code = if SIGNED {
         (bits.max(ZERO) >> CUT) | (x.to_bits() >> 24) & 0x80
-    } else if x > 0.0 {
+    } else if x >= f32::MIN_POSITIVE {
         bits.max(ZERO + (1 << CUT)) >> CUT
     } else {
         0
@@ -273,29 +276,35 @@ impl Room {
     /// that is kept. Numbers behind the last element of the tile are 0.
     #[inline(always)]
     fn encode(&mut self, format: Format, tile: &mut [u8], random: impl Fn(usize, usize, u32) -> u32) {
+        let (to_scales, to_codes) = parts(tile);
+        let rows = to_codes.len().div_ceil(ROW);
         let Self { numbers, factors, codes, largest } = self;
+        let numbers = &numbers[..rows];
         // The bits of NaN are larger than those of infinity.
         largest.fill(0);
-        for numbers in &*numbers {
+        for numbers in numbers {
             for i in 0..ROW {
                 largest[i] = largest[i].max(numbers[i].to_bits() & MAGNITUDE);
             }
         }
-        let (of_groups, rest) = largest.split_at_mut(GROUPS);
-        for largest in rest.as_chunks::<GROUPS>().0 {
+        let (mut exponents, mut scales, mut above) = ([0; GROUPS], [0; GROUPS], 0);
+        for group in 0..GROUPS {
+            let mut of_group = largest[group];
+            for row in largest.as_chunks::<GROUPS>().0 {
+                of_group = row[group].max(of_group);
+            }
+            // One less than the last digit of a code: a mantissa of more than 7/8 belongs to the next power of two.
+            let exponent = (of_group + ((1 << CUT) - 1)) >> 23;
+            above |= exponent + 1;
+            exponents[group] = exponent.clamp(u32::from(SMALLEST), u32::from(WILD) - 1);
+            scales[group] = exponents[group] as u8;
+        }
+        for factors in factors.as_chunks_mut::<GROUPS>().0 {
             for group in 0..GROUPS {
-                of_groups[group] = largest[group].max(of_groups[group]);
+                factors[group] = power(254 + format.octaves() - exponents[group]);
             }
         }
-        let (mut scales, mut above) = ([0; GROUPS], 0);
-        for group in 0..GROUPS {
-            // One less than the last digit of a code: a mantissa of more than 7/8 belongs to the next power of two.
-            let exponent = (of_groups[group] + ((1 << CUT) - 1)) >> 23;
-            above |= exponent + 1;
-            scales[group] = exponent.clamp(u32::from(SMALLEST), u32::from(WILD) - 1) as u8;
-        }
-        spread(factors, |scale| power(254 + format.octaves() - u32::from(scale)), scales);
-        for (row, (codes, numbers)) in codes.iter_mut().zip(&*numbers).enumerate() {
+        for (row, (codes, numbers)) in codes.iter_mut().zip(numbers).enumerate() {
             match format {
                 Format::Signed => {
                     for i in 0..ROW {
@@ -309,7 +318,6 @@ impl Room {
                 }
             }
         }
-        let (to_scales, to_codes) = parts(tile);
         to_scales.copy_from_slice(&scales[..to_scales.len()]);
         to_codes.copy_from_slice(&codes.as_flattened()[..to_codes.len()]);
         if above > u32::from(WILD) {
@@ -362,7 +370,7 @@ dispatched! {
 dispatched! {
     /// Runs `element` over whole tiles without wild groups; the last tile may be shorter. `first` is the number of the first tile in the variable.
     #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
-    pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool>(
+    pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
         k: &K,
         element: &F,
         value: &mut [T],
@@ -373,23 +381,23 @@ dispatched! {
         noise: Noise,
         first: usize,
     ) {
-        let run = update_tile::<T, K, F, N, SCALE, DECAY>;
         let mut rooms = [Room::EMPTY; N];
-        let (values, value_rest) = value.as_chunks_mut::<TILE>();
+        let (values, rest) = value.as_chunks_mut::<TILE>();
         let (gradients, gradient_rest) = gradient.as_chunks::<TILE>();
         let whole = values.len();
+        let run = update_tile::<T, K, F, N>;
         for (tile, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
             let keys = keys(noise, first + tile);
             run(k, element, value, gradient, &mut state, tile, formats, constants, keys, &mut rooms, TILE);
         }
-        let len = value_rest.len();
+        let len = rest.len();
         if len > 0 {
             let (mut value, mut gradient) = ([T::zero(); TILE], [T::zero(); TILE]);
-            value[..len].copy_from_slice(value_rest);
+            value[..len].copy_from_slice(rest);
             gradient[..len].copy_from_slice(gradient_rest);
             let keys = keys(noise, first + whole);
             run(k, element, &mut value, &gradient, &mut state, whole, formats, constants, keys, &mut rooms, len);
-            value_rest.copy_from_slice(&value[..len]);
+            rest.copy_from_slice(&value[..len]);
         }
     }
 }
@@ -397,7 +405,7 @@ dispatched! {
 /// Runs `element` over one tile, the first `len` elements of which exist.
 #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
 #[inline(always)]
-fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: usize, const SCALE: bool, const DECAY: bool>(
+fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: usize>(
     k: &K,
     element: &F,
     value: &mut [T; TILE],
@@ -420,12 +428,12 @@ fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: us
         prefetch(state[slot], end, BYTES);
     }
     let rows = value.as_chunks_mut::<ROW>().0.iter_mut().zip(gradient.as_chunks::<ROW>().0);
-    for (row, (value, gradient)) in rows.enumerate() {
+    for (row, (value, gradient)) in rows.enumerate().take(len.div_ceil(ROW)) {
         // The next tile, which is also there at the end of a block.
         prefetch(value, TILE, ROW);
         prefetch(gradient, TILE, ROW);
         for i in 0..ROW {
-            let (w, g) = constants.before::<SCALE, DECAY>(value[i], gradient[i]);
+            let (w, g) = constants.before_any(value[i], gradient[i]);
             let before = array::from_fn(|slot| {
                 let Room { codes, factors, .. } = &rooms[slot];
                 T::from_f32(decoded(codes[row][i], signs[slot], factors[i]))
@@ -465,8 +473,11 @@ mod wild {
     #[inline(never)]
     pub(super) fn encode(format: Format, tile: &mut [u8], numbers: &[f32]) {
         let (scales, codes) = parts(tile);
-        for (group, scale) in scales.iter_mut().enumerate().filter(|(_, scale)| **scale == WILD - 1) {
+        for (group, scale) in scales.iter_mut().enumerate() {
             let of_group = || numbers.iter().skip(group).step_by(GROUPS);
+            if of_group().all(|x| x.abs() <= LARGEST) {
+                continue;
+            }
             let are_finite = of_group().all(|x| x.is_finite());
             *scale = if are_finite { WILD - 1 } else { WILD };
             for (code, x) in codes.iter_mut().skip(group).step_by(GROUPS).zip(of_group()) {
@@ -490,10 +501,11 @@ mod wild {
         let bits = x.to_bits();
         let (sign, exponent, least) = match format {
             Format::Signed => ((bits >> 24) as u8 & 0x80, (bits >> 24) as u8 & 0x7F, 0),
-            Format::Unsigned => (0, (bits >> 23) as u8, u8::from(x > 0.0)),
+            Format::Unsigned => (0, (bits >> 23) as u8, u8::from(x >= f32::MIN_POSITIVE)),
         };
         match if x.is_finite() { exponent.clamp(least, largest) } else { exponent } {
             _ if x.is_nan() => nan,
+            _ if format == Format::Unsigned && x < 0.0 => 0,
             0 => 0,
             exponent => sign | exponent,
         }
@@ -577,7 +589,11 @@ mod tests {
                 assert!(wide.iter().all(|&x| bf16::from_f32(x).to_f32() == x), "all are numbers of bfloat16");
                 assert_eq!(stored(format, &wide).map_bits(), wide.to_vec().map_bits(), "{format:?}, {scale}");
                 let noise = Noise::new(1, 2, 3);
-                assert_eq!(rounded(format, &wide, noise, 5).map_bits(), wide.to_vec().map_bits(), "{format:?}, {scale}");
+                assert_eq!(
+                    rounded(format, &wide, noise, 5).map_bits(),
+                    wide.to_vec().map_bits(),
+                    "{format:?}, {scale}"
+                );
             }
         }
     }
@@ -607,7 +623,8 @@ mod tests {
                             let tile = i / TILE * TILE;
                             let group = numbers[tile..len.min(tile + TILE)].iter().skip(i % GROUPS).step_by(GROUPS);
                             let of_group = group.fold(0.0_f32, |largest, x| x.abs().max(largest));
-                            let digit = (from.abs() * [1.0 / 16.0, 1.0 / 8.0][way]).max(of_group * 0.5_f32.powi(octaves));
+                            let digit =
+                                (from.abs() * [1.0 / 16.0, 1.0 / 8.0][way]).max(of_group * 0.5_f32.powi(octaves));
                             assert!((to - from).abs() <= digit * 1.0001, "{format:?}: {from} became {to}");
                             assert!(to.is_finite() && (to != 0.0 || format == Format::Signed));
                         }
@@ -634,6 +651,20 @@ mod tests {
         small[0] = 1.0;
         assert_eq!(stored(Format::Signed, &small)[GROUPS], 0.0);
         assert!((1e-11..1e-9).contains(&stored(Format::Unsigned, &small)[GROUPS]));
+        assert_eq!(stored(Format::Unsigned, &[1e-42, 1e-42]), [0.0, 0.0]);
+    }
+
+    /// The documented limits of numbers with four bits, beside the largest number that is unlucky with its scale.
+    #[test]
+    fn small_numbers_beside_large_ones_keep_four_bits() {
+        let largest = 0.937_500_06_f32;
+        for (format, limit) in FORMATS.into_iter().zip([16_384.0, 1_073_741_824.0]) {
+            let mut numbers = vec![largest / limit; GROUPS + 1];
+            numbers[0] = largest;
+            for to in [stored(format, &numbers), rounded(format, &numbers, Noise::new(1, 2, 3), 0)] {
+                assert!((to[GROUPS] / numbers[GROUPS] - 1.0).abs() <= 0.125, "{format:?}: {}", to[GROUPS]);
+            }
+        }
     }
 
     /// The mean of many roundings is the number, within five standard deviations of a coin whose chance is the
@@ -701,9 +732,18 @@ mod tests {
                     for (i, (&to, &from)) in to.iter().zip(&numbers).enumerate() {
                         assert!(to.is_nan() == from.is_nan() && to.is_infinite() == from.is_infinite());
                         let is_alone = i < TILE && i % GROUPS == 0 || i == TILE + 1 || i == TILE + 17;
-                        let factor = if !is_alone { 1.2 } else if format == Format::Signed { 4.0 } else { 2.0 };
+                        let factor = if !is_alone {
+                            1.2
+                        } else if format == Format::Signed {
+                            4.0
+                        } else {
+                            2.0
+                        };
                         let close = (to / from).abs() <= factor && (from / to).abs() <= factor;
-                        assert!(!from.is_finite() || to.is_sign_positive() == from.is_sign_positive() && close, "{from}: {to}");
+                        assert!(
+                            !from.is_finite() || to.is_sign_positive() == from.is_sign_positive() && close,
+                            "{from}: {to}"
+                        );
                     }
                     assert_eq!(stored(format, &to).map_bits(), to.map_bits());
                 }

@@ -24,7 +24,7 @@ pub struct Block<'a, T> {
     pub(crate) value: &'a mut [T],
     /// The gradient, clipped by value but not yet by norm.
     pub(crate) gradient: Option<&'a [T]>,
-    /// The array slots; empty slices where a slot is stored in 16 bits.
+    /// The array slots; empty slices where a slot is stored in fewer bits.
     pub(crate) slots: ArraySlots<'a, T>,
     pub(crate) packed: Option<PackedBlock<'a>>,
     pub(crate) scalars: &'a VariableScalars,

@@ -109,12 +109,15 @@ impl<T: Scalar> Fused<T> {
     where
         F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
     {
-        let run = match (self.scale, self.decay) {
-            (None, None) => packed_update::<T, K, F, N, false, false>,
-            (Some(_), None) => packed_update::<T, K, F, N, true, false>,
-            (_, Some(_)) => packed_update::<T, K, F, N, true, true>,
-        };
-        run(k, element, value, gradient, slots, self.constants());
+        match slots {
+            Fusible::Bf16(state, sequences) => {
+                packed_loop(k, element, value, gradient, state, self.constants(), sequences);
+            }
+            // It has no denormal numbers.
+            Fusible::Float8(state, formats, noise, first) => {
+                float8::update(k, element, value, gradient, state, formats, self.constants(), noise, first);
+            }
+        }
         Done { averaged: false }
     }
 
@@ -128,32 +131,8 @@ impl<T: Scalar> Fused<T> {
     }
 }
 
-fn packed_update<T, K, F, const N: usize, const SCALE: bool, const DECAY: bool>(
-    k: &K,
-    element: &F,
-    value: &mut [T],
-    gradient: &[T],
-    slots: Fusible<'_, N>,
-    constants: Constants<T>,
-) where
-    T: Scalar,
-    F: Fn(&K, T, T, [T; N]) -> (T, [T; N]),
-{
-    match slots {
-        Fusible::Bf16(state, sequences) => {
-            packed_loop::<T, K, F, N, SCALE, DECAY>(k, element, value, gradient, state, constants, sequences);
-        }
-        // Its numbers are never denormal.
-        Fusible::Float8(state, formats, noise, first) => {
-            float8::update::<T, K, F, N, SCALE, DECAY>(
-                k, element, value, gradient, state, formats, constants, noise, first,
-            );
-        }
-    }
-}
-
 dispatched! {
-    fn packed_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize, SCALE: bool, DECAY: bool>(
+    fn packed_loop<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
         k: &K,
         element: &F,
         value: &mut [T],
@@ -167,13 +146,48 @@ dispatched! {
         for slot in &mut state {
             *slot = &mut mem::take(slot)[..len];
         }
-        for i in 0..len {
-            let (w, g) = constants.before::<SCALE, DECAY>(value[i], gradient[i]);
-            let (w, s) = element(k, w, g, array::from_fn(|slot| stochastic::widened(state[slot][i])));
-            value[i] = w;
-            for slot in 0..N {
+        let update = |w: T, g: T, slots: [bf16; N], at: usize| {
+            let (w, g) = constants.before_any(w, g);
+            let (w, s) = element(k, w, g, array::from_fn(|slot| stochastic::widened(slots[slot])));
+            let rounded = |slot: usize| {
                 let s = s[slot].flushed(constants.flush_below);
-                state[slot][i] = stochastic::rounded(s.to_f32(), sequences.bits(slot, i));
+                stochastic::rounded(s.to_f32(), sequences.bits(slot, at))
+            };
+            (w, array::from_fn::<_, N, _>(rounded))
+        };
+        let (values, value) = value.as_chunks_mut::<ROW>();
+        let (gradients, gradient) = gradient.as_chunks::<ROW>();
+        let mut rows: [&mut [[bf16; ROW]]; N] = array::from_fn(|_| Default::default());
+        for slot in 0..N {
+            (rows[slot], state[slot]) = mem::take(&mut state[slot]).as_chunks_mut::<ROW>();
+            rows[slot] = &mut mem::take(&mut rows[slot])[..values.len()];
+        }
+        let whole = values.len() * ROW;
+        for (row, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
+            prefetch(value, AHEAD, ROW);
+            prefetch(gradient, AHEAD, ROW);
+            for slot in &rows {
+                prefetch(&slot[row], AHEAD, ROW);
+            }
+            for i in 0..ROW {
+                let slots = array::from_fn(|slot| rows[slot][row][i]);
+                let (w, s) = update(value[i], gradient[i], slots, row * ROW + i);
+                value[i] = w;
+                for (slot, s) in rows.iter_mut().zip(s) {
+                    slot[row][i] = s;
+                }
+            }
+        }
+        let len = value.len();
+        let gradient = &gradient[..len];
+        for slot in &mut state {
+            *slot = &mut mem::take(slot)[..len];
+        }
+        for i in 0..len {
+            let (w, s) = update(value[i], gradient[i], array::from_fn(|slot| state[slot][i]), whole + i);
+            value[i] = w;
+            for (slot, s) in state.iter_mut().zip(s) {
+                slot[i] = s;
             }
         }
     }
@@ -200,6 +214,15 @@ impl<T: Scalar> Constants<T> {
             w = w - w * decay;
         }
         (w, g)
+    }
+
+    /// As [`before`](Self::before), for loops that have no copy for each case: more code than that would take long to
+    /// compile.
+    #[inline(always)]
+    pub(crate) fn before_any(&self, w: T, g: T) -> (T, T) {
+        let [first, second] = self.scale;
+        let decayed = w - w * self.decay;
+        (if self.decay == T::zero() { w } else { decayed }, g * first * second)
     }
 }
 

@@ -87,7 +87,8 @@ impl SlotSpec {
     }
 
     /// Marks the slot as an array of moments (velocities, averages of gradients or of their squares), which do not need
-    /// all digits: [`MomentStorage`](crate::MomentStorage) applies to it.
+    /// all digits: [`MomentStorage`](crate::MomentStorage) applies to it. A second moment must also be said to be
+    /// [`within`](Self::within) `0.0..`: it is then never rounded to 0.
     #[must_use]
     pub fn moment(mut self) -> Self {
         self.moment = true;
@@ -190,7 +191,7 @@ impl SlotSpec {
     }
 }
 
-/// A slice for each array slot of a rule. Slices are empty after the last slot, and where a slot is stored in 16 bits.
+/// A slice for each array slot of a rule. Slices are empty after the last slot, and where a slot is stored in fewer bits.
 #[derive(Debug)]
 pub(crate) struct ArraySlots<'a, T> {
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],

@@ -11,6 +11,6 @@ pub struct Workspace<T> {
     pub(crate) zeros: Buffer<T>,
     /// A scratch buffer, overwritten freely.
     pub(crate) scratch: Buffer<T>,
-    /// Slots of the current block that are stored in 16 bits, in the element type.
+    /// Slots of the current block that are stored in fewer bits, in the element type.
     pub(crate) wide: WideSlots<T>,
 }

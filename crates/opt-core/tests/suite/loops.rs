@@ -104,7 +104,8 @@ impl UpdateRule<f32> for Momentum {
             Way::LastOfMoments | Way::WrappedMoments => Some(SlotSpec::zeros("own").moment()),
             _ => None,
         };
-        let v = SlotSpec::zeros("v");
+        // A second moment, whose format in 8 bits is another one.
+        let v = SlotSpec::zeros("v").within(0.0..);
         let state = [SlotSpec::zeros("m").moment(), if self.both { v.moment() } else { v }];
         own.into_iter().chain(state).collect()
     }

@@ -181,6 +181,7 @@ fn every_option_is_written_and_read() {
         ("exclude_from_weight_decay", json!({"var_list": ["a"]})),
         ("exclude_from_weight_decay", json!({"var_names": ["a"]})),
         ("non_finite", json!("error")),
+        ("moments", json!({"dtype": "float8", "seed": 7})),
         ("clipnorm", json!(0.5)),
         ("clipvalue", json!(0.5)),
         ("loss_scale_factor", json!(null)),

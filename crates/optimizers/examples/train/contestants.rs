@@ -44,10 +44,12 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("sgd-piecewise", |n| of(sgd(PiecewiseConstantDecay::new([n / 2, n * 3 / 4], [0.2, 0.05, 0.01])))),
         contestant("sgd-triangular2", |n| of(sgd(Triangular2CyclicalLearningRate::new(0.02, 0.3, n / 6)))),
         contestant("sgd-bf16", |_| of(momentum()).moments(in_16_bits())),
+        contestant("sgd-float8", |_| of(momentum()).moments(in_8_bits())),
         in_f16("sgd-f16", |_| of(momentum()).loss_scale(LossScale::dynamic())),
         contestant("adam-keras", |_| of(Adam::new(0.003))),
         contestant("adam-amsgrad", |_| of(Adam::new(0.003).amsgrad(true))),
         contestant("adam-bf16", |_| of(Adam::new(0.003)).moments(in_16_bits())),
+        contestant("adam-float8", |_| of(Adam::new(0.003)).moments(in_8_bits())),
         contestant("adamw-keras", |_| of(AdamW::new(0.003)).exclude_from_weight_decay(biases())),
         contestant("adamw-pytorch", |_| adamw()),
         in_f16("adamw-f16", |_| adamw().loss_scale(LossScale::dynamic())),
@@ -57,8 +59,10 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("nadam-keras", |_| of(Nadam::keras(0.003))),
         contestant("nadam-clip", |_| of(Nadam::keras(0.003)).global_clipnorm(1.0)),
         contestant("nadam-bf16", |_| of(Nadam::keras(0.003)).moments(in_16_bits())),
+        contestant("nadam-float8", |_| of(Nadam::keras(0.003)).moments(in_8_bits())),
         contestant("radam", |_| of(RectifiedAdam::new(0.005))),
         contestant("radam-bf16", |_| of(RectifiedAdam::new(0.005)).moments(in_16_bits())),
+        contestant("radam-float8", |_| of(RectifiedAdam::new(0.005)).moments(in_8_bits())),
         contestant("radam-warmup", |n| of(RectifiedAdam::new(0.01).total_steps(n).min_lr(1e-5))),
         contestant("novograd-plain", |_| of(NovoGrad::new(0.02))),
         contestant("novograd-averaging", |_| of(NovoGrad::new(0.1).grad_averaging(true).weight_decay(1e-3))),
@@ -98,6 +102,10 @@ fn slower_output() -> Group<f32> {
 /// Each stands beside the contestant of the same name with moments in 32 bits.
 fn in_16_bits() -> MomentStorage {
     MomentStorage::Bf16 { seed: 1 }
+}
+
+fn in_8_bits() -> MomentStorage {
+    MomentStorage::Float8 { seed: 1 }
 }
 
 fn biases() -> Exclude {

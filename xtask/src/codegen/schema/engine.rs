@@ -219,12 +219,12 @@ fn checks() -> Object {
 fn numbers() -> Object {
     let flush = "slots below the smallest normal number become 0";
     let moments = json!({
-        "description": "moments in 16 bits, with stochastic rounding; only for variables of 32 bits",
+        "description": "moments in 16 or 8 bits, with stochastic rounding; only for variables of 32 bits",
         "type": "object",
         "additionalProperties": false,
         "required": ["dtype", "seed"],
         "properties": {
-            "dtype": {"const": "bfloat16"},
+            "dtype": {"enum": ["bfloat16", "float8"]},
             "seed": {"description": "picks the sequence of roundings", "type": "integer", "minimum": 0},
         },
     });

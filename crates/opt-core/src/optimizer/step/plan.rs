@@ -84,7 +84,9 @@ impl<T: Scalar> StepPlan<'_, T> {
     pub(crate) fn noise(&self, record: &Record<T>) -> Option<Noise> {
         match self.storage {
             MomentStorage::Full => None,
-            MomentStorage::Bf16 { seed } | MomentStorage::Float8 { seed } => Some(Noise::new(seed, self.iteration, record.hash)),
+            MomentStorage::Bf16 { seed } | MomentStorage::Float8 { seed } => {
+                Some(Noise::new(seed, self.iteration, record.hash))
+            }
         }
     }
 

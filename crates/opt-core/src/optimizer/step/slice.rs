@@ -318,12 +318,11 @@ mod tests {
         }
     }
 
-    /// The moments after one step over a hundred elements, starting at element `first` of the variable and cut at
-    /// `cuts`.
-    fn moments(first: usize, cuts: &[usize]) -> Vec<bf16> {
-        let step = StepPlan::plain(&Momentum, MomentStorage::Bf16 { seed: 1 });
-        let gradient: Vec<f32> = (0..100).map(|i| 1.0 + i as f32 / 1000.0).collect();
-        let mut value = vec![0.0_f32; 100];
+    /// The moments after one step over `len` elements, starting at element `first` of the variable and cut at `cuts`.
+    fn moments(storage: MomentStorage, len: usize, first: usize, cuts: &[usize]) -> Vec<bf16> {
+        let step = StepPlan::plain(&Momentum, storage);
+        let gradient: Vec<f32> = (0..len).map(|i| 1.0 + i as f32 / 1000.0).collect();
+        let mut value = vec![0.0_f32; len];
         let mut records = Records::new(step.storage);
         let groups = Groups::of_one_rule(vec![SlotSpec::zeros("m").moment()]);
         let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records, &groups).unwrap();
@@ -336,26 +335,33 @@ mod tests {
         let (mut start, mut buffers) = (0, Buffers::default());
         for cut in cuts {
             let (mut front, back) = slice.split_at(cut - start);
-            assert_eq!((front.len(), back.len()), (cut - start, 100 - cut));
+            assert_eq!((front.len(), back.len()), (cut - start, len - cut));
             front.update_slice(&Momentum, &mut buffers);
             (slice, start) = (back, *cut);
         }
         slice.update_slice(&Momentum, &mut buffers);
         match records.at(0).packed[0].clone() {
             Some(PackedSlot::Bf16(moments)) => moments,
-            _ => panic!("moments in 16 bits"),
+            Some(PackedSlot::Float8(moments)) => moments.to_bf16(),
+            None => panic!("moments in full"),
         }
     }
 
     /// The roundings do not depend on where a variable is cut, even where the count of elements exceeds 32 bits.
     #[test]
     fn roundings_do_not_depend_on_cuts() {
+        let halves = |first: usize, cuts: &[usize]| moments(MomentStorage::Bf16 { seed: 1 }, 100, first, cuts);
         for first in [0, (1 << 32) - 50, (3 << 32) - 1] {
-            let whole = moments(first, &[]);
-            assert_eq!(moments(first, &[1, 49, 50, 51, 99]), whole, "{first}");
-            assert_eq!(moments(first, &[(1 << 32) - first % (1 << 32)].map(|cut| cut.min(100))), whole, "{first}");
+            let whole = halves(first, &[]);
+            assert_eq!(halves(first, &[1, 49, 50, 51, 99]), whole, "{first}");
+            assert_eq!(halves(first, &[(1 << 32) - first % (1 << 32)].map(|cut| cut.min(100))), whole, "{first}");
         }
-        assert_ne!(moments(0, &[]), moments((1 << 32) - 50, &[]));
+        assert_ne!(halves(0, &[]), halves((1 << 32) - 50, &[]));
+        let bytes = |first: usize, cuts: &[usize]| moments(MomentStorage::Float8 { seed: 1 }, 1700, first, cuts);
+        for first in [0, 512, (1 << 32) - 512] {
+            assert_eq!(bytes(first, &[512, 1536]), bytes(first, &[]), "{first}");
+        }
+        assert_ne!(bytes(0, &[]), bytes(512, &[]));
     }
 
     proptest! {
