@@ -21,7 +21,8 @@ pub(crate) struct Options {
     target: Option<String>,
 }
 
-/// The only `unsafe` in our code is a hint to the processor, so a sanitizer would only watch our dependencies, at half the speed.
+/// The only `unsafe` in our code is a hint to the processor, so a sanitizer would only watch our dependencies, at half
+/// the speed.
 const BUILD: &str = "fuzz build --sanitizer none --target-dir";
 
 /// The interval between lines of progress.

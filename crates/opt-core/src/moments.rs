@@ -47,8 +47,8 @@ pub enum MomentStorage {
     /// below the smallest normal one are 0.) A number that is infinite or NaN stays so; the others of its group then
     /// become powers of two or of four.
     ///
-    /// Groups are every 16th of 512 elements that follow each other, row by row. On a device mesh, they are those of the
-    /// shard. A step with a sparse gradient rounds all elements again that are in the same 512 as a row of it. The
+    /// Groups are every 16th of 512 elements that follow each other, row by row. On a device mesh, they are those of
+    /// the shard. A step with a sparse gradient rounds all elements again that are in the same 512 as a row of it. The
     /// rounding depends on the same things as that of [`Bf16`](Self::Bf16). Each number is also a number of bfloat16,
     /// in which the state is shown and saved; a checkpoint restores it bit for bit.
     Float8 {

@@ -1,7 +1,7 @@
 //! Tells the processor which numbers a loop will read soon.
 
-/// Asks for the lines of 64 bytes with the elements `start..start + len` of a slice. Does nothing on processors other than x86-64. Elements that
-/// do not exist may be asked for.
+/// Asks for the lines of 64 bytes with the elements `start..start + len` of a slice. Does nothing on processors other
+/// than x86-64. Elements that do not exist may be asked for.
 #[inline(always)]
 #[cfg_attr(any(not(target_arch = "x86_64"), miri), expect(unused_variables, reason = "there is no instruction for it"))]
 pub(crate) fn prefetch<T>(slice: &[T], start: usize, len: usize) {

@@ -285,7 +285,8 @@ impl<T: Scalar> Record<T> {
         }
     }
 
-    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in fewer bits.
+    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in fewer
+    /// bits.
     pub(crate) fn with_master(&mut self, place: SlotPlace) -> (Option<&[T]>, &mut [T]) {
         let slot = match place {
             SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),

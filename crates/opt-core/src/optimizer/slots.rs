@@ -120,8 +120,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         Error::UnknownSlot { slot: name.to_owned(), known }
     }
 
-    /// Whether an array slot of the variables of a group, by its place in their records, is shown in bfloat16: it is stored in
-    /// fewer bits.
+    /// Whether an array slot of the variables of a group, by its place in their records, is shown in bfloat16: it is
+    /// stored in fewer bits.
     pub(super) fn is_in_bf16(&self, group: usize, array: usize) -> bool {
         let mut slots = places(self.groups.slots_of(group));
         let slot = slots.find(|(_, place)| *place == Some(SlotPlace::Array(array)));

@@ -2,15 +2,15 @@
 //!
 //! A tile is 512 elements that follow each other, row by row, and element `i` of a tile belongs to group `i % 16`. (The
 //! last tile of a slot may be shorter.) Each group has a scale, the smallest power of two `s` such that the largest
-//! magnitude of the group is at most `15 s / 8`. Each element has a code, a floating-point number whose largest value is
-//! `15 s / 8`, without gradual underflow:
+//! magnitude of the group is at most `15 s / 8`. Each element has a code, a floating-point number whose largest value
+//! is `15 s / 8`, without gradual underflow:
 //!
 //! * first moments have a sign, 4 bits of exponent and 3 bits of mantissa;
 //! * second moments are not negative: they have 5 bits of exponent and 3 bits of mantissa.
 //!
 //! Code 0 is 0, with any sign, so the smallest number is 9/8 of a power of two, with code 1. A second moment that is a
-//! normal number is never rounded to 0: the rule divides by its root. All of these numbers are also numbers of bfloat16,
-//! which is how the state is shown and saved.
+//! normal number is never rounded to 0: the rule divides by its root. All of these numbers are also numbers of
+//! bfloat16, which is how the state is shown and saved.
 //!
 //! Groups with numbers that are not finite are [`wild`].
 
@@ -368,7 +368,8 @@ dispatched! {
 }
 
 dispatched! {
-    /// Runs `element` over whole tiles without wild groups; the last tile may be shorter. `first` is the number of the first tile in the variable.
+    /// Runs `element` over whole tiles without wild groups; the last tile may be shorter. `first` is the number of the
+    /// first tile in the variable.
     #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
     pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
         k: &K,

@@ -191,7 +191,8 @@ impl SlotSpec {
     }
 }
 
-/// A slice for each array slot of a rule. Slices are empty after the last slot, and where a slot is stored in fewer bits.
+/// A slice for each array slot of a rule. Slices are empty after the last slot, and where a slot is stored in fewer
+/// bits.
 #[derive(Debug)]
 pub(crate) struct ArraySlots<'a, T> {
     slots: [&'a mut [T]; MAX_ARRAY_SLOTS],

@@ -52,7 +52,8 @@ pub(crate) struct VariablePlan<T> {
 /// The state that the optimizer keeps for the elements of a block.
 pub(crate) struct BlockState<'a, T> {
     pub(crate) slots: ArraySlots<'a, T>,
-    /// The slots in fewer bits. The rule borrows them; the caller of the update rounds them afterwards, if they were lent.
+    /// The slots in fewer bits. The rule borrows them; the caller of the update rounds them afterwards, if they were
+    /// lent.
     pub(crate) packed: Option<PackedBlock<'a>>,
     /// The average; empty if there is none.
     pub(crate) average: &'a mut [T],
