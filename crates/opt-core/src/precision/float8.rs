@@ -560,7 +560,7 @@ mod tests {
     fn numbers(format: Format, len: usize, largest: f32) -> Vec<f32> {
         let number = |i: usize| {
             let magnitude = largest * (-((i * 7919 % 1013) as f32) / 50.0).exp2();
-            if format == Format::Signed && i % 3 == 0 { -magnitude } else { magnitude }
+            if format == Format::Signed && i.is_multiple_of(3) { -magnitude } else { magnitude }
         };
         (0..len).map(number).collect()
     }
@@ -732,7 +732,7 @@ mod tests {
                 for to in [stored(format, &numbers), rounded(format, &numbers, Noise::new(1, 2, 3), 0)] {
                     for (i, (&to, &from)) in to.iter().zip(&numbers).enumerate() {
                         assert!(to.is_nan() == from.is_nan() && to.is_infinite() == from.is_infinite());
-                        let is_alone = i < TILE && i % GROUPS == 0 || i == TILE + 1 || i == TILE + 17;
+                        let is_alone = i < TILE && i.is_multiple_of(GROUPS) || i == TILE + 1 || i == TILE + 17;
                         let factor = if !is_alone {
                             1.2
                         } else if format == Format::Signed {
