@@ -368,7 +368,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// Runs `element` over whole tiles without wild groups; the last tile may be shorter. `first` is the number of the
+    /// Runs `element` over whole tiles without wild groups. `first` is the number of the
     /// first tile in the variable.
     #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
     pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]); N: usize>(
@@ -383,27 +383,15 @@ dispatched! {
         first: usize,
     ) {
         let mut rooms = [Room::EMPTY; N];
-        let (values, rest) = value.as_chunks_mut::<TILE>();
-        let (gradients, gradient_rest) = gradient.as_chunks::<TILE>();
-        let whole = values.len();
-        let run = update_tile::<T, K, F, N>;
+        let (values, gradients) = (value.as_chunks_mut::<TILE>().0, gradient.as_chunks::<TILE>().0);
         for (tile, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
             let keys = keys(noise, first + tile);
-            run(k, element, value, gradient, &mut state, tile, formats, constants, keys, &mut rooms, TILE);
-        }
-        let len = rest.len();
-        if len > 0 {
-            let (mut value, mut gradient) = ([T::zero(); TILE], [T::zero(); TILE]);
-            value[..len].copy_from_slice(rest);
-            gradient[..len].copy_from_slice(gradient_rest);
-            let keys = keys(noise, first + whole);
-            run(k, element, &mut value, &gradient, &mut state, whole, formats, constants, keys, &mut rooms, len);
-            rest.copy_from_slice(&value[..len]);
+            update_tile(k, element, value, gradient, &mut state, tile, formats, constants, keys, &mut rooms);
         }
     }
 }
 
-/// Runs `element` over one tile, the first `len` elements of which exist.
+/// Runs `element` over one tile.
 #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
 #[inline(always)]
 fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: usize>(
@@ -417,19 +405,18 @@ fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: us
     constants: Constants<T>,
     keys: [u32; 4],
     rooms: &mut [Room; N],
-    len: usize,
 ) {
-    let (start, end) = (tile * BYTES, tile * BYTES + bytes_of(len));
+    let (start, end) = (tile * BYTES, (tile + 1) * BYTES);
     let mut signs = [0; N];
     for slot in 0..N {
         let tile = &state[slot][start..end];
         spread(&mut rooms[slot].factors, decoding(formats[slot]), scales(tile));
-        rooms[slot].codes.as_flattened_mut()[..len].copy_from_slice(&tile[groups(tile)..]);
+        rooms[slot].codes.as_flattened_mut().copy_from_slice(&tile[GROUPS..]);
         signs[slot] = formats[slot].sign();
         prefetch(state[slot], end, BYTES);
     }
     let rows = value.as_chunks_mut::<ROW>().0.iter_mut().zip(gradient.as_chunks::<ROW>().0);
-    for (row, (value, gradient)) in rows.enumerate().take(len.div_ceil(ROW)) {
+    for (row, (value, gradient)) in rows.enumerate() {
         // The next tile, which is also there at the end of a block.
         prefetch(value, TILE, ROW);
         prefetch(gradient, TILE, ROW);
@@ -447,7 +434,6 @@ fn update_tile<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: us
         }
     }
     for slot in 0..N {
-        rooms[slot].numbers.as_flattened_mut()[len..].fill(0.0);
         rooms[slot].encode(formats[slot], &mut state[slot][start..end], stochastic(keys[slot]));
     }
 }

@@ -135,12 +135,14 @@ impl<'a> PackedSlots<'a> {
         PackedBlock { slots, indices: self.indices, noise: self.noise, place: self.first + at, len: n }
     }
 
-    /// The number of elements from `at` on that can be rounded as one block.
-    pub(crate) fn longest_block(&self, at: usize) -> usize {
+    /// The number of elements of `at..end` that can be rounded as one block.
+    pub(crate) fn block_len(&self, at: usize, end: usize) -> usize {
+        let left = end - at;
         match self.slots {
-            Narrow::Bf16(_) => BLOCK.min(stochastic::before_turn(self.first + at)),
-            // All blocks but the first and the last are whole tiles.
-            Narrow::Float8(..) => BLOCK - at % TILE,
+            Narrow::Bf16(_) => left.min(BLOCK).min(stochastic::before_turn(self.first + at)),
+            // Whole tiles, but for what is before the first one, and behind the last.
+            Narrow::Float8(..) if at.is_multiple_of(TILE) && left >= TILE => (left / TILE * TILE).min(BLOCK),
+            Narrow::Float8(..) => left.min(TILE - at % TILE),
         }
     }
 
@@ -217,7 +219,7 @@ impl PackedBlock<'_> {
             }
             Narrow::Float8(slots, formats) => {
                 let is_whole = self.place.is_multiple_of(TILE)
-                    && slots[0].len() == float8::bytes_of(self.len)
+                    && self.len.is_multiple_of(TILE)
                     && !slots.iter().any(|slot| float8::has_wild(slot));
                 let take = |slot: usize| mem::take(&mut slots[slot]);
                 is_whole.then(|| {

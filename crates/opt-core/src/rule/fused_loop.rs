@@ -146,48 +146,13 @@ dispatched! {
         for slot in &mut state {
             *slot = &mut mem::take(slot)[..len];
         }
-        let update = |w: T, g: T, slots: [bf16; N], at: usize| {
-            let (w, g) = constants.before_any(w, g);
-            let (w, s) = element(k, w, g, array::from_fn(|slot| stochastic::widened(slots[slot])));
-            let rounded = |slot: usize| {
-                let s = s[slot].flushed(constants.flush_below);
-                stochastic::rounded(s.to_f32(), sequences.bits(slot, at))
-            };
-            (w, array::from_fn::<_, N, _>(rounded))
-        };
-        let (values, value) = value.as_chunks_mut::<ROW>();
-        let (gradients, gradient) = gradient.as_chunks::<ROW>();
-        let mut rows: [&mut [[bf16; ROW]]; N] = array::from_fn(|_| Default::default());
-        for slot in 0..N {
-            (rows[slot], state[slot]) = mem::take(&mut state[slot]).as_chunks_mut::<ROW>();
-            rows[slot] = &mut mem::take(&mut rows[slot])[..values.len()];
-        }
-        let whole = values.len() * ROW;
-        for (row, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
-            prefetch(value, AHEAD, ROW);
-            prefetch(gradient, AHEAD, ROW);
-            for slot in &rows {
-                prefetch(&slot[row], AHEAD, ROW);
-            }
-            for i in 0..ROW {
-                let slots = array::from_fn(|slot| rows[slot][row][i]);
-                let (w, s) = update(value[i], gradient[i], slots, row * ROW + i);
-                value[i] = w;
-                for (slot, s) in rows.iter_mut().zip(s) {
-                    slot[row][i] = s;
-                }
-            }
-        }
-        let len = value.len();
-        let gradient = &gradient[..len];
-        for slot in &mut state {
-            *slot = &mut mem::take(slot)[..len];
-        }
         for i in 0..len {
-            let (w, s) = update(value[i], gradient[i], array::from_fn(|slot| state[slot][i]), whole + i);
+            let (w, g) = constants.before_any(value[i], gradient[i]);
+            let (w, s) = element(k, w, g, array::from_fn(|slot| stochastic::widened(state[slot][i])));
             value[i] = w;
-            for (slot, s) in state.iter_mut().zip(s) {
-                slot[i] = s;
+            for slot in 0..N {
+                let s = s[slot].flushed(constants.flush_below);
+                state[slot][i] = stochastic::rounded(s.to_f32(), sequences.bits(slot, i));
             }
         }
     }

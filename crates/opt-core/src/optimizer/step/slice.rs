@@ -156,8 +156,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
 impl<T: Scalar> SliceState<'_, T> {
     /// The length of the block that starts at `at` and ends at `end` or before.
     fn block_len(&self, at: usize, end: usize) -> usize {
-        let longest = self.packed.as_ref().map_or(BLOCK, |packed| packed.longest_block(at));
-        longest.min(end - at)
+        self.packed.as_ref().map_or(BLOCK.min(end - at), |packed| packed.block_len(at, end))
     }
 
     /// The elements `at..at + n`.
