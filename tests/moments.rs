@@ -49,6 +49,11 @@ impl Model {
         self.kernel.iter().chain(&self.bias).map(|w| w.to_bits()).collect()
     }
 
+    fn mean_error(&self) -> f64 {
+        let errors = self.kernel.iter().chain(&self.bias).map(|w| f64::from((w - 0.25).abs()));
+        errors.sum::<f64>() / (self.kernel.len() + self.bias.len()) as f64
+    }
+
     fn largest_error(&self) -> f32 {
         self.kernel.iter().chain(&self.bias).map(|w| (w - 0.25).abs()).fold(0.0, f32::max)
     }
@@ -146,10 +151,15 @@ fn training_ends_where_it_does_in_full() {
             model.step(&mut opt);
             reference.step(&mut reference_opt);
         }
-        let (error, expected) = (model.largest_error(), reference.largest_error());
-        let close = (error - expected).abs() < 0.02;
         let (name, storage) = (rules()[place].0, storage(1));
+        // In 8 bits each update has an error of an eighth. It is right on average, over steps and over elements.
+        let far = if matches!(storage, MomentStorage::Float8 { .. }) { 0.06 } else { 0.02 };
+        let (error, expected) = (model.largest_error(), reference.largest_error());
+        let close = (error - expected).abs() < far;
         assert!(close, "{name}, {storage:?}: {error} away from the minimum, {expected} in full");
+        let (error, expected) = (model.mean_error(), reference.mean_error());
+        let close = (error - expected).abs() < 0.002;
+        assert!(close, "{name}, {storage:?}: on average {error} away from the minimum, {expected} in full");
     }
 }
 
