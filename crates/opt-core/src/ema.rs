@@ -1,6 +1,7 @@
 //! Exponential moving averages of the variables.
 
 use crate::config::{HyperparameterError, require};
+use crate::real::Scalar;
 
 /// An exponential moving average of each variable: `average = momentum * average + (1 - momentum) * w` after every
 /// step in which the variable has a gradient. It starts as a copy of the variable before its first step.
@@ -85,9 +86,10 @@ impl Ema {
         self
     }
 
-    /// The momentum of a step (counted from 0).
-    pub(crate) fn momentum_at(&self, step: u64) -> f64 {
-        if self.includes_all && step == 0 { 0.0 } else { self.momentum }
+    /// The weights of the old average and of the value in the average after a step (counted from 0).
+    pub(crate) fn weights_at<T: Scalar>(&self, step: u64) -> [T; 2] {
+        let momentum = if self.includes_all && step == 0 { 0.0 } else { self.momentum };
+        [momentum, 1.0 - momentum].map(T::literal)
     }
 
     pub(crate) fn validate(&self) -> Result<(), HyperparameterError> {

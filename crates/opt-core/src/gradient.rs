@@ -158,6 +158,7 @@ impl<'a, T> From<View<'a, T>> for Gradient<'a, T> {
 macro_rules! dense {
     ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
         impl<'a, T, $($generics)*> From<$type> for Gradient<'a, T> {
+            #[inline]
             fn from(values: $type) -> Self {
                 Self::Dense(values.into())
             }

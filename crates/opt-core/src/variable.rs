@@ -47,15 +47,16 @@ pub struct Variable<'a, T> {
 
 impl<'a, T: Scalar> Variable<'a, T> {
     /// A variable without a gradient: a step does not change it. For numbers in 16 bits see [`half`](Self::half).
+    #[inline]
     pub fn new(name: impl Into<Cow<'a, str>>, value: impl Into<ViewMut<'a, T>>) -> Self {
         Self { name: name.into(), value: value.into(), gradient: None }
     }
 
     /// Sets the gradient; its shape must be the shape of the variable.
+    #[inline]
     #[must_use]
-    pub fn gradient(mut self, gradient: impl Into<Gradient<'a, T>>) -> Self {
-        self.gradient = Some(gradient.into());
-        self
+    pub fn gradient(self, gradient: impl Into<Gradient<'a, T>>) -> Self {
+        Self { gradient: Some(gradient.into()), ..self }
     }
 
     /// Sets the gradient of some rows: `indices` are the rows, `values` has shape `[indices.len()] + shape[1..]`.

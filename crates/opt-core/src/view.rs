@@ -173,7 +173,7 @@ impl<T> ViewMut<'_, T> {
 impl<'a, T, D: Dimension> From<ArrayView<'a, T, D>> for View<'a, T> {
     fn from(view: ArrayView<'a, T, D>) -> Self {
         Self(Any::Full(match view.to_slice() {
-            Some(data) => Memory::Filled { data, shape: Shape::from_slice(view.shape()) },
+            Some(data) => Memory::Filled { data, shape: short(view.shape()) },
             None => Memory::Strided(Box::new(view.into_dyn())),
         }))
     }
@@ -184,7 +184,7 @@ impl<'a, T, D: Dimension> From<ArrayViewMut<'a, T, D>> for ViewMut<'a, T> {
         if !view.is_standard_layout() {
             return Self(Any::Full(Memory::Strided(Box::new(view.into_dyn()))));
         }
-        let shape = Shape::from_slice(view.shape());
+        let shape = short(view.shape());
         let data = view.into_slice().expect("standard layout is a slice");
         Self(Any::Full(Memory::Filled { data, shape }))
     }
@@ -206,24 +206,28 @@ impl<'a, T, S: DataMut<Elem = T>, D: Dimension> From<&'a mut ArrayBase<S, D>> fo
 macro_rules! slices {
     ($([$($generics:tt)*] $type:ty),+ $(,)?) => {$(
         impl<'a, T, $($generics)*> From<&'a $type> for View<'a, T> {
+            #[inline]
             fn from(data: &'a $type) -> Self {
                 Self(Any::Full(Memory::Filled { shape: smallvec![data.len()], data }))
             }
         }
 
         impl<'a, T, $($generics)*> From<&'a mut $type> for ViewMut<'a, T> {
+            #[inline]
             fn from(data: &'a mut $type) -> Self {
                 Self(Any::Full(Memory::Filled { shape: smallvec![data.len()], data }))
             }
         }
 
         impl<'a, T, Axes: AsRef<[usize]> + ?Sized, $($generics)*> From<(&'a $type, &Axes)> for View<'a, T> {
+            #[inline]
             fn from((data, shape): (&'a $type, &Axes)) -> Self {
                 Self(Any::Full(filled(data.len(), shape.as_ref(), data)))
             }
         }
 
         impl<'a, T, Axes: AsRef<[usize]> + ?Sized, $($generics)*> From<(&'a mut $type, &Axes)> for ViewMut<'a, T> {
+            #[inline]
             fn from((data, shape): (&'a mut $type, &Axes)) -> Self {
                 Self(Any::Full(filled(data.len(), shape.as_ref(), data)))
             }
@@ -248,11 +252,22 @@ impl<'a, T: Scalar> From<&'a mut T> for ViewMut<'a, T> {
 }
 
 /// Row-major data, or a mismatch if the number of elements is not that of the shape.
+#[inline]
 fn filled<S, V>(elements: usize, shape: &[usize], data: S) -> Memory<S, V> {
     let wanted = shape.iter().try_fold(1_usize, |product, &axis| product.checked_mul(axis));
     if wanted == Some(elements) {
-        Memory::Filled { data, shape: Shape::from_slice(shape) }
+        Memory::Filled { data, shape: short(shape) }
     } else {
         Memory::Mismatch(Box::new(ShapeMismatch { elements, shape: shape.to_vec() }))
     }
+}
+
+/// A copy of a shape. Shapes are short: a call to copy memory would take longer.
+#[inline]
+fn short(shape: &[usize]) -> Shape {
+    if shape.len() > 4 {
+        return Shape::from_slice(shape);
+    }
+    let axes = [0, 1, 2, 3].map(|axis| shape.get(axis).copied().unwrap_or(0));
+    Shape::from_buf_and_len(axes, shape.len())
 }

@@ -221,6 +221,13 @@ impl<T: Scalar> Record<T> {
         }
     }
 
+    /// Notes that the list of this call has the variable. Returns its group.
+    #[inline(always)]
+    pub(crate) fn see(&mut self, call: u64) -> usize {
+        self.seen_in = call;
+        self.group
+    }
+
     pub(crate) fn shape(&self) -> &[usize] {
         &self.form.shape
     }
@@ -397,6 +404,19 @@ impl<T: Scalar> Records<T> {
             Some(record) if record.name == name => Some(guess),
             _ => self.places.get(name).copied(),
         }
+    }
+
+    /// Whether the variable at this place has this name, these shapes (its own, and that of its gradient), and no
+    /// particulars: its numbers and its slots are in row-major order and in the element type of the optimizer. Also,
+    /// that the list of this call has not had it yet.
+    #[inline(always)]
+    pub(crate) fn is_usual(&self, place: usize, call: u64, name: &str, shapes: [&[usize]; 2]) -> bool {
+        self.records.get(place).is_some_and(|record| {
+            let Form { shape, axes: None, whole: None } = &record.form else { return false };
+            // Shapes are short: a call to compare memory would take longer.
+            let is_same = |other: &[usize]| other.len() == shape.len() && other.iter().zip(shape).all(|(a, b)| a == b);
+            record.name == name && record.dtype == T::DTYPE && record.seen_in != call && shapes.into_iter().all(is_same)
+        })
     }
 
     /// The places of all variables, in the order of their names.

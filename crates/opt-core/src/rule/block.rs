@@ -82,8 +82,7 @@ impl<'a, T: Scalar> Block<'a, T> {
         assert!(gradient.is_none_or(|gradient| gradient.len() == len), "the gradient has another length");
         let slots = ArraySlots::from_slices(slots);
         assert!(slots.all_have(len), "a slot has another length");
-        let fused = Fused { scale: None, decay: None, average: None, flush_below: T::zero() };
-        Self { value, gradient, slots, packed: None, scalars, average: None, fused, workspace }
+        Self { value, gradient, slots, packed: None, scalars, average: None, fused: Fused::none(), workspace }
     }
 
     /// Whether the block has a gradient. Rows that a sparse gradient does not touch have none.
@@ -191,7 +190,8 @@ impl<'a, T: Scalar> Block<'a, T> {
                 packed.lend(wide, self.slots.as_mut());
             }
         }
-        let state = array::from_fn(|slot| self.slots.take(slot));
+        // Cut, although they have this length: a slice that was just written would be waited for if it were copied whole.
+        let state = array::from_fn(|slot| &mut self.slots.take(slot)[..len]);
         self.fused.run(k, element, value, gradient, state, self.average)
     }
 }

@@ -52,6 +52,29 @@ pub struct Done {
 }
 
 impl<T: Scalar> Fused<T> {
+    /// No stages.
+    pub(crate) fn none() -> Self {
+        Self { scale: None, decay: None, average: None, flush_below: T::zero() }
+    }
+
+    /// The factors of a gradient; none for a factor of 1.
+    pub(crate) fn scale(factor: f64) -> Option<[T; 2]> {
+        (factor != 1.0).then(|| loops::factors(factor))
+    }
+
+    /// The stages after a rule's loop: the average, if the loop has not done it; then it may replace the value.
+    #[inline(always)]
+    pub(crate) fn end(&self, done: &Done, value: &mut [T], average: &mut [T], overwrite: bool) {
+        if let Some(rates) = self.average
+            && !done.averaged
+        {
+            loops::average(average, value, rates, self.flush_below);
+        }
+        if overwrite {
+            value.copy_from_slice(average);
+        }
+    }
+
     /// Decays the value in a loop of its own. Returns the stages that are left.
     pub(crate) fn decay_first(self, value: &mut [T]) -> Self {
         let Some(decay) = self.decay else { return self };

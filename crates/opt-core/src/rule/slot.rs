@@ -200,6 +200,12 @@ pub(crate) struct ArraySlots<'a, T> {
     count: usize,
 }
 
+impl<T> Default for ArraySlots<'_, T> {
+    fn default() -> Self {
+        Self { slots: Default::default(), count: 0 }
+    }
+}
+
 impl<'a, T> ArraySlots<'a, T> {
     /// Slices of any arrays.
     ///
@@ -224,12 +230,16 @@ impl<'a, T> ArraySlots<'a, T> {
     /// Slices of whole arrays.
     #[inline(always)]
     pub(crate) fn of(arrays: &'a mut [Vec<T>]) -> Self {
-        let count = arrays.len();
-        let mut slots: [&mut [T]; MAX_ARRAY_SLOTS] = Default::default();
-        for (slot, array) in slots.iter_mut().zip(arrays) {
-            *slot = array;
-        }
-        Self { slots, count }
+        let mut slots = Self::default();
+        slots.fill(arrays);
+        slots
+    }
+
+    /// Fills empty slices with whole arrays.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, arrays: &'a mut [Vec<T>]) {
+        self.count = arrays.len();
+        self.slots.iter_mut().zip(arrays).for_each(|(slot, array)| *slot = array);
     }
 
     /// The elements `at..at + n` of each slot.
@@ -246,12 +256,6 @@ impl<'a, T> ArraySlots<'a, T> {
         let back = self.slots.each_mut().map(|slot| split_off(slot, at));
         let count = self.count;
         (self, Self { slots: back, count })
-    }
-
-    /// The same slots, borrowed for a shorter time.
-    #[inline]
-    pub(crate) fn reborrow(&mut self) -> ArraySlots<'_, T> {
-        ArraySlots { slots: self.slots.each_mut().map(|slot| &mut **slot), count: self.count }
     }
 
     /// The slots from `start` on, borrowed for a shorter time.

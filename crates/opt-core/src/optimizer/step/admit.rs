@@ -27,7 +27,9 @@ pub(super) fn add_records<'s, T: Scalar>(
     decays: impl Fn(&str) -> bool,
 ) {
     let known = records.len();
-    for input in inputs {
+    // New variables have places after the last record.
+    let first = inputs.partition_point(|input| input.place < known);
+    for input in &mut inputs[first..] {
         let Some(form) = input.new.take() else { continue };
         debug_assert_eq!(input.place, records.len());
         let Input { name, value, group, .. } = input;

@@ -36,16 +36,15 @@ pub(crate) fn update_without_gradient<T: Scalar>(
 impl<T: Scalar> Averaging<T> {
     /// The averages of a step, if there are any.
     fn of(plan: &StepPlan<'_, T>) -> Option<Self> {
-        Some(Self::new(plan.average?, plan.flush_below, plan.overwrite))
+        Some(Self::new(plan.fused.average?, plan.fused.flush_below, plan.overwrite))
     }
 
     /// The averages after this number of steps.
     pub(crate) fn at(ema: &Ema, iterations: u64, flush_below: T) -> Self {
-        Self::new(ema.momentum_at(iterations), flush_below, ema.overwrites_at(iterations + 1))
+        Self::new(ema.weights_at(iterations), flush_below, ema.overwrites_at(iterations + 1))
     }
 
-    fn new(momentum: f64, flush_below: T, overwrite: bool) -> Self {
-        let [keep, take] = [momentum, 1.0 - momentum].map(T::literal);
+    fn new([keep, take]: [T; 2], flush_below: T, overwrite: bool) -> Self {
         Self { keep, take, flush_below, overwrite }
     }
 

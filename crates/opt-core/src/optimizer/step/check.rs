@@ -211,32 +211,20 @@ pub(crate) fn resolve<'a, T: Scalar>(
     let call = records.next_call();
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
-    for (position, Variable { name, value, gradient }) in variables.enumerate() {
-        let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-        let (place, group, new) = match records.place(&name, position) {
-            Some(place) => {
-                let record = records.at_mut(place);
-                check_known(record, call, &name, &value)?;
-                (place, record.group, None)
-            }
-            None if new_names.insert(name.to_string()) => {
-                let shape: Shape = each!(&value.0, value => shape_of(&name, value))?.into();
-                let group = groups.choose(&name, &shape);
-                let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
-                (records.len() + new_names.len() - 1, group, Some(Box::new(Form { shape, axes, whole: None })))
-            }
-            None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
-        };
-        let form = new.as_deref().unwrap_or_else(|| &records.at(place).form);
-        // Sparse gradients need row-major order: a row must be contiguous.
-        let axes = form.axes.as_deref().filter(|_| !is_sparse);
-        let gradient = match gradient {
-            None => None,
-            Some(Gradient::Dense(view)) => Some(dense(&name, form, view, axes)?),
-            Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
-        };
-        let value = unbox!(value.0, value => stored(value, axes));
-        inputs.push(Input { place, name, group, value, gradient, new, placed: None });
+    for (position, variable) in variables.enumerate() {
+        if !is_usual(&variable, (position, call), records) {
+            inputs.push(resolve_one(variable, (position, call), records, groups, &mut new_names)?);
+            continue;
+        }
+        // Only what is needed is moved: the processor waits for copies of what was just written.
+        if let Variable { name, value: ViewMut(Any::Full(Memory::Filled { data, .. })), gradient } = variable
+            && let Some(Gradient::Dense(View(Any::Full(Memory::Filled { data: numbers, .. })))) = gradient
+        {
+            let group = records.at_mut(position).see(call);
+            let value = Any::Full(Value::Slice(data));
+            let gradient = Some(InputGradient::Dense(Any::Full(Values::Slice(numbers))));
+            inputs.push(Input { place: position, name, group, value, gradient, new: None, placed: None });
+        }
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
         inputs.sort_by_key(|input| input.place);
@@ -244,21 +232,65 @@ pub(crate) fn resolve<'a, T: Scalar>(
     Ok(inputs)
 }
 
-/// Checks a variable against its record, and that the list has it only once.
+/// Whether a variable is as in the list before, and of the usual kind: contiguous numbers with a dense gradient.
 #[inline(always)]
-fn check_known<T: Scalar>(record: &mut Record<T>, call: u64, name: &str, value: &ViewMut<'_, T>) -> Result<(), Error> {
+fn is_usual<T: Scalar>(variable: &Variable<'_, T>, (position, call): (usize, u64), records: &Records<T>) -> bool {
+    if let Variable { name, value: ViewMut(Any::Full(Memory::Filled { shape, .. })), gradient } = variable
+        && let Some(Gradient::Dense(View(Any::Full(Memory::Filled { shape: of_gradient, .. })))) = gradient
+    {
+        return records.is_usual(position, call, name, [shape, of_gradient]);
+    }
+    false
+}
+
+/// Checks one variable, which is at this position of the list of this call.
+#[inline(never)]
+fn resolve_one<'a, T: Scalar>(
+    Variable { name, value, gradient }: Variable<'a, T>,
+    (position, call): (usize, u64),
+    records: &mut Records<T>,
+    groups: &Groups<T>,
+    new_names: &mut HashSet<String>,
+) -> Result<Input<'a, T>, Error> {
+    let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
+    let (place, group, new) = match records.place(&name, position) {
+        Some(place) => {
+            let record = records.at_mut(place);
+            check_known(record, call, &name, &value)?;
+            (place, record.see(call), None)
+        }
+        None if new_names.insert(name.to_string()) => {
+            let shape: Shape = each!(&value.0, value => shape_of(&name, value))?.into();
+            let group = groups.choose(&name, &shape);
+            let axes = memory_order(&value).filter(|_| !is_sparse && !records.are_row_major());
+            (records.len() + new_names.len() - 1, group, Some(Box::new(Form { shape, axes, whole: None })))
+        }
+        None => return Err(Error::DuplicateVariable { name: name.into_owned() }),
+    };
+    let form = new.as_deref().unwrap_or_else(|| &records.at(place).form);
+    // Sparse gradients need row-major order: a row must be contiguous.
+    let axes = form.axes.as_deref().filter(|_| !is_sparse);
+    let gradient = match gradient {
+        None => None,
+        Some(Gradient::Dense(view)) => Some(dense(&name, form.given(), view, axes)?),
+        Some(Gradient::Sparse { indices, values }) => Some(sparse(&name, form, indices, values)?),
+    };
+    let value = unbox!(value.0, value => stored(value, axes));
+    Ok(Input { place, name, group, value, gradient, new, placed: None })
+}
+
+/// Checks a variable against its record, and that the list has it only once.
+fn check_known<T: Scalar>(record: &Record<T>, call: u64, name: &str, value: &ViewMut<'_, T>) -> Result<(), Error> {
     let shape = each!(&value.0, value => shape_of(name, value))?;
     if record.seen_in == call {
         return Err(Error::DuplicateVariable { name: name.to_owned() });
     }
-    record.seen_in = call;
     check_form(name, record.form.given(), record.dtype, shape, value.0.dtype(T::DTYPE))
 }
 
 /// Compares the shape and the element type of a variable with those that it must have.
-#[inline(always)]
 fn check_form(name: &str, expected: &[usize], dtype: DType, shape: &[usize], found: DType) -> Result<(), Error> {
-    if !same(expected, shape) {
+    if expected != shape {
         let (expected, found) = (expected.to_vec(), shape.to_vec());
         return Err(Error::VariableShape { variable: name.to_owned(), expected, found });
     }
@@ -281,7 +313,6 @@ pub(in crate::optimizer) fn lent_value<'v, T: Scalar>(
     Ok(unbox!(value.0, value => stored(value, axes)))
 }
 
-#[inline(always)]
 fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], Error> {
     match value {
         Memory::Filled { shape, .. } => Ok(shape),
@@ -294,14 +325,7 @@ fn shape_of<'v, T>(name: &str, value: &'v Change<'_, T>) -> Result<&'v [usize], 
     }
 }
 
-/// Whether two shapes are the same. Shapes are short: a call to compare memory would take longer.
-#[inline]
-fn same(a: &[usize], b: &[usize]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a == b)
-}
-
 /// A value with its axes in stored order.
-#[inline(always)]
 fn stored<'a, T>(value: Change<'a, T>, axes: Option<&[usize]>) -> Value<'a, T> {
     let view = match (value, axes) {
         (Memory::Filled { data, .. }, None) => return Value::Slice(data),
@@ -343,34 +367,14 @@ fn stored_values<'a, T>(
     Ok(in_order(view, axes).into())
 }
 
-#[inline]
 fn dense<'a, T>(
-    name: &str,
-    form: &Form,
-    gradient: View<'a, T>,
-    axes: Option<&[usize]>,
-) -> Result<InputGradient<'a, T>, Error> {
-    let shape = form.given();
-    // The usual case.
-    if let Any::Full(Memory::Filled { data, shape: found }) = &gradient.0
-        && axes.is_none()
-        && same(found, shape)
-    {
-        return Ok(InputGradient::Dense(Any::Full(Values::Slice(data))));
-    }
-    scattered(name, shape, gradient, axes)
-}
-
-/// As [`dense`], for gradients that do not have the memory layout of the slots, or do not fit.
-#[cold]
-fn scattered<'a, T>(
     name: &str,
     shape: &[usize],
     gradient: View<'a, T>,
     axes: Option<&[usize]>,
 ) -> Result<InputGradient<'a, T>, Error> {
     let fits = |found: &[usize]| {
-        if same(found, shape) {
+        if found == shape {
             return Ok(());
         }
         Err(Error::GradientShape { variable: name.to_owned(), gradient: found.to_vec(), shape: shape.to_vec() })

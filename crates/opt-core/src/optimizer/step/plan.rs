@@ -6,7 +6,6 @@ use super::norms::{Norm, Question, square_sum};
 use super::storage::AnyValues;
 use super::unique_rows::UniqueRows;
 use crate::clip::clip_factor;
-use crate::loops;
 use crate::moments::MomentStorage;
 use crate::precision::packed::PackedBlock;
 use crate::precision::stochastic::Noise;
@@ -23,14 +22,10 @@ pub(crate) struct StepPlan<'k, T> {
     pub(crate) global_factor: f64,
     /// Whether the rule needs the norm of each variable's gradient.
     pub(crate) needs_norm: bool,
-    /// Decoupled weight decay times the learning rate.
-    pub(crate) decay: Option<f64>,
-    /// The momentum of the average.
-    pub(crate) average: Option<f64>,
+    /// The engine's stages for a variable that decays, if its gradient is dense and is not clipped by its own norm.
+    pub(crate) fused: Fused<T>,
     /// Whether the average then replaces the value.
     pub(crate) overwrite: bool,
-    /// Slots of a smaller magnitude become 0.
-    pub(crate) flush_below: T,
     /// How moments are stored, and the number of the step (counted from 0), which their rounding depends on.
     pub(crate) storage: MomentStorage,
     pub(crate) iteration: u64,
@@ -69,10 +64,8 @@ impl<'k, T: Scalar> StepPlan<'k, T> {
             norm_limit: None,
             global_factor: 1.0,
             needs_norm: false,
-            decay: None,
-            average: None,
+            fused: Fused::none(),
             overwrite: false,
-            flush_below: T::zero(),
             storage,
             iteration: 0,
             on_ranks: false,
@@ -93,30 +86,41 @@ impl<T: Scalar> StepPlan<'_, T> {
 
     /// The norm of one gradient, if a clip or the rule needs it.
     pub(crate) fn norm_of(&self, values: &AnyValues<'_, T>) -> Norm {
-        let is_wanted = self.needs_norm || self.norm_limit.is_some();
-        if is_wanted { self.question.answer(values) } else { Norm::NONE }
+        if self.is_norm_wanted() { self.question.answer(values) } else { Norm::NONE }
     }
 
-    /// The factor by which the gradient of a variable is clipped.
-    fn clip(&self, norm: &Norm) -> f64 {
-        self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor
+    /// Whether a clip or the rule needs the norm of each gradient.
+    #[inline(always)]
+    pub(crate) fn is_norm_wanted(&self) -> bool {
+        self.needs_norm || self.norm_limit.is_some()
+    }
+
+    /// The stages of a variable with a dense gradient, and the sum of squares of its clipped gradient.
+    fn clipped(&self, record: &Record<T>, norm: &Norm) -> (Fused<T>, f64) {
+        let clip = self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor;
+        (self.stages(record, Fused::scale(clip * self.question.factor)), norm.scaled_square_sum(clip))
+    }
+
+    /// The stages of a variable.
+    #[inline(always)]
+    fn stages(&self, record: &Record<T>, scale: Option<[T; 2]>) -> Fused<T> {
+        Fused { scale, decay: self.fused.decay.filter(|_| record.decays), ..self.fused }
     }
 
     /// The plan of a variable with a dense gradient.
     pub(crate) fn dense(&self, record: &mut Record<T>, norm: Norm) -> VariablePlan<T> {
-        let clip = self.clip(&norm);
-        let square_sum = norm.scaled_square_sum(clip);
-        let scale = clip * self.question.factor;
-        let fused = self.fused(record, (scale != 1.0).then(|| loops::factors(scale)));
-        VariablePlan { limit: self.question.limit.map(T::literal), ..self.begin_variable(record, square_sum, fused) }
+        let (fused, square_sum) = self.clipped(record, &norm);
+        let scalars = self.begin_variable(record, square_sum);
+        VariablePlan { limit: self.question.limit.map(T::literal), fused, overwrite: self.overwrite, scalars }
     }
 
     /// The plan of a variable with a sparse gradient, whose rows are clipped and summed already. `known` is the sum of
     /// their squares over all ranks.
     pub(crate) fn sparse(&self, record: &mut Record<T>, values: &[T], known: Option<f64>) -> VariablePlan<T> {
         let square_sum = if self.needs_norm { known.unwrap_or_else(|| square_sum(values, None)) } else { 0.0 };
-        let fused = self.fused(record, None);
-        self.begin_variable(record, square_sum, fused)
+        let fused = self.stages(record, None);
+        let scalars = self.begin_variable(record, square_sum);
+        VariablePlan { limit: None, fused, overwrite: self.overwrite, scalars }
     }
 
     /// Updates the scalar slots of a variable without elements, as those of other variables.
@@ -127,20 +131,45 @@ impl<T: Scalar> StepPlan<'_, T> {
         };
     }
 
-    fn fused(&self, record: &Record<T>, scale: Option<[T; 2]>) -> Fused<T> {
-        Fused {
-            scale,
-            decay: self.decay.filter(|_| record.decays).map(T::literal),
-            average: self.average.map(|momentum| [momentum, 1.0 - momentum].map(T::literal)),
-            flush_below: self.flush_below,
-        }
+    #[inline(always)]
+    fn begin_variable(&self, record: &mut Record<T>, square_sum: f64) -> VariableScalars {
+        let gradient_square_sum = self.needs_norm.then_some(square_sum);
+        self.kernel.begin_variable(&VariableStep { name: &record.name, gradient_square_sum }, &mut record.scalars)
     }
 
-    fn begin_variable(&self, record: &mut Record<T>, square_sum: f64, fused: Fused<T>) -> VariablePlan<T> {
-        let gradient_square_sum = self.needs_norm.then_some(square_sum);
-        let variable = VariableStep { name: &record.name, gradient_square_sum };
-        let scalars = self.kernel.begin_variable(&variable, &mut record.scalars);
-        VariablePlan { limit: None, fused, overwrite: self.overwrite, scalars }
+    /// Updates a variable that is one block of contiguous numbers with a dense gradient, which is not clipped by value,
+    /// and whose slots are stored in full.
+    ///
+    /// Long lists consist of such variables, so it makes no plan and copies no state on the way. `norm` is that of the
+    /// gradient, if one is wanted.
+    #[inline(always)]
+    pub(crate) fn update_small(
+        &self,
+        record: &mut Record<T>,
+        value: &mut [T],
+        gradient: &[T],
+        norm: Option<Norm>,
+        workspace: &mut Workspace<T>,
+    ) {
+        let (fused, square_sum) = match norm {
+            None => (self.stages(record, self.fused.scale), 0.0),
+            Some(norm) => self.clipped(record, &norm),
+        };
+        let scalars = self.begin_variable(record, square_sum);
+        let average = record.average.as_deref_mut().unwrap_or_default();
+        let mut block = Block {
+            value: &mut *value,
+            gradient: Some(gradient),
+            slots: ArraySlots::default(),
+            packed: None,
+            scalars: &scalars,
+            average: fused.average.is_some().then_some(&mut *average),
+            fused,
+            workspace,
+        };
+        block.slots.fill(&mut record.arrays);
+        let done = self.kernel.update(block);
+        fused.end(&done, value, average, self.overwrite);
     }
 }
 
@@ -151,38 +180,26 @@ impl<T: Scalar> VariablePlan<T> {
     }
 
     /// Updates a block: the rule with the fused stages, then the stages that the rule's loop has not done.
-    ///
-    /// The state is borrowed, not moved: copies would slow down long lists of small variables.
-    #[inline(always)]
     pub(crate) fn update_block(
         &self,
         kernel: &dyn Kernel<T>,
         value: &mut [T],
         gradient: Option<&[T]>,
-        state: &mut BlockState<'_, T>,
+        BlockState { slots, packed, average }: BlockState<'_, T>,
         workspace: &mut Workspace<T>,
     ) {
-        let Self { fused, overwrite, scalars, .. } = self;
-        let BlockState { slots, packed, average } = state;
         let block = Block {
             value: &mut *value,
             gradient,
-            slots: slots.reborrow(),
-            packed: packed.take(),
-            scalars,
-            average: fused.average.is_some().then_some(&mut **average),
-            fused: *fused,
-            workspace: &mut *workspace,
+            slots,
+            packed,
+            scalars: &self.scalars,
+            average: self.fused.average.is_some().then_some(&mut *average),
+            fused: self.fused,
+            workspace,
         };
         let is_visited = gradient.is_some() || kernel.visits_untouched_rows();
         let done = if is_visited { kernel.update(block) } else { block.done() };
-        if let Some(rates) = fused.average
-            && !done.averaged
-        {
-            loops::average(average, value, rates, fused.flush_below);
-        }
-        if *overwrite {
-            value.copy_from_slice(average);
-        }
+        self.fused.end(&done, value, average, self.overwrite);
     }
 }

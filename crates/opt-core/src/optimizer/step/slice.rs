@@ -124,7 +124,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
                     let n = state.block_len(at, len);
                     let g = gradient.block(n, plan.limit, &mut buffers.gradient);
                     cursor.visit(at, n, |value| {
-                        plan.update_block(kernel, value, Some(g), &mut state.block(at, n), workspace);
+                        plan.update_block(kernel, value, Some(g), state.block(at, n), workspace);
                     });
                     state.round_lent(at, n, workspace);
                     at += n;
@@ -142,7 +142,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
                         let n = state.block_len(at, range.end);
                         let g = touched.map(|start| &values[start + at - range.start..][..n]);
                         cursor.visit(at, n, |value| {
-                            plan.update_block(kernel, value, g, &mut state.block(at, n), workspace);
+                            plan.update_block(kernel, value, g, state.block(at, n), workspace);
                         });
                         state.round_lent(at, n, workspace);
                         at += n;

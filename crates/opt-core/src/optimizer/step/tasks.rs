@@ -6,7 +6,7 @@ use super::super::records::Record;
 use super::input::{Input, InputGradient};
 use super::measure::Measured;
 use super::norms::Norm;
-use super::plan::{BlockState, StepPlan};
+use super::plan::StepPlan;
 use super::slice::{Buffers, SliceGradient, VariableSlice};
 use super::storage::{AnyValue, Value, Values};
 use super::threads::{CHUNK, Shares};
@@ -14,7 +14,6 @@ use super::unique_rows::UniqueRows;
 use crate::loops::BLOCK;
 use crate::precision::Any;
 use crate::real::Scalar;
-use crate::rule::ArraySlots;
 
 /// A unit of work for a thread.
 pub(crate) enum Task<'a, 'v, T> {
@@ -131,13 +130,16 @@ impl<T: Scalar> Batch<'_, '_, T> {
     /// The number of first inputs that make a batch, and the number of their elements that get an update.
     fn fitting(inputs: &[Input<'_, T>]) -> (usize, usize) {
         let first = inputs[0].place;
-        let mut len = 0;
-        let fits = |(number, input): &(usize, &Input<'_, T>)| {
-            len += updated(input);
-            input.place == first + number && len <= CHUNK && !matches!(input.gradient, Some(InputGradient::Sparse(_)))
-        };
-        let count = inputs.iter().enumerate().take_while(fits).count();
-        (count, inputs[..count].iter().map(updated).sum())
+        let mut fitting = (0, 0);
+        for (number, input) in inputs.iter().enumerate() {
+            let len = fitting.1 + updated(input);
+            let is_sparse = matches!(input.gradient, Some(InputGradient::Sparse(_)));
+            if input.place != first + number || len > CHUNK || is_sparse {
+                break;
+            }
+            fitting = (number + 1, len);
+        }
+        fitting
     }
 
     /// Updates each variable in turn.
@@ -184,8 +186,9 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
     }
 
     /// Makes the plan of the variable, and updates it.
+    #[inline(always)]
     fn update_variable(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
-        let Self { value, len, gradient, unique, record, norm } = self;
+        let Self { value, len, gradient, record, norm, .. } = self;
         if let Any::Full(Value::Slice(value)) = &mut **value
             && let InputGradient::Dense(values) = *gradient
             && let Any::Full(Values::Slice(gradient)) = values
@@ -193,14 +196,18 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
             && record.packed.is_empty()
             && plan.question.limit.is_none()
         {
-            // The fast path: one block, all numbers contiguous. Long lists consist of such variables.
-            let of_variable = plan.dense(record, norm.copied().unwrap_or_else(|| plan.norm_of(values)));
-            let slots = ArraySlots::of(&mut record.arrays);
-            let average = record.average.as_deref_mut().unwrap_or_default();
-            let state = &mut BlockState { slots, packed: None, average };
-            of_variable.update_block(plan.kernel, value, Some(gradient), state, &mut buffers.workspace);
+            let wanted = || norm.copied().unwrap_or_else(|| plan.question.answer(values));
+            let norm = plan.is_norm_wanted().then(wanted);
+            plan.update_small(record, value, gradient, norm, &mut buffers.workspace);
             return;
         }
+        self.update_blocks(plan, buffers);
+    }
+
+    /// As [`update_variable`](Self::update_variable), for variables of any length and kind.
+    #[inline(never)]
+    fn update_blocks(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
+        let Self { value, len, gradient, unique, record, norm } = self;
         let gradient = SliceGradient::new(gradient, *unique, record.shape(), *len);
         let of_variable = gradient.plan(record, *norm, plan);
         VariableSlice::of(record, value.reborrow(), gradient, of_variable, plan).update_slice(plan.kernel, buffers);

@@ -13,7 +13,7 @@ use super::slice::Buffers;
 use super::tasks::{Task, tasks};
 use super::unique_rows::UniqueRows;
 use crate::real::Scalar;
-use crate::rule::{Kernel, Step, UpdateRule};
+use crate::rule::{Fused, Kernel, Step, UpdateRule};
 
 /// The values of the shared slots of a rule.
 type SharedSlots = SmallVec<[f64; 2]>;
@@ -46,13 +46,16 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 norm_limit: self.clip(group).norm,
                 global_factor: measured.factor_of(group),
                 needs_norm: self.rule_needs_norm(group),
-                decay: start.rates[group].decay,
-                average: average.map(|ema| ema.momentum_at(self.iterations)),
+                fused: Fused {
+                    scale: Fused::scale(measured.factor_of(group) * start.factor),
+                    decay: start.rates[group].decay.map(T::literal),
+                    average: average.map(|ema| ema.weights_at(self.iterations)),
+                    flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
+                },
                 overwrite: average.is_some_and(|ema| ema.overwrites_at(self.iterations + 1)),
                 storage: self.options.moments,
                 iteration: self.iterations,
                 on_ranks: self.options.ranks.is_some(),
-                flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
             }
         });
         if ema.is_some_and(|ema| ema.includes_all) {
