@@ -6,7 +6,7 @@ mod targets;
 use optimizers::config::{ConfigError, HyperparameterError};
 use optimizers::schedules::schedule_fn;
 use optimizers::{
-    AdamW, Ema, Error, Exclude, Lookahead, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd,
+    AdamW, Ema, Error, Exclude, Lookahead, Master, MomentStorage, NonFinite, NovoGrad, Optimizer, RectifiedAdam, Sgd,
     UpdateRule, Variable,
 };
 use serde_json::{Value, json};
@@ -92,6 +92,26 @@ fn moments_in_16_bits_come_back_or_are_refused() {
     for moments in refused {
         let error = read_32(&sgd(json!({"momentum": 0.5, "moments": moments}))).unwrap_err();
         assert!(matches!(&error, Error::Config(ConfigError::WrongType { .. })), "{moments}: {error}");
+    }
+}
+
+#[test]
+fn masters_in_fewer_bits_come_back_or_are_refused() {
+    let read_32 = |config: &Value| Optimizer::from_config(config, &optimizers::registry::<f32>());
+    for (master, form) in [
+        (Master::Full, Value::Null),
+        (Master::Bits24 { seed: u64::MAX }, json!({"bits": 24, "seed": u64::MAX})),
+        (Master::None { seed: 3 }, json!({"bits": 16, "seed": 3})),
+    ] {
+        let opt = Optimizer::<_, f32>::builder(Sgd::new(0.5)).master(master).build().unwrap();
+        let written = opt.to_config().unwrap();
+        assert_eq!(written["config"]["master"], form);
+        assert_eq!(read_32(&written).unwrap().to_config().unwrap(), written);
+    }
+    let refused = [json!(24), json!({"bits": 24}), json!({"bits": 32, "seed": 1}), json!({"bits": 24, "seed": -1})];
+    for master in refused {
+        let error = read_32(&sgd(json!({"master": master}))).unwrap_err();
+        assert!(matches!(&error, Error::Config(ConfigError::WrongType { .. })), "{master}: {error}");
     }
 }
 

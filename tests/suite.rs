@@ -9,6 +9,7 @@ mod everything;
 mod forgetful;
 mod golden;
 mod half;
+mod masters;
 mod mesh;
 mod moments;
 mod resume;

@@ -60,6 +60,8 @@ const TEXTS: [&str; 49] = [
     "error",
     "propagate",
     "moments",
+    "master",
+    "bits",
     "dtype",
     "bfloat16",
     "seed",

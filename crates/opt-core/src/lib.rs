@@ -43,6 +43,7 @@ mod group;
 mod hyper;
 mod loops;
 mod loss_scale;
+mod master;
 pub mod model;
 mod moments;
 mod optimizer;
@@ -71,6 +72,7 @@ pub use hyper::{Hyper, Scheduled};
 #[doc(hidden)]
 pub use loops::simd;
 pub use loss_scale::LossScale;
+pub use master::Master;
 pub use moments::MomentStorage;
 pub use optimizer::{
     DynOptimizer, GroupInfo, Minimized, Optimizer, OptimizerBuilder, PendingStep, SliceStep, SlotGuard,

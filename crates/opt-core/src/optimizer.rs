@@ -273,7 +273,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.records.iter().map(|record| (record.name.as_str(), record.shape()))
     }
 
-    fn has_masters(&self) -> bool {
+    /// Whether there are variables in 16 bits.
+    fn has_halves(&self) -> bool {
         self.records.iter().any(Record::is_half)
     }
 

@@ -2,6 +2,7 @@
 //! [`nearest`] and [`stochastic`] round them.
 
 pub(crate) mod float8;
+pub(crate) mod master;
 pub(crate) mod nearest;
 pub(crate) mod packed;
 pub(crate) mod stochastic;
@@ -12,9 +13,6 @@ use ndarray::{ArrayViewD, ArrayViewMutD};
 pub(crate) use nearest::HalfFloat;
 
 use crate::real::DType;
-
-/// The slot that holds a 16-bit variable in full precision.
-pub(crate) const MASTER: &str = "master";
 
 /// A value for one of three element types: the optimizer's own, `bf16`, or `f16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

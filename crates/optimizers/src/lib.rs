@@ -39,7 +39,7 @@ pub use opt_adam::{Adam, AdamW};
 #[doc(inline)]
 pub use opt_core::{
     Accumulate, Description, DynOptimizer, Ema, Error, Exclude, Gradient, Gradients, Group, GroupInfo, Hyper,
-    IndexedSlices, Indices, LossScale, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer,
+    IndexedSlices, Indices, LossScale, Master, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer,
     OptimizerBuilder, Outcome, Parameters, PendingStep, Registry, Scalar, Schedule, Scheduled, SliceStep, SlotGuard,
     StepOptions, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model, rule,
     state,

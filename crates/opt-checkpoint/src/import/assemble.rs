@@ -7,7 +7,7 @@ use std::path::Path;
 use opt_core::model::{Any, AnyArray};
 use opt_core::rule::{SlotInit, SlotSpec};
 use opt_core::state::{GOOD_STEPS, LOSS_SCALE, MICRO_STEP, StateKind, StateValue};
-use opt_core::{Ema, Optimizer, UpdateRule, Variable};
+use opt_core::{Ema, Master, Optimizer, UpdateRule, Variable};
 
 use super::foreign::{Converted, Named};
 use super::options::{ImportOptions, Imported};
@@ -15,9 +15,6 @@ use crate::element::Element;
 use crate::error::{Error, Mismatch};
 use crate::load::assign;
 use crate::load::stage::Value;
-
-/// The slot with the 32 bits of a variable in 16.
-pub(super) const MASTER: &str = "master";
 
 /// An entry that the state will have.
 #[derive(Debug, Clone)]
@@ -28,6 +25,13 @@ pub(super) struct Wanted {
     pub(super) kind: StateKind,
     /// The index of the variable.
     pub(super) variable: Option<usize>,
+}
+
+impl Wanted {
+    /// Whether the slot is what the optimizer remembers of a variable in 16 bits, which other systems do not save.
+    pub(super) fn is_master(&self) -> bool {
+        Master::SLOTS.contains(&self.slot.as_str())
+    }
 }
 
 /// The source of an entry.
@@ -275,7 +279,7 @@ fn new_slot<T: Element>(
     variable: Option<&Variable<'_, T>>,
 ) -> Result<StateValue<'static, T>, Error> {
     let spec = specs.iter().find(|spec| spec.name() == slot).map(SlotSpec::init);
-    let copies = slot == Ema::SLOT || slot == MASTER || spec == Some(SlotInit::Copy);
+    let copies = slot == Ema::SLOT || slot == "master" || spec == Some(SlotInit::Copy);
     if let Some(SlotInit::Scalar(initial) | SlotInit::Shared(initial)) = spec {
         return Ok(StateValue::Scalar(initial));
     }

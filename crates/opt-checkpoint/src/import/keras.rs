@@ -12,7 +12,7 @@ use opt_core::rule::{SlotInit, SlotSpec, Step};
 use opt_core::state::StateKind;
 use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 
-use super::assemble::{Found, Import, MASTER, Wanted, shape, wanted};
+use super::assemble::{Found, Import, Wanted, shape, wanted};
 use super::foreign::{ArraySummary, Foreign, Named};
 #[cfg(feature = "npz")]
 use super::kind::{self, FileKind};
@@ -217,7 +217,7 @@ impl KerasWeights {
         };
         let sources = entries.iter().zip(&found).map(|(wanted, found)| match (found, wanted.variable) {
             (Some(named), _) => Found::Array(named),
-            (None, Some(variable)) if wanted.slot == MASTER || self.may_be_new(has_state(variable)) => Found::New,
+            (None, Some(variable)) if wanted.is_master() || self.may_be_new(has_state(variable)) => Found::New,
             (None, None) if lacks_shared(wanted) => computed(&shared, &wanted.name),
             (None, _) => Found::Missing,
         });
@@ -264,7 +264,7 @@ impl KerasWeights {
         let shared = after(optimizer.rule(), iterations);
         for (wanted, found) in entries.iter().zip(&mut found) {
             match found {
-                Found::Missing if wanted.slot == MASTER => *found = Found::New,
+                Found::Missing if wanted.is_master() => *found = Found::New,
                 Found::Missing => *found = computed(&shared, &wanted.name),
                 _ => {}
             }

@@ -8,7 +8,7 @@ use opt_core::state::StateKind;
 use opt_core::{Optimizer, Parameters, UpdateRule, Variable};
 use safetensors::SafeTensors;
 
-use super::assemble::{Found, Import, MASTER, Wanted, wanted};
+use super::assemble::{Found, Import, Wanted, wanted};
 use super::foreign::{ArraySummary, Foreign, Named};
 use super::kind::{self, FileKind};
 use super::options::{ImportOptions, Imported};
@@ -240,7 +240,7 @@ impl<'f> State<'f> {
 
     /// A file without any state is the state of an optimizer that has not started.
     fn check(&self, entries: &[Wanted]) -> Result<(), Error> {
-        let has_slots = entries.iter().any(|wanted| wanted.variable.is_some() && wanted.slot != MASTER);
+        let has_slots = entries.iter().any(|wanted| wanted.variable.is_some() && !wanted.is_master());
         let is_empty = self.of.iter().all(HashMap::is_empty);
         if has_slots && is_empty && self.file.iterations != Some(0) {
             return Err(self.file.problem("there is no state of an optimizer".to_owned()));
@@ -268,7 +268,7 @@ impl<'f> State<'f> {
         let may_start = self.may_differ() || self.file.options.allow_missing;
         Ok(match key.and_then(|key| tensors.get(key)) {
             Some(named) => Found::Array(named),
-            None if wanted.slot == MASTER || (may_start && tensors.is_empty()) => Found::New,
+            None if wanted.is_master() || (may_start && tensors.is_empty()) => Found::New,
             None => Found::Missing,
         })
     }

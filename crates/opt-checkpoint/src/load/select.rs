@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use opt_core::state::{DType, ITERATIONS};
-use opt_core::{Ema, Optimizer, UpdateRule, Variable};
+use opt_core::{Ema, Master, Optimizer, UpdateRule, Variable};
 use safetensors::Dtype;
 
 use super::names::Names;
@@ -16,9 +16,6 @@ use crate::error::{Error, Mismatch};
 use crate::ranks::Place;
 use crate::region::Region;
 use crate::tensors::WholeTensor;
-
-/// The slot with the 32 bits of a variable in 16.
-const MASTER: &str = "master";
 
 /// The kinds of entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +151,8 @@ impl<'n> Selection<'n> {
         let known = optimizer.variables().find(|(known, _)| *known == name && optimizer.distribution().is_none());
         let Some((_, shape)) = known else { return Ok(None) };
         // The type of 16 bits makes no difference to the slots.
-        let dtype = if optimizer.slot(name, MASTER).is_ok() { DType::Bf16 } else { T::DTYPE };
+        let dtype =
+            if Master::SLOTS.iter().any(|slot| optimizer.slot(name, slot).is_ok()) { DType::Bf16 } else { T::DTYPE };
         Ok(Some(Tracked { name: name.to_owned(), dtype, place: Place::of(None, name, shape)? }))
     }
 
@@ -192,7 +190,7 @@ impl<'n> Selection<'n> {
     pub(super) fn loads_slots_of_rule(&self, variables: usize) -> bool {
         let is_of_engine = |name: &str| {
             let slot = name.rsplit('/').next().unwrap_or_default();
-            name == ITERATIONS || slot == Ema::SLOT || slot == MASTER
+            name == ITERATIONS || slot == Ema::SLOT || Master::SLOTS.contains(&slot)
         };
         self.targets.iter().flatten().any(|target| target.wanted >= variables && !is_of_engine(&target.name))
     }

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::group::Group;
 use crate::hyper::Hyper;
 use crate::loss_scale::{LossScale, Scaling};
+use crate::master::Master;
 use crate::moments::MomentStorage;
 use crate::real::{DType, Scalar};
 use crate::report::NonFinite;
@@ -33,6 +34,7 @@ pub(super) struct Options {
     pub(super) non_finite: NonFinite,
     pub(super) flush_denormals: bool,
     pub(super) moments: MomentStorage,
+    pub(super) master: Master,
     pub(super) threads: Threads,
     pub(super) envelope: Envelope,
     /// Whether the configuration has the keys of Keras 3.
@@ -45,9 +47,11 @@ pub(super) struct Options {
 impl Options {
     /// What can be compared between ranks, also where schedules or groups hold code.
     pub(super) fn in_numbers<T: Scalar>(&self, groups: &[Group<T>]) -> String {
-        let Self { clip, use_ema, ema, accumulate, loss_scale, non_finite, flush_denormals, moments, .. } = self;
+        let Self { clip, use_ema, ema, accumulate, loss_scale, non_finite, flush_denormals, moments, master, .. } =
+            self;
         let engine = format!(
-            "{clip:?}, {use_ema} {ema:?}, {accumulate:?}, {loss_scale:?}, {non_finite:?}, {flush_denormals}, {moments:?}"
+            "{clip:?}, {use_ema} {ema:?}, {accumulate:?}, {loss_scale:?}, {non_finite:?}, {flush_denormals}, {moments:?}, \
+             {master:?}"
         );
         let of_group = |group: &Group<T>| {
             let Group { name, learning_rate_scale, clip, average, frozen, rule, .. } = group;
@@ -70,6 +74,7 @@ impl Default for Options {
             non_finite: NonFinite::default(),
             flush_denormals: true,
             moments: MomentStorage::default(),
+            master: Master::default(),
             threads: Threads::default(),
             envelope: Envelope::default(),
             has_keras3_keys: false,
@@ -207,6 +212,14 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
     #[must_use]
     pub fn moments(mut self, storage: MomentStorage) -> Self {
         self.options.moments = storage;
+        self
+    }
+
+    /// Sets how much more than a variable in [16 bits](crate::Variable::half) the optimizer remembers of it; a copy in
+    /// 32 bits by default.
+    #[must_use]
+    pub fn master(mut self, master: Master) -> Self {
+        self.options.master = master;
         self
     }
 

@@ -17,6 +17,7 @@ use crate::decay::Exclude;
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::group::Group;
+use crate::master::Master;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
 use crate::report::NonFinite;
@@ -134,6 +135,7 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         scaled::read(&mut reader, options)?;
         options.non_finite = read_non_finite(&mut reader)?;
         options.moments = read_moments(&mut reader)?;
+        options.master = read_master(&mut reader)?;
         options.flush_denormals = reader.or("flush_denormals", true)?;
         self.groups = groups::read(&mut reader, registry)?;
         reader.keep_switched_off(&mut envelope)?;
@@ -258,6 +260,12 @@ impl Options {
             MomentStorage::Float8 { seed } => Some(json!({"dtype": "float8", "seed": seed})),
         };
         put(&mut fields, "moments", moments, false);
+        let master = match self.master {
+            Master::Full => None,
+            Master::Bits24 { seed } => Some(json!({"bits": 24, "seed": seed})),
+            Master::None { seed } => Some(json!({"bits": 16, "seed": seed})),
+        };
+        put(&mut fields, "master", master, false);
         scaled::write(&mut fields, self, dialect);
         put(&mut fields, groups::KEY, groups::write(groups)?, false);
         put(&mut fields, "flush_denormals", (!self.flush_denormals).then(|| false.into()), false);
@@ -361,6 +369,21 @@ fn read_moments(reader: &mut Fields<'_>) -> Result<MomentStorage, ConfigError> {
         (Some("float8"), Some(seed)) => Ok(MomentStorage::Float8 { seed }),
         _ => {
             let expected = "an object with \"dtype\": \"bfloat16\" or \"float8\", and a \"seed\" of at least 0";
+            Err(ConfigError::wrong_type(reader.class_name(), KEY, &value, expected))
+        }
+    }
+}
+
+fn read_master(reader: &mut Fields<'_>) -> Result<Master, ConfigError> {
+    const KEY: &str = "master";
+    let Some(value) = reader.take(KEY) else { return Ok(Master::Full) };
+    let fields = value.as_object().filter(|fields| fields.len() == 2);
+    let field = |name: &str| fields.and_then(|fields| fields.get(name)).and_then(Value::as_u64);
+    match (field("bits"), field("seed")) {
+        (Some(24), Some(seed)) => Ok(Master::Bits24 { seed }),
+        (Some(16), Some(seed)) => Ok(Master::None { seed }),
+        _ => {
+            let expected = "an object with \"bits\": 24 or 16, and a \"seed\" of at least 0";
             Err(ConfigError::wrong_type(reader.class_name(), KEY, &value, expected))
         }
     }

@@ -8,7 +8,7 @@ use super::records::Record;
 use super::rulings::Ruling;
 use super::slots::places;
 use crate::error::Error;
-use crate::precision::MASTER;
+use crate::master::Master;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
@@ -73,7 +73,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         // Whether there is a variable, known or new, with a slot.
         let has_slot = |variable: &str, slot: &str| {
             let known = || self.records.get(variable).map(Record::is_half);
-            half.get(variable).copied().or_else(known).is_some_and(|is_half| slot != MASTER || is_half)
+            half.get(variable).copied().or_else(known).is_some_and(|is_half| !Master::SLOTS.contains(&slot) || is_half)
         };
         let slots = self.slots_of_variables();
         let taken = |name: &str, owner: String| Err(Error::NameTaken { name: name.to_owned(), owner });
@@ -90,7 +90,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 }
                 entry.clear();
                 entry.extend([name, "/", slot]);
-                if (slot != MASTER || is_half) && self.records.get(&entry).is_some() {
+                if (!Master::SLOTS.contains(&slot) || is_half) && self.records.get(&entry).is_some() {
                     return taken(&entry, owner(name));
                 }
                 if let Some(shared) = self.owner(&entry) {
@@ -136,7 +136,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// every variable: its group may not be known yet.
     fn slots_of_variables(&self) -> Vec<&str> {
         let mut names = self.slot_names();
-        names.extend((!names.contains(&MASTER)).then_some(MASTER));
+        names.extend(self.options.master.slot().filter(|_| !self.has_halves()));
         if self.options.accumulate.is_some() {
             names.extend([ACCUMULATOR, ACCUMULATED]);
         }

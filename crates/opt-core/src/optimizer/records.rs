@@ -12,7 +12,9 @@ use super::accumulator::Accumulator;
 use super::form::{Form, in_order};
 use super::slots::{SlotPlace, places};
 use super::step::storage::AnyValue;
+use crate::master::Master;
 use crate::moments::MomentStorage;
+use crate::precision::master::MasterSlot;
 use crate::precision::packed::PackedSlot;
 use crate::precision::stochastic;
 use crate::real::{DType, Scalar};
@@ -37,8 +39,8 @@ pub(crate) struct Record<T> {
     pub(crate) accumulator: Accumulator<T>,
     /// The element type of the variable.
     pub(crate) dtype: DType,
-    /// The master of a variable in 16 bits, in the element type of the slots, row by row; empty for other variables.
-    pub(crate) master: Vec<T>,
+    /// The master of a variable in 16 bits.
+    pub(crate) master: MasterSlot<T>,
     /// Whether decoupled weight decay applies.
     pub(crate) decays: bool,
     /// The group that the variable belongs to.
@@ -112,6 +114,8 @@ fn packed_initial(init: Option<SlotInit>) -> bf16 {
 pub(crate) struct NewSlots<'s> {
     pub(crate) specs: &'s [SlotSpec],
     pub(crate) averages: bool,
+    /// How variables in 16 bits keep their masters.
+    pub(crate) master: Master,
     pub(crate) fill: Fill,
 }
 
@@ -141,7 +145,7 @@ impl<T: Scalar> Record<T> {
             average: new.averages.then(copy),
             accumulator: Accumulator::None,
             dtype,
-            master: if dtype == T::DTYPE { Vec::new() } else { copy() },
+            master: if dtype == T::DTYPE { MasterSlot::none() } else { MasterSlot::new(new.master, copy()) },
             decays,
             group,
             seen_in: 0,
@@ -188,7 +192,7 @@ impl<T: Scalar> Record<T> {
     /// are those of the variable's rule.
     pub(crate) fn copy_variable(&mut self, slots: &[SlotSpec], value: &AnyValue<'_, T>) {
         if self.is_half() {
-            self.master = value.to_vec();
+            self.master.restart(value.to_vec());
         }
         if let Some(average) = &mut self.average {
             *average = value.to_vec();
@@ -247,7 +251,10 @@ impl<T: Scalar> Record<T> {
             },
             SlotPlace::Scalar(scalar) => StateValue::Scalar(self.scalars[scalar]),
             SlotPlace::Average => self.view(self.average.as_deref().unwrap_or_default()).into(),
-            SlotPlace::Master => self.view(&self.master).into(),
+            SlotPlace::Master => match self.master.corrections() {
+                Some(corrections) => StateValue::Bf16(rows(self.shape(), corrections).into()),
+                None => self.view(self.master.full()).into(),
+            },
             SlotPlace::Accumulator => match &self.accumulator {
                 Accumulator::Dense(sum) => self.form.whole().view(sum).into(),
                 _ => shaped(self.form.given(), self.accumulated().0),
@@ -287,20 +294,9 @@ impl<T: Scalar> Record<T> {
         match place {
             SlotPlace::Array(array) => self.arrays.get_mut(array),
             SlotPlace::Average => self.average.as_mut(),
-            SlotPlace::Master => Some(&mut self.master),
+            SlotPlace::Master => Some(self.master.full_mut()),
             SlotPlace::Scalar(_) | SlotPlace::Accumulator | SlotPlace::Accumulated => None,
         }
-    }
-
-    /// The array slot as it is stored, and the master. The slot is `None` if it is the master itself, or is in fewer
-    /// bits.
-    pub(crate) fn with_master(&mut self, place: SlotPlace) -> (Option<&[T]>, &mut [T]) {
-        let slot = match place {
-            SlotPlace::Array(array) => self.arrays.get(array).map(Vec::as_slice),
-            SlotPlace::Average => self.average.as_deref(),
-            _ => None,
-        };
-        (slot, &mut self.master)
     }
 
     /// An array slot in fewer bits, to change; it is stored row by row.

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::mem;
 
-use super::step::storage::Value;
 use super::{Optimizer, SlotPlace, distributed, rulings};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::master::Master;
 use crate::parameters::Parameters;
-use crate::precision::{Any, HalfFloat, MASTER};
+use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 
@@ -93,15 +93,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let record = self.records.at_mut(input.place);
             let mut value = input.value.to_vec();
             if record.is_half() && places.contains(&SlotPlace::Master) {
-                record.master.clone_from(&value);
-            } else if record.is_half() {
+                record.master.restart(value.clone());
+            } else {
                 // The master has more digits, unless somebody has changed the variable.
                 match &mut input.value {
-                    Any::Bf16(half) => take_changed(&mut record.master, half),
-                    Any::F16(half) => take_changed(&mut record.master, half),
+                    Any::Bf16(half) => half.with_master(&mut record.master, |master| value.copy_from_slice(master)),
+                    Any::F16(half) => half.with_master(&mut record.master, |master| value.copy_from_slice(master)),
                     Any::Full(_) => {}
                 }
-                value.clone_from(&record.master);
             }
             for place in &places {
                 record.restart(*place, self.groups.slots_of(input.group), &value);
@@ -115,7 +114,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub fn copy_slots(&self) -> Vec<&str> {
         let is_copy = |slot: &&SlotSpec| slot.init() == SlotInit::Copy;
         let slots = self.groups.rulings().iter().flat_map(|ruling| &ruling.slots);
-        let copies: HashSet<&str> = slots.filter(is_copy).map(SlotSpec::name).chain([Ema::SLOT, MASTER]).collect();
+        let copies: HashSet<&str> =
+            slots.filter(is_copy).map(SlotSpec::name).chain([Ema::SLOT]).chain(Master::SLOTS).collect();
         self.slot_names().into_iter().filter(|name| copies.contains(name)).collect()
     }
 
@@ -182,13 +182,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.rule = rule;
         Ok(())
     }
-}
-
-/// Takes the elements of a variable in 16 bits that no longer are the rounded master.
-fn take_changed<H: HalfFloat, T: Scalar>(master: &mut [T], value: &mut Value<'_, H>) {
-    let mut half = Vec::with_capacity(master.len());
-    value.for_each(|element| half.push(*element));
-    H::take_changed(master, &half);
 }
 
 /// The values of shared slots, in the order of the new list, which has no others.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::accumulator::{ACCUMULATED, ACCUMULATOR};
 use crate::ema::Ema;
 use crate::error::Error;
+use crate::master::Master;
 use crate::moments::{MAX_PACKED, MomentStorage};
-use crate::precision::MASTER;
 use crate::real::Scalar;
 use crate::rule::{MAX_ARRAY_SLOTS, SlotInit, SlotSpec, UpdateRule};
 
@@ -61,7 +61,8 @@ pub(super) fn check_rule<R: UpdateRule<T> + ?Sized, T: Scalar>(rule: &R) -> Resu
 /// Checks the list of a rule's slots.
 pub(super) fn check_slots(rule: &str, slots: &[SlotSpec], storage: MomentStorage) -> Result<(), Error> {
     let refuse = |problem| Err(Error::Slots { rule: rule.to_owned(), problem });
-    let mut names = HashSet::from([Ema::SLOT, MASTER, ACCUMULATOR, ACCUMULATED]);
+    let mut names = HashSet::from([Ema::SLOT, ACCUMULATOR, ACCUMULATED]);
+    names.extend(Master::SLOTS);
     if let Some(slot) = slots.iter().find(|slot| !names.insert(slot.name())) {
         return refuse(format!("slot name {:?} is taken", slot.name()));
     }

@@ -4,7 +4,7 @@ use super::{Optimizer, Record, StateValue};
 use crate::ema::Ema;
 use crate::error::Error;
 use crate::moments::MomentStorage;
-use crate::precision::{MASTER, packed};
+use crate::precision::packed;
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 
@@ -37,8 +37,8 @@ pub(crate) fn places(slots: &[SlotSpec]) -> impl Iterator<Item = (&SlotSpec, Opt
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The names of the slots that variables have, the rule's first, then those of the rules of
-    /// [groups](crate::Group). If there are variables in [16 bits](crate::Variable::half), `master` comes last; only
-    /// these variables have it.
+    /// [groups](crate::Group). If there are variables in [16 bits](crate::Variable::half), the slot of
+    /// [`Master`](crate::Master) comes last; only these variables have it.
     #[must_use]
     pub fn slot_names(&self) -> Vec<&str> {
         let mut names = Vec::new();
@@ -48,7 +48,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             names.extend(new);
         }
         names.extend(self.options.use_ema.then_some(Ema::SLOT));
-        names.extend(self.has_masters().then_some(MASTER));
+        names.extend(self.options.master.slot().filter(|_| self.has_halves()));
         names
     }
 
@@ -66,16 +66,14 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     #[must_use]
     pub fn state_bytes(&self) -> usize {
         let bytes = |record: &Record<T>| {
-            self.bytes_of(record.group, record.shape())
-                + record.master.len() * size_of::<T>()
-                + record.accumulator.bytes()
+            self.bytes_of(record.group, record.shape()) + record.master.bytes() + record.accumulator.bytes()
         };
         self.records.iter().map(bytes).sum()
     }
 
     /// The number of bytes that the slots of variables of these shapes would take, in the default group. Shared slots
     /// and the step counter take 8 bytes each, whatever the variables are. A variable in
-    /// [16 bits](crate::Variable::half) takes 4 bytes more for each element.
+    /// [16 bits](crate::Variable::half) takes more for each element: see [`Master`](crate::Master).
     pub fn state_bytes_of<S: AsRef<[usize]>>(&self, shapes: impl IntoIterator<Item = S>) -> usize {
         shapes.into_iter().map(|shape| self.bytes_of(0, shape.as_ref())).sum()
     }
@@ -102,7 +100,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     pub(super) fn slot_place(&self, record: &Record<T>, name: &str) -> Option<SlotPlace> {
         match name {
             Ema::SLOT => self.averages(record.group).then_some(SlotPlace::Average),
-            MASTER => record.is_half().then_some(SlotPlace::Master),
+            _ if self.options.master.slot() == Some(name) => record.is_half().then_some(SlotPlace::Master),
             _ => {
                 let mut slots = places(self.groups.slots_of(record.group));
                 slots.find(|(slot, place)| place.is_some() && slot.name() == name)?.1

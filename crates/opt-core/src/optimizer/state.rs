@@ -43,7 +43,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let listed = |&(name, shape, dtype): &(&'v str, &'v [usize], DType)| {
             let group = self.records.get(name).map(|record| record.group);
             let group = group.unwrap_or_else(|| self.groups.choose(name, shape));
-            Listed { name, shape, whole: shape, group, has_master: dtype != T::DTYPE }
+            Listed { name, shape, whole: shape, group, is_half: dtype != T::DTYPE }
         };
         let listed: Vec<Listed<'_>> = variables.iter().map(listed).collect();
         let spec = |entry: Entry| StateEntry {

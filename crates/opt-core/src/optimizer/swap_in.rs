@@ -10,9 +10,10 @@ use super::step::storage::Value;
 use super::{Optimizer, SlotPlace, distributed};
 use crate::ema::Ema;
 use crate::error::Error;
-use crate::loops::{BLOCK, Buffer};
+use crate::master::Master;
 use crate::parameters::Parameters;
-use crate::precision::{Any, HalfFloat, MASTER};
+use crate::precision::Any;
+use crate::precision::master::Bits24;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
@@ -183,13 +184,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn require_array(&self, name: &str) -> Result<(), Error> {
         let is_array = |group: usize| match name {
             Ema::SLOT => self.averages(group),
-            MASTER => self.has_masters(),
+            _ if self.is_master(name) => self.has_halves(),
             _ => places(self.groups.slots_of(group)).any(|(slot, place)| match place {
                 Some(SlotPlace::Array(array)) => slot.name() == name && !self.is_in_bf16(group, array),
                 _ => false,
             }),
         };
         if (0..self.groups.len()).any(is_array) { Ok(()) } else { Err(self.unknown_slot(name)) }
+    }
+
+    /// Whether a slot is the master in full.
+    fn is_master(&self, slot: &str) -> bool {
+        self.options.master == Master::Full && self.options.master.slot() == Some(slot)
     }
 
     /// The variables that have slots. Others have never had a gradient, but if none has slots the names are wrong.
@@ -225,8 +231,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             _ => Ok(inputs),
         });
         let mut inputs = self.agree_on_slots(inputs)?;
-        if slot == MASTER && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
-            return Err(self.unknown_slot(MASTER));
+        if self.is_master(slot) && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
+            return Err(self.unknown_slot(slot));
         }
         for Input { place: record, value, .. } in distributed::own_parts(&mut inputs) {
             let Some(place) = self.slot_place(self.records.at(record), slot) else { continue };
@@ -272,25 +278,27 @@ impl Move {
 
     /// Swaps a variable in 16 bits. The slot does not fit into 16 bits, so it stays where it is; the master remembers
     /// the variable's own value.
-    fn half<H: HalfFloat, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
-        let (slot, master) = record.with_master(place);
-        let len = master.len();
-        let mut buffer = Buffer::default();
-        let mut cursor = value.cursor(&mut buffer);
-        for at in (0..len).step_by(BLOCK) {
-            let block = at..len.min(at + BLOCK);
-            let (slot, master) = (slot.map(|slot| &slot[block.clone()]), &mut master[block.clone()]);
-            cursor.visit(at, block.len(), |half| match (self, slot) {
-                (Self::SwapBack, _) => H::round(half, master),
-                (Self::Copy, slot) => {
-                    slot.into_iter().for_each(|slot| master.copy_from_slice(slot));
-                    H::round(half, master);
-                }
-                (Self::Swap, slot) => {
-                    H::take_changed(master, half);
-                    H::round(half, slot.unwrap_or(master));
-                }
-            });
+    fn half<H: Bits24, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
+        let Record { arrays, average, master, .. } = record;
+        let slot = match place {
+            SlotPlace::Array(array) => arrays.get(array).map(Vec::as_slice),
+            SlotPlace::Average => average.as_deref(),
+            // The slot is the master itself.
+            _ => None,
+        };
+        match self {
+            Self::Copy => value.with_master(master, |master| {
+                slot.into_iter().for_each(|slot| master.copy_from_slice(slot));
+            }),
+            Self::Swap => value.with_rows(|half| {
+                let own = master.open(half);
+                H::round(half, slot.unwrap_or(&own));
+                *master.full_mut() = own;
+            }),
+            Self::SwapBack => value.with_rows(|half| {
+                let own = mem::take(master.full_mut());
+                master.close(own, half);
+            }),
         }
     }
 }

@@ -16,6 +16,11 @@ impl Noise {
         Self(mixed(mixed(mixed(seed).wrapping_add(step)).wrapping_add(variable)))
     }
 
+    /// The source for the master: not that of moments with the same seed.
+    pub(crate) fn of_master(seed: u64, step: u64, variable: u64) -> Self {
+        Self::new(mixed(seed), step, variable)
+    }
+
     /// Random bits for a tile of elements, by its number.
     #[inline(always)]
     pub(crate) fn of_tile(self, tile: u64) -> [u64; 2] {

@@ -228,15 +228,26 @@ fn numbers() -> Object {
             "seed": {"description": "picks the sequence of roundings", "type": "integer", "minimum": 0},
         },
     });
+    let master = json!({
+        "description": "what is remembered of a variable in 16 bits: itself and 8 bits more, or nothing but itself; a copy in 32 bits by default",
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["bits", "seed"],
+        "properties": {
+            "bits": {"enum": [24, 16]},
+            "seed": {"description": "picks the sequence of roundings", "type": "integer", "minimum": 0},
+        },
+    });
     opt_core::config::fields([
         ("flush_denormals", json!({"description": flush, "type": "boolean", "default": true})),
         ("moments", moments),
+        ("master", master),
     ])
 }
 
 #[cfg(test)]
 mod tests {
-    use opt_core::{Accumulate, Ema, Group, LossScale, MomentStorage, NonFinite, Optimizer};
+    use opt_core::{Accumulate, Ema, Group, LossScale, Master, MomentStorage, NonFinite, Optimizer};
 
     use super::*;
 
@@ -247,7 +258,8 @@ mod tests {
             Optimizer::builder(optimizers::Sgd::new(0.1)).weight_decay(0.1).ema(Ema::new(0.9).overwrite_every(3));
         let builder = builder.global_clipnorm(1.0).non_finite(NonFinite::SkipStep);
         let builder = builder.exclude_from_weight_decay(opt_core::Exclude::names(["bias"]));
-        let builder = builder.moments(MomentStorage::Bf16 { seed: 7 }).flush_denormals(false);
+        let builder = builder.moments(MomentStorage::Bf16 { seed: 7 }).master(Master::Bits24 { seed: 7 });
+        let builder = builder.flush_denormals(false);
         let builder = builder.group(Group::matching("norm").weight_decay(0.0));
         let builder = builder.accumulate(Accumulate::sum(2)).loss_scale(LossScale::dynamic());
         let optimizer: Optimizer<_, f32> = builder.build().unwrap();

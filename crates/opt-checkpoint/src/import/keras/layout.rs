@@ -13,7 +13,7 @@ use std::fmt;
 use opt_core::Ema;
 use opt_core::state::StateKind;
 
-use super::super::assemble::{MASTER, Wanted};
+use super::super::assemble::Wanted;
 use super::super::foreign::{Foreign, Named};
 use super::Version;
 
@@ -60,7 +60,7 @@ struct Groups {
 
 impl Groups {
     fn new(entries: &[Wanted]) -> Self {
-        let is_slot = |wanted: &Wanted| ![Ema::SLOT, MASTER].contains(&wanted.slot.as_str());
+        let is_slot = |wanted: &Wanted| wanted.slot != Ema::SLOT && !wanted.is_master();
         let of = |belongs: &dyn Fn(&Wanted) -> bool| -> Vec<usize> {
             (0..entries.len()).filter(|&entry| belongs(&entries[entry])).collect()
         };
@@ -92,7 +92,7 @@ impl Layout {
             let is_followed = is_new == (version != Version::Legacy);
             Self { version, roles: parts.concat(), is_followed }
         };
-        let saved = (0..entries.len()).filter(|&entry| entries[entry].slot != MASTER);
+        let saved = (0..entries.len()).filter(|&entry| !entries[entry].is_master());
         let saved: Vec<Role> = saved.map(Role::Entry).collect();
         if !["SGD", "Nadam", "Adam", "AdamW"].contains(&class) {
             return vec![Self { version: Version::Legacy, roles: saved, is_followed: true }];

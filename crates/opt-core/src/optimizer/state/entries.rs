@@ -6,7 +6,7 @@ use super::super::slots::places;
 use super::super::{GOOD_STEPS, ITERATIONS, LOSS_SCALE, MICRO_STEP, Optimizer, SlotPlace};
 use super::{StateEntry, StateKind};
 use crate::ema::Ema;
-use crate::precision::MASTER;
+use crate::master::Master;
 use crate::real::Scalar;
 use crate::rule::{SlotSpec, UpdateRule, WeightsOrder};
 
@@ -31,7 +31,7 @@ pub(super) struct Listed<'v> {
     /// The shape of the whole variable as this rank gives it.
     pub(super) whole: &'v [usize],
     pub(super) group: usize,
-    pub(super) has_master: bool,
+    pub(super) is_half: bool,
 }
 
 impl Entry {
@@ -57,7 +57,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             shape: record.shape(),
             whole: record.form.given(),
             group: record.group,
-            has_master: record.is_half(),
+            is_half: record.is_half(),
         });
         listed.collect()
     }
@@ -76,7 +76,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             entries.extend(with.map(|(variable, _)| Entry::Of(variable, place)));
         };
         extend(SlotPlace::Average, &|variable| self.averages(variable.group));
-        extend(SlotPlace::Master, &|variable| variable.has_master);
+        extend(SlotPlace::Master, &|variable| variable.is_half && self.options.master.slot().is_some());
         extend(SlotPlace::Accumulator, &|_| accumulated);
         extend(SlotPlace::Accumulated, &|_| accumulated);
         for (number, ruling) in self.groups.rulings().iter().enumerate() {
@@ -120,7 +120,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let Listed { name, group, .. } = variables[variable];
                 let slot = match place {
                     SlotPlace::Average => Ema::SLOT,
-                    SlotPlace::Master => MASTER,
+                    SlotPlace::Master => self.options.master.slot().unwrap_or_default(),
                     SlotPlace::Accumulator => ACCUMULATOR,
                     SlotPlace::Accumulated => ACCUMULATED,
                     _ => self.slot_at(group, place).map_or("", SlotSpec::name),
@@ -142,6 +142,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                     SlotPlace::Accumulator => StateKind::Array(whole.to_vec()),
                     SlotPlace::Accumulated => StateKind::Array(row_shape(whole)),
                     SlotPlace::Array(array) if self.is_in_bf16(group, array) => StateKind::Bf16(shape.to_vec()),
+                    SlotPlace::Master if self.options.master != Master::Full => StateKind::Bf16(shape.to_vec()),
                     _ => StateKind::Array(shape.to_vec()),
                 }
             }

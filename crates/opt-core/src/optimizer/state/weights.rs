@@ -7,6 +7,7 @@ use super::{StateEntry, StateKind, StateValue};
 use crate::config::Interval;
 use crate::error::Error;
 use crate::loss_scale::LossScale;
+use crate::precision::master::LARGEST;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
@@ -14,7 +15,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// A copy of all state besides the variables. In this order:
     ///
     /// * `iterations`; with accumulation, `micro_step`; with a dynamic loss scale, `loss_scale` and `good_steps`;
-    /// * with averaging, the average of each variable; the `master` of each variable in 16 bits;
+    /// * with averaging, the average of each variable; the slot of [`Master`](crate::Master) of each variable in 16 bits;
     /// * between micro-steps, the accumulated gradient of each variable, `accumulator`, and which rows have one,
     ///   `accumulated`;
     /// * slot by slot, in the order of the rule, the shared number or the slot of each variable. (A rule may ask for
@@ -99,6 +100,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             Entry::Of(variable, place) => self.slot_at(self.records.at(variable).group, place),
         };
+        if let Entry::Of(variable, SlotPlace::Master) = entry
+            && let Some(found) = self.records.at(variable).master.wrong_correction(value)
+        {
+            let name = self.entry_name(entry, &self.listed());
+            let expected = format!("whole numbers in [-{LARGEST}, {LARGEST}]");
+            return Err(Error::WeightRange { index, name, found, expected });
+        }
         if let (Entry::Of(_, SlotPlace::Accumulated), StateValue::Array(marks)) = (entry, value)
             && let Some(found) = wrong_mark(marks.iter().map(|mark| mark.as_()))
         {
@@ -164,6 +172,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             ) => self.records.at_mut(variable).assign_accumulated(place, array.into_owned()),
             (Entry::Of(variable, place), value) => {
                 let record = self.records.at_mut(variable);
+                if place == SlotPlace::Master && record.master.assign_corrections(&value) {
+                    return;
+                }
                 if let Some(packed) = record.packed_mut(place) {
                     match value {
                         StateValue::Bf16(array) => packed.assign_bf16(array.iter().copied()),

@@ -13,6 +13,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let slots = |group: usize| NewSlots {
             specs: groups.slots_of(group),
             averages: options.use_ema && groups.averages(group),
+            master: options.master,
             fill,
         };
         add_records(&mut self.records, inputs, slots, |name| options.weight_decay.applies_to(name));

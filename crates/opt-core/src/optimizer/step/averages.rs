@@ -6,8 +6,8 @@ use super::input::Input;
 use super::plan::StepPlan;
 use super::storage::{AnyValue, Value};
 use crate::ema::Ema;
-use crate::loops::{BLOCK, Buffer};
-use crate::precision::{Any, HalfFloat};
+use crate::precision::Any;
+use crate::precision::master::Bits24;
 use crate::real::Scalar;
 
 /// The weights of the old average and of the value in the new average, and what happens to the result.
@@ -55,22 +55,16 @@ impl<T: Scalar> Averaging<T> {
                 let mut average = record.array_mut(SlotPlace::Average).into_iter().flatten();
                 value.for_each(|w| average.next().into_iter().for_each(|average| self.element(w, average)));
             }
-            Any::Bf16(value) => self.half(value.reborrow(), record),
-            Any::F16(value) => self.half(value.reborrow(), record),
+            Any::Bf16(value) => self.half(value, record),
+            Any::F16(value) => self.half(value, record),
         }
     }
 
-    fn half<H: HalfFloat>(self, mut value: Value<'_, H>, record: &mut Record<T>) {
+    fn half<H: Bits24>(self, value: &mut Value<'_, H>, record: &mut Record<T>) {
         let Record { master, average: Some(average), .. } = record else { return };
-        let mut buffer = Buffer::default();
-        let mut cursor = value.cursor(&mut buffer);
-        for (number, (master, average)) in master.chunks_mut(BLOCK).zip(average.chunks_mut(BLOCK)).enumerate() {
-            cursor.visit(number * BLOCK, master.len(), |half: &mut [H]| {
-                H::take_changed(master, half);
-                master.iter_mut().zip(&mut *average).for_each(|(w, average)| self.element(w, average));
-                H::round(half, master);
-            });
-        }
+        value.with_master(master, |master| {
+            master.iter_mut().zip(average).for_each(|(w, average)| self.element(w, average));
+        });
     }
 
     fn element(self, w: &mut T, average: &mut T) {

@@ -6,6 +6,7 @@ use ndarray::iter::{Iter, IterMut};
 
 use super::storage::{AnyValues, NOT_LENT, Value, Values, write_sum};
 use crate::loops::{self, BLOCK, Buffer};
+use crate::precision::master::{Bits24, Masters};
 use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
 
@@ -83,15 +84,16 @@ impl<T: Copy + Default> Cursor<'_, T> {
 }
 
 /// A cursor over a variable; for a 16-bit variable, over the variable and its master.
-pub(crate) type AnyCursor<'a, T> = Any<Cursor<'a, T>, Halves<'a, bf16, T>, Halves<'a, f16, T>>;
+pub(crate) type AnyCursor<'m, 'a, T> = Any<Cursor<'m, T>, Halves<'m, 'a, bf16, T>, Halves<'m, 'a, f16, T>>;
 
-/// Cursors over a 16-bit variable and its master.
-pub(crate) struct Halves<'a, H, T> {
-    pub(crate) cursor: Cursor<'a, H>,
-    pub(crate) master: &'a mut [T],
+/// A cursor over a 16-bit variable, its master, and a buffer for a block of the master.
+pub(crate) struct Halves<'m, 'a, H, T> {
+    pub(crate) cursor: Cursor<'m, H>,
+    pub(crate) master: &'m mut Masters<'a, T>,
+    pub(crate) buffer: &'m mut Buffer<T>,
 }
 
-impl<T: Scalar> AnyCursor<'_, T> {
+impl<T: Scalar> AnyCursor<'_, '_, T> {
     /// Lends the elements `at..at + n`; blocks must be visited or skipped in order.
     #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
@@ -111,16 +113,12 @@ impl<T: Scalar> AnyCursor<'_, T> {
     }
 }
 
-impl<H: HalfFloat, T: Scalar> Halves<'_, H, T> {
+impl<H: Bits24, T: Scalar> Halves<'_, '_, H, T> {
     /// Lends the elements `at..at + n` of the master, then rounds them into the variable.
     #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {
-        let master = &mut self.master[at..at + n];
-        self.cursor.visit(at, n, |half| {
-            H::take_changed(master, half);
-            change(master);
-            H::round(half, master);
-        });
+        let Self { cursor, master, buffer } = self;
+        cursor.visit(at, n, |half| master.visit(at, half, buffer, change));
     }
 }
 

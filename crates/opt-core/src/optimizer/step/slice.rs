@@ -13,7 +13,9 @@ use super::unique_rows::UniqueRows;
 use crate::loops::slices::{block_of, split};
 use crate::loops::{BLOCK, Buffer};
 use crate::precision::Any;
+use crate::precision::master::Masters;
 use crate::precision::packed::PackedSlots;
+use crate::precision::stochastic::Noise;
 use crate::real::Scalar;
 use crate::rule::{ArraySlots, Kernel, Workspace};
 
@@ -25,8 +27,8 @@ pub(crate) struct VariableSlice<'a, T> {
     gradient: SliceGradient<'a, T>,
     plan: VariablePlan<T>,
     state: SliceState<'a, T>,
-    /// The master; empty if the variable has the element type of the optimizer.
-    master: &'a mut [T],
+    /// The master, if the variable is in 16 bits.
+    master: Masters<'a, T>,
 }
 
 /// The state that the optimizer keeps for the elements of a slice, besides the master.
@@ -72,7 +74,8 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
             packed: noise.map(|noise| Box::new(PackedSlots::of(&mut record.packed, noise))),
             average: record.average.as_deref_mut().unwrap_or_default(),
         };
-        Self { group: record.group, value, gradient, plan, state, master: &mut record.master }
+        let master = record.master.lend(|seed| Noise::of_master(seed, step.iteration, record.hash));
+        Self { group: record.group, value, gradient, plan, state, master }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -100,7 +103,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
         let (value, value_back) = value.split_at(at, row);
         let (gradient, gradient_back) = gradient.split_at(at, row);
         let (state, state_back) = state.split_at(at);
-        let (master, master_back) = split(master, at);
+        let (master, master_back) = master.split_at(at);
         let back =
             Self { group, value: value_back, gradient: gradient_back, plan, state: state_back, master: master_back };
         (Self { group, value, gradient, plan, state, master }, back)
@@ -110,11 +113,12 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
     pub(crate) fn update_slice(&mut self, kernel: &dyn Kernel<T>, buffers: &mut Buffers<T>) {
         let Self { value, gradient, plan, state, master, .. } = self;
         let len = value.len();
+        let buffer = &mut buffers.master;
         let workspace = &mut buffers.workspace;
         let mut cursor = match value {
             Any::Full(value) => Any::Full(value.cursor(&mut buffers.value)),
-            Any::Bf16(value) => Any::Bf16(Halves { cursor: value.cursor(&mut buffers.bf16), master }),
-            Any::F16(value) => Any::F16(Halves { cursor: value.cursor(&mut buffers.f16), master }),
+            Any::Bf16(value) => Any::Bf16(Halves { cursor: value.cursor(&mut buffers.bf16), master, buffer }),
+            Any::F16(value) => Any::F16(Halves { cursor: value.cursor(&mut buffers.f16), master, buffer }),
         };
         match gradient {
             SliceGradient::Dense(gradient) => {
@@ -281,6 +285,7 @@ pub(crate) struct Buffers<T> {
     bf16: Buffer<bf16>,
     f16: Buffer<f16>,
     gradient: Buffer<T>,
+    master: Buffer<T>,
     pub(super) workspace: Workspace<T>,
 }
 
@@ -297,6 +302,7 @@ mod tests {
     use super::super::check::resolve;
     use super::super::storage::Values;
     use super::*;
+    use crate::master::Master;
     use crate::moments::MomentStorage;
     use crate::precision::packed::PackedSlot;
     use crate::rule::{Block, Done, SlotSpec, SparseUpdate};
@@ -325,7 +331,12 @@ mod tests {
         let mut records = Records::new(step.storage);
         let groups = Groups::of_one_rule(vec![SlotSpec::zeros("m").moment()]);
         let mut inputs = resolve([Variable::new("w", &mut value)].into_iter(), &mut records, &groups).unwrap();
-        let new = |group| NewSlots { specs: groups.slots_of(group), averages: false, fill: Fill::Initial };
+        let new = |group| NewSlots {
+            specs: groups.slots_of(group),
+            averages: false,
+            master: Master::Full,
+            fill: Fill::Initial,
+        };
         add_records(&mut records, &mut inputs, new, |_| true);
         let dense = SliceGradient::Dense(Any::Full(Values::Slice(&gradient)));
         let plan = dense.plan(records.at_mut(0), None, &step);

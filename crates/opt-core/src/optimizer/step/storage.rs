@@ -7,6 +7,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 
 use crate::loops;
+use crate::precision::master::{Bits24, MasterSlot};
 use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
 
@@ -130,6 +131,30 @@ impl<'a, T> Value<'a, T> {
             Self::Slice(slice) => Values::Slice(slice),
             Self::Strided(view) => Values::Strided(Box::new(view.view())),
             Self::Later { .. } => Values::Slice(&[]),
+        }
+    }
+}
+
+impl<H: Bits24> Value<'_, H> {
+    /// Lends the master of the variable in full, then rounds it into the variable.
+    pub(crate) fn with_master<T: Scalar>(&mut self, slot: &mut MasterSlot<T>, change: impl FnOnce(&mut [T])) {
+        self.with_rows(|half| {
+            let mut master = slot.open(half);
+            change(&mut master);
+            slot.close(master, half);
+        });
+    }
+
+    /// Lends the numbers row by row.
+    pub(crate) fn with_rows(&mut self, change: impl FnOnce(&mut [H])) {
+        match self {
+            Self::Slice(slice) => change(slice),
+            strided => {
+                let mut rows = strided.read().to_rows().into_owned();
+                change(&mut rows);
+                let mut rows = rows.into_iter();
+                strided.for_each(|number| rows.next().into_iter().for_each(|new| *number = new));
+            }
         }
     }
 }

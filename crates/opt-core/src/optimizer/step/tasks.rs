@@ -224,6 +224,7 @@ mod tests {
     use super::super::check::resolve;
     use super::super::threads::Threads;
     use super::*;
+    use crate::master::Master;
     use crate::moments::MomentStorage;
     use crate::rule::{Block, Done, Kernel};
     use crate::variable::Variable;
@@ -244,7 +245,7 @@ mod tests {
         let mut records = Records::new(MomentStorage::Full);
         let groups = Groups::of_one_rule(Vec::new());
         let mut inputs = resolve(variables.into_iter(), &mut records, &groups).unwrap();
-        let new = |_| NewSlots { specs: &[], averages: false, fill: Fill::Initial };
+        let new = |_| NewSlots { specs: &[], averages: false, master: Master::Full, fill: Fill::Initial };
         add_records(&mut records, &mut inputs, new, |_| true);
         let plan = StepPlan::plain(&Nothing, MomentStorage::Full);
         let (measured, threads) = (Measured::default(), Threads::new(Some(threads)).unwrap());

@@ -1,0 +1,463 @@
+//! Masters of variables in 16 bits that are stored in fewer bits: the variable itself and 8 bits more, or the variable
+//! alone.
+//!
+//! The magnitude of a number in 16 bits, read as an integer, counts the numbers of its type from 0 on. 8 binary digits
+//! behind that integer are 255 numbers more between each of them and the next. A master in 24 bits is such an integer;
+//! the variable is this integer rounded to 16 bits, and the *correction* is what the rounding took away or added, in
+//! units of 1/256. It is at most half a unit of the variable: 127 where it would be 128, so that the variable is its
+//! master rounded to nearest, whatever number somebody else writes into the variable beside an old correction.
+
+use half::{bf16, f16};
+
+use super::nearest::HalfFloat;
+use super::stochastic::{Noise, Sequences, before_turn};
+use crate::loops::{Buffer, dispatched};
+use crate::master::Master;
+use crate::optimizer::StateValue;
+use crate::real::Scalar;
+
+/// The largest correction.
+pub(crate) const LARGEST: i8 = 127;
+
+/// The master of a variable in 16 bits, row by row.
+#[derive(Debug, Clone)]
+pub(crate) struct MasterSlot<T> {
+    storage: Master,
+    /// The master in full. With other storages, the variable's own numbers while another slot is swapped in.
+    full: Vec<T>,
+    corrections: Vec<i8>,
+}
+
+impl<T: Scalar> MasterSlot<T> {
+    /// No master: that of a variable in the element type.
+    pub(crate) fn none() -> Self {
+        Self { storage: Master::Full, full: Vec::new(), corrections: Vec::new() }
+    }
+
+    /// The master of a variable with these numbers.
+    pub(crate) fn new(storage: Master, value: Vec<T>) -> Self {
+        let mut slot = Self { storage, ..Self::none() };
+        slot.restart(value);
+        slot
+    }
+
+    /// The variable is the master.
+    pub(crate) fn restart(&mut self, value: Vec<T>) {
+        match self.storage {
+            Master::Full => self.full = value,
+            Master::Bits24 { .. } => self.corrections = vec![0; value.len()],
+            Master::None { .. } => {}
+        }
+    }
+
+    /// The number of bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of_val(&self.full[..]) + self.corrections.len()
+    }
+
+    /// The master in full, if it is stored so.
+    pub(crate) fn full(&self) -> &[T] {
+        &self.full
+    }
+
+    pub(crate) fn full_mut(&mut self) -> &mut Vec<T> {
+        &mut self.full
+    }
+
+    fn has_corrections(&self) -> bool {
+        matches!(self.storage, Master::Bits24 { .. })
+    }
+
+    /// The corrections, exactly; `None` if there are none.
+    pub(crate) fn corrections(&self) -> Option<Vec<bf16>> {
+        self.has_corrections()
+            .then(|| self.corrections.iter().map(|&correction| bf16::from_f32(f32::from(correction))).collect())
+    }
+
+    /// A number that cannot be a correction, if there is one among the new corrections.
+    pub(crate) fn wrong_correction(&self, new: &StateValue<'_, T>) -> Option<f64> {
+        let is_correction = |number: &f64| number.fract() == 0.0 && number.abs() <= f64::from(LARGEST);
+        let given = if self.has_corrections() { new.to_f64() } else { Vec::new() };
+        given.into_iter().find(|number| !is_correction(number))
+    }
+
+    /// Assigns checked corrections, row by row. Returns whether there are corrections.
+    pub(crate) fn assign_corrections(&mut self, new: &StateValue<'_, T>) -> bool {
+        if self.has_corrections() {
+            self.corrections = new.to_f64().into_iter().map(|number| number as i8).collect();
+        }
+        self.has_corrections()
+    }
+
+    /// The master of all elements, for updates. `noise` is the source of the roundings of this seed.
+    pub(crate) fn lend(&mut self, noise: impl FnOnce(u64) -> Noise) -> Masters<'_, T> {
+        match self.storage {
+            Master::Full => Masters::Full(&mut self.full),
+            Master::Bits24 { seed } => Masters::Bits24(&mut self.corrections, noise(seed), 0),
+            Master::None { seed } => Masters::None(noise(seed), 0),
+        }
+    }
+
+    /// Takes the master out in full. [`close`](Self::close) takes it back.
+    pub(crate) fn open<H: Bits24>(&mut self, half: &[H]) -> Vec<T> {
+        let mut full = std::mem::take(&mut self.full);
+        full.resize(half.len(), T::zero());
+        match self.storage {
+            Master::Full => H::take_changed(&mut full, half),
+            Master::Bits24 { .. } => join(&mut full, half, &self.corrections),
+            Master::None { .. } => H::widen(&mut full, half),
+        }
+        full
+    }
+
+    /// Takes the master back, and rounds it into the variable, to nearest.
+    pub(crate) fn close<H: Bits24>(&mut self, full: Vec<T>, half: &mut [H]) {
+        match self.storage {
+            Master::Bits24 { .. } => {
+                let unused = Noise::new(0, 0, 0).at(0);
+                split::<T, H, false>(half, &mut self.corrections, &full, unused);
+            }
+            Master::Full | Master::None { .. } => H::round(half, &full),
+        }
+        if self.storage == Master::Full {
+            self.full = full;
+        }
+    }
+}
+
+/// A type of 16 bits as a part of a number in 24 bits, which is a part of a number in 32 bits.
+pub(crate) trait Bits24: HalfFloat {
+    /// The digits of 32 bits that 24 bits do not have.
+    const DROPPED: u32;
+    /// The magnitude from which on numbers are not finite.
+    const INFINITY: u32;
+    /// The digit that makes a NaN quiet.
+    const QUIET: u32;
+    /// A factor that gives a number in 32 bits the exponent that it has in this type, and its inverse.
+    const FACTORS: [f32; 2];
+
+    fn from_pattern(bits: u16) -> Self;
+    fn pattern(self) -> u16;
+}
+
+impl Bits24 for bf16 {
+    const DROPPED: u32 = 8;
+    const INFINITY: u32 = 0x7F80;
+    const QUIET: u32 = 0x0040;
+    const FACTORS: [f32; 2] = [1.0; 2];
+
+    #[inline(always)]
+    fn from_pattern(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn pattern(self) -> u16 {
+        self.to_bits()
+    }
+}
+
+impl Bits24 for f16 {
+    const DROPPED: u32 = 5;
+    const INFINITY: u32 = 0x7C00;
+    const QUIET: u32 = 0x0200;
+    // 2^-112 and 2^112: exponents in 32 bits are larger by 127 - 15.
+    const FACTORS: [f32; 2] = [f32::from_bits(15 << 23), f32::from_bits(239 << 23)];
+
+    #[inline(always)]
+    fn from_pattern(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+
+    #[inline(always)]
+    fn pattern(self) -> u16 {
+        self.to_bits()
+    }
+}
+
+/// The master of a slice of a variable in 16 bits.
+pub(crate) enum Masters<'a, T> {
+    Full(&'a mut [T]),
+    /// The corrections, the source of the roundings, and the place in the variable of the first element.
+    Bits24(&'a mut [i8], Noise, usize),
+    /// The source of the roundings, and the place in the variable of the first element.
+    None(Noise, usize),
+}
+
+impl<T> Masters<'_, T> {
+    /// Splits before an element.
+    pub(crate) fn split_at(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::Full(master) => {
+                // Variables in the element type have no master.
+                let (front, back) = master.split_at_mut(at.min(master.len()));
+                (Self::Full(front), Self::Full(back))
+            }
+            Self::Bits24(corrections, noise, first) => {
+                let (front, back) = corrections.split_at_mut(at);
+                (Self::Bits24(front, noise, first), Self::Bits24(back, noise, first + at))
+            }
+            Self::None(noise, first) => (Self::None(noise, first), Self::None(noise, first + at)),
+        }
+    }
+}
+
+impl<T: Scalar> Masters<'_, T> {
+    /// Lends the master of the elements `at..` to `change`, then rounds it into the variable. The lent numbers are in
+    /// `buffer`, if they are not stored in full.
+    #[inline]
+    pub(crate) fn visit<H: Bits24>(
+        &mut self,
+        at: usize,
+        half: &mut [H],
+        buffer: &mut Buffer<T>,
+        change: impl FnOnce(&mut [T]),
+    ) {
+        match self {
+            Self::Full(master) => {
+                let master = &mut master[at..][..half.len()];
+                H::take_changed(master, half);
+                change(master);
+                H::round(half, master);
+            }
+            Self::Bits24(corrections, noise, first) => {
+                let corrections = &mut corrections[at..][..half.len()];
+                let buffer = buffer.first(half.len());
+                join(buffer, half, corrections);
+                change(buffer);
+                let ([half, late], [corrections, late_corrections], [buffer, late_buffer], [now, later]) =
+                    turned(*noise, *first + at, half, corrections, buffer);
+                split::<T, H, true>(half, corrections, buffer, now);
+                split::<T, H, true>(late, late_corrections, late_buffer, later);
+            }
+            Self::None(noise, first) => {
+                let buffer = buffer.first(half.len());
+                H::widen(buffer, half);
+                change(buffer);
+                let ([half, late], _, [buffer, late_buffer], [now, later]) =
+                    turned(*noise, *first + at, half, &mut [], buffer);
+                round(half, buffer, now);
+                round(late, late_buffer, later);
+            }
+        }
+    }
+}
+
+/// Two parts of a slice.
+type Parts<'a, E> = [&'a mut [E]; 2];
+
+/// Splits elements from `place` on where random bits have to be drawn anew.
+fn turned<'a, H, T>(
+    noise: Noise,
+    place: usize,
+    half: &'a mut [H],
+    corrections: &'a mut [i8],
+    buffer: &'a mut [T],
+) -> (Parts<'a, H>, Parts<'a, i8>, Parts<'a, T>, [Sequences; 2]) {
+    let at = before_turn(place).min(half.len());
+    let corrected = at.min(corrections.len());
+    (
+        half.split_at_mut(at).into(),
+        corrections.split_at_mut(corrected).into(),
+        buffer.split_at_mut(at).into(),
+        [place, place + at].map(|place| noise.at(place)),
+    )
+}
+
+/// The magnitude of a number as an integer of its type, of which `dropped` last bits are rounded away, by random bits
+/// that are added to them.
+#[inline(always)]
+fn magnitude<H: Bits24>(x: f32, dropped: u32, random: u32) -> u32 {
+    let bits = (x.abs() * H::FACTORS[0]).to_bits();
+    (bits + (random & ((1 << dropped) - 1))) >> dropped
+}
+
+/// A magnitude in 16 bits, with the sign of `x`. What is too large becomes infinite; NaN stays NaN.
+#[inline(always)]
+fn signed<H: Bits24>(x: f32, magnitude: u32) -> H {
+    let magnitude = if x.is_nan() { H::INFINITY | H::QUIET } else { magnitude.min(H::INFINITY) };
+    H::from_pattern((magnitude | (x.to_bits() >> 16 & 0x8000)) as u16)
+}
+
+/// A number in 32 bits as a variable and its correction.
+#[inline(always)]
+fn parted<H: Bits24>(x: f32, random: u32) -> (H, i8) {
+    let wide = magnitude::<H>(x, H::DROPPED, random);
+    let half = (wide + 0x7F + (wide >> 8 & 1)) >> 8;
+    let largest = i32::from(LARGEST);
+    let correction = (wide.wrapping_sub(half << 8) as i32).clamp(-largest, largest);
+    (signed(x, half), if half < H::INFINITY { correction as i8 } else { 0 })
+}
+
+/// The number that a variable and its correction are. A variable that is not finite has none.
+#[inline(always)]
+fn joined<H: Bits24>(half: H, correction: i8) -> f32 {
+    let bits = u32::from(half.pattern());
+    let magnitude = bits & 0x7FFF;
+    // Below 0 there is 0: somebody may have written it beside an old correction.
+    let wide = ((magnitude << 8) as i32 + i32::from(correction)).max(0) as u32;
+    let finite = (f32::from_bits(wide << H::DROPPED) * H::FACTORS[1]).to_bits();
+    let infinite = 0x7F80_0000 | magnitude << (8 + H::DROPPED);
+    f32::from_bits((if magnitude < H::INFINITY { finite } else { infinite }) | (bits & 0x8000) << 16)
+}
+
+dispatched! {
+    /// The masters of variables in 24 bits.
+    pub(crate) fn join<T: Scalar, H: Bits24>(to: &mut [T], half: &[H], corrections: &[i8]) {
+        for ((to, half), correction) in to.iter_mut().zip(half).zip(corrections) {
+            *to = T::from_f32(joined(*half, *correction));
+        }
+    }
+}
+
+dispatched! {
+    /// Rounds masters to variables in 24 bits: stochastically, or else to nearest.
+    pub(crate) fn split<T: Scalar, H: Bits24; RANDOM: bool>(
+        half: &mut [H], corrections: &mut [i8], from: &[T], sequences: Sequences,
+    ) {
+        let len = half.len();
+        let (corrections, from) = (&mut corrections[..len], &from[..len]);
+        for i in 0..len {
+            let random = if RANDOM { sequences.bits(0, i) } else { 1 << (H::DROPPED - 1) };
+            (half[i], corrections[i]) = parted(from[i].to_f32(), random);
+        }
+    }
+}
+
+dispatched! {
+    /// Rounds stochastically to variables that have no master.
+    fn round<T: Scalar, H: Bits24>(half: &mut [H], from: &[T], sequences: Sequences) {
+        let len = half.len();
+        let from = &from[..len];
+        for i in 0..len {
+            let x = from[i].to_f32();
+            half[i] = signed(x, magnitude::<H>(x, 8 + H::DROPPED, sequences.bits(0, i)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Debug;
+
+    use super::*;
+
+    const CORRECTIONS: [i8; 9] = [-127, -126, -64, -1, 0, 1, 64, 126, 127];
+
+    /// Every number of a type; some of them under Miri.
+    fn numbers<H: Bits24>() -> impl Iterator<Item = H> {
+        (0..=u16::MAX).step_by(if cfg!(miri) { 251 } else { 1 }).map(H::from_pattern)
+    }
+
+    /// Whatever correction stands beside a variable, the variable is its master rounded to nearest, ties to even, and
+    /// both come back from the master: nobody can write a number that the next step would not start from.
+    fn masters_round_to_their_variables<H: Bits24 + Debug>(nearest: fn(f32) -> H, wide: fn(H) -> f32) {
+        for half in numbers::<H>() {
+            for correction in CORRECTIONS {
+                let master = joined(half, correction);
+                let is_finite = wide(half).is_finite();
+                if wide(half).is_nan() {
+                    assert!(master.is_nan());
+                    continue;
+                }
+                assert_eq!(nearest(master).pattern(), half.pattern(), "{half:?} {correction}: {master}");
+                for random in [0, 1 << (H::DROPPED - 1), 0xFFFF] {
+                    let (back, again) = parted::<H>(master, random);
+                    // What is not finite has no correction; 0 has none below it.
+                    let kept = is_finite && (wide(half) != 0.0 || correction > 0);
+                    assert_eq!((back.pattern(), again), (half.pattern(), if kept { correction } else { 0 }));
+                }
+            }
+            let alone = joined(half, 0);
+            assert!(alone.to_bits() == wide(half).to_bits() || alone.is_nan() && wide(half).is_nan());
+        }
+    }
+
+    #[test]
+    fn a_variable_is_its_master_rounded() {
+        masters_round_to_their_variables(bf16::from_f32, bf16::to_f32);
+        masters_round_to_their_variables(f16::from_f32, f16::to_f32);
+    }
+
+    /// The master is off by at most half of 1/256 of the variable's unit, or, rounded stochastically, by less than one.
+    fn masters_are_close<H: Bits24>(numbers: &[f32], unit: impl Fn(f32) -> f32) {
+        for &x in numbers {
+            for (random, units) in [(1 << (H::DROPPED - 1), 0.5), (0, 1.0), (0xFFFF, 1.0)] {
+                let (half, correction) = parted::<H>(x, random);
+                // One unit more where the correction would be 128.
+                let far = (units + f32::from(u8::from(correction.abs() == LARGEST))) * unit(x);
+                let master = joined(half, correction);
+                assert!((master - x).abs() <= far, "{x:e}: {master:e}, {correction}, {random}");
+            }
+        }
+    }
+
+    #[test]
+    fn masters_have_16_and_19_digits() {
+        let numbers: Vec<f32> = (0..1000).map(|i| (1.0 + i as f32 * 9.77e-4) * [1.0, -1.0][i % 2]).collect();
+        masters_are_close::<bf16>(&numbers, |x| 2.0_f32.powi(x.abs().log2().floor() as i32 - 15));
+        masters_are_close::<f16>(&numbers, |x| 2.0_f32.powi(x.abs().log2().floor() as i32 - 18));
+        // Below the normal numbers of f16 the unit does not become smaller. There, numbers are rounded twice.
+        let small: Vec<f32> = numbers.iter().map(|x| x * 2.0_f32.powi(-20)).collect();
+        masters_are_close::<f16>(&small, |_| 2.0_f32.powi(-32) * (1.0 + 1.0 / 32.0));
+    }
+
+    #[test]
+    fn what_is_not_finite_stays_so() {
+        for x in [f32::INFINITY, f32::NEG_INFINITY] {
+            assert_eq!(parted::<bf16>(x, 0xFFFF), (bf16::from_f32(x), 0));
+            assert_eq!(parted::<f16>(x, 0xFFFF), (f16::from_f32(x), 0));
+        }
+        for nan in [f32::NAN, -f32::NAN, f32::from_bits(0x7F80_0001), f32::from_bits(0xFFFF_FFFF)] {
+            assert!(parted::<bf16>(nan, 0xFFFF).0.is_nan() && parted::<f16>(nan, 0xFFFF).0.is_nan());
+            assert!(signed::<bf16>(nan, magnitude::<bf16>(nan, 16, 0xFFFF)).is_nan());
+        }
+        assert_eq!(parted::<f16>(1e6, 0), (f16::INFINITY, 0));
+        assert_eq!(parted::<bf16>(-f32::MAX, 0), (bf16::NEG_INFINITY, 0));
+    }
+
+    /// The mean of many roundings is the number, within five standard deviations.
+    fn rounding_is_right_on_average<H: Bits24>(x: f32, wide: fn(H) -> f32) {
+        let count = if cfg!(miri) { 200 } else { 100_000 };
+        let (numbers, sequences) = (vec![x; count], Noise::new(1, 2, 3).at(0));
+        let (mut half, mut corrections) = (vec![H::default(); count], vec![0; count]);
+        let near = |mean: f64, unit: f64| {
+            let deviation = unit / 2.0 / (count as f64).sqrt();
+            assert!((mean - f64::from(x)).abs() < 5.0 * deviation, "{mean}, not {x}");
+        };
+        split::<f32, H, true>(&mut half, &mut corrections, &numbers, sequences);
+        let masters = half.iter().zip(&corrections).map(|(half, correction)| f64::from(joined(*half, *correction)));
+        let unit = f64::from(x) * 2.0_f64.powi(-(23 - H::DROPPED as i32));
+        near(masters.sum::<f64>() / count as f64, unit);
+        round(&mut half, &numbers, sequences);
+        near(half.iter().map(|half| f64::from(wide(*half))).sum::<f64>() / count as f64, 256.0 * unit);
+    }
+
+    #[test]
+    fn stochastic_rounding_is_right_on_average() {
+        rounding_is_right_on_average(1.234_567, bf16::to_f32);
+        rounding_is_right_on_average(1.234_567, f16::to_f32);
+    }
+
+    /// Where slices are cut changes nothing, even where random bits are drawn anew.
+    #[test]
+    fn the_place_decides() {
+        let first = (1 << 32) - 150;
+        let bits = |blocks: &[usize]| {
+            let (mut half, mut corrections) = (vec![bf16::ONE; 300], vec![0; 300]);
+            let masters: Masters<'_, f32> = Masters::Bits24(&mut corrections, Noise::new(1, 2, 3), first);
+            let (mut front, mut back) = masters.split_at(blocks[0]);
+            let (one, other) = half.split_at_mut(blocks[0]);
+            let add = |numbers: &mut [f32]| numbers.iter_mut().for_each(|w| *w += 1.234e-3);
+            front.visit(0, one, &mut Buffer::default(), add);
+            let mut at = 0;
+            for &len in &blocks[1..] {
+                back.visit(at, &mut other[at..at + len], &mut Buffer::default(), add);
+                at += len;
+            }
+            (half, corrections)
+        };
+        assert_eq!(bits(&[300]), bits(&[100, 100, 100]));
+        assert_eq!(bits(&[300]), bits(&[150, 1, 149]));
+    }
+}
