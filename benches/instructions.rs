@@ -45,9 +45,9 @@ fn counts<T: Element>(shape: &Shape) -> Vec<Count<'_>> {
         run: Box::new(move || {
             let (mut model, mut optimizer) = (Model::new(shape), contestant.build(1)?);
             for _ in 0..WARM_UP {
-                optimizer.apply_gradients(model.variables())?;
+                model.step(&mut optimizer, contestant.traffic.halves)?;
             }
-            measured_steps(&mut optimizer, &mut model)
+            measured_steps(&mut optimizer, &mut model, contestant.traffic.halves)
         }),
     };
     contestants::<T>().into_iter().map(count).collect()
@@ -55,9 +55,13 @@ fn counts<T: Element>(shape: &Shape) -> Vec<Count<'_>> {
 
 /// Found by its name.
 #[inline(never)]
-fn measured_steps<T: Element>(optimizer: &mut DynOptimizer<T>, model: &mut Model<T>) -> anyhow::Result<()> {
+fn measured_steps<T: Element>(
+    optimizer: &mut DynOptimizer<T>,
+    model: &mut Model<T>,
+    halves: bool,
+) -> anyhow::Result<()> {
     for _ in 0..STEPS {
-        optimizer.apply_gradients(model.variables())?;
+        model.step(optimizer, halves)?;
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ fn step_and_bare(
 ) {
     let mut model = Model::new(shape);
     let mut optimizer = contestant.build(threads).expect("threads can be started");
-    let mut step = || black_box(optimizer.apply_gradients(model.variables()).expect("the gradients fit"));
+    let mut step = || black_box(model.step(&mut optimizer, contestant.traffic.halves).expect("the gradients fit"));
     step();
     group.bench_function(BenchmarkId::new("step", threads), |b| b.iter(&mut step));
     let mut arrays = Arrays::<f32>::new(shape);

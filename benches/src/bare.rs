@@ -33,6 +33,8 @@ struct Piece<'a, T> {
     wide: Vec<&'a mut [T]>,
     narrow: Vec<&'a mut [u16]>,
     tiny: Vec<&'a mut [u8]>,
+    /// Gradient and weights in 16 bits, in place of the gradient.
+    halves: Option<(&'a [u16], &'a mut [u16])>,
     /// The sum of the gradient, if it is computed first.
     sum: Option<T>,
 }
@@ -122,7 +124,9 @@ impl<T: Element> Piece<'_, T> {
     /// Adds the gradient to the first `wide` arrays.
     fn add(&mut self, wide: usize) {
         let wide = &mut self.wide[..wide];
-        if self.tiny.is_empty() {
+        if let Some((gradient, weights)) = &mut self.halves {
+            kernels::add_halves(gradient, weights, wide, &mut self.tiny, T::literal(1.0));
+        } else if self.tiny.is_empty() {
             kernels::add_to_all(self.gradient, wide, &mut self.narrow);
         } else {
             kernels::add_to_all(self.gradient, wide, &mut self.tiny);
@@ -155,6 +159,19 @@ mod tests {
                 assert!(counts.iter().flatten().all(|&count| count == 2.0), "{state} on {threads} threads");
             }
         }
+    }
+
+    #[test]
+    fn weights_in_16_bits_are_touched_too() {
+        let shape = Shape::single(1_000);
+        let mut arrays = Arrays::<f32>::new(&shape);
+        let mut bare = Bare::new(&mut arrays, Traffic::halves(1).tiny(2).correction(), 1).unwrap();
+        bare.steps(3);
+        let piece = &bare.tasks[0][0];
+        let (gradient, weights) = piece.halves.as_ref().unwrap();
+        assert!(gradient.iter().zip(weights.iter()).all(|(g, w)| *w == g.wrapping_mul(3).wrapping_add(1)));
+        assert!(piece.wide.len() == 1 && piece.wide[0].iter().all(|w| *w == 4.0));
+        assert!(piece.tiny.len() == 3 && piece.tiny.iter().all(|tiny| tiny.iter().all(|t| *t == 4)));
     }
 
     #[test]

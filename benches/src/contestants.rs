@@ -1,8 +1,8 @@
 //! The contestants: every rule alone, and the usual compositions.
 
 use optimizers::{
-    Accumulate, Adam, AdamW, DynOptimizer, Ema, Error, Group, Lookahead, MomentStorage, Nadam, NovoGrad, Optimizer,
-    OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Accumulate, Adam, AdamW, DynOptimizer, Ema, Error, Group, Lookahead, Master, MomentStorage, Nadam, NovoGrad,
+    Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
 use crate::Element;
@@ -97,10 +97,19 @@ pub fn contestants<T: Element>() -> Vec<Contestant<T>> {
         contestant("adamw-float8", PLAIN.tiny(2), || float8(AdamW::new(1e-5))),
         contestant("nadam-float8", PLAIN.tiny(2), || float8(nadam())),
         contestant("radam-float8", PLAIN.tiny(2), || float8(radam())),
+        contestant("adamw-half", Traffic::halves(3), || of(AdamW::new(1e-5))),
+        contestant("adamw-half-24", Traffic::halves(2).correction(), || master24(of(AdamW::new(1e-5)))),
+        contestant("adamw-half-float8", Traffic::halves(1).tiny(2), || float8(AdamW::new(1e-5))),
+        contestant("adamw-half-24-float8", Traffic::halves(0).correction().tiny(2), || {
+            master24(float8(AdamW::new(1e-5)))
+        }),
+        contestant("adamw-half-alone-float8", Traffic::halves(0).tiny(2), || {
+            float8(AdamW::new(1e-5)).master(Master::None { seed: 0 })
+        }),
         contestant("novograd-float8", PLAIN.tiny(1).after(Sweep::ByVariable), || float8(novograd())),
     ];
-    // Only variables of 32 bits can have moments in fewer bits.
-    let is_wide = |contestant: &Contestant<T>| contestant.traffic.narrow + contestant.traffic.tiny == 0;
+    // Only optimizers in 32 bits can have state or variables in fewer bits.
+    let is_wide = |Contestant { traffic, .. }: &Contestant<T>| traffic.narrow + traffic.tiny == 0 && !traffic.halves;
     all.into_iter().filter(|contestant| is_wide(contestant) || size_of::<T>() == 4).collect()
 }
 
@@ -127,6 +136,11 @@ fn bf16<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
 /// With moments of 8 bits.
 fn float8<T: Element>(rule: impl UpdateRule<T> + 'static) -> Builder<T> {
     of(rule).moments(MomentStorage::Float8 { seed: 0 })
+}
+
+/// With masters of 24 bits.
+fn master24<T: Element>(builder: Builder<T>) -> Builder<T> {
+    builder.master(Master::Bits24 { seed: 0 })
 }
 
 fn ema() -> Ema {
@@ -184,12 +198,13 @@ mod tests {
         let shape = Shape::single(10_000);
         for contestant in contestants::<f32>() {
             let mut optimizer = contestant.build(1).unwrap();
-            optimizer.apply_gradients(Model::new(&shape).variables()).unwrap();
-            let Traffic { wide, narrow, tiny, periodic, .. } = contestant.traffic;
+            let Traffic { wide, narrow, tiny, periodic, halves, correction, .. } = contestant.traffic;
+            Model::new(&shape).step(&mut optimizer, halves).unwrap();
             let sums = usize::from(optimizer.micro_step() > 0);
-            let arrays = wide - 1 + usize::from(periodic.is_some()) + sums;
+            let arrays = wide - usize::from(!halves) + usize::from(periodic.is_some()) + sums;
             let expected = shape.params() * (arrays * size_of::<f32>() + narrow * 2 + tiny)
-                + tiny * shape.params().div_ceil(GROUP);
+                + tiny * shape.params().div_ceil(GROUP)
+                + usize::from(correction) * shape.params();
             let scalars = optimizer.state_bytes().checked_sub(expected).unwrap();
             assert!(scalars < 100, "{}: {scalars}", contestant.name);
         }
@@ -201,12 +216,14 @@ mod tests {
         for contestant in contestants::<f32>() {
             let (mut model, mut optimizer) = (Model::new(&shape), contestant.build(1).unwrap());
             for _ in 0..1_000 {
-                optimizer.apply_gradients(model.variables()).unwrap();
+                model.step(&mut optimizer, contestant.traffic.halves).unwrap();
             }
             assert!(model.is_finite(), "{}", contestant.name);
             for slot in optimizer.slot_names() {
                 let is_normal = match optimizer.slot("layers.1.weight", slot).unwrap() {
                     StateValue::Array(values) => values.iter().all(|value| value.is_normal()),
+                    // A correction may be 0.
+                    StateValue::Bf16(_) if slot == "correction" => true,
                     StateValue::Bf16(values) => values.iter().all(|value| value.to_f32().is_normal()),
                     _ => true,
                 };

@@ -21,6 +21,9 @@
 #[cfg(test)]
 use opt_conformance as _;
 
+use half::bf16;
+use optimizers::Variable;
+
 pub mod bare;
 pub mod by_hand;
 pub mod contestants;
@@ -36,12 +39,27 @@ pub mod traffic;
 pub trait Element: optimizers::Scalar + bare::Add {
     /// `f32` or `f64`.
     const NAME: &'static str;
+
+    /// A variable with a gradient, both in bfloat16.
+    ///
+    /// # Panics
+    ///
+    /// For `f64`, whose optimizers have no such variables.
+    fn half<'a>(name: &'a str, shape: &[usize], value: &'a mut [bf16], gradient: &'a [bf16]) -> Variable<'a, Self>;
 }
 
 impl Element for f32 {
     const NAME: &'static str = "f32";
+
+    fn half<'a>(name: &'a str, shape: &[usize], value: &'a mut [bf16], gradient: &'a [bf16]) -> Variable<'a, Self> {
+        Variable::half(name, (value, shape)).half_gradient((gradient, shape))
+    }
 }
 
 impl Element for f64 {
     const NAME: &'static str = "f64";
+
+    fn half<'a>(name: &'a str, _: &[usize], _: &'a mut [bf16], _: &'a [bf16]) -> Variable<'a, Self> {
+        panic!("{name}: optimizers in 64 bits have no variables in 16")
+    }
 }

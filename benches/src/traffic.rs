@@ -17,12 +17,16 @@ pub const GROUP: usize = 32;
 /// stages around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traffic {
-    /// Arrays in the element type, weights included.
+    /// Arrays in the element type, weights included unless they are [halves](Self::halves).
     pub wide: usize,
     /// Arrays of two bytes an element.
     pub narrow: usize,
     /// Arrays of one byte an element, and one for each [`GROUP`] elements.
     pub tiny: usize,
+    /// Whether weights and gradients are in 16 bits.
+    pub halves: bool,
+    /// An array of one byte an element: what the master of a weight in 16 bits has more than the weight.
+    pub correction: bool,
     /// Whether the gradient is read twice.
     pub sweep: Sweep,
     /// An array that only some steps use.
@@ -51,7 +55,20 @@ impl Traffic {
     /// The weights and this many arrays of state, in the element type.
     #[must_use]
     pub const fn state(arrays: usize) -> Self {
-        Self { wide: 1 + arrays, narrow: 0, tiny: 0, sweep: Sweep::Nothing, periodic: None }
+        let (halves, correction) = (false, false);
+        Self { wide: 1 + arrays, narrow: 0, tiny: 0, halves, correction, sweep: Sweep::Nothing, periodic: None }
+    }
+
+    /// Weights and gradients in 16 bits, and this many arrays of state in the element type, masters included.
+    #[must_use]
+    pub const fn halves(arrays: usize) -> Self {
+        Self { wide: arrays, halves: true, ..Self::state(0) }
+    }
+
+    /// Adds the corrections of masters in 24 bits.
+    #[must_use]
+    pub const fn correction(self) -> Self {
+        Self { correction: true, ..self }
     }
 
     /// Adds this many arrays of state with two bytes an element.
@@ -112,8 +129,11 @@ impl Traffic {
         let swept: usize = shape.sizes().filter(|&elements| self.sweeps(elements, element_bytes)).sum();
         let twice = swept as f64 / shape.params().max(1) as f64;
         let periodic = self.periodic.map_or(0.0, |periodic| 2.0 / periodic.period as f64);
-        let passes = 1.0 + twice + 2.0 * self.wide as f64 + periodic;
-        element_bytes as f64 * passes + 4.0 * self.narrow as f64 + 2.0 * (1.0 + 1.0 / GROUP as f64) * self.tiny as f64
+        let gradient = if self.halves { 2 } else { element_bytes } as f64 * (1.0 + twice);
+        let weights = if self.halves { 4.0 } else { 0.0 };
+        let wide = element_bytes as f64 * (2.0 * self.wide as f64 + periodic);
+        let tiny = 2.0 * (1.0 + 1.0 / GROUP as f64) * self.tiny as f64 + 2.0 * f64::from(u8::from(self.correction));
+        gradient + weights + wide + 4.0 * self.narrow as f64 + tiny
     }
 }
 
@@ -146,6 +166,8 @@ mod tests {
         assert_eq!(bytes(Traffic::state(1).after(Sweep::ByVariable)), 24.0);
         assert_eq!(bytes(Traffic::state(0).narrow(2)), 20.0);
         assert_eq!(bytes(Traffic::state(0).tiny(2)), 16.125);
+        assert_eq!([0, 1, 3].map(|arrays| bytes(Traffic::halves(arrays))), [6.0, 14.0, 30.0]);
+        assert_eq!(bytes(Traffic::halves(0).correction().tiny(2)), 12.125);
         assert!((bytes(Traffic::state(1).every(6)) - (20.0 + 8.0 / 6.0)).abs() < 1e-12);
         assert_eq!(Traffic::state(2).min_bytes_per_param(&shape, 8), 56.0);
     }

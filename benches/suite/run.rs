@@ -73,7 +73,7 @@ fn one<T: Element>(
     let mut optimizer = contestant.build(setting.threads)?;
     let mut floor = Bare::new(arrays, contestant.traffic, setting.threads)?;
     let mut ours = Local(|| {
-        optimizer.apply_gradients(model.variables())?;
+        model.step(&mut optimizer, contestant.traffic.halves)?;
         Ok(())
     });
     let mut subjects: Vec<&mut dyn Subject> = vec![&mut floor, &mut ours];

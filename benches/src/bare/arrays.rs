@@ -15,6 +15,8 @@ pub struct Arrays<T> {
     wide: Vec<Vec<Vec<T>>>,
     narrow: Vec<Vec<Vec<u16>>>,
     tiny: Vec<Vec<Vec<u8>>>,
+    /// Gradients and weights in 16 bits, if a loop needs them.
+    halves: Vec<Vec<Vec<u16>>>,
 }
 
 impl<T: Element> Arrays<T> {
@@ -23,7 +25,8 @@ impl<T: Element> Arrays<T> {
     pub fn new(shape: &Shape) -> Self {
         let mut random = Random::new(0xba5e);
         let gradients = shape.sizes().map(|size| (0..size).map(|_| T::literal(random.signed())).collect());
-        Self { gradients: gradients.collect(), wide: Vec::new(), narrow: Vec::new(), tiny: Vec::new() }
+        let gradients = gradients.collect();
+        Self { gradients, wide: Vec::new(), narrow: Vec::new(), tiny: Vec::new(), halves: Vec::new() }
     }
 
     /// The number of elements of all tensors.
@@ -33,17 +36,21 @@ impl<T: Element> Arrays<T> {
 
     /// The arrays for this traffic, cut into pieces.
     pub(super) fn pieces(&mut self, traffic: Traffic) -> Vec<Piece<'_, T>> {
-        let (wide, narrow, tiny) =
-            (traffic.wide + usize::from(traffic.periodic.is_some()), traffic.narrow, traffic.tiny);
+        let wide = traffic.wide + usize::from(traffic.periodic.is_some());
+        let (narrow, tiny) = (traffic.narrow, traffic.tiny + usize::from(traffic.correction));
+        let halves = if traffic.halves { 2 } else { 0 };
         grow(&mut self.wide, wide, &self.gradients, T::literal(1.0));
         grow(&mut self.narrow, narrow, &self.gradients, 1);
         grow(&mut self.tiny, tiny, &self.gradients, 1);
+        grow(&mut self.halves, halves, &self.gradients, 1);
 
         let mut pieces = Vec::new();
         let mut wide: Vec<_> = self.wide[..wide].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         let mut narrow: Vec<_> = self.narrow[..narrow].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         let mut tiny: Vec<_> = self.tiny[..tiny].iter_mut().map(|tensors| tensors.iter_mut()).collect();
+        let mut halves: Vec<_> = self.halves[..halves].iter_mut().map(|tensors| tensors.iter_mut()).collect();
         for gradient in &self.gradients {
+            let mut halves: Vec<_> = halves.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut wide: Vec<_> = wide.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut narrow: Vec<_> = narrow.iter_mut().map(|tensors| chunks(tensors.next())).collect();
             let mut tiny: Vec<_> = tiny.iter_mut().map(|tensors| chunks(tensors.next())).collect();
@@ -53,6 +60,10 @@ impl<T: Element> Arrays<T> {
                 wide: wide.iter_mut().filter_map(Iterator::next).collect(),
                 narrow: narrow.iter_mut().filter_map(Iterator::next).collect(),
                 tiny: tiny.iter_mut().filter_map(Iterator::next).collect(),
+                halves: match &mut halves[..] {
+                    [gradients, weights] => gradients.next().map(|gradient| &*gradient).zip(weights.next()),
+                    _ => None,
+                },
                 sum,
             }));
         }

@@ -54,6 +54,56 @@ pub(super) fn add_to_all<T: Add, E: Count>(gradient: &[T], wide: &mut [&mut [T]]
     );
 }
 
+/// Adds a gradient to weights, both in 16 bits, and 1 to all other arrays, in one loop.
+///
+/// # Panics
+///
+/// If there are more arrays than any contestant has.
+pub(super) fn add_halves<T: Add>(
+    gradient: &[u16],
+    weights: &mut [u16],
+    wide: &mut [&mut [T]],
+    tiny: &mut [&mut [u8]],
+    one: T,
+) {
+    macro_rules! dispatch {
+        ($(($wide:literal, $tiny:literal)),*) => {
+            match (wide.len(), tiny.len()) {
+                $(($wide, $tiny) => halves::<T, $wide, $tiny>(gradient, weights, first(wide), first(tiny), one),)*
+                (wide, tiny) => panic!("no bare loop over halves, {wide} arrays and {tiny} of one byte"),
+            }
+        };
+    }
+    dispatch!((0, 2), (0, 3), (1, 0), (1, 2), (1, 3), (2, 1), (3, 0));
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
+fn halves<T: Add, const WIDE: usize, const TINY: usize>(
+    gradient: &[u16],
+    weights: &mut [u16],
+    mut wide: [&mut [T]; WIDE],
+    mut tiny: [&mut [u8]; TINY],
+    one: T,
+) {
+    let len = gradient.len();
+    let weights = &mut weights[..len];
+    for array in &mut wide {
+        *array = &mut mem::take(array)[..len];
+    }
+    for array in &mut tiny {
+        *array = &mut mem::take(array)[..len];
+    }
+    for i in 0..len {
+        weights[i] = weights[i].wrapping_add(gradient[i]);
+        for array in &mut wide {
+            array[i] = array[i] + one;
+        }
+        for array in &mut tiny {
+            array[i] = array[i].wrapping_add(1);
+        }
+    }
+}
+
 fn first<'a, E, const N: usize>(slices: &'a mut [&mut [E]]) -> [&'a mut [E]; N] {
     let mut slices = slices.iter_mut();
     std::array::from_fn(|_| slices.next().map(|slice| &mut **slice).unwrap_or_default())
