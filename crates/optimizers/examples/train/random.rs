@@ -31,7 +31,7 @@ impl Random {
     }
 
     /// A whole number in `0..end`: the upper half of a product, which needs no division.
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.bits()) * end as u128) >> 64) as usize
     }
 
