@@ -44,11 +44,11 @@ pub enum Master {
     Full,
     /// The variable, and 8 bits of the digits that it does not have: a master in 24 bits.
     ///
-    /// The slot `correction` has the difference of master and variable, a whole number from -127 to 127, in units of
+    /// The slot `correction` has the difference of master and variable, a whole number from -128 to 127, in units of
     /// 1/256 of the distance to the next number of the variable's type. (Exactly: read the variable without its sign as
     /// an integer, multiply by 256, add the correction; these are the first bits of the master, 24 of a number in 32
-    /// bits for bfloat16.) The variable is always its master rounded to nearest. It is shown and saved in bfloat16,
-    /// which has all of these numbers.
+    /// bits for bfloat16.) The variable is always its master rounded to nearest, ties away from 0. The slot is shown
+    /// and saved in bfloat16, which has all of these numbers.
     ///
     /// The master is rounded stochastically, so that steps that are smaller than its last digit are not lost on
     /// average. The rounding depends on the same things as that of [`MomentStorage::Bf16`](crate::MomentStorage::Bf16).

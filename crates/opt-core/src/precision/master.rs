@@ -3,9 +3,13 @@
 //!
 //! The magnitude of a number in 16 bits, read as an integer, counts the numbers of its type from 0 on. 8 binary digits
 //! behind that integer are 255 numbers more between each of them and the next. A master in 24 bits is such an integer;
-//! the variable is this integer rounded to 16 bits, and the *correction* is what the rounding took away or added, in
-//! units of 1/256. It is at most half a unit of the variable: 127 where it would be 128, so that the variable is its
-//! master rounded to nearest, whatever number somebody else writes into the variable beside an old correction.
+//! the variable is this integer rounded to 16 bits, ties away from 0, and the *correction* is what the rounding took
+//! away or added: -128 to 127 units of 1/256. So every master has one variable and one correction, and the other way
+//! round: whatever number somebody else writes into the variable beside an old correction is its master, rounded. (With
+//! ties to even, a master halfway between would have a correction of 128 or of -128, and one of 128 that is cut to 127
+//! holds up small steps for ever.)
+
+use std::ops::RangeInclusive;
 
 use half::{bf16, f16};
 
@@ -16,8 +20,8 @@ use crate::master::Master;
 use crate::optimizer::StateValue;
 use crate::real::Scalar;
 
-/// The largest correction.
-pub(crate) const LARGEST: i8 = 127;
+/// Corrections are whole numbers in this range.
+pub(crate) const CORRECTIONS: RangeInclusive<f64> = -128.0..=127.0;
 
 /// The master of a variable in 16 bits, row by row.
 #[derive(Debug, Clone)]
@@ -76,7 +80,7 @@ impl<T: Scalar> MasterSlot<T> {
 
     /// A number that cannot be a correction, if there is one among the new corrections.
     pub(crate) fn wrong_correction(&self, new: &StateValue<'_, T>) -> Option<f64> {
-        let is_correction = |number: &f64| number.fract() == 0.0 && number.abs() <= f64::from(LARGEST);
+        let is_correction = |number: &f64| number.fract() == 0.0 && CORRECTIONS.contains(number);
         let given = if self.has_corrections() { new.to_f64() } else { Vec::new() };
         given.into_iter().find(|number| !is_correction(number))
     }
@@ -283,10 +287,9 @@ fn signed<H: Bits24>(x: f32, magnitude: u32) -> H {
 #[inline(always)]
 fn parted<H: Bits24>(x: f32, random: u32) -> (H, i8) {
     let wide = magnitude::<H>(x, H::DROPPED, random);
-    let half = (wide + 0x7F + (wide >> 8 & 1)) >> 8;
-    let largest = i32::from(LARGEST);
-    let correction = (wide.wrapping_sub(half << 8) as i32).clamp(-largest, largest);
-    (signed(x, half), if half < H::INFINITY { correction as i8 } else { 0 })
+    let half = (wide + 0x80) >> 8;
+    // The last 8 bits, with their sign.
+    (signed(x, half), if half < H::INFINITY { wide as i8 } else { 0 })
 }
 
 /// The number that a variable and its correction are. A variable that is not finite has none.
@@ -342,25 +345,28 @@ mod tests {
 
     use super::*;
 
-    const CORRECTIONS: [i8; 9] = [-127, -126, -64, -1, 0, 1, 64, 126, 127];
+    const SOME: [i8; 9] = [-128, -127, -64, -1, 0, 1, 64, 126, 127];
 
     /// Every number of a type; some of them under Miri.
     fn numbers<H: Bits24>() -> impl Iterator<Item = H> {
         (0..=u16::MAX).step_by(if cfg!(miri) { 251 } else { 1 }).map(H::from_pattern)
     }
 
-    /// Whatever correction stands beside a variable, the variable is its master rounded to nearest, ties to even, and
-    /// both come back from the master: nobody can write a number that the next step would not start from.
+    /// Whatever correction stands beside a variable, the variable is its master rounded to nearest, and both come back
+    /// from the master: nobody can write a number that the next step would not start from.
     fn masters_round_to_their_variables<H: Bits24 + Debug>(nearest: fn(f32) -> H, wide: fn(H) -> f32) {
         for half in numbers::<H>() {
-            for correction in CORRECTIONS {
+            for correction in SOME {
                 let master = joined(half, correction);
                 let is_finite = wide(half).is_finite();
                 if wide(half).is_nan() {
                     assert!(master.is_nan());
                     continue;
                 }
-                assert_eq!(nearest(master).pattern(), half.pattern(), "{half:?} {correction}: {master}");
+                // A tie, which `half` rounds to even.
+                if correction != -128 {
+                    assert_eq!(nearest(master).pattern(), half.pattern(), "{half:?} {correction}: {master}");
+                }
                 for random in [0, 1 << (H::DROPPED - 1), 0xFFFF] {
                     let (back, again) = parted::<H>(master, random);
                     // What is not finite has no correction; 0 has none below it.
@@ -384,10 +390,8 @@ mod tests {
         for &x in numbers {
             for (random, units) in [(1 << (H::DROPPED - 1), 0.5), (0, 1.0), (0xFFFF, 1.0)] {
                 let (half, correction) = parted::<H>(x, random);
-                // One unit more where the correction would be 128.
-                let far = (units + f32::from(u8::from(correction.abs() == LARGEST))) * unit(x);
                 let master = joined(half, correction);
-                assert!((master - x).abs() <= far, "{x:e}: {master:e}, {correction}, {random}");
+                assert!((master - x).abs() <= units * unit(x), "{x:e}: {master:e}, {correction}, {random}");
             }
         }
     }

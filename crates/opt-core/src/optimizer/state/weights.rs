@@ -7,7 +7,7 @@ use super::{StateEntry, StateKind, StateValue};
 use crate::config::Interval;
 use crate::error::Error;
 use crate::loss_scale::LossScale;
-use crate::precision::master::LARGEST;
+use crate::precision::master::CORRECTIONS;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 
@@ -104,7 +104,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             && let Some(found) = self.records.at(variable).master.wrong_correction(value)
         {
             let name = self.entry_name(entry, &self.listed());
-            let expected = format!("whole numbers in [-{LARGEST}, {LARGEST}]");
+            let expected = format!("whole numbers in {}", Interval::from(CORRECTIONS));
             return Err(Error::WeightRange { index, name, found, expected });
         }
         if let (Entry::Of(_, SlotPlace::Accumulated), StateValue::Array(marks)) = (entry, value)
