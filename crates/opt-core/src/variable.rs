@@ -176,6 +176,8 @@ impl<'a> Variable<'a, f32> {
     /// the caller has changed it, and the master takes the new value. So a model can be loaded into the variables at
     /// any time.
     ///
+    /// [`Master`](crate::Master) has two ways to keep less than a copy in 32 bits.
+    ///
     /// Row-major numbers are updated in place, others through a buffer. Gradients may be in 32 bits or in 16
     /// ([`half_gradient`](Self::half_gradient)).
     ///

@@ -190,7 +190,7 @@ impl<'a, T: Scalar> Block<'a, T> {
                 packed.lend(wide, self.slots.as_mut());
             }
         }
-        // Cut, although they have this length: a slice that was just written would be waited for if it were copied whole.
+        // Cut, although they have this length: the processor would wait for a whole copy of what was just written.
         let state = array::from_fn(|slot| &mut self.slots.take(slot)[..len]);
         self.fused.run(k, element, value, gradient, state, self.average)
     }
