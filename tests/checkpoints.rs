@@ -16,8 +16,9 @@ const SHARED: usize = 300_000;
 /// The numbers of threads before a stop and after it.
 const THREADS: [(usize, usize); 4] = [(1, 1), (1, 2), (2, 1), (2, 2)];
 
-/// Both ways to store moments.
-const STORAGES: [MomentStorage; 2] = [MomentStorage::Full, MomentStorage::Bf16 { seed: 5 }];
+/// All ways to store moments.
+const STORAGES: [MomentStorage; 3] =
+    [MomentStorage::Full, MomentStorage::Bf16 { seed: 5 }, MomentStorage::Float8 { seed: 5 }];
 
 fn ran(size: usize, threads: usize, moments: MomentStorage, steps: u64) -> Trainee {
     let mut trainee = Trainee::new(size, threads, moments).unwrap();
@@ -64,8 +65,10 @@ fn start(directory: &Path, threads: usize, moments: MomentStorage, more: &[&str]
     let mut command = Command::new(program);
     let (size, threads, steps) = (SHARED.to_string(), threads.to_string(), STEPS.to_string());
     command.arg(directory).args(["--size", &size, "--threads", &threads, "--steps", &steps, "--keep", "99"]);
-    if let MomentStorage::Bf16 { seed } = moments {
-        command.args(["--bf16", &seed.to_string()]);
+    match moments {
+        MomentStorage::Bf16 { seed } => drop(command.args(["--bf16", &seed.to_string()])),
+        MomentStorage::Float8 { seed } => drop(command.args(["--float8", &seed.to_string()])),
+        _ => {}
     }
     let output = command.args(more).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -115,9 +118,11 @@ fn killing(options: &[&str]) -> Plan {
 /// A few of the 200 kills of `cargo xtask kills`.
 #[test]
 fn after_kills_at_random_moments() {
-    let outcome = kills::run(&killing(&[]), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
-    assert_eq!(outcome.kills, 12);
-    assert!(outcome.trainings > 0);
+    for options in [&[][..], &["--float8", "5"]] {
+        let outcome = kills::run(&killing(options), |_| ()).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(outcome.kills, 12);
+        assert!(outcome.trainings > 0);
+    }
 }
 
 /// Also between the shards of a checkpoint and its manifest.

@@ -36,7 +36,7 @@ const NUMBERS: [f64; 18] = [
 const WHOLE: [u64; 8] = [0, 1, 2, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
 /// Keys and texts of the engine; those of rules and schedules come from the registry.
-const TEXTS: [&str; 49] = [
+const TEXTS: [&str; 51] = [
     "class_name",
     "config",
     "module",

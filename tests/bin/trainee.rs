@@ -51,6 +51,10 @@ struct Args {
     #[arg(long, value_name = "SEED")]
     bf16: Option<u64>,
 
+    /// Keeps moments in 8 bits, rounded by this seed
+    #[arg(long, value_name = "SEED", conflicts_with = "bf16")]
+    float8: Option<u64>,
+
     /// Goes on without the state of the optimizer, to see that it is noticed
     #[arg(long)]
     forget_state: bool,
@@ -87,7 +91,11 @@ fn train(args: &Args, mesh: Option<&Mesh>) -> Result<(), Failure> {
         Some(mesh) => CheckpointDir::create_on(mesh.world(), &args.directory),
     };
     let mut directory = created?.keep(args.keep);
-    let moments = args.bf16.map_or(MomentStorage::Full, |seed| MomentStorage::Bf16 { seed });
+    let moments = match (args.bf16, args.float8) {
+        (Some(seed), _) => MomentStorage::Bf16 { seed },
+        (_, Some(seed)) => MomentStorage::Float8 { seed },
+        (None, None) => MomentStorage::Full,
+    };
     let mut trainee = Trainee::on(mesh, args.size, args.threads, moments)?;
     match &args.from {
         Some(path) => {

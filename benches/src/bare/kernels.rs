@@ -74,7 +74,7 @@ pub(super) fn add_halves<T: Add>(
             }
         };
     }
-    dispatch!((0, 2), (0, 3), (1, 0), (1, 2), (1, 3), (2, 1), (3, 0));
+    dispatch!((0, 2), (0, 3), (1, 2), (1, 3), (2, 1), (3, 0));
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]

@@ -166,7 +166,8 @@ fn data(name: &str, ShapeMismatch { elements, shape }: &ShapeMismatch) -> Error 
 impl<'a> Variable<'a, f32> {
     /// A variable in 16 bits, [`half::bf16`] or [`half::f16`], of an optimizer in 32 bits.
     ///
-    /// The optimizer keeps a copy in 32 bits, the master, in a slot of its own, `master`. The rule, weight decay and
+    /// The optimizer keeps a copy in 32 bits, the master, in a slot of its own, `master`. (This and what follows is the
+    /// default; [`Master`](crate::Master) says how to keep less, and what then is different.) The rule, weight decay and
     /// averages work on the master. After each block of a step the variable gets the master rounded to nearest, ties to
     /// even. In this way many small steps add up, each of which would be rounded away on its own. A number that is too
     /// large for the type becomes infinite in the variable (above 65,519 in `f16`), while its master stays finite; NaN
@@ -175,8 +176,6 @@ impl<'a> Variable<'a, f32> {
     /// The master starts as the exact value of the variable. If an element at the next step is not its rounded master,
     /// the caller has changed it, and the master takes the new value. So a model can be loaded into the variables at
     /// any time.
-    ///
-    /// [`Master`](crate::Master) has two ways to keep less than a copy in 32 bits.
     ///
     /// Row-major numbers are updated in place, others through a buffer. Gradients may be in 32 bits or in 16
     /// ([`half_gradient`](Self::half_gradient)).

@@ -279,7 +279,7 @@ fn new_slot<T: Element>(
     variable: Option<&Variable<'_, T>>,
 ) -> Result<StateValue<'static, T>, Error> {
     let spec = specs.iter().find(|spec| spec.name() == slot).map(SlotSpec::init);
-    let copies = slot == Ema::SLOT || slot == "master" || spec == Some(SlotInit::Copy);
+    let copies = slot == Ema::SLOT || slot == Master::SLOTS[0] || spec == Some(SlotInit::Copy);
     if let Some(SlotInit::Scalar(initial) | SlotInit::Shared(initial)) = spec {
         return Ok(StateValue::Scalar(initial));
     }

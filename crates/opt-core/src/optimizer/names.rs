@@ -32,7 +32,7 @@ pub const METADATA: &str = "__metadata__";
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NewName<'n> {
     pub(super) name: &'n str,
-    /// Whether the variable is in 16 bits, and will have a master.
+    /// Whether the variable is in 16 bits, and may have a master.
     pub(super) is_half: bool,
 }
 

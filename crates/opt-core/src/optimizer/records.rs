@@ -192,7 +192,7 @@ impl<T: Scalar> Record<T> {
     /// are those of the variable's rule.
     pub(crate) fn copy_variable(&mut self, slots: &[SlotSpec], value: &AnyValue<'_, T>) {
         if self.is_half() {
-            self.master.restart(value.to_vec());
+            self.master.restart(&value.to_vec());
         }
         if let Some(average) = &mut self.average {
             *average = value.to_vec();

@@ -93,7 +93,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let record = self.records.at_mut(input.place);
             let mut value = input.value.to_vec();
             if record.is_half() && places.contains(&SlotPlace::Master) {
-                record.master.restart(value.clone());
+                record.master.restart(&value);
             } else {
                 // The master has more digits, unless somebody has changed the variable.
                 match &mut input.value {

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::master::Master;
 use crate::parameters::Parameters;
 use crate::precision::Any;
-use crate::precision::master::Bits24;
+use crate::precision::master::Extended;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 use crate::variable::Variable;
@@ -66,7 +66,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Writes an array slot into the variables. Variables without slots keep their values. Variables in 16 bits get the
-    /// slot rounded, their masters get it in full.
+    /// slot rounded, their masters get it with the digits that they [have](crate::Master).
     ///
     /// # Errors
     ///
@@ -184,7 +184,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     fn require_array(&self, name: &str) -> Result<(), Error> {
         let is_array = |group: usize| match name {
             Ema::SLOT => self.averages(group),
-            _ if self.is_master(name) => self.has_halves(),
+            _ if self.is_full_master(name) => self.has_halves(),
             _ => places(self.groups.slots_of(group)).any(|(slot, place)| match place {
                 Some(SlotPlace::Array(array)) => slot.name() == name && !self.is_in_bf16(group, array),
                 _ => false,
@@ -193,8 +193,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         if (0..self.groups.len()).any(is_array) { Ok(()) } else { Err(self.unknown_slot(name)) }
     }
 
-    /// Whether a slot is the master in full.
-    fn is_master(&self, slot: &str) -> bool {
+    /// Whether a slot is the master in full, which is an array like the variable.
+    fn is_full_master(&self, slot: &str) -> bool {
         self.options.master == Master::Full && self.options.master.slot() == Some(slot)
     }
 
@@ -231,7 +231,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             _ => Ok(inputs),
         });
         let mut inputs = self.agree_on_slots(inputs)?;
-        if self.is_master(slot) && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
+        if self.is_full_master(slot) && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
             return Err(self.unknown_slot(slot));
         }
         for Input { place: record, value, .. } in distributed::own_parts(&mut inputs) {
@@ -278,7 +278,7 @@ impl Move {
 
     /// Swaps a variable in 16 bits. The slot does not fit into 16 bits, so it stays where it is; the master remembers
     /// the variable's own value.
-    fn half<H: Bits24, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
+    fn half<H: Extended, T: Scalar>(self, mut value: Value<'_, H>, record: &mut Record<T>, place: SlotPlace) {
         let Record { arrays, average, master, .. } = record;
         let slot = match place {
             SlotPlace::Array(array) => arrays.get(array).map(Vec::as_slice),
@@ -287,8 +287,9 @@ impl Move {
             _ => None,
         };
         match self {
-            Self::Copy => value.with_master(master, |master| {
-                slot.into_iter().for_each(|slot| master.copy_from_slice(slot));
+            Self::Copy => value.with_rows(|half| {
+                let new = slot.map_or_else(|| mem::take(master.full_mut()), <[T]>::to_vec);
+                master.close(new, half);
             }),
             Self::Swap => value.with_rows(|half| {
                 let own = master.open(half);

@@ -41,14 +41,17 @@ impl<T: Scalar> MasterSlot<T> {
     /// The master of a variable with these numbers.
     pub(crate) fn new(storage: Master, value: Vec<T>) -> Self {
         let mut slot = Self { storage, ..Self::none() };
-        slot.restart(value);
+        match storage {
+            Master::Full => slot.full = value,
+            _ => slot.restart(&value),
+        }
         slot
     }
 
     /// The variable is the master.
-    pub(crate) fn restart(&mut self, value: Vec<T>) {
+    pub(crate) fn restart(&mut self, value: &[T]) {
         match self.storage {
-            Master::Full => self.full = value,
+            Master::Full => self.full = value.to_vec(),
             Master::Bits24 { .. } => self.corrections = vec![0; value.len()],
             Master::None { .. } => {}
         }
@@ -103,7 +106,7 @@ impl<T: Scalar> MasterSlot<T> {
     }
 
     /// Takes the master out in full. [`close`](Self::close) takes it back.
-    pub(crate) fn open<H: Bits24>(&mut self, half: &[H]) -> Vec<T> {
+    pub(crate) fn open<H: Extended>(&mut self, half: &[H]) -> Vec<T> {
         let mut full = std::mem::take(&mut self.full);
         full.resize(half.len(), T::zero());
         match self.storage {
@@ -115,7 +118,7 @@ impl<T: Scalar> MasterSlot<T> {
     }
 
     /// Takes the master back, and rounds it into the variable, to nearest.
-    pub(crate) fn close<H: Bits24>(&mut self, full: Vec<T>, half: &mut [H]) {
+    pub(crate) fn close<H: Extended>(&mut self, full: Vec<T>, half: &mut [H]) {
         match self.storage {
             Master::Bits24 { .. } => {
                 let unused = Noise::new(0, 0, 0).at(0);
@@ -130,7 +133,7 @@ impl<T: Scalar> MasterSlot<T> {
 }
 
 /// A type of 16 bits as a part of a number in 24 bits, which is a part of a number in 32 bits.
-pub(crate) trait Bits24: HalfFloat {
+pub(crate) trait Extended: HalfFloat {
     /// The digits of 32 bits that 24 bits do not have.
     const DROPPED: u32;
     /// The magnitude from which on numbers are not finite.
@@ -144,7 +147,7 @@ pub(crate) trait Bits24: HalfFloat {
     fn pattern(self) -> u16;
 }
 
-impl Bits24 for bf16 {
+impl Extended for bf16 {
     const DROPPED: u32 = 8;
     const INFINITY: u32 = 0x7F80;
     const QUIET: u32 = 0x0040;
@@ -161,7 +164,7 @@ impl Bits24 for bf16 {
     }
 }
 
-impl Bits24 for f16 {
+impl Extended for f16 {
     const DROPPED: u32 = 5;
     const INFINITY: u32 = 0x7C00;
     const QUIET: u32 = 0x0200;
@@ -210,7 +213,7 @@ impl<T: Scalar> Masters<'_, T> {
     /// Lends the master of the elements `at..` to `change`, then rounds it into the variable. The lent numbers are in
     /// `buffer`, if they are not stored in full.
     #[inline]
-    pub(crate) fn visit<H: Bits24>(
+    pub(crate) fn visit<H: Extended>(
         &mut self,
         at: usize,
         half: &mut [H],
@@ -271,21 +274,21 @@ fn turned<'a, H, T>(
 /// The magnitude of a number as an integer of its type, of which `dropped` last bits are rounded away, by random bits
 /// that are added to them.
 #[inline(always)]
-fn magnitude<H: Bits24>(x: f32, dropped: u32, random: u32) -> u32 {
+fn magnitude<H: Extended>(x: f32, dropped: u32, random: u32) -> u32 {
     let bits = (x.abs() * H::FACTORS[0]).to_bits();
     (bits + (random & ((1 << dropped) - 1))) >> dropped
 }
 
 /// A magnitude in 16 bits, with the sign of `x`. What is too large becomes infinite; NaN stays NaN.
 #[inline(always)]
-fn signed<H: Bits24>(x: f32, magnitude: u32) -> H {
+fn signed<H: Extended>(x: f32, magnitude: u32) -> H {
     let magnitude = if x.is_nan() { H::INFINITY | H::QUIET } else { magnitude.min(H::INFINITY) };
     H::from_pattern((magnitude | (x.to_bits() >> 16 & 0x8000)) as u16)
 }
 
 /// A number in 32 bits as a variable and its correction.
 #[inline(always)]
-fn parted<H: Bits24>(x: f32, random: u32) -> (H, i8) {
+fn parted<H: Extended>(x: f32, random: u32) -> (H, i8) {
     let wide = magnitude::<H>(x, H::DROPPED, random);
     let half = (wide + 0x80) >> 8;
     // The last 8 bits, with their sign.
@@ -294,7 +297,7 @@ fn parted<H: Bits24>(x: f32, random: u32) -> (H, i8) {
 
 /// The number that a variable and its correction are. A variable that is not finite has none.
 #[inline(always)]
-fn joined<H: Bits24>(half: H, correction: i8) -> f32 {
+fn joined<H: Extended>(half: H, correction: i8) -> f32 {
     let bits = u32::from(half.pattern());
     let magnitude = bits & 0x7FFF;
     // Below 0 there is 0: somebody may have written it beside an old correction.
@@ -306,7 +309,7 @@ fn joined<H: Bits24>(half: H, correction: i8) -> f32 {
 
 dispatched! {
     /// The masters of variables in 24 bits.
-    pub(crate) fn join<T: Scalar, H: Bits24>(to: &mut [T], half: &[H], corrections: &[i8]) {
+    fn join<T: Scalar, H: Extended>(to: &mut [T], half: &[H], corrections: &[i8]) {
         for ((to, half), correction) in to.iter_mut().zip(half).zip(corrections) {
             *to = T::from_f32(joined(*half, *correction));
         }
@@ -315,7 +318,7 @@ dispatched! {
 
 dispatched! {
     /// Rounds masters to variables in 24 bits: stochastically, or else to nearest.
-    pub(crate) fn split<T: Scalar, H: Bits24; RANDOM: bool>(
+    fn split<T: Scalar, H: Extended; RANDOM: bool>(
         half: &mut [H], corrections: &mut [i8], from: &[T], sequences: Sequences,
     ) {
         let len = half.len();
@@ -329,12 +332,15 @@ dispatched! {
 
 dispatched! {
     /// Rounds stochastically to variables that have no master.
-    fn round<T: Scalar, H: Bits24>(half: &mut [H], from: &[T], sequences: Sequences) {
+    fn round<T: Scalar, H: Extended>(half: &mut [H], from: &[T], sequences: Sequences) {
         let len = half.len();
         let from = &from[..len];
         for i in 0..len {
             let x = from[i].to_f32();
-            half[i] = signed(x, magnitude::<H>(x, 8 + H::DROPPED, sequences.bits(0, i)));
+            let rounded = magnitude::<H>(x, 8 + H::DROPPED, sequences.bits(0, i));
+            // Only what rounding to nearest makes infinite becomes infinite.
+            let nearest = magnitude::<H>(x, 8 + H::DROPPED, 1 << (7 + H::DROPPED));
+            half[i] = signed(x, if nearest < H::INFINITY { rounded.min(H::INFINITY - 1) } else { nearest });
         }
     }
 }
@@ -348,13 +354,13 @@ mod tests {
     const SOME: [i8; 9] = [-128, -127, -64, -1, 0, 1, 64, 126, 127];
 
     /// Every number of a type; some of them under Miri.
-    fn numbers<H: Bits24>() -> impl Iterator<Item = H> {
+    fn numbers<H: Extended>() -> impl Iterator<Item = H> {
         (0..=u16::MAX).step_by(if cfg!(miri) { 251 } else { 1 }).map(H::from_pattern)
     }
 
     /// Whatever correction stands beside a variable, the variable is its master rounded to nearest, and both come back
     /// from the master: nobody can write a number that the next step would not start from.
-    fn masters_round_to_their_variables<H: Bits24 + Debug>(nearest: fn(f32) -> H, wide: fn(H) -> f32) {
+    fn masters_round_to_their_variables<H: Extended + Debug>(nearest: fn(f32) -> H, wide: fn(H) -> f32) {
         for half in numbers::<H>() {
             for correction in SOME {
                 let master = joined(half, correction);
@@ -386,7 +392,7 @@ mod tests {
     }
 
     /// The master is off by at most half of 1/256 of the variable's unit, or, rounded stochastically, by less than one.
-    fn masters_are_close<H: Bits24>(numbers: &[f32], unit: impl Fn(f32) -> f32) {
+    fn masters_are_close<H: Extended>(numbers: &[f32], unit: impl Fn(f32) -> f32) {
         for &x in numbers {
             for (random, units) in [(1 << (H::DROPPED - 1), 0.5), (0, 1.0), (0xFFFF, 1.0)] {
                 let (half, correction) = parted::<H>(x, random);
@@ -416,12 +422,17 @@ mod tests {
             assert!(parted::<bf16>(nan, 0xFFFF).0.is_nan() && parted::<f16>(nan, 0xFFFF).0.is_nan());
             assert!(signed::<bf16>(nan, magnitude::<bf16>(nan, 16, 0xFFFF)).is_nan());
         }
+        let mut alone = [f16::ZERO; 100];
+        round(&mut alone, &[65_519.0_f32; 100], Noise::new(1, 2, 3).at(0));
+        assert!(alone.iter().all(|x| *x == f16::MAX));
+        round(&mut alone, &[-65_521.0_f32; 100], Noise::new(1, 2, 3).at(0));
+        assert!(alone.iter().all(|x| *x == f16::NEG_INFINITY));
         assert_eq!(parted::<f16>(1e6, 0), (f16::INFINITY, 0));
         assert_eq!(parted::<bf16>(-f32::MAX, 0), (bf16::NEG_INFINITY, 0));
     }
 
     /// The mean of many roundings is the number, within five standard deviations.
-    fn rounding_is_right_on_average<H: Bits24>(x: f32, wide: fn(H) -> f32) {
+    fn rounding_is_right_on_average<H: Extended>(x: f32, wide: fn(H) -> f32) {
         let count = if cfg!(miri) { 200 } else { 100_000 };
         let (numbers, sequences) = (vec![x; count], Noise::new(1, 2, 3).at(0));
         let (mut half, mut corrections) = (vec![H::default(); count], vec![0; count]);

@@ -15,7 +15,7 @@ pub(crate) struct Args {
     only: Vec<String>,
 
     /// Steps of each training
-    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 2_000, value_parser = value_parser!(u64).range(1..=1_000_000_000))]
     pub(crate) steps: u64,
 
     /// The highest learning rate: it rises in the first tenth of the steps, then falls to 0 along half a cosine
@@ -31,7 +31,7 @@ pub(crate) struct Args {
     pub(crate) lookahead: bool,
 
     /// The first seed: of weights, batches and stochastic rounding
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = value_parser!(u64).range(..=u64::MAX - 1_000))]
     pub(crate) seed: u64,
 
     /// The number of seeds

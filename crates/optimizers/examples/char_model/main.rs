@@ -76,7 +76,7 @@ fn train_all(args: &Args) -> Result<Vec<Outcome>, optimizers::Error> {
     let text = Text::load();
     let contestants = args.contestants();
     let mut outcomes: Vec<Outcome> = contestants.iter().map(|c| Outcome { name: c.name, runs: Vec::new() }).collect();
-    let seeds = args.seed..args.seed.saturating_add(args.seeds);
+    let seeds = args.seed..args.seed + args.seeds;
     let progress = Progress::new(contestants.len() as u64 * args.seeds * args.steps);
     for seed in seeds {
         let plan = Plan { seed, ..Plan::of(args) };

@@ -39,7 +39,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The variables must be known from earlier steps, or from [`add_variables`](Self::add_variables).
     ///
     /// A slot that is stored in [fewer bits](crate::MomentStorage) accepts numbers in bfloat16 or wider ones, which are
-    /// rounded to nearest, ties to even. A list that [`weights`](Self::weights) returned is restored bit for bit.
+    /// rounded to nearest, ties to even. (Corrections of [masters](crate::Master) are whole numbers, and not
+    /// rounded.) A list that [`weights`](Self::weights) returned is restored bit for bit.
     ///
     /// # Errors
     ///

@@ -7,7 +7,7 @@ use super::plan::StepPlan;
 use super::storage::{AnyValue, Value};
 use crate::ema::Ema;
 use crate::precision::Any;
-use crate::precision::master::Bits24;
+use crate::precision::master::Extended;
 use crate::real::Scalar;
 
 /// The weights of the old average and of the value in the new average, and what happens to the result.
@@ -60,7 +60,7 @@ impl<T: Scalar> Averaging<T> {
         }
     }
 
-    fn half<H: Bits24>(self, value: &mut Value<'_, H>, record: &mut Record<T>) {
+    fn half<H: Extended>(self, value: &mut Value<'_, H>, record: &mut Record<T>) {
         let Record { master, average: Some(average), .. } = record else { return };
         value.with_master(master, |master| {
             master.iter_mut().zip(average).for_each(|(w, average)| self.element(w, average));

@@ -6,7 +6,7 @@ use ndarray::iter::{Iter, IterMut};
 
 use super::storage::{AnyValues, NOT_LENT, Value, Values, write_sum};
 use crate::loops::{self, BLOCK, Buffer};
-use crate::precision::master::{Bits24, Masters};
+use crate::precision::master::{Extended, Masters};
 use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
 
@@ -113,7 +113,7 @@ impl<T: Scalar> AnyCursor<'_, '_, T> {
     }
 }
 
-impl<H: Bits24, T: Scalar> Halves<'_, '_, H, T> {
+impl<H: Extended, T: Scalar> Halves<'_, '_, H, T> {
     /// Lends the elements `at..at + n` of the master, then rounds them into the variable.
     #[inline]
     pub(crate) fn visit(&mut self, at: usize, n: usize, change: impl FnOnce(&mut [T])) {

@@ -211,19 +211,25 @@ pub(crate) fn resolve<'a, T: Scalar>(
     let call = records.next_call();
     let mut inputs: Vec<Input<'a, T>> = Vec::with_capacity(variables.size_hint().0);
     let mut new_names = HashSet::new();
-    for (position, variable) in variables.enumerate() {
-        if !is_usual(&variable, (position, call), records) {
-            inputs.push(resolve_one(variable, (position, call), records, groups, &mut new_names)?);
+    // The place after that of the variable before: the right one, unless the order has changed.
+    let mut guess = 0;
+    for variable in variables {
+        if !is_usual(&variable, (guess, call), records) {
+            let input = resolve_one(variable, (guess, call), records, groups, &mut new_names)?;
+            // A variable without a record yet stands between others.
+            guess = if input.new.is_none() { input.place + 1 } else { guess };
+            inputs.push(input);
             continue;
         }
         // Only what is needed is moved: the processor waits for copies of what was just written.
         if let Variable { name, value: ViewMut(Any::Full(Memory::Filled { data, .. })), gradient } = variable
             && let Some(Gradient::Dense(View(Any::Full(Memory::Filled { data: numbers, .. })))) = gradient
         {
-            let group = records.at_mut(position).see(call);
+            let group = records.at_mut(guess).see(call);
             let value = Any::Full(Value::Slice(data));
             let gradient = Some(InputGradient::Dense(Any::Full(Values::Slice(numbers))));
-            inputs.push(Input { place: position, name, group, value, gradient, new: None, placed: None });
+            inputs.push(Input { place: guess, name, group, value, gradient, new: None, placed: None });
+            guess += 1;
         }
     }
     if !inputs.is_sorted_by_key(|input| input.place) {
@@ -234,26 +240,26 @@ pub(crate) fn resolve<'a, T: Scalar>(
 
 /// Whether a variable is as in the list before, and of the usual kind: contiguous numbers with a dense gradient.
 #[inline(always)]
-fn is_usual<T: Scalar>(variable: &Variable<'_, T>, (position, call): (usize, u64), records: &Records<T>) -> bool {
+fn is_usual<T: Scalar>(variable: &Variable<'_, T>, (guess, call): (usize, u64), records: &Records<T>) -> bool {
     if let Variable { name, value: ViewMut(Any::Full(Memory::Filled { shape, .. })), gradient } = variable
         && let Some(Gradient::Dense(View(Any::Full(Memory::Filled { shape: of_gradient, .. })))) = gradient
     {
-        return records.is_usual(position, call, name, [shape, of_gradient]);
+        return records.is_usual(guess, call, name, [shape, of_gradient]);
     }
     false
 }
 
-/// Checks one variable, which is at this position of the list of this call.
+/// Checks one variable of the list of this call; tries the place `guess` first.
 #[inline(never)]
 fn resolve_one<'a, T: Scalar>(
     Variable { name, value, gradient }: Variable<'a, T>,
-    (position, call): (usize, u64),
+    (guess, call): (usize, u64),
     records: &mut Records<T>,
     groups: &Groups<T>,
     new_names: &mut HashSet<String>,
 ) -> Result<Input<'a, T>, Error> {
     let is_sparse = matches!(gradient, Some(Gradient::Sparse { .. }));
-    let (place, group, new) = match records.place(&name, position) {
+    let (place, group, new) = match records.place(&name, guess) {
         Some(place) => {
             let record = records.at_mut(place);
             check_known(record, call, &name, &value)?;

@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 
 use crate::loops;
-use crate::precision::master::{Bits24, MasterSlot};
+use crate::precision::master::{Extended, MasterSlot};
 use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
 
@@ -135,7 +135,7 @@ impl<'a, T> Value<'a, T> {
     }
 }
 
-impl<H: Bits24> Value<'_, H> {
+impl<H: Extended> Value<'_, H> {
     /// Lends the master of the variable in full, then rounds it into the variable.
     pub(crate) fn with_master<T: Scalar>(&mut self, slot: &mut MasterSlot<T>, change: impl FnOnce(&mut [T])) {
         self.with_rows(|half| {
