@@ -1,6 +1,7 @@
 //! Numbers in the element type of the optimizer, or in one of two 16-bit types, and how they are told apart.
 //! [`nearest`] and [`stochastic`] round them.
 
+pub(crate) mod extended;
 pub(crate) mod float8;
 pub(crate) mod master;
 pub(crate) mod nearest;

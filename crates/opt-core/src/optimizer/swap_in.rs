@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::master::Master;
 use crate::parameters::Parameters;
 use crate::precision::Any;
-use crate::precision::master::Extended;
+use crate::precision::extended::Extended;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
 use crate::variable::Variable;

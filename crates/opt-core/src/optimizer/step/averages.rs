@@ -7,7 +7,7 @@ use super::plan::StepPlan;
 use super::storage::{AnyValue, Value};
 use crate::ema::Ema;
 use crate::precision::Any;
-use crate::precision::master::Extended;
+use crate::precision::extended::Extended;
 use crate::real::Scalar;
 
 /// The weights of the old average and of the value in the new average, and what happens to the result.

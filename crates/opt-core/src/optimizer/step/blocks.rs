@@ -6,7 +6,8 @@ use ndarray::iter::{Iter, IterMut};
 
 use super::storage::{AnyValues, NOT_LENT, Value, Values, write_sum};
 use crate::loops::{self, BLOCK, Buffer};
-use crate::precision::master::{Extended, Masters};
+use crate::precision::extended::Extended;
+use crate::precision::master::Masters;
 use crate::precision::{Any, HalfFloat, map};
 use crate::real::Scalar;
 

@@ -34,7 +34,7 @@ pub(crate) struct VariableSlice<'a, T> {
 /// The state that the optimizer keeps for the elements of a slice, besides the master.
 struct SliceState<'a, T> {
     slots: ArraySlots<'a, T>,
-    packed: Option<Box<PackedSlots<'a>>>,
+    packed: Option<PackedSlots<'a>>,
     /// The average; empty if there is none.
     average: &'a mut [T],
 }
@@ -71,7 +71,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
         let noise = step.noise(record).filter(|_| !record.packed.is_empty());
         let state = SliceState {
             slots: ArraySlots::of(&mut record.arrays),
-            packed: noise.map(|noise| Box::new(PackedSlots::of(&mut record.packed, noise))),
+            packed: noise.map(|noise| PackedSlots::of(&mut record.packed, noise)),
             average: record.average.as_deref_mut().unwrap_or_default(),
         };
         let master = record.master.lend(|seed| Noise::of_master(seed, step.iteration, record.hash));
@@ -187,8 +187,8 @@ impl<T: Scalar> SliceState<'_, T> {
         let (slots, slots_back) = slots.split_at(at);
         let (packed, packed_back) = packed.map(|packed| packed.split_at(at)).unzip();
         let (average, average_back) = split(average, at);
-        let back = Self { slots: slots_back, packed: packed_back.map(Box::new), average: average_back };
-        (Self { slots, packed: packed.map(Box::new), average }, back)
+        let back = Self { slots: slots_back, packed: packed_back, average: average_back };
+        (Self { slots, packed, average }, back)
     }
 }
 

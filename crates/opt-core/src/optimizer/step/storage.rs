@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use ndarray::{ArrayViewD, ArrayViewMutD, Axis};
 
 use crate::loops;
-use crate::precision::master::{Extended, MasterSlot};
+use crate::precision::extended::Extended;
+use crate::precision::master::MasterSlot;
 use crate::precision::{Any, HalfFloat, each, map, split};
 use crate::real::Scalar;
 
