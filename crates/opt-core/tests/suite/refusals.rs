@@ -73,6 +73,37 @@ fn names() {
     assert_eq!(error, Error::DuplicateVariable { name: "known".to_owned() });
 }
 
+/// Known variables in any order make the same step, and a name that comes twice is found wherever it stands.
+#[test]
+fn lists_in_any_order() {
+    const NAMES: [&str; 3] = ["a", "b", "c"];
+    let step = |opt: &mut Opt, order: [usize; 3]| {
+        let (mut values, gradients) = (order.map(|i| [i as f64]), order.map(|i| [1.0 + i as f64]));
+        let variables = order.iter().zip(&mut values).zip(&gradients);
+        opt.apply_gradients(
+            variables.map(|((&i, value), gradient)| Variable::new(NAMES[i], value).gradient(gradient)),
+        )?;
+        Ok::<_, Error>([0, 1, 2].map(|i| values[order.iter().position(|&at| at == i).unwrap()]))
+    };
+    let known = || {
+        let mut opt = Optimizer::builder(Sgd::new(0.5).momentum(0.5)).build().unwrap();
+        step(&mut opt, [0, 1, 2]).unwrap();
+        opt
+    };
+    let mut usual = known();
+    let want = (step(&mut usual, [0, 1, 2]).unwrap(), usual.weights());
+    for list in 0..27 {
+        let order = [list / 9, list / 3 % 3, list % 3];
+        let mut opt = known();
+        let before = opt.weights();
+        match (order[1..].contains(&order[0]) || order[1] == order[2], step(&mut opt, order)) {
+            (true, Err(Error::DuplicateVariable { .. })) => assert_eq!(opt.weights(), before, "{order:?}"),
+            (false, Ok(values)) => assert_eq!((values, opt.weights()), want, "{order:?}"),
+            (_, result) => panic!("{order:?}: {result:?}"),
+        }
+    }
+}
+
 #[test]
 fn sparse_gradients() {
     let values = Array2::ones((2, 2));
