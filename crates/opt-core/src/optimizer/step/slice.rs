@@ -91,7 +91,7 @@ impl<'a, T: Scalar> VariableSlice<'a, T> {
     /// The number of elements of which slices are multiples: whole rows, and whole groups of slots that are stored in
     /// groups.
     pub(crate) fn unit(&self) -> usize {
-        let (width, group) = (self.width(), self.state.packed.as_ref().map_or(1, |packed| packed.width()));
+        let (width, group) = (self.width(), self.state.packed.as_ref().map_or(1, PackedSlots::width));
         // A group is a power of two.
         width * (group >> width.trailing_zeros().min(group.trailing_zeros()))
     }
