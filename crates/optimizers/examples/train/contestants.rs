@@ -4,8 +4,8 @@ use optimizers::schedules::{
     CosineDecay, ExponentialDecay, OneCycle, PiecewiseConstantDecay, Triangular2CyclicalLearningRate,
 };
 use optimizers::{
-    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Group, Hyper, Lookahead, LossScale, MomentStorage, Nadam, NovoGrad,
-    Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, DynOptimizer, Ema, Error, Exclude, Group, Hyper, Lookahead, LossScale, Master, MomentStorage, Nadam,
+    NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
 };
 
 use crate::precision::Precision;
@@ -53,6 +53,7 @@ pub(crate) fn contestants() -> Vec<Contestant> {
         contestant("adamw-keras", |_| of(AdamW::new(0.003)).exclude_from_weight_decay(biases())),
         contestant("adamw-pytorch", |_| adamw()),
         in_f16("adamw-f16", |_| adamw().loss_scale(LossScale::dynamic())),
+        in_f16("adamw-f16-24", |_| adamw().loss_scale(LossScale::dynamic()).master(Master::Bits24 { seed: 1 })),
         contestant("adamw-groups", |_| of(AdamW::pytorch(0.003)).group(undecayed()).group(slower_output())),
         contestant("adamw-cosine", |n| of(AdamW::new(CosineDecay::with_warmup(0.0, 0.005, n / 10, n)))),
         contestant("nadam-legacy", |_| of(Nadam::new(0.003))),

@@ -32,11 +32,13 @@ fn words(key: &str, value: &Value) -> Option<String> {
     }
 }
 
-/// A number or a text as it is, an object by its class name or element type; other values are left out.
+/// A number or a text as it is, an object by its class name, element type or bits; other values are left out.
 fn word(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(object) => object.get("class_name").or(object.get("dtype")).map_or_else(String::new, word),
+        Value::Object(object) => {
+            object.get("class_name").or(object.get("dtype")).or(object.get("bits")).map_or_else(String::new, word)
+        }
         Value::Array(_) | Value::Null => String::new(),
         number_or_bool => number_or_bool.to_string(),
     }
