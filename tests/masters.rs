@@ -374,6 +374,15 @@ fn a_file_of_another_storage_is_refused() {
     assert!(refused.contains("kernel/correction") && refused.contains("kernel/master"), "{refused}");
 }
 
+#[test]
+fn optimizers_in_64_bits_have_no_masters() {
+    for master in MASTERS {
+        let built = Optimizer::<_, f64>::builder(Sgd::new(0.1)).master(master).build();
+        assert!(matches!(built, Err(Error::Master { .. })), "{master:?}");
+    }
+    assert!(Optimizer::<_, f64>::builder(Sgd::new(0.1)).master(Master::Full).build().is_ok());
+}
+
 /// AdamW with moments in 8 bits has 5 1/16 bytes for each element of a variable in bfloat16: 2 of the variable itself.
 #[test]
 fn corrections_take_one_byte() {

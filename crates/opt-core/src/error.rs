@@ -292,6 +292,15 @@ pub enum Error {
         dtype: DType,
     },
 
+    /// Only optimizers in 32 bits have variables in 16 bits, whose masters can be stored in fewer bits.
+    #[error(
+        "masters in 24 or 16 bits are those of variables in 16 bits, which an optimizer in {dtype:?} does not have"
+    )]
+    Master {
+        /// The element type of the optimizer.
+        dtype: DType,
+    },
+
     /// There is no slot of that name.
     #[error("unknown slot {slot:?}, there are {known:?}")]
     UnknownSlot {

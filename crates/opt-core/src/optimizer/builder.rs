@@ -288,6 +288,9 @@ impl<R: UpdateRule<T>, T: Scalar> OptimizerBuilder<R, T> {
         if options.moments != MomentStorage::Full && T::DTYPE != DType::F32 {
             return Err(Error::MomentStorage { dtype: T::DTYPE });
         }
+        if options.master != Master::Full && T::DTYPE != DType::F32 {
+            return Err(Error::Master { dtype: T::DTYPE });
+        }
         options.threads = Threads::new(thread_count)?;
         let groups = Groups::new(&rule, groups, options.use_ema, options.moments)?;
         Ok(Optimizer {

@@ -17,8 +17,8 @@ use crate::real::{DType, Scalar};
 use crate::rule::UpdateRule;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
-    /// The same list as [`weights`](Self::weights), borrowed: no number is copied, slots in bfloat16 are not
-    /// widened, and slots in 8 bits are widened to bfloat16.
+    /// The same list as [`weights`](Self::weights), borrowed: no number is copied, and slots in bfloat16 are not
+    /// widened. Slots in 8 bits and corrections of [masters](crate::Master) are shown in bfloat16, in copies.
     ///
     /// # Errors
     ///
