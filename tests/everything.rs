@@ -6,4 +6,5 @@ mod checkpoints;
 mod halves;
 mod oracle;
 mod ranks;
+mod rounding;
 mod script;
