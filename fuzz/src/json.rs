@@ -32,8 +32,8 @@ const NUMBERS: [f64; 18] = [
     -1e300,
 ];
 
-/// Whole numbers at the limits of ranges.
-const WHOLE: [u64; 8] = [0, 1, 2, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
+/// Whole numbers at the limits of ranges, and the bits of masters.
+const WHOLE: [u64; 10] = [0, 1, 2, 16, 24, 1 << 32, (1 << 53) + 1, i64::MAX as u64, u64::MAX - 1, u64::MAX];
 
 /// Keys and texts of the engine; those of rules and schedules come from the registry.
 const TEXTS: [&str; 51] = [

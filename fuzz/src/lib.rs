@@ -7,6 +7,7 @@ pub mod json;
 pub mod plan;
 pub mod run;
 pub mod trained;
+pub mod value;
 
 use std::sync::LazyLock;
 

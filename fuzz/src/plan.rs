@@ -6,10 +6,12 @@ use arbitrary::Arbitrary;
 use opt_conformance::problem::Problem;
 use opt_conformance::textbook::{self, Formula, Naive, Team};
 use optimizers::{
-    Accumulate, Adam, AdamW, Ema, Exclude, Group, Lookahead, LossScale, MomentStorage, Nadam, NonFinite, NovoGrad,
-    Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
+    Accumulate, Adam, AdamW, Ema, Exclude, Group, Lookahead, LossScale, Master, MomentStorage, Nadam, NonFinite,
+    NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd,
 };
 use optimizers::{Scalar, UpdateRule};
+
+use crate::value::Kind;
 
 /// The most steps of one run: few enough for rounding errors to stay small.
 pub const MOST_STEPS: usize = 12;
@@ -25,6 +27,8 @@ pub struct Plan {
     pub options: Options,
     /// Calls, one after the other.
     pub calls: Vec<Call>,
+    /// The variables in 16 bits. Last: the corpus has the others by their places.
+    pub halves: Halves,
 }
 
 /// An index into a list, modulo its length.
@@ -96,6 +100,13 @@ pub struct Options {
     pub groups: Option<Groups>,
     pub accumulate: Option<(Choice, bool)>,
     pub loss_scale: Option<(Choice, bool)>,
+}
+
+/// The types of the variables, and the masters of those in 16 bits.
+#[derive(Debug, Clone, Arbitrary)]
+pub struct Halves {
+    kinds: [Choice; 5],
+    master: Choice,
 }
 
 /// Two groups: one with a factor of the learning rate, which may be frozen, and one with a rule of its own.
@@ -304,7 +315,7 @@ impl Plan {
         let formula = Box::new(ByVariable { formula, own });
         // The textbook has no weight decay by default.
         let has_decay = rule.default_weight_decay().is_some();
-        let builder = Optimizer::builder(rule);
+        let builder = Optimizer::builder(rule).master(self.halves.master::<T>());
         (self.options.set(if has_decay { builder.weight_decay(0.0) } else { builder }), formula)
     }
 
@@ -340,6 +351,28 @@ impl Formula for ByVariable {
             Some(own) if NUMBERS.contains(&name) => own.update(t, eta, name, w, rows),
             _ => self.formula.update(t, eta, name, w, rows),
         }
+    }
+}
+
+impl Halves {
+    /// The type of a variable. Optimizers in 64 bits have none in 16.
+    pub fn kind<T: Scalar>(&self, which: usize) -> Kind {
+        if size_of::<T>() == 4 { self.kinds[which].of(&[Kind::Full, Kind::Bf16, Kind::F16]) } else { Kind::Full }
+    }
+
+    /// The storage of masters.
+    pub fn master<T: Scalar>(&self) -> Master {
+        let seed = 5;
+        match self.master.of(&[0, 1, 2]) {
+            1 if size_of::<T>() == 4 => Master::Bits24 { seed },
+            2 if size_of::<T>() == 4 => Master::None { seed },
+            _ => Master::Full,
+        }
+    }
+
+    /// Whether numbers are rounded, so that they are not those of the textbook.
+    pub fn are_rounded<T: Scalar>(&self) -> bool {
+        self.master::<T>() != Master::Full && (0..self.kinds.len()).any(|which| self.kind::<T>(which) != Kind::Full)
     }
 }
 
