@@ -138,8 +138,9 @@ impl<'a> PackedSlots<'a> {
     /// The number of elements of `at..end` that can be rounded as one block.
     pub(crate) fn block_len(&self, at: usize, end: usize) -> usize {
         let left = end - at;
-        match self.slots {
+        match &self.slots {
             Narrow::Bf16(_) => left.min(BLOCK).min(stochastic::before_turn(self.first + at)),
+            Narrow::Float8([slot, ..], _) if at.is_multiple_of(TILE) && end == float8::len_of(slot) => left.min(BLOCK),
             // Whole tiles, but for what is before the first one, and behind the last.
             Narrow::Float8(..) if at.is_multiple_of(TILE) && left >= TILE => (left / TILE * TILE).min(BLOCK),
             Narrow::Float8(..) => left.min(TILE - at % TILE),
@@ -186,7 +187,7 @@ pub(crate) struct PackedBlock<'a> {
 /// The slots `0..N` of a block, for a loop over all of them.
 pub(crate) enum Fusible<'a, const N: usize> {
     Bf16([&'a mut [bf16]; N], stochastic::Sequences),
-    /// Whole tiles; the noise, and the number of the first tile.
+    /// Tiles; the noise, and the number of the first tile.
     Float8([&'a mut [u8]; N], [Format; N], Noise, usize),
 }
 
@@ -206,8 +207,7 @@ impl PackedBlock<'_> {
         self.indices = self.indices.map(|index| index.wrapping_sub(start));
     }
 
-    /// All slots, if they are exactly the array slots `0..N`, and the block is whole tiles without numbers that
-    /// are not finite.
+    /// All slots, if they are exactly the array slots `0..N`, and the block is whole tiles.
     pub(crate) fn take_all<const N: usize>(&mut self) -> Option<Fusible<'_, N>> {
         let len = (0..MAX_PACKED).take_while(|&slot| self.slots.has(slot)).count();
         if len != N || !self.indices[..N].iter().enumerate().all(|(i, &index)| i == index) {
@@ -218,9 +218,7 @@ impl PackedBlock<'_> {
                 Some(Fusible::Bf16(array::from_fn(|slot| mem::take(&mut slots[slot])), self.noise.at(self.place)))
             }
             Narrow::Float8(slots, formats) => {
-                let is_whole = self.place.is_multiple_of(TILE)
-                    && self.len.is_multiple_of(TILE)
-                    && !slots.iter().any(|slot| float8::has_wild(slot));
+                let is_whole = self.place.is_multiple_of(TILE) && self.len == float8::len_of(slots[0]);
                 let take = |slot: usize| mem::take(&mut slots[slot]);
                 is_whole.then(|| {
                     let formats = array::from_fn(|slot| formats[slot]);

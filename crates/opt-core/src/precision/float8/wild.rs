@@ -1,6 +1,7 @@
 //! Groups that a common scale does not fit.
 
-use super::{Format, GROUPS, Scalar, WILD, encoded, nearest, parts, power};
+use super::tile::{decoded, decoding, encoded, power};
+use super::{Format, GROUPS, Scalar, WILD, nearest, parts};
 
 /// The largest number of a group with the largest scale.
 const LARGEST: f32 = f32::from_bits(0x7F70_0000);
@@ -75,7 +76,7 @@ pub(super) fn decode<T: Scalar>(format: Format, to: &mut [T], scales: &[u8], cod
         *to = T::from_f32(match scale {
             WILD if code == nan => f32::NAN,
             WILD => f32::from_bits(sign | magnitude),
-            _ => super::decoded(code, format.sign(), super::decoding(format)(scale)),
+            _ => decoded(code, format, decoding(format)(scale)),
         });
     }
 }
