@@ -144,7 +144,8 @@ impl<T: Scalar> Fused<T> {
         Done { averaged: false }
     }
 
-    fn constants(&self) -> Constants<T> {
+    /// The numbers that a loop over all elements needs.
+    pub(crate) fn constants(&self) -> Constants<T> {
         Constants {
             scale: self.scale.unwrap_or([T::literal(1.0); 2]),
             decay: self.decay.unwrap_or_default(),

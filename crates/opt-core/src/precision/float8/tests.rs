@@ -4,6 +4,7 @@ use half::slice::HalfFloatSliceExt;
 
 use super::*;
 use crate::precision::stochastic::hash;
+use crate::rule::Fused;
 
 const FORMATS: [Format; 2] = [Format::Signed, Format::Unsigned];
 
@@ -225,4 +226,49 @@ fn bytes_are_those_of_earlier_versions() {
         slot.bytes_mut().iter().fold(0_u64, |hash, &byte| hash.wrapping_mul(31).wrapping_add(byte.into()))
     });
     assert_eq!(bytes, [2_220_984_170_184_806_033, 1_048_315_575_546_240_785]);
+}
+
+/// What follows the last element of a short tile has no influence, and tiles with numbers that are not finite stay in
+/// the loop.
+#[test]
+fn the_loop_does_what_widening_and_rounding_do() {
+    let element = |_: &(), w: f32, g: f32, [m, v]: [f32; 2]| {
+        // Not a number behind the last element, where all is zero.
+        let m = 0.75 * m + g + 0.0 / g;
+        (w - m, [m, 0.5 * v + g * g])
+    };
+    let noise = Noise::new(4, 5, 6);
+    for len in [1, 2, 15, 16, 17, 31, 32, 33, 100, TILE - 1, TILE, TILE + 1, 3 * TILE, 5 * TILE + 77] {
+        for wild in [None, Some(f32::NAN), Some(f32::NEG_INFINITY)] {
+            let gradient: Vec<f32> = (0..len).map(|i| ((i * 7919 % 1013) as f32 - 506.5) / 64.0).collect();
+            let mut old: Vec<f32> = gradient.iter().map(|g| g * g * g).collect();
+            old[len / 2] = wild.unwrap_or(old[len / 2]);
+            let mut slots = FORMATS.map(|format| Float8::filled(format, bf16::ZERO, len));
+            slots[0].assign(old.iter().copied());
+            slots[1].assign(old.iter().map(|x| x.abs()));
+            let mut want = slots.clone();
+            let (mut value, mut want_value) = (old.clone(), old.clone());
+
+            let wide = want.each_mut().map(|slot| slot.to_bf16());
+            let mut new = [vec![0.0; len], vec![0.0; len]];
+            for i in 0..len {
+                let [m, v] = wide.each_ref().map(|slot| slot[i].to_f32());
+                let (w, [m, v]) = element(&(), want_value[i], gradient[i], [m, v]);
+                want_value[i] = w;
+                (new[0][i], new[1][i]) = (m, v);
+            }
+            for (number, (slot, new)) in want.iter_mut().zip(&new).enumerate() {
+                round(&mut slot.bytes, new, FORMATS[number], number, noise, 9);
+            }
+
+            let bytes = slots.each_mut().map(|slot| slot.bytes_mut());
+            let constants = Fused::none().constants();
+            update(&(), &element, &mut value, &gradient, bytes, FORMATS, constants, noise, 9);
+            let is_same = |(got, want): (&f32, &f32)| got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+            assert!(value.iter().zip(&want_value).all(is_same), "{len} values, {wild:?}");
+            for (slot, want) in slots.iter().zip(&want) {
+                assert_eq!(slot.bytes, want.bytes, "{len} {:?}, {wild:?}", slot.format);
+            }
+        }
+    }
 }
