@@ -69,8 +69,7 @@ pub(super) fn encoded<const SIGNED: bool>(x: f32, factor: f32, random: impl Fn(u
     code as u8
 }
 
-/// Buffers for one slot of a tile. They are made once for many tiles: clearing them takes time. Vectors of 64 bytes
-/// never lie across two lines of the cache.
+/// Buffers for one slot of a tile, aligned so that no vector lies across two lines of the cache.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Room {

@@ -29,7 +29,9 @@ pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const
 ) {
     let ((values, value), (gradients, gradient)) = (value.as_chunks_mut(), gradient.as_chunks());
     let mut rest = state.each_mut().map(|slot| split_off(slot, values.len() * BYTES));
-    update_tiles(k, element, values, gradients, state, formats, constants, noise, first, TILE);
+    // Once for both: clearing them takes time.
+    let mut rooms = [Room::EMPTY; N];
+    update_tiles(k, element, values, gradients, state, formats, constants, noise, first, TILE, &mut rooms);
     if !value.is_empty() {
         // Alone, with zeros behind it.
         let (len, first) = (value.len(), first + values.len());
@@ -44,7 +46,7 @@ pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const
             debug_assert_eq!((scales.len(), codes.len()), (len.min(GROUPS), len), "a tile of {len} elements");
         }
         let whole = tiles.each_mut().map(|tile| &mut tile[..]);
-        update_tiles(k, element, &mut values, &gradients, whole, formats, constants, noise, first, len);
+        update_tiles(k, element, &mut values, &gradients, whole, formats, constants, noise, first, len, &mut rooms);
         value.copy_from_slice(&values[0][..len]);
         for (tile, rest) in tiles.iter().zip(&mut rest) {
             let (scales, codes) = parts(rest);
@@ -68,11 +70,11 @@ dispatched! {
         noise: Noise,
         first: usize,
         len: usize,
+        rooms: &mut [Room; N],
     ) {
-        let mut rooms = [Room::EMPTY; N];
         for (tile, (value, gradient)) in values.iter_mut().zip(gradients).enumerate() {
             let keys = keys(noise, first + tile);
-            update_tile(k, element, value, gradient, &mut state, tile, formats, constants, keys, len, &mut rooms);
+            update_tile(k, element, value, gradient, &mut state, tile, formats, constants, keys, len, rooms);
         }
     }
 }
