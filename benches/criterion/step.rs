@@ -50,7 +50,7 @@ fn step_and_bare(
     group.bench_function(BenchmarkId::new("step", threads), |b| b.iter(&mut step));
     let mut arrays = Arrays::<f32>::new(shape);
     let mut bare = Bare::new(&mut arrays, contestant.traffic, threads).expect("threads can be started");
-    group.bench_function(BenchmarkId::new("bare", threads), |b| b.iter(|| bare.steps(1)));
+    group.bench_function(BenchmarkId::new("bare", threads), |b| b.iter(|| bare.steps(1, false)));
 }
 
 /// Nadam over memory: the engine, the bare loop, and the same arithmetic without an engine.

@@ -4,10 +4,13 @@
 //! have the same sizes and are cut into the same tasks, on as many threads, with one fork and join. Where a norm must
 //! be known first, a loop that only sums runs over the gradients before, with its own fork and join. Nothing else is
 //! computed. The loops are compiled for the same instruction sets as the engine.
+//!
+//! A second bare loop does the same and asks for the numbers in advance, as the engine does.
 
 mod arrays;
 mod kernels;
 
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
@@ -61,9 +64,9 @@ impl<'a, T: Element> Bare<'a, T> {
         Ok(Self { traffic, tasks: tasks(arrays.pieces(traffic)), pool, step: 0 })
     }
 
-    /// Passes over the arrays that steps would read and write. All of them start on a thread of the pool, which is
-    /// then awake.
-    pub fn steps(&mut self, steps: usize) {
+    /// Passes over the arrays that steps would read and write, in a loop that prefetches or not. All of them start on a
+    /// thread of the pool, which is then awake.
+    pub fn steps(&mut self, steps: usize, ahead: bool) {
         let Self { traffic, tasks, pool, step } = self;
         let sums = tasks.iter().flatten().any(|piece| piece.sum.is_some());
         let fork = pool.is_some();
@@ -72,7 +75,7 @@ impl<'a, T: Element> Bare<'a, T> {
                 if sums {
                     each(tasks, fork, Piece::sum);
                 }
-                each(tasks, fork, |piece| piece.add(traffic.wide_at(step)));
+                each(tasks, fork, |piece| piece.add(traffic.wide_at(step), ahead));
             }
         };
         match &*pool {
@@ -83,10 +86,19 @@ impl<'a, T: Element> Bare<'a, T> {
     }
 }
 
-impl<T: Element> Subject for Bare<'_, T> {
+/// A bare loop, with or without prefetches, over arrays that both use in turns.
+#[derive(Debug)]
+pub struct Turns<'b, 'a, T> {
+    /// The arrays.
+    pub bare: &'b RefCell<Bare<'a, T>>,
+    /// Whether the loop prefetches.
+    pub ahead: bool,
+}
+
+impl<T: Element> Subject for Turns<'_, '_, T> {
     fn run(&mut self, steps: usize) -> anyhow::Result<Duration> {
         let start = Instant::now();
-        self.steps(steps);
+        self.bare.borrow_mut().steps(steps, self.ahead);
         Ok(start.elapsed())
     }
 }
@@ -122,14 +134,14 @@ impl<T: Element> Piece<'_, T> {
     }
 
     /// Adds the gradient to the first `wide` arrays.
-    fn add(&mut self, wide: usize) {
+    fn add(&mut self, wide: usize, ahead: bool) {
         let wide = &mut self.wide[..wide];
         if let Some((gradient, weights)) = &mut self.halves {
-            kernels::add_halves(gradient, weights, wide, &mut self.tiny, T::literal(1.0));
+            kernels::add_halves(gradient, weights, wide, &mut self.tiny, T::literal(1.0), ahead);
         } else if self.tiny.is_empty() {
-            kernels::add_to_all(self.gradient, wide, &mut self.narrow);
+            kernels::add_to_all(self.gradient, wide, &mut self.narrow, ahead);
         } else {
-            kernels::add_to_all(self.gradient, wide, &mut self.tiny);
+            kernels::add_to_all(self.gradient, wide, &mut self.tiny, ahead);
         }
     }
 }
@@ -145,7 +157,7 @@ mod tests {
         let shape = Shape { name: String::new(), tensors: vec![vec![4 * CHUNK + 7], vec![3, 5]] };
         let mut arrays = Arrays::<f64>::new(&shape);
         let mut bare = Bare::new(&mut arrays, traffic, threads).unwrap();
-        bare.steps(passes);
+        (0..passes).for_each(|pass| bare.steps(1, pass % 2 == 1));
         drop(bare);
         arrays.additions()
     }
@@ -166,7 +178,8 @@ mod tests {
         let shape = Shape::single(1_000);
         let mut arrays = Arrays::<f32>::new(&shape);
         let mut bare = Bare::new(&mut arrays, Traffic::halves(1).tiny(2).correction(), 1).unwrap();
-        bare.steps(3);
+        bare.steps(2, false);
+        bare.steps(1, true);
         let piece = &bare.tasks[0][0];
         let (gradient, weights) = piece.halves.as_ref().unwrap();
         assert!(gradient.iter().zip(weights.iter()).all(|(g, w)| *w == g.wrapping_mul(3).wrapping_add(1)));
@@ -188,7 +201,7 @@ mod tests {
         let gradients_summed = |sweep| -> usize {
             let mut arrays = Arrays::<f64>::new(&shape);
             let mut bare = Bare::new(&mut arrays, Traffic::state(1).after(sweep), 2).unwrap();
-            bare.steps(1);
+            bare.steps(1, false);
             let pieces = bare.tasks.iter().flatten();
             let summed = pieces.filter(|piece| {
                 let expected: f64 = piece.gradient.iter().sum();

@@ -33,6 +33,9 @@ pub struct Record {
     pub min_bytes_per_param: f64,
     /// The median of the bare loop that took turns with it.
     pub bare_ns_per_param: f64,
+    /// The median of the bare loop that prefetches. Results of earlier versions have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead_ns_per_param: Option<f64>,
     /// The bytes that the bare loop moves.
     pub bare_bytes_per_param: f64,
     /// `(min_bytes_per_param / ns) / (bare_bytes_per_param / bare_ns)`: 1 is as fast as memory allows. It is computed
@@ -70,7 +73,7 @@ impl Setting<'_> {
 
     /// The record of these times.
     #[must_use]
-    pub fn record(&self, peer: Option<String>, times: &Times, bare: &Times) -> Record {
+    pub fn record(&self, peer: Option<String>, times: &Times, bare: &Times, ahead: &Times) -> Record {
         let params = self.shape.params() as f64;
         let ns = |at| times.quantile(at) / params;
         // The bare loop moves as many bytes.
@@ -90,6 +93,7 @@ impl Setting<'_> {
             samples: times.samples(),
             min_bytes_per_param: self.bytes,
             bare_ns_per_param: bare.median() / params,
+            ahead_ns_per_param: Some(ahead.median() / params),
             bare_bytes_per_param: self.bytes,
             fraction_of_bare_loop: fraction(0.5),
             fraction_range: [fraction(0.0), fraction(1.0)],
@@ -129,8 +133,9 @@ mod tests {
         // The machine is twice as fast in the second round, for both.
         let ours = Times::new(vec![vec![800.0, 810.0, 790.0], vec![400.0], vec![500.0]]);
         let bare = Times::new(vec![vec![600.0], vec![320.0], vec![500.0]]);
-        let record = setting.record(None, &ours, &bare);
+        let record = setting.record(None, &ours, &bare, &ours);
         assert_eq!((record.ns_per_param, record.bare_ns_per_param), (0.79, 0.5));
+        assert_eq!(record.ahead_ns_per_param, Some(0.79));
         assert_eq!((record.fraction_of_bare_loop, record.fraction_range), (0.8, [0.75, 1.0]));
         assert_eq!((record.params, record.tensors, record.samples), (1_000, 2, 5));
         assert_eq!(record.ns_per_param_quartiles, [0.5, 0.8]);
@@ -146,7 +151,7 @@ mod tests {
         let setting = Setting { rule: "sgd", shape: &shape, dtype: "f64", threads: 1, bytes: 24.0 };
         let times = Times::new(vec![vec![30.0]]);
         for (peer, names_it) in [(None, false), (Some("torch: SGD".to_owned()), true)] {
-            let record = setting.record(peer, &times, &times);
+            let record = setting.record(peer, &times, &times, &times);
             let text = serde_json::to_string(&record).unwrap();
             assert_eq!(text.contains("\"peer\""), names_it);
             assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);

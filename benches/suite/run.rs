@@ -1,8 +1,10 @@
 //! Runs the plan, one list of tensors after the other.
 
+use std::cell::RefCell;
+
 use anyhow::{Context, ensure};
 use benches::Element;
-use benches::bare::{Arrays, Bare};
+use benches::bare::{Arrays, Bare, Turns};
 use benches::contestants::{Contestant, contestants};
 use benches::model::Model;
 use benches::record::{Record, Setting};
@@ -58,7 +60,7 @@ fn of_type<T: Element>(
     Ok(())
 }
 
-/// Our contestant, the bare loop, and peers, in turns.
+/// Our contestant, the bare loops, and peers, in turns.
 fn one<T: Element>(
     plan: &Plan,
     contestant: &Contestant<T>,
@@ -71,18 +73,19 @@ fn one<T: Element>(
     let mut guests = if takes_peers { peers.open(setting)? } else { Vec::new() };
 
     let mut optimizer = contestant.build(setting.threads)?;
-    let mut floor = Bare::new(arrays, contestant.traffic, setting.threads)?;
+    let bare = RefCell::new(Bare::new(arrays, contestant.traffic, setting.threads)?);
+    let [mut floor, mut ahead] = [false, true].map(|ahead| Turns { bare: &bare, ahead });
     let mut ours = Local(|| {
         model.step(&mut optimizer, contestant.traffic.halves)?;
         Ok(())
     });
-    let mut subjects: Vec<&mut dyn Subject> = vec![&mut floor, &mut ours];
+    let mut subjects: Vec<&mut dyn Subject> = vec![&mut floor, &mut ahead, &mut ours];
     subjects.extend(guests.iter_mut().map(|guest| guest as &mut dyn Subject));
     let times = interleave(&mut subjects, contestant.traffic.cycle(), &plan.effort)?;
 
     ensure!(model.is_finite(), "weights are not finite any more");
     let names = [None].into_iter().chain(guests.iter().map(|guest| Some(guest.name.clone())));
-    Ok(names.zip(&times[1..]).map(|(name, ours)| setting.record(name, ours, &times[0])).collect())
+    Ok(names.zip(&times[2..]).map(|(name, ours)| setting.record(name, ours, &times[0], &times[1])).collect())
 }
 
 #[cfg(test)]

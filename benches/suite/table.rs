@@ -11,12 +11,14 @@ use benches::record::Record;
 use crate::compare::{Baseline, Change};
 use crate::overheads::Overheads;
 
-const TITLES: [&str; 8] = ["", "B/param", "ns/param", "noise", "GB/s", "bare ns", "fraction", "in one round"];
+const TITLES: [&str; 9] =
+    ["", "B/param", "ns/param", "noise", "GB/s", "bare ns", "ahead ns", "fraction", "in one round"];
 
 const LEGEND: &str = "\
 B/param: the fewest bytes a step must move. noise: half the distance of the quartiles. bare ns: a loop that only adds
-over as many arrays, in turns with the contestant. fraction: (bytes / time) over the same of the bare loop; then its
-lowest and highest value in one round. Indented: peers, and how many times faster ours is.
+over as many arrays, in turns with the contestant. ahead ns: the same loop with prefetches. fraction: (bytes / time)
+over the same of the bare loop; then its lowest and highest value in one round. Indented: peers, and how many times
+faster ours is.
 ";
 
 type Row = Vec<String>;
@@ -76,6 +78,7 @@ fn row(record: &Record, group: &[Record], baseline: Option<&Baseline>) -> Row {
         format!("{:.0} %", 100.0 * record.noise()),
         format!("{:.1}", record.bandwidth()),
         significant(record.bare_ns_per_param),
+        record.ahead_ns_per_param.map_or(String::new(), significant),
         format!("{:.2}", record.fraction_of_bare_loop),
         format!("{low:.2}-{high:.2}"),
     ];
@@ -139,9 +142,9 @@ mod tests {
         let (_, table) = text.split_once("\n\n").unwrap().1.split_once("\n\n").unwrap();
         let expected = "\
 10M (1 tensors, 10000000 parameters), f32, threads: 2
-                          B/param  ns/param  noise  GB/s  bare ns  fraction  in one round               against the baseline
-  nadam                     28.00     0.500    2 %  56.0    0.400      0.80     0.75-0.90  time x 1.00, fraction x 1.00, within the noise
-    torch: NAdam (4.00 x)   28.00      2.00    1 %  14.0    0.400      0.80     0.75-0.90                                            new
+                          B/param  ns/param  noise  GB/s  bare ns  ahead ns  fraction  in one round               against the baseline
+  nadam                     28.00     0.500    2 %  56.0    0.400     0.350      0.80     0.75-0.90  time x 1.00, fraction x 1.00, within the noise
+    torch: NAdam (4.00 x)   28.00      2.00    1 %  14.0    0.400     0.350      0.80     0.75-0.90                                            new
 ";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(squeeze(table), squeeze(expected));

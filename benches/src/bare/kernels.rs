@@ -4,6 +4,7 @@ use std::mem;
 
 use multiversion::multiversion;
 use num_traits::{One, WrappingAdd};
+use optimizers::opt_core::prefetch;
 
 /// A number that can be added.
 pub trait Add: Copy + Send + Sync + std::ops::Add<Output = Self> + Default {}
@@ -17,17 +18,31 @@ pub(super) trait Count: Copy + WrappingAdd + One + Send + Sync {}
 impl Count for u16 {}
 impl Count for u8 {}
 
-/// Adds the gradient to the wide arrays, and 1 to the narrow ones, in one loop.
+/// How many elements ahead the loops that prefetch ask for; as in the engine.
+const DISTANCE: usize = 256;
+
+/// The number of elements after which they ask.
+const ROW: usize = 64;
+
+/// Adds the gradient to the wide arrays, and 1 to the narrow ones, in one loop. `ahead`: the loop prefetches.
 ///
 /// # Panics
 ///
 /// If there are more arrays than any contestant has.
-pub(super) fn add_to_all<T: Add, E: Count>(gradient: &[T], wide: &mut [&mut [T]], narrow: &mut [&mut [E]]) {
+pub(super) fn add_to_all<T: Add, E: Count>(
+    gradient: &[T],
+    wide: &mut [&mut [T]],
+    narrow: &mut [&mut [E]],
+    ahead: bool,
+) {
     macro_rules! dispatch {
         ($(($wide:literal, $narrow:literal)),*) => {
-            match (wide.len(), narrow.len()) {
-                $(($wide, $narrow) => add::<T, E, $wide, $narrow>(gradient, first(wide), first(narrow)),)*
-                (wide, narrow) => panic!("no bare loop over {wide} arrays and {narrow} of fewer bits"),
+            match (wide.len(), narrow.len(), ahead) {
+                $(
+                    ($wide, $narrow, false) => add::<T, E, $wide, $narrow, false>(gradient, first(wide), first(narrow)),
+                    ($wide, $narrow, true) => add::<T, E, $wide, $narrow, true>(gradient, first(wide), first(narrow)),
+                )*
+                (wide, narrow, _) => panic!("no bare loop over {wide} arrays and {narrow} of fewer bits"),
             }
         };
     }
@@ -65,12 +80,20 @@ pub(super) fn add_halves<T: Add>(
     wide: &mut [&mut [T]],
     tiny: &mut [&mut [u8]],
     one: T,
+    ahead: bool,
 ) {
     macro_rules! dispatch {
         ($(($wide:literal, $tiny:literal)),*) => {
-            match (wide.len(), tiny.len()) {
-                $(($wide, $tiny) => halves::<T, $wide, $tiny>(gradient, weights, first(wide), first(tiny), one),)*
-                (wide, tiny) => panic!("no bare loop over halves, {wide} arrays and {tiny} of one byte"),
+            match (wide.len(), tiny.len(), ahead) {
+                $(
+                    ($wide, $tiny, false) => {
+                        halves::<T, $wide, $tiny, false>(gradient, weights, first(wide), first(tiny), one)
+                    }
+                    ($wide, $tiny, true) => {
+                        halves::<T, $wide, $tiny, true>(gradient, weights, first(wide), first(tiny), one)
+                    }
+                )*
+                (wide, tiny, _) => panic!("no bare loop over halves, {wide} arrays and {tiny} of one byte"),
             }
         };
     }
@@ -78,7 +101,7 @@ pub(super) fn add_halves<T: Add>(
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn halves<T: Add, const WIDE: usize, const TINY: usize>(
+fn halves<T: Add, const WIDE: usize, const TINY: usize, const AHEAD: bool>(
     gradient: &[u16],
     weights: &mut [u16],
     mut wide: [&mut [T]; WIDE],
@@ -93,13 +116,21 @@ fn halves<T: Add, const WIDE: usize, const TINY: usize>(
     for array in &mut tiny {
         *array = &mut mem::take(array)[..len];
     }
-    for i in 0..len {
-        weights[i] = weights[i].wrapping_add(gradient[i]);
-        for array in &mut wide {
-            array[i] = array[i] + one;
+    for start in (0..len).step_by(if AHEAD { ROW } else { len.max(1) }) {
+        if AHEAD {
+            prefetch(gradient, start + DISTANCE, ROW);
+            prefetch(weights, start + DISTANCE, ROW);
+            wide.iter().for_each(|array| prefetch(array, start + DISTANCE, ROW));
+            tiny.iter().for_each(|array| prefetch(array, start + DISTANCE, ROW));
         }
-        for array in &mut tiny {
-            array[i] = array[i].wrapping_add(1);
+        for i in start..if AHEAD { len.min(start + ROW) } else { len } {
+            weights[i] = weights[i].wrapping_add(gradient[i]);
+            for array in &mut wide {
+                array[i] = array[i] + one;
+            }
+            for array in &mut tiny {
+                array[i] = array[i].wrapping_add(1);
+            }
         }
     }
 }
@@ -110,7 +141,7 @@ fn first<'a, E, const N: usize>(slices: &'a mut [&mut [E]]) -> [&'a mut [E]; N] 
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw", "x86_64+avx2+fma"))]
-fn add<T: Add, E: Count, const WIDE: usize, const NARROW: usize>(
+fn add<T: Add, E: Count, const WIDE: usize, const NARROW: usize, const AHEAD: bool>(
     gradient: &[T],
     mut wide: [&mut [T]; WIDE],
     mut narrow: [&mut [E]; NARROW],
@@ -122,12 +153,19 @@ fn add<T: Add, E: Count, const WIDE: usize, const NARROW: usize>(
     for array in &mut narrow {
         *array = &mut mem::take(array)[..len];
     }
-    for i in 0..len {
-        for array in &mut wide {
-            array[i] = array[i] + gradient[i];
+    for start in (0..len).step_by(if AHEAD { ROW } else { len.max(1) }) {
+        if AHEAD {
+            prefetch(gradient, start + DISTANCE, ROW);
+            wide.iter().for_each(|array| prefetch(array, start + DISTANCE, ROW));
+            narrow.iter().for_each(|array| prefetch(array, start + DISTANCE, ROW));
         }
-        for array in &mut narrow {
-            array[i] = array[i].wrapping_add(&E::one());
+        for i in start..if AHEAD { len.min(start + ROW) } else { len } {
+            for array in &mut wide {
+                array[i] = array[i] + gradient[i];
+            }
+            for array in &mut narrow {
+                array[i] = array[i].wrapping_add(&E::one());
+            }
         }
     }
 }
@@ -160,8 +198,10 @@ mod tests {
 
     #[test]
     fn narrow_arrays_are_touched_too() {
-        let (mut w, mut m, mut v) = ([1.0_f32; 5], [7_u16; 5], [9; 5]);
-        add_to_all(&[0.5; 5], &mut [&mut w[..]], &mut [&mut m[..], &mut v[..]]);
-        assert_eq!((w, m, v), ([1.5; 5], [8; 5], [10; 5]));
+        for ahead in [false, true] {
+            let (mut w, mut m, mut v) = ([1.0_f32; 200], [7_u16; 200], [9; 200]);
+            add_to_all(&[0.5; 200], &mut [&mut w[..]], &mut [&mut m[..], &mut v[..]], ahead);
+            assert_eq!((w, m, v), ([1.5; 200], [8; 200], [10; 200]));
+        }
     }
 }

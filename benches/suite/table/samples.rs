@@ -17,6 +17,7 @@ pub(crate) fn record(rule: &str, peer: Option<&str>) -> Record {
         samples: 100,
         min_bytes_per_param: 28.0,
         bare_ns_per_param: 0.4,
+        ahead_ns_per_param: Some(0.35),
         bare_bytes_per_param: 28.0,
         fraction_of_bare_loop: 0.8,
         fraction_range: [0.75, 0.9],

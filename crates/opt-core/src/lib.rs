@@ -68,6 +68,8 @@ pub use error::Error;
 pub use gradient::{Gradient, IndexedSlices, Indices};
 pub use group::Group;
 pub use hyper::{Hyper, Scheduled};
+#[doc(hidden)]
+pub use loops::prefetch;
 #[cfg(feature = "limit-simd")]
 #[doc(hidden)]
 pub use loops::simd;

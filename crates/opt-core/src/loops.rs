@@ -11,7 +11,7 @@ pub(crate) mod slices;
 pub use buffer::BLOCK;
 pub(crate) use buffer::Buffer;
 pub(crate) use dispatch::dispatched;
-pub(crate) use prefetch::prefetch;
+pub use prefetch::prefetch;
 
 use crate::real::Scalar;
 

@@ -4,7 +4,7 @@
 /// than x86-64. Elements that do not exist may be asked for.
 #[inline(always)]
 #[cfg_attr(any(not(target_arch = "x86_64"), miri), expect(unused_variables, reason = "there is no instruction for it"))]
-pub(crate) fn prefetch<T>(slice: &[T], start: usize, len: usize) {
+pub fn prefetch<T>(slice: &[T], start: usize, len: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     for line in 0..(len * size_of::<T>()).div_ceil(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
