@@ -14,7 +14,8 @@
 //!
 //! Groups with numbers that are not finite are [`wild`].
 
-mod tile;
+mod codes;
+mod room;
 mod update;
 mod wild;
 
@@ -24,7 +25,8 @@ use half::bf16;
 
 pub(crate) use self::update::update;
 
-use self::tile::{Room, decoded, decoding, is_wild, scales, spread};
+use self::codes::{decoded, decoding, is_wild, scales, spread};
+use self::room::Room;
 use super::stochastic::Noise;
 use crate::loops::{BLOCK, dispatched};
 use crate::real::Scalar;

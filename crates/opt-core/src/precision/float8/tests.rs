@@ -261,7 +261,7 @@ fn the_loop_does_what_widening_and_rounding_do() {
                 round(&mut slot.bytes, new, FORMATS[number], number, noise, 9);
             }
 
-            let bytes = slots.each_mut().map(|slot| slot.bytes_mut());
+            let bytes = slots.each_mut().map(Float8::bytes_mut);
             let constants = Fused::none().constants();
             update(&(), &element, &mut value, &gradient, bytes, FORMATS, constants, noise, 9);
             let is_same = |(got, want): (&f32, &f32)| got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();

@@ -2,7 +2,8 @@
 
 use std::array;
 
-use super::tile::{self, Room};
+use super::codes;
+use super::room::Room;
 use super::{BYTES, Format, GROUPS, ROW, TILE, groups, keys, parts, stochastic};
 use crate::loops::slices::split_off;
 use crate::loops::{dispatched, prefetch};
@@ -13,7 +14,8 @@ use crate::rule::Constants;
 /// How many elements ahead of the loop the processor is told to fetch.
 const AHEAD: usize = 256;
 
-/// Runs `element` over tiles, the last of which may be shorter. `first` is the number of the first tile in the variable.
+/// Runs `element` over tiles, the last of which may be shorter. `first` is the number of the first tile in the
+/// variable.
 #[expect(clippy::too_many_arguments, reason = "a loop over all that there is")]
 #[inline]
 pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const N: usize>(
@@ -40,10 +42,8 @@ pub(crate) fn update<T: Scalar, K, F: Fn(&K, T, T, [T; N]) -> (T, [T; N]), const
         gradients[0][..len].copy_from_slice(gradient);
         let mut tiles = [[0; BYTES]; N];
         for (tile, rest) in tiles.iter_mut().zip(&rest) {
-            let (scales, codes) = rest.split_at(groups(rest));
-            tile[..GROUPS].copy_from_slice(&tile::scales(rest));
-            tile[GROUPS..][..codes.len()].copy_from_slice(codes);
-            debug_assert_eq!((scales.len(), codes.len()), (len.min(GROUPS), len), "a tile of {len} elements");
+            tile[..GROUPS].copy_from_slice(&codes::scales(rest));
+            tile[GROUPS..][..len].copy_from_slice(&rest[groups(rest)..]);
         }
         let whole = tiles.each_mut().map(|tile| &mut tile[..]);
         update_tiles(k, element, &mut values, &gradients, whole, formats, constants, noise, first, len, &mut rooms);

@@ -1,6 +1,6 @@
 //! Groups that a common scale does not fit.
 
-use super::tile::{decoded, decoding, encoded, power};
+use super::codes::{decoded, decoding, encoded, power};
 use super::{Format, GROUPS, Scalar, WILD, nearest, parts};
 
 /// The largest number of a group with the largest scale.
