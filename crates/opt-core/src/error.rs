@@ -3,6 +3,7 @@
 use crate::collective::CollectiveError;
 use crate::config::{ConfigError, HyperparameterError};
 use crate::real::DType;
+use crate::trace::Untraceable;
 
 /// The reason why the engine refused a call. Unless a variant says otherwise, variables, slots and `iterations` are
 /// unchanged.
@@ -415,6 +416,17 @@ pub enum Error {
     /// Variables and slots are partly updated.
     #[error("an earlier step broke off half applied: restore a checkpoint")]
     Poisoned,
+
+    /// The step of a variable cannot be recorded: see [`trace`](crate::trace).
+    #[error("variable {variable:?}: the step of rule {rule:?} cannot be recorded: {reason}")]
+    Untraceable {
+        /// The name of the variable.
+        variable: String,
+        /// The class name of the rule.
+        rule: String,
+        /// The reason.
+        reason: Untraceable,
+    },
 
     /// Threads could not be started.
     #[error("could not start {threads} threads: {reason}")]

@@ -17,6 +17,7 @@
 //! | programs that save and restore state | [`state`] |
 //! | adapters to another framework's models | [`model`] |
 //! | adapters to another way of connecting ranks | [`collective`] |
+//! | readers of a step as equations, and kernels made from it | [`trace`] |
 //!
 //! # Guarantees
 //!
@@ -55,6 +56,7 @@ pub mod rule;
 mod schedule;
 pub mod state;
 mod step_options;
+pub mod trace;
 mod variable;
 mod view;
 

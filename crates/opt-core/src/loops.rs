@@ -33,9 +33,8 @@ pub(crate) fn clipped<T: Scalar>(g: T, limit: Option<f64>, [first, second]: [T; 
 #[inline(always)]
 pub(crate) fn clamp<T: Scalar>(g: T, limit: Option<T>) -> T {
     match limit {
-        Some(limit) if g > limit => limit,
-        Some(limit) if g < T::zero() - limit => T::zero() - limit,
-        _ => g,
+        Some(limit) => g.clamped(limit),
+        None => g,
     }
 }
 

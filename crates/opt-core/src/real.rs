@@ -37,7 +37,8 @@ pub trait Real: Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Se
     fn max(self, other: Self) -> Self;
 }
 
-/// The element types that variables, gradients and slots may have: `f32` and `f64`.
+/// The element types that variables, gradients and slots may have: `f32` and `f64`. (And
+/// [`Traced`](crate::trace::Traced), which stands for one of them in a recording.)
 ///
 /// The trait is sealed.
 #[diagnostic::on_unimplemented(
@@ -69,9 +70,13 @@ pub trait Scalar:
     /// The number itself, or 0 if its magnitude is below `limit`; NaN stays NaN.
     #[must_use]
     fn flushed(self, limit: Self) -> Self;
+
+    /// The number itself, or the nearest one in `-limit..=limit`; NaN stays NaN.
+    #[must_use]
+    fn clamped(self, limit: Self) -> Self;
 }
 
-mod sealed {
+pub(crate) mod sealed {
     use crate::dtype::{AnySlice, AnySliceMut};
 
     pub trait Sealed: Sized {
@@ -135,6 +140,17 @@ macro_rules! scalar {
             #[inline(always)]
             fn flushed(self, limit: Self) -> Self {
                 if self.abs() < limit { 0.0 } else { self }
+            }
+
+            #[inline(always)]
+            fn clamped(self, limit: Self) -> Self {
+                if self > limit {
+                    limit
+                } else if self < 0.0 - limit {
+                    0.0 - limit
+                } else {
+                    self
+                }
             }
         }
     };

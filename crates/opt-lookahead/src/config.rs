@@ -7,6 +7,8 @@ use opt_core::config::{
     Config, ConfigError, Configurable, Dialect, Fields, FromConfig, FromFields, HyperparameterError,
     HyperparameterKind, HyperparameterSpec, Hyperparameters, Interval,
 };
+use opt_core::rule::Step;
+use opt_core::trace::TracedKernel;
 use opt_core::{Hyper, Registry, Scalar, UpdateRule, hyperparameters};
 
 /// Lookahead: after every k steps of a rule, the variables go part of the way back to their values before these steps.
@@ -163,6 +165,10 @@ impl<R: Hyperparameters> Hyperparameters for Lookahead<R> {
 
     fn default_weight_decay(&self) -> Option<f64> {
         self.inner.rule.default_weight_decay()
+    }
+
+    fn begin_traced<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Option<TracedKernel<'a>> {
+        Some(self.around(step, self.inner.rule.begin_traced(step, shared)?))
     }
 }
 

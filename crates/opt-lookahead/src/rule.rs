@@ -80,14 +80,21 @@ impl<T: Scalar, R: UpdateRule<T>> UpdateRule<T> for Lookahead<R> {
     }
 
     fn begin_step<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Box<dyn Kernel<T> + 'a> {
-        let (k, alpha) = (self.sync.sync_period, self.sync.slow_step_size);
-        let sync = if alpha == 1.0 { Sync::Copy } else { Sync::Blend { alpha } };
-        let sync = step.number().is_multiple_of(k).then_some(sync);
-        Box::new(Steps { inner: self.inner.rule.begin_step(step, shared), sync })
+        self.around(step, self.inner.rule.begin_step(step, shared))
     }
 
     fn weights_order(&self) -> WeightsOrder {
         self.inner.rule.weights_order()
+    }
+}
+
+impl<R> Lookahead<R> {
+    /// A step around a step of the rule inside.
+    pub(crate) fn around<'a, T: Scalar>(&self, step: &Step, inner: Box<dyn Kernel<T> + 'a>) -> Box<dyn Kernel<T> + 'a> {
+        let (k, alpha) = (self.sync.sync_period, self.sync.slow_step_size);
+        let sync = if alpha == 1.0 { Sync::Copy } else { Sync::Blend { alpha } };
+        let sync = step.number().is_multiple_of(k).then_some(sync);
+        Box::new(Steps { inner, sync })
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use super::{Config, ConfigError, Dialect, Fields, HyperparameterError, HyperparameterSpec};
 use crate::hyper::Hyper;
+use crate::rule::Step;
+use crate::trace::TracedKernel;
 
 /// A rule or a schedule as configurations describe it: a class name, fields, and their ranges.
 ///
@@ -50,6 +52,13 @@ pub trait Hyperparameters: Configurable {
     /// The decoupled weight decay that the optimizer has unless
     /// [`OptimizerBuilder::weight_decay`](crate::OptimizerBuilder::weight_decay) sets another one. AdamW has one.
     fn default_weight_decay(&self) -> Option<f64> {
+        None
+    }
+
+    /// Begins a step that is [recorded](crate::trace), as [`UpdateRule::begin_step`](crate::UpdateRule::begin_step)
+    /// does. `None` if the rule cannot be recorded: it is written for one element type.
+    fn begin_traced<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Option<TracedKernel<'a>> {
+        let _ = (step, shared);
         None
     }
 }
@@ -109,5 +118,8 @@ impl<H: Hyperparameters + ?Sized> Hyperparameters for Box<H> {
     }
     fn default_weight_decay(&self) -> Option<f64> {
         (**self).default_weight_decay()
+    }
+    fn begin_traced<'a>(&'a self, step: &Step, shared: &mut [f64]) -> Option<TracedKernel<'a>> {
+        (**self).begin_traced(step, shared)
     }
 }

@@ -251,6 +251,14 @@ macro_rules! hyperparameters {
             $(fn default_weight_decay(&self) -> Option<f64> {
                 $default_weight_decay(self)
             })?
+
+            fn begin_traced<'a>(
+                &'a self,
+                step: &$crate::rule::Step,
+                shared: &mut [f64],
+            ) -> Option<$crate::trace::TracedKernel<'a>> {
+                $crate::trace::Probe(self).begin(step, shared)
+            }
         }
 
         impl Default for $Struct {

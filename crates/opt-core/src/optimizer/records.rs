@@ -129,7 +129,7 @@ pub(crate) enum Fill {
 }
 
 impl<T: Scalar> Record<T> {
-    fn new(variable: NewVariable<'_, T>, new: &NewSlots<'_>, storage: MomentStorage) -> Self {
+    pub(crate) fn new(variable: NewVariable<'_, T>, new: &NewSlots<'_>, storage: MomentStorage) -> Self {
         let NewVariable { name, form, dtype, len, value, decays, group } = variable;
         let (len, copy): (usize, &dyn Fn() -> Vec<T>) = match new.fill {
             Fill::Initial => (len, value),

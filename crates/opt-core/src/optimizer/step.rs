@@ -17,6 +17,7 @@ pub(super) mod input;
 pub(super) mod measure;
 pub(super) mod norms;
 mod plan;
+mod recording;
 mod slice;
 pub(super) mod storage;
 mod tasks;

@@ -14,6 +14,7 @@ mod micro_steps;
 mod models;
 mod options;
 mod phases;
+mod recording;
 mod refusals;
 mod restore;
 mod spellings;

@@ -55,6 +55,22 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         needs_gradients: bool,
         options: &StepOptions,
     ) -> Result<(Start, Vec<Input<'a, T>>), Error> {
+        let start = self.before_variables(options)?;
+        let mut given = 0;
+        let inputs = self.trained(variables.inspect(|_| given += 1))?;
+        if inputs.is_empty() && given > 0 {
+            return Err(Error::AllFrozen { variables: given });
+        }
+        if needs_gradients && !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
+            return Err(Error::NoGradients { variables: inputs.len() });
+        }
+        self.check_exclusions(&inputs)?;
+        self.check_groups(&inputs)?;
+        Ok((Start { factor: options.factor()? / self.scaling.scale, ..start }, inputs))
+    }
+
+    /// The rates of a step, if there can be one. The factor of the gradients is still 1.
+    pub(super) fn before_variables(&self, options: &StepOptions) -> Result<Start, Error> {
         self.ready()?;
         if self.iterations >= LAST_ITERATION {
             let error = HyperparameterError {
@@ -78,18 +94,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             clip_factor: None,
             non_finite: None,
         };
-
-        let mut given = 0;
-        let inputs = self.trained(variables.inspect(|_| given += 1))?;
-        if inputs.is_empty() && given > 0 {
-            return Err(Error::AllFrozen { variables: given });
-        }
-        if needs_gradients && !inputs.is_empty() && inputs.iter().all(|input| input.gradient.is_none()) {
-            return Err(Error::NoGradients { variables: inputs.len() });
-        }
-        self.check_exclusions(&inputs)?;
-        self.check_groups(&inputs)?;
-        Ok((Start { rates, factor: options.factor()? / self.scaling.scale, report }, inputs))
+        Ok(Start { rates, factor: 1.0, report })
     }
 
     /// Leaves out the variables that have never had a gradient: they get no slots.

@@ -169,6 +169,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.norm_factor(input, measured.norm(number)) * measured.factor_of(input.group)
     }
 
+    /// The clip by value of the rows of a sparse gradient, and the factor of all other clips.
+    pub(super) fn clip_of_rows(
+        &self,
+        number: usize,
+        input: &Input<'_, T>,
+        measured: &Measured,
+        factor: f64,
+    ) -> (Option<f64>, f64) {
+        (self.question(input.group, factor).limit, self.clip_factor(number, input, measured) * factor)
+    }
+
     /// The rows of sparse gradients, clipped, and summed so that each row appears once; by the numbers of the inputs.
     pub(super) fn unique_rows(
         &self,
@@ -179,8 +190,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let mut unique = Vec::new();
         for (i, input) in inputs.iter().enumerate() {
             if let Some(InputGradient::Sparse(gradient)) = &input.gradient {
-                let limit = self.question(input.group, factor).limit;
-                let scale = self.clip_factor(i, input, measured) * factor;
+                let (limit, scale) = self.clip_of_rows(i, input, measured, factor);
                 unique.push((i, UniqueRows::new(gradient, limit, scale)));
             }
         }

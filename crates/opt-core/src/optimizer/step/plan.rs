@@ -85,7 +85,7 @@ impl<T: Scalar> StepPlan<'_, T> {
     }
 
     /// The norm of one gradient, if a clip or the rule needs it.
-    pub(crate) fn norm_of(&self, values: &AnyValues<'_, T>) -> Norm {
+    pub(crate) fn norm_of<V: Scalar>(&self, values: &AnyValues<'_, V>) -> Norm {
         if self.is_norm_wanted() { self.question.answer(values) } else { Norm::NONE }
     }
 

@@ -38,14 +38,14 @@ pub(crate) struct Batch<'a, 'v, T> {
 
 /// A whole variable: the thread that takes it makes its plan.
 pub(crate) struct WholeVariable<'a, 'v, T> {
-    value: &'a mut AnyValue<'v, T>,
+    pub(crate) value: &'a mut AnyValue<'v, T>,
     /// The number of elements, at least 1.
-    len: usize,
-    gradient: &'a InputGradient<'v, T>,
-    unique: Option<&'a UniqueRows<T>>,
-    record: &'a mut Record<T>,
+    pub(crate) len: usize,
+    pub(crate) gradient: &'a InputGradient<'v, T>,
+    pub(crate) unique: Option<&'a UniqueRows<T>>,
+    pub(crate) record: &'a mut Record<T>,
     /// The norm, if it was measured before.
-    norm: Option<&'a Norm>,
+    pub(crate) norm: Option<&'a Norm>,
 }
 
 /// Divides the inputs, which are in the order of their records, into tasks. `first` is the number of the first input;
@@ -206,7 +206,7 @@ impl<'a, 'v, T: Scalar> WholeVariable<'a, 'v, T> {
 
     /// As [`update_variable`](Self::update_variable), for variables of any length and kind.
     #[inline(never)]
-    fn update_blocks(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
+    pub(crate) fn update_blocks(&mut self, plan: &StepPlan<'_, T>, buffers: &mut Buffers<T>) {
         let Self { value, len, gradient, unique, record, norm } = self;
         let gradient = SliceGradient::new(gradient, *unique, record.shape(), *len);
         let of_variable = gradient.plan(record, *norm, plan);

@@ -29,7 +29,6 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         measured: &Measured,
         start: &Start,
     ) {
-        let ema = self.options.use_ema.then_some(self.options.ema);
         let threads = &self.options.threads;
         let (rule, groups) = (&self.rule, &self.groups);
         // Groups that share a rule start from the same shared slots.
@@ -38,27 +37,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             let step = Step::new(self.iterations, start.rates[group].learning_rate);
             groups.ruling_of(group).rule(rule).begin_step(&step, &mut shared[group])
         });
-        let plans = groups.each(|group| {
-            let average = ema.filter(|_| groups.averages(group));
-            StepPlan {
-                kernel: &*kernels[group],
-                question: self.question(group, start.factor),
-                norm_limit: self.clip(group).norm,
-                global_factor: measured.factor_of(group),
-                needs_norm: self.rule_needs_norm(group),
-                fused: Fused {
-                    scale: Fused::scale(measured.factor_of(group) * start.factor),
-                    decay: start.rates[group].decay.map(T::literal),
-                    average: average.map(|ema| ema.weights_at(self.iterations)),
-                    flush_below: if self.options.flush_denormals { T::SMALLEST } else { T::zero() },
-                },
-                overwrite: average.is_some_and(|ema| ema.overwrites_at(self.iterations + 1)),
-                storage: self.options.moments,
-                iteration: self.iterations,
-                on_ranks: self.options.ranks.is_some(),
-            }
-        });
-        if ema.is_some_and(|ema| ema.includes_all) {
+        let plans = groups.each(|group| self.step_plan(group, &*kernels[group], measured, start));
+        if self.options.use_ema && self.options.ema.includes_all {
             averages::update_without_gradient(&plans, inputs, &mut self.records);
         }
         let records = self.records.as_mut_slice();
@@ -73,6 +53,34 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         for (group, shared) in shared.into_iter().enumerate().rev() {
             let ruling = self.groups.ruled_by(group);
             self.groups.ruling_mut(ruling).shared.copy_from_slice(&shared);
+        }
+    }
+
+    /// The plan of a step for the variables of a group, in the element type of the kernel.
+    pub(super) fn step_plan<'k, E: Scalar>(
+        &self,
+        group: usize,
+        kernel: &'k dyn Kernel<E>,
+        measured: &Measured,
+        start: &Start,
+    ) -> StepPlan<'k, E> {
+        let average = Some(self.options.ema).filter(|_| self.options.use_ema && self.groups.averages(group));
+        StepPlan {
+            kernel,
+            question: self.question(group, start.factor),
+            norm_limit: self.clip(group).norm,
+            global_factor: measured.factor_of(group),
+            needs_norm: self.rule_needs_norm(group),
+            fused: Fused {
+                scale: Fused::scale(measured.factor_of(group) * start.factor),
+                decay: start.rates[group].decay.map(E::literal),
+                average: average.map(|ema| ema.weights_at(self.iterations)),
+                flush_below: if self.options.flush_denormals { E::SMALLEST } else { E::zero() },
+            },
+            overwrite: average.is_some_and(|ema| ema.overwrites_at(self.iterations + 1)),
+            storage: self.options.moments,
+            iteration: self.iterations,
+            on_ranks: self.options.ranks.is_some(),
         }
     }
 }

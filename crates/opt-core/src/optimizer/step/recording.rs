@@ -1,0 +1,253 @@
+//! Records a step: the phases that write run over numbers that record what is done to them.
+
+use smallvec::SmallVec;
+
+use super::super::Optimizer;
+use super::super::form::Form;
+use super::super::records::{Fill, NewSlots, NewVariable, Record};
+use super::check::Start;
+use super::input::{Input, InputGradient, SparseGradient};
+use super::measure::Measured;
+use super::norms::{Norm, square_sum};
+use super::plan::StepPlan;
+use super::slice::Buffers;
+use super::storage::{Value, Values};
+use super::tasks::WholeVariable;
+use super::unique_rows::UniqueRows;
+use crate::accumulate::Accumulate;
+use crate::error::Error;
+use crate::master::Master;
+use crate::moments::MomentStorage;
+use crate::precision::Any;
+use crate::real::Scalar;
+use crate::rule::{SlotInit, SlotSpec, Step, UpdateRule};
+use crate::step_options::StepOptions;
+use crate::trace::{Array, RecordedVariable, Tape, Traced, Untraceable, Update};
+use crate::variable::Variable;
+
+/// The lengths of the blocks that are recorded. Elements of all of them must be treated alike.
+const LENGTHS: [usize; 2] = [2, 3];
+
+/// What the recordings of a variable have in common, whatever their lengths are.
+struct Subject<'s> {
+    name: &'s str,
+    group: usize,
+    slots: &'s [SlotSpec],
+    /// Whether there is an average.
+    averages: bool,
+    decays: bool,
+    /// The scalar slots, unless the variable is new.
+    scalars: Option<&'s [f64]>,
+    norm: Norm,
+    rows: Option<SparseRows>,
+}
+
+/// What happens to the rows of a sparse gradient before the stages of a block.
+struct SparseRows {
+    limit: Option<f64>,
+    scale: f64,
+    square_sum: f64,
+}
+
+impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
+    /// Records the step that [`apply_gradients`](Self::apply_gradients) would apply: for each variable with a
+    /// gradient, what happens to an element. Nothing changes. See [`trace`](crate::trace).
+    ///
+    /// Factors of clips are those of these gradients. With accumulation, a gradient that is given stands for the sum
+    /// over all micro-steps, without a loss scale. Of a sparse gradient, a row is recorded that it names once. Whether
+    /// the step would be refused because of numbers that are not finite is not checked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Untraceable`] if a step cannot be recorded; the errors of `apply_gradients` about names, shapes and
+    /// the learning rate.
+    pub fn record<'a>(
+        &mut self,
+        variables: impl IntoIterator<Item = Variable<'a, T>>,
+    ) -> Result<Vec<RecordedVariable>, Error>
+    where
+        T: 'a,
+    {
+        let options = StepOptions::default();
+        let factor = match self.options.accumulate {
+            Some(accumulate @ Accumulate { steps: 2.., .. }) => accumulate.factor(accumulate.steps),
+            _ => options.factor()? / self.scaling.scale,
+        };
+        let start = Start { factor, ..self.before_variables(&options)? };
+        let inputs = self.trained(variables.into_iter())?;
+        let given = inputs.iter().enumerate().filter(|(_, input)| input.gradient.is_some());
+        let untraceable = |input: &Input<'_, T>, reason| Error::Untraceable {
+            variable: input.name.clone().into_owned(),
+            rule: self.groups.ruling_of(input.group).rule(&self.rule).class_name().to_owned(),
+            reason,
+        };
+        for (_, input) in given.clone() {
+            self.can_record(input).map_err(|reason| untraceable(input, reason))?;
+        }
+        let measured = self.measure(&inputs, start.factor)?;
+        let unique = self.unique_rows(&inputs, &measured, start.factor)?;
+        given
+            .map(|(number, input)| {
+                let rows = unique.iter().find(|(of_input, _)| *of_input == number).map(|(_, rows)| rows);
+                let recorded = self.record_input(number, input, rows, &measured, &start);
+                recorded.map_err(|reason| untraceable(input, reason))
+            })
+            .collect()
+    }
+
+    /// Whether the storage of a variable can be recorded.
+    fn can_record(&self, input: &Input<'_, T>) -> Result<(), Untraceable> {
+        let has_moments = self.groups.slots_of(input.group).iter().any(SlotSpec::is_moment);
+        match () {
+            () if self.options.ranks.is_some() => Err(Untraceable::Ranks),
+            () if !matches!(input.value, Any::Full(_)) => Err(Untraceable::Half),
+            () if has_moments && self.options.moments != MomentStorage::Full => Err(Untraceable::Moments),
+            () => Ok(()),
+        }
+    }
+
+    /// Records the step of one variable.
+    fn record_input(
+        &self,
+        number: usize,
+        input: &Input<'_, T>,
+        rows: Option<&UniqueRows<T>>,
+        measured: &Measured,
+        start: &Start,
+    ) -> Result<RecordedVariable, Untraceable> {
+        let Input { name, group, .. } = input;
+        let ruling = self.groups.ruling_of(*group);
+        let rule = ruling.rule(&self.rule);
+        let learning_rate = start.rates[*group].learning_rate;
+
+        let tape = Tape::start(T::DTYPE);
+        let step = Step::new(self.iterations, learning_rate);
+        let kernel = rule.begin_traced(&step, &mut ruling.shared.clone()).ok_or(Untraceable::NotGeneric)?;
+        let plan = self.step_plan(*group, &*kernel, measured, start);
+
+        let values = input.gradient.as_ref().map(InputGradient::values).filter(|_| rows.is_none());
+        let norm =
+            values.map(|values| measured.known(number, values.len()).copied().unwrap_or_else(|| plan.norm_of(values)));
+        let rows = rows.map(|rows| {
+            let (limit, scale) = self.clip_of_rows(number, input, measured, start.factor);
+            let square_sum = if plan.needs_norm { square_sum(&rows.values, None) } else { 0.0 };
+            SparseRows { limit, scale, square_sum }
+        });
+        let record = self.records.get(name);
+        let subject = Subject {
+            name,
+            group: *group,
+            slots: &ruling.slots,
+            averages: plan.fused.average.is_some(),
+            decays: self.options.weight_decay.applies_to(name),
+            scalars: record.map(|record| &*record.scalars),
+            norm: norm.unwrap_or(Norm::NONE),
+            rows,
+        };
+        let mut updates = subject.record(&tape, &plan)?.into_iter();
+        let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
+        Ok(RecordedVariable {
+            variable: name.clone().into_owned(),
+            rule: rule.class_name().to_owned(),
+            iteration: self.iterations,
+            learning_rate,
+            slots: ruling.slots.iter().filter(is_array).map(|slot| slot.name().to_owned()).collect(),
+            update: updates.next().expect("a variable has rows"),
+            untouched: updates.next(),
+        })
+    }
+}
+
+impl Subject<'_> {
+    /// Records blocks of several lengths. Returns the update of a touched element, and that of an untouched one if the
+    /// gradient is sparse.
+    fn record(&self, tape: &Tape, plan: &StepPlan<'_, Traced>) -> Result<SmallVec<[Update; 2]>, Untraceable> {
+        let [first, second] = LENGTHS.map(|len| self.block(tape, plan, len));
+        let (first, second) = (first?, second?);
+        let are_same = first.iter().zip(&second).all(|(first, second)| first.is_same(second));
+        if are_same { Ok(first) } else { Err(Untraceable::ByLength) }
+    }
+
+    /// Records the update of a variable of one row of this length, or of two rows if the gradient is sparse: it
+    /// touches the first one.
+    fn block(
+        &self,
+        tape: &Tape,
+        plan: &StepPlan<'_, Traced>,
+        width: usize,
+    ) -> Result<SmallVec<[Update; 2]>, Untraceable> {
+        let len = if self.rows.is_some() { 2 * width } else { width };
+        let loads = |array, len| (0..len).map(|element| tape.load(array, element)).collect::<Vec<_>>();
+        let mut value = loads(Array::Value, len);
+        let gradient = loads(Array::Gradient, width);
+        let values = Any::Full(Values::Slice(&gradient));
+        let (gradient, unique) = match &self.rows {
+            None => (InputGradient::Dense(values), None),
+            Some(SparseRows { limit, scale, square_sum }) => {
+                let sparse = SparseGradient { rows: vec![0], values };
+                let unique = UniqueRows { square_sum: Some(*square_sum), ..UniqueRows::new(&sparse, *limit, *scale) };
+                (InputGradient::Sparse(Box::new(sparse)), Some(unique))
+            }
+        };
+        let mut record = self.new_record(width, len);
+        for (slot, array) in record.arrays.iter_mut().enumerate() {
+            *array = loads(Array::Slot(slot as u8), len);
+        }
+        record.average = record.average.map(|_| loads(Array::Average, len));
+        let before = [vec![(Array::Value, value.clone())], state(&record)].concat();
+
+        let norm = Some(&self.norm);
+        let mut whole = Any::Full(Value::Slice(&mut value));
+        WholeVariable {
+            value: &mut whole,
+            len,
+            gradient: &gradient,
+            unique: unique.as_ref(),
+            record: &mut record,
+            norm,
+        }
+        .update_blocks(plan, &mut Buffers::default());
+
+        let after = [vec![(Array::Value, value)], state(&record)].concat();
+        let update = |element| {
+            let arrays = before.iter().zip(&after);
+            Update::of(
+                tape,
+                element,
+                arrays.map(|((array, before), (_, after))| (*array, before[element], after[element])),
+            )
+        };
+        let mut updates = SmallVec::new();
+        for row in (0..len).step_by(width) {
+            let first = update(row)?;
+            for element in row + 1..row + width {
+                if !update(element)?.is_same(&first) {
+                    return Err(Untraceable::ByPlace);
+                }
+            }
+            updates.push(first);
+        }
+        Ok(updates)
+    }
+
+    /// The record of a variable of rows of this width.
+    fn new_record(&self, width: usize, len: usize) -> Record<Traced> {
+        let form = Form { shape: [len / width, width].as_slice().into(), axes: None, whole: None };
+        let value = &|| vec![Traced::default(); len];
+        let (name, dtype, decays, group) = (self.name.to_owned(), Traced::DTYPE, self.decays, self.group);
+        let variable = NewVariable { name, form, dtype, len, value, decays, group };
+        let (specs, averages, master, fill) = (self.slots, self.averages, Master::Full, Fill::Initial);
+        let mut record = Record::new(variable, &NewSlots { specs, averages, master, fill }, MomentStorage::Full);
+        if let Some(scalars) = self.scalars {
+            record.scalars = scalars.to_vec();
+        }
+        record
+    }
+}
+
+/// The arrays of a record.
+fn state(record: &Record<Traced>) -> Vec<(Array, Vec<Traced>)> {
+    let slots = record.arrays.iter().enumerate().map(|(slot, array)| (Array::Slot(slot as u8), array));
+    let average = record.average.iter().map(|average| (Array::Average, average));
+    slots.chain(average).map(|(array, numbers)| (array, numbers.clone())).collect()
+}

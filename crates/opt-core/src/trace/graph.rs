@@ -1,0 +1,237 @@
+//! The graph of a recorded step, taken from the tape, and its evaluation.
+
+use super::Untraceable;
+use super::numbers::Traced;
+use super::tape::{Entry, Tape};
+use crate::dtype::DType;
+use crate::real::Scalar;
+
+/// An array of one number for each element of a variable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Array {
+    /// The variable.
+    Value,
+    /// Its gradient, as it was given.
+    Gradient,
+    /// An array slot of the rule, by its place among the array slots.
+    Slot(u8),
+    /// The average that the engine keeps.
+    Average,
+}
+
+/// A number that is the same in every step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Constant {
+    /// 0.
+    Zero,
+    /// The smallest normal number above 0 of the element type.
+    Smallest,
+    /// The largest finite number of the element type.
+    Largest,
+}
+
+/// An operation on two numbers, rounded once to the element type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// `a + b`.
+    Add,
+    /// `a - b`.
+    Sub,
+    /// `a * b`.
+    Mul,
+    /// `a / b`.
+    Div,
+    /// The larger one; NaN if either is: `a > b || a != a ? a : b`.
+    Max,
+    /// 0 if the magnitude of a is below b, else a.
+    Flush,
+    /// `a > b ? b : a < -b ? -b : a`; NaN stays NaN.
+    Clamp,
+}
+
+/// A number of a graph. Operands are numbers of earlier nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Node {
+    /// An element of an array, before the step.
+    Load(Array),
+    /// A parameter, by its place among the parameters.
+    Parameter(u32),
+    /// A constant.
+    Constant(Constant),
+    /// The result of an operation.
+    Binary(Operation, u32, u32),
+    /// The square root.
+    Sqrt(u32),
+}
+
+/// The structure of an update: what happens to each element, without the numbers that are the same for all elements.
+/// It is the key under which compiled kernels can be kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Graph {
+    /// The element type.
+    pub dtype: DType,
+    /// The nodes, operands before results, in the order of the engine.
+    pub nodes: Vec<Node>,
+    /// The arrays that change, and the nodes that they get. (The others keep their numbers.)
+    pub stores: Vec<(Array, u32)>,
+}
+
+/// The update of an element: a graph and its parameters.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Update {
+    /// The structure.
+    pub graph: Graph,
+    /// The numbers that are the same for all elements, rounded to the element type.
+    pub parameters: Vec<f64>,
+}
+
+impl Constant {
+    /// All constants, in the order of their places on a tape.
+    pub(super) const ALL: [Self; 3] = [Self::Zero, Self::Smallest, Self::Largest];
+
+    /// The value in an element type.
+    #[must_use]
+    pub fn value(self, dtype: DType) -> f64 {
+        match (self, dtype) {
+            (Self::Zero, _) => 0.0,
+            (Self::Smallest, DType::F32) => f64::from(f32::MIN_POSITIVE),
+            (Self::Smallest, _) => f64::MIN_POSITIVE,
+            (Self::Largest, DType::F32) => f64::from(f32::MAX),
+            (Self::Largest, _) => f64::MAX,
+        }
+    }
+}
+
+impl Operation {
+    /// The result for numbers of an element type.
+    pub fn apply<T: Scalar>(self, a: T, b: T) -> T {
+        match self {
+            Self::Add => a + b,
+            Self::Sub => a - b,
+            Self::Mul => a * b,
+            Self::Div => a / b,
+            Self::Max => a.max(b),
+            Self::Flush => a.flushed(b),
+            Self::Clamp => a.clamped(b),
+        }
+    }
+
+    /// As [`apply`](Self::apply), for an element type that is known at run time.
+    pub(super) fn on(self, dtype: DType, a: f64, b: f64) -> f64 {
+        if dtype == DType::F32 { f64::from(self.apply(a as f32, b as f32)) } else { self.apply(a, b) }
+    }
+}
+
+impl Node {
+    /// The nodes that this one is computed from.
+    pub fn operands(self) -> impl Iterator<Item = u32> {
+        let (first, second) = match self {
+            Self::Load(_) | Self::Parameter(_) | Self::Constant(_) => (None, None),
+            Self::Binary(_, a, b) => (Some(a), Some(b)),
+            Self::Sqrt(a) => (Some(a), None),
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// The same node with other numbers for its operands.
+    fn renumbered(self, number: impl Fn(u32) -> u32) -> Self {
+        match self {
+            Self::Binary(operation, a, b) => Self::Binary(operation, number(a), number(b)),
+            Self::Sqrt(a) => Self::Sqrt(number(a)),
+            leaf => leaf,
+        }
+    }
+}
+
+impl Graph {
+    /// The arrays that the update reads or changes, sorted; and whether it changes them.
+    #[must_use]
+    pub fn arrays(&self) -> Vec<(Array, bool)> {
+        let is_changed = |array| self.stores.iter().any(|(store, _)| *store == array);
+        let loads = self.nodes.iter().filter_map(|node| if let Node::Load(array) = node { Some(*array) } else { None });
+        let mut arrays: Vec<Array> = loads.chain(self.stores.iter().map(|(array, _)| *array)).collect();
+        arrays.sort_unstable();
+        arrays.dedup();
+        arrays.into_iter().map(|array| (array, is_changed(array))).collect()
+    }
+}
+
+impl Update {
+    /// Computes the update of an element in the element type of the graph; `load` gives its numbers before the step.
+    /// Returns the arrays that change, with their new numbers. They have the engine's bits.
+    pub fn evaluate<T: Scalar>(&self, load: impl Fn(Array) -> T) -> Vec<(Array, T)> {
+        let Graph { dtype, nodes, stores } = &self.graph;
+        let mut values: Vec<T> = Vec::with_capacity(nodes.len());
+        for node in nodes {
+            values.push(match *node {
+                Node::Load(array) => load(array),
+                Node::Parameter(parameter) => T::literal(self.parameters[parameter as usize]),
+                Node::Constant(constant) => T::literal(constant.value(*dtype)),
+                Node::Binary(operation, a, b) => operation.apply(values[a as usize], values[b as usize]),
+                Node::Sqrt(a) => values[a as usize].sqrt(),
+            });
+        }
+        stores.iter().map(|&(array, node)| (array, values[node as usize])).collect()
+    }
+
+    /// Takes the update of an element from the tape: the numbers of its arrays before and after the step.
+    pub(crate) fn of(
+        tape: &Tape,
+        element: usize,
+        arrays: impl IntoIterator<Item = (Array, Traced, Traced)>,
+    ) -> Result<Self, Untraceable> {
+        let changed = arrays.into_iter().filter(|(_, before, after)| !before.is_same(*after));
+        let mut stores: Vec<(Array, Traced)> = changed.map(|(array, _, after)| (array, after)).collect();
+        tape.read(|tape| {
+            let is_foreign = |x: &Traced| x.tape != tape.tape && !x.is_constant();
+            if stores.iter().any(|(_, x)| is_foreign(x)) {
+                return Err(Untraceable::Foreign);
+            }
+            if let Some(reason) = tape.broken {
+                return Err(reason);
+            }
+            let stores = stores.drain(..).map(|(array, x)| (array, x.place)).collect();
+            Self::without_dead(&tape.entries, stores, element, tape.dtype)
+        })
+    }
+
+    /// The nodes that stores depend on, numbered anew.
+    fn without_dead(
+        entries: &[Entry],
+        mut stores: Vec<(Array, u32)>,
+        element: usize,
+        dtype: DType,
+    ) -> Result<Self, Untraceable> {
+        let mut is_live = vec![false; entries.len()];
+        stores.iter().for_each(|(_, place)| is_live[*place as usize] = true);
+        for (place, entry) in entries.iter().enumerate().rev() {
+            if let (true, Entry::Node(node)) = (is_live[place], entry) {
+                node.operands().for_each(|operand| is_live[operand as usize] = true);
+            }
+        }
+        let mut numbers = vec![0; entries.len()];
+        let (mut nodes, mut parameters) = (Vec::new(), Vec::new());
+        for (place, entry) in entries.iter().enumerate().filter(|(place, _)| is_live[*place]) {
+            numbers[place] = nodes.len() as u32;
+            nodes.push(match *entry {
+                Entry::Load(_, other) if other != element => return Err(Untraceable::Mixed),
+                Entry::Load(array, _) => Node::Load(array),
+                Entry::Uniform(value) => {
+                    parameters.push(value);
+                    Node::Parameter(parameters.len() as u32 - 1)
+                }
+                Entry::Node(node) => node.renumbered(|operand| numbers[operand as usize]),
+            });
+        }
+        stores.iter_mut().for_each(|(_, place)| *place = numbers[*place as usize]);
+        Ok(Self { graph: Graph { dtype, nodes, stores }, parameters })
+    }
+
+    /// Whether both are the same, bit for bit.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let bits = |update: &Self| update.parameters.iter().map(|parameter| parameter.to_bits()).collect::<Vec<_>>();
+        self.graph == other.graph && bits(self) == bits(other)
+    }
+}
