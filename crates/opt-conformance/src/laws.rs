@@ -9,6 +9,7 @@ mod groups;
 mod layout;
 mod numbers;
 mod phases;
+mod recording;
 mod state;
 mod subject;
 
@@ -28,6 +29,7 @@ pub use groups::{
 pub use layout::{scattered_memory_does_not_matter, threads_do_not_matter, transposed_memory_does_not_matter};
 pub use numbers::{f32_follows_f64, finite_stays_finite};
 pub use phases::{a_step_in_phases_is_a_step, borrowed_slots_are_slots};
+pub use recording::recorded_steps_are_steps;
 pub use state::{configurations_come_back, restoring_continues, state_is_as_declared};
 pub use subject::Subject;
 

@@ -3,6 +3,7 @@
 //! * [`golden`] and [`replay()`]: recorded runs of the reference systems, replayed end to end from their
 //!   configurations.
 //! * [`laws`]: properties of every rule, checked on generated [problems](problem).
+//! * [`recording`]: the numbers that recorded steps are compared with.
 //! * [`textbook`]: an oracle, the formulas as naive loops in 64 bits that share no code with the engine.
 //!
 //! [`conformance!`] runs the first two for a rule crate.
@@ -12,6 +13,7 @@
 pub mod golden;
 pub mod laws;
 pub mod problem;
+pub mod recording;
 pub mod replay;
 pub mod tensors;
 pub mod textbook;
@@ -103,6 +105,7 @@ macro_rules! conformance {
         law!(missing_gradients_leave_alone);
         law!(order_does_not_matter);
         law!(powers_of_two_scale_nothing);
+        law!(recorded_steps_are_steps);
         law!(rejected_steps_leave_no_trace);
         law!(restoring_continues);
         law!(scattered_memory_does_not_matter);

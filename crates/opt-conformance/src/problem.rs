@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ndarray::{ArrayBase, ArrayD, Data, IxDyn};
+use ndarray::{ArrayBase, ArrayD, Axis, Data, IxDyn};
 use opt_core::model::Path;
+use opt_core::trace::RecordedVariable;
 use opt_core::{Error, Gradients, Optimizer, Parameters, Scalar, StepReport, UpdateRule, Variable, ViewMut};
 
 /// A small random number generator (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
@@ -87,6 +88,20 @@ impl Problem {
         problem
     }
 
+    /// The same problem, with the first gradient of each row of a sparse gradient alone.
+    #[must_use]
+    pub fn with_distinct_rows(mut self) -> Self {
+        for gradient in self.steps.iter_mut().flatten() {
+            if let Gradient::Sparse(rows, values) = gradient {
+                let is_first = |place: &usize| !rows[..*place].contains(&rows[*place]);
+                let first: Vec<usize> = (0..rows.len()).filter(is_first).collect();
+                *values = values.select(Axis(0), &first);
+                *rows = first.iter().map(|place| rows[*place]).collect();
+            }
+        }
+        self
+    }
+
     /// The variables in the element type.
     #[must_use]
     pub fn start<T: Scalar>(&self) -> Variables<T> {
@@ -106,11 +121,22 @@ impl Problem {
         variables: &mut Variables<T>,
     ) -> Result<StepReport, Error> {
         let gradients = self.gradients(number);
-        let variables = variables.0.iter_mut().map(|(name, value)| {
-            let gradient = gradients.get(name.as_str()).and_then(Cast::as_gradient);
-            Variable::new(name.as_str(), value).optional_gradient(gradient)
-        });
-        optimizer.apply_gradients(variables)
+        optimizer.apply_gradients(variables.with(&gradients))
+    }
+
+    /// Records one step.
+    ///
+    /// # Errors
+    ///
+    /// The error of the optimizer.
+    pub fn record<R: UpdateRule<T>, T: Scalar>(
+        &self,
+        number: usize,
+        optimizer: &mut Optimizer<R, T>,
+        variables: &mut Variables<T>,
+    ) -> Result<Vec<RecordedVariable>, Error> {
+        let gradients = self.gradients(number);
+        optimizer.record(variables.with(&gradients))
     }
 
     /// The gradients of a step by the names of the variables.
@@ -136,6 +162,18 @@ impl<T: Scalar> Cast<T> {
         }
     }
 
+    /// The gradient of an element, by its place in a variable whose rows have this width; `None` in rows without one.
+    pub(crate) fn element(&self, element: usize, width: usize) -> Option<T> {
+        match self {
+            Self::Absent => None,
+            Self::Dense(values) => values.iter().nth(element).copied(),
+            Self::Sparse(rows, values) => {
+                let row = rows.iter().position(|row| *row == element / width)?;
+                values.iter().nth(row * width + element % width).copied()
+            }
+        }
+    }
+
     /// The gradient as a step gets it.
     pub(crate) fn as_gradient(&self) -> Option<opt_core::Gradient<'_, T>> {
         match self {
@@ -151,6 +189,25 @@ impl<T: Scalar> Cast<T> {
 pub struct Variables<T>(pub Vec<(String, ArrayD<T>)>);
 
 impl<T: Scalar> Variables<T> {
+    /// The value of a variable.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such variable.
+    #[must_use]
+    pub fn of(&self, variable: &str) -> &ArrayD<T> {
+        let found = self.0.iter().find(|(name, _)| name == variable);
+        found.map(|(_, value)| value).unwrap_or_else(|| panic!("there is no variable {variable:?}"))
+    }
+
+    /// The variables with their gradients.
+    fn with<'a>(&'a mut self, gradients: &'a BTreeMap<&str, Cast<T>>) -> impl Iterator<Item = Variable<'a, T>> {
+        self.0.iter_mut().map(|(name, value)| {
+            let gradient = gradients.get(name.as_str()).and_then(Cast::as_gradient);
+            Variable::new(name.as_str(), value).optional_gradient(gradient)
+        })
+    }
+
     /// All elements by name, bit for bit.
     #[must_use]
     pub fn bits(&self) -> BTreeMap<&str, Vec<u64>> {
