@@ -1,4 +1,4 @@
-//! The step of a variable as a graph: recorded from the engine's own code.
+//! The step of a variable as a graph: recorded from the engine's own code, evaluated, printed.
 //!
 //! [`Optimizer::record`](crate::Optimizer::record) runs a step over numbers of the type [`Traced`], which record what
 //! is done to them. Everything around the rule takes part: clip, weight decay, the rule with the rules that it wraps,
@@ -34,10 +34,13 @@
 //! # Ok::<(), opt_core::Error>(())
 //! ```
 
+mod equations;
 mod generic;
 mod graph;
 mod numbers;
+mod simplify;
 mod tape;
+mod term;
 
 #[doc(hidden)]
 pub use generic::{OfOneType, Probe};

@@ -42,7 +42,7 @@ pub use opt_core::{
     IndexedSlices, Indices, LossScale, Master, Minimized, MomentStorage, NonFinite, NonFiniteGradient, Optimizer,
     OptimizerBuilder, Outcome, Parameters, PendingStep, Registry, Scalar, Schedule, Scheduled, SliceStep, SlotGuard,
     StepOptions, StepReport, UpdateRule, Variable, View, ViewMut, collective, config, hyperparameters, model, rule,
-    state,
+    state, trace,
 };
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
@@ -124,3 +124,8 @@ struct SeveralRanks;
 #[cfg(all(doctest, feature = "adam", feature = "schedules", feature = "sgd"))]
 #[doc = include_str!("../../../docs/groups.md")]
 struct Groups;
+
+/// The examples of the document on equations run, too.
+#[cfg(all(doctest, feature = "radam", feature = "sgd"))]
+#[doc = include_str!("../../../docs/equations.md")]
+struct Equations;

@@ -38,7 +38,8 @@ use super::{Config, ConfigError, Dialect, HyperparameterValue};
 ///
 /// Both checks are functions `fn(&Self) -> Result<(), HyperparameterError>`.
 ///
-/// A rule must have a field `learning_rate: Hyper`. It also gets [`Default`].
+/// A rule must have a field `learning_rate: Hyper`. It also gets [`Default`], and its steps can be
+/// [recorded](crate::trace) if it implements [`UpdateRule`](crate::UpdateRule) for every element type.
 ///
 /// `Self::with_defaults(...)` is for constructors: it takes the required fields in their order, and sets all others to
 /// their defaults.

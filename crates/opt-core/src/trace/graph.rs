@@ -136,7 +136,7 @@ impl Node {
     }
 
     /// The same node with other numbers for its operands.
-    fn renumbered(self, number: impl Fn(u32) -> u32) -> Self {
+    pub(super) fn renumbered(self, number: impl Fn(u32) -> u32) -> Self {
         match self {
             Self::Binary(operation, a, b) => Self::Binary(operation, number(a), number(b)),
             Self::Sqrt(a) => Self::Sqrt(number(a)),
@@ -174,6 +174,20 @@ impl Update {
             });
         }
         stores.iter().map(|&(array, node)| (array, values[node as usize])).collect()
+    }
+
+    /// A node.
+    pub(super) fn node(&self, number: u32) -> Node {
+        self.graph.nodes[number as usize]
+    }
+
+    /// The value of a number that is the same for all elements.
+    pub(super) fn value(&self, number: u32) -> Option<f64> {
+        match self.node(number) {
+            Node::Parameter(parameter) => Some(self.parameters[parameter as usize]),
+            Node::Constant(constant) => Some(constant.value(self.graph.dtype)),
+            _ => None,
+        }
     }
 
     /// Takes the update of an element from the tape: the numbers of its arrays before and after the step.

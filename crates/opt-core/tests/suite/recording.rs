@@ -1,7 +1,7 @@
 //! Recorded steps: what can be recorded, and what is refused.
 
 use half::bf16;
-use opt_core::rule::{Block, Done, Kernel, SlotSpec, Step, elementwise};
+use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, Step, elementwise};
 use opt_core::trace::{Array, Node, Operation, RecordedVariable, Untraceable};
 use opt_core::{
     Accumulate, Ema, Error, Gradient, Hyper, LossScale, MomentStorage, Optimizer, OptimizerBuilder, Scalar, UpdateRule,
@@ -215,4 +215,47 @@ fn rows_that_are_not_touched_are_recorded() {
     };
     assert_eq!(new(&recorded[0].update), [(Array::Value, 1.75), (Array::Slot(0), 0.75)]);
     assert_eq!(new(recorded[0].untouched.as_ref().unwrap()), [(Array::Value, 2.0), (Array::Slot(0), 1.0)]);
+}
+
+hyperparameters! {
+    /// The sign of an interpolation between momentum and gradient, as in Lion.
+    #[derive(Debug)]
+    struct Signs {
+        learning_rate: Hyper = 0.25, in 0.0.., "learning rate";
+    }
+    rule "Signs"
+}
+
+fn signs<E: Real>(eta: &E, w: E, g: E, [m, _last]: [E; 2]) -> (E, [E; 2]) {
+    let c = g + E::literal(0.5) * (m - g);
+    let sign = c / c.max(E::literal(0.0) - c).max(E::literal(1e-10));
+    (w - *eta * sign, [E::literal(1.0) * (g + E::literal(0.75) * (m - g)), g])
+}
+
+impl<T: Scalar> UpdateRule<T> for Signs {
+    fn slots(&self) -> Vec<SlotSpec> {
+        vec![SlotSpec::zeros("m"), SlotSpec::zeros("last")]
+    }
+    fn begin_step(&self, step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+        Box::new(elementwise(T::literal(step.learning_rate), signs))
+    }
+}
+
+/// A number gets the name of the array that it replaces only if nothing needs the old one later.
+#[test]
+fn equations_use_old_numbers_before_new_ones() {
+    let mut opt = Optimizer::<_, f32>::builder(Signs::default()).clipvalue(2.0).build().unwrap();
+    let mut w = [1.0];
+    let text = opt.explain(Variable::new("w", &mut w).gradient(&[8.0])).unwrap();
+    let want = "\
+w: step 1 of Signs, learning rate 0.25
+  g <- clip(g, -2, 2)                       # the gradient, clipped and scaled
+  t1 <- g + 0.5 (m - g)
+  w <- w - 0.25 t1 / max(max(t1, -t1), 1e-10)
+  m <- g + 0.75 (m - g)
+  last <- g
+";
+    assert_eq!(text, want);
+    let mut other = [1.0];
+    assert_eq!(opt.explain(Variable::new("other", &mut other)).unwrap_err(), Error::NoGradients { variables: 1 });
 }

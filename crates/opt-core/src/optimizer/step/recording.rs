@@ -95,6 +95,43 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             .collect()
     }
 
+    /// Prints the next step of a variable as equations, with the numbers in them: in the order of the engine, with the
+    /// scale of this gradient and the learning rate of this step. Nothing changes.
+    ///
+    /// In the equations w is the variable and g its gradient. Numbers have seven digits at most; factors of 1, terms
+    /// with a factor of 0, and what makes small numbers 0 are left out. A clip by the global norm is that of this
+    /// variable alone; [`record`](Self::record) takes all variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`record`](Self::record); [`Error::NoGradients`] without a gradient.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use opt_core::{Optimizer, Variable};
+    /// use opt_sgd::Sgd;
+    ///
+    /// let sgd = Sgd::new(0.5).momentum(0.875);
+    /// let mut opt = Optimizer::builder(sgd).clipnorm(1.0).weight_decay(0.01).build()?;
+    /// let mut w = [1.0, 2.0];
+    /// let text = opt.explain(Variable::new("w", &mut w).gradient(&[0.0, 4.0]))?;
+    /// let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+    /// assert_eq!(lines[0], "w: step 1 of SGD, learning rate 0.5");
+    /// assert!(lines[1].starts_with("g <- 0.25 g "));
+    /// assert!(lines[2].starts_with("w <- w - 0.005 w "));
+    /// assert_eq!(lines[3..], ["momentum <- 0.875 momentum - 0.5 g", "w <- w + momentum"]);
+    /// # Ok::<(), opt_core::Error>(())
+    /// ```
+    pub fn explain(&mut self, variable: Variable<'_, T>) -> Result<String, Error> {
+        let is_missing = variable.gradient.is_none();
+        match self.record([variable])?.first() {
+            Some(recorded) => Ok(recorded.to_string()),
+            None if is_missing => Err(Error::NoGradients { variables: 1 }),
+            None => Err(Error::AllFrozen { variables: 1 }),
+        }
+    }
+
     /// Whether the storage of a variable can be recorded.
     fn can_record(&self, input: &Input<'_, T>) -> Result<(), Untraceable> {
         let has_moments = self.groups.slots_of(input.group).iter().any(SlotSpec::is_moment);
