@@ -12,6 +12,7 @@ mod half;
 mod masters;
 mod mesh;
 mod moments;
+mod printed_c;
 mod resume;
 mod sparse_cost;
 mod state;

@@ -34,10 +34,12 @@
 //! # Ok::<(), opt_core::Error>(())
 //! ```
 
+mod c;
 mod equations;
 mod generic;
 mod graph;
 mod numbers;
+mod print;
 mod simplify;
 mod tape;
 mod term;

@@ -1,0 +1,63 @@
+//! Prints a graph as statements of a programming language.
+
+use super::graph::{Array, Constant, Graph, Node, Operation};
+
+/// A language, and how it writes the parts of an update of one element.
+pub(super) trait Language {
+    /// An element of an array.
+    fn element(&self, array: Array) -> String;
+
+    /// A parameter.
+    fn parameter(&self, parameter: u32) -> String;
+
+    /// A constant.
+    fn constant(&self, constant: Constant) -> String;
+
+    /// The result of an operation, rounded once; it is not combined with other operations.
+    fn operation(&self, operation: Operation, a: &str, b: &str) -> String;
+
+    /// The square root, rounded once.
+    fn sqrt(&self, x: &str) -> String;
+
+    /// The statement that gives a name to a number.
+    fn define(&self, name: &str, value: &str) -> String;
+}
+
+/// The statements of an update: all numbers are computed before the first one is stored.
+pub(super) fn statements(graph: &Graph, language: &impl Language) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut numbers: Vec<String> = Vec::with_capacity(graph.nodes.len());
+    for node in &graph.nodes {
+        let of = |number: u32| numbers[number as usize].as_str();
+        let value = match *node {
+            Node::Parameter(parameter) => {
+                numbers.push(language.parameter(parameter));
+                continue;
+            }
+            Node::Constant(constant) => {
+                numbers.push(language.constant(constant));
+                continue;
+            }
+            Node::Load(array) => language.element(array),
+            Node::Binary(operation, a, b) => language.operation(operation, of(a), of(b)),
+            Node::Sqrt(a) => language.sqrt(of(a)),
+        };
+        let name = format!("x{}", numbers.len());
+        statements.push(language.define(&name, &value));
+        numbers.push(name);
+    }
+    let stores = graph.stores.iter();
+    statements
+        .extend(stores.map(|(array, node)| format!("{} = {};", language.element(*array), numbers[*node as usize])));
+    statements
+}
+
+/// The name of an array in programs.
+pub(super) fn name(array: Array) -> String {
+    match array {
+        Array::Value => "w".to_owned(),
+        Array::Gradient => "g".to_owned(),
+        Array::Slot(slot) => format!("s{slot}"),
+        Array::Average => "a".to_owned(),
+    }
+}

@@ -1,0 +1,236 @@
+//! Recorded steps, printed in C and compiled, give the engine's bits: for every rule, inside Lookahead and alone, with
+//! the stages of the engine around it. Needs a C compiler: `cc`, or the one that the variable `CC` names.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::{env, fs};
+
+use opt_conformance::problem::Gradient;
+use opt_conformance::recording::{Numbers, are_same, numbers, wild};
+use optimizers::state::DType;
+use optimizers::trace::{Array, Graph};
+use optimizers::{
+    Adam, AdamW, Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Scalar, Sgd, UpdateRule,
+};
+
+/// Not a multiple of a vector, of a row or of a block.
+const ELEMENTS: usize = 2_003;
+const STEPS: usize = 7;
+
+type Rule<T> = Box<dyn UpdateRule<T>>;
+type Builder<T> = OptimizerBuilder<Rule<T>, T>;
+
+/// Every rule, in each of its forms.
+fn rules<T: Scalar>() -> Vec<Rule<T>> {
+    let sgd = || Sgd::new(0.125).momentum(0.875);
+    let radam = || RectifiedAdam::new(0.125);
+    vec![
+        Box::new(Sgd::new(0.125)),
+        Box::new(sgd()),
+        Box::new(sgd().nesterov(true).legacy()),
+        Box::new(Sgd::pytorch(0.125).momentum(0.875).dampening(0.25)),
+        Box::new(Sgd::optax(0.125).momentum(0.875).nesterov(true)),
+        Box::new(Adam::new(0.125)),
+        Box::new(Adam::pytorch(0.125).epsilon(0.0).amsgrad(true).weight_decay(0.0625)),
+        Box::new(AdamW::new(0.125)),
+        Box::new(Nadam::new(0.125)),
+        Box::new(Nadam::keras(0.125)),
+        Box::new(Nadam::pytorch(0.125).epsilon(0.0)),
+        // Rectified from the sixth step on.
+        Box::new(radam()),
+        Box::new(radam().amsgrad(true).weight_decay(0.0625)),
+        Box::new(RectifiedAdam::pytorch(0.125).epsilon(0.0).weight_decay(0.0625)),
+        Box::new(NovoGrad::new(0.125).weight_decay(0.0625).grad_averaging(true)),
+        Box::new(NovoGrad::apex(0.125).weight_decay(0.0625)),
+    ]
+}
+
+/// A rule alone, and inside Lookahead, which goes part of the way back in every third step, or stays in every second.
+fn wrapped<T: Scalar>(rule: usize) -> [Rule<T>; 3] {
+    let inner = || rules().swap_remove(rule);
+    let partly = Lookahead::new(inner()).sync_period(3);
+    let wholly = Lookahead::new(inner()).sync_period(2).slow_step_size(1.0);
+    [inner(), Box::new(partly), Box::new(wholly)]
+}
+
+/// The stages of the engine around a rule.
+fn options<T: Scalar>() -> [fn(Builder<T>) -> Builder<T>; 5] {
+    [
+        |builder| builder,
+        |builder| builder.clipvalue(0.5),
+        |builder| builder.clipnorm(0.5).weight_decay(0.0625),
+        |builder| builder.ema(Ema::new(0.75).overwrite_every(3)),
+        |builder| builder.global_clipnorm(1e-33).weight_decay(0.0625).ema(Ema::new(0.75)).flush_denormals(false),
+    ]
+}
+
+/// A run of the printed function, and what the engine has made of the same numbers.
+struct Case {
+    kernel: usize,
+    name: String,
+    parameters: Vec<f64>,
+    before: Vec<Vec<f64>>,
+    after: Vec<Vec<f64>>,
+}
+
+#[derive(Default)]
+struct Cases {
+    kernels: HashMap<Graph, usize>,
+    graphs: Vec<Graph>,
+    cases: Vec<Case>,
+}
+
+impl Cases {
+    /// Trains, and keeps each step that has a new graph.
+    fn train<T: Scalar>(&mut self, builder: Builder<T>, name: &str, tame: bool) {
+        let mut optimizer = builder.build().unwrap();
+        let problem = wild(41, STEPS, ELEMENTS, tame);
+        let mut variables = problem.start::<T>();
+        optimizer.add_variables(&mut variables).unwrap();
+        let mut seen = BTreeSet::new();
+        for step in 0..STEPS {
+            let of = problem.record(step, &mut optimizer, &mut variables).unwrap().remove(0);
+            let before = numbers(&of, &optimizer, &variables);
+            problem.step(step, &mut optimizer, &mut variables).unwrap();
+            let after = numbers(&of, &optimizer, &variables);
+            let kernel = *self.kernels.entry(of.update.graph.clone()).or_insert_with_key(|graph| {
+                self.graphs.push(graph.clone());
+                self.graphs.len() - 1
+            });
+            if !seen.insert(kernel) {
+                continue;
+            }
+            let Gradient::Dense(gradient) = &problem.steps[step][0] else { unreachable!("all are dense") };
+            let values = |numbers: &Numbers<T>| {
+                let values = |(array, _): (Array, bool)| match array {
+                    Array::Gradient => gradient.iter().map(|g| T::literal(*g).as_()).collect(),
+                    other => numbers[&other].iter().map(|number| number.as_()).collect(),
+                };
+                of.update.graph.arrays().into_iter().map(values).collect()
+            };
+            let name = format!("{name}, step {step}: {:?}", of.update.graph.arrays());
+            let (before, after) = (values(&before), values(&after));
+            self.cases.push(Case { kernel, name, parameters: of.update.parameters, before, after });
+        }
+    }
+
+    fn train_all<T: Scalar>(&mut self) {
+        for rule in 0..rules::<T>().len() {
+            for (wrapper, _) in wrapped::<T>(rule).iter().enumerate() {
+                for (number, option) in options::<T>().into_iter().enumerate() {
+                    for tame in [false, true] {
+                        let rule = wrapped::<T>(rule).into_iter().nth(wrapper).unwrap();
+                        let name = format!("{rule:?} with options {number}");
+                        self.train(option(Optimizer::builder(rule)), &name, tame);
+                    }
+                }
+            }
+        }
+    }
+
+    /// All functions, and a program that reads cases from a file and writes their arrays into another one.
+    fn program(&self) -> String {
+        let mut text = String::from("#include <stdio.h>\n#include <stdlib.h>\n");
+        let mut calls = String::new();
+        for (kernel, graph) in self.graphs.iter().enumerate() {
+            text += &graph.to_c(&format!("step{kernel}"));
+            let arrays: String = (0..graph.arrays().len()).map(|array| format!(", a[{array}]")).collect();
+            writeln!(calls, "    case {kernel}: step{kernel}(n, p{arrays}); break;").unwrap();
+        }
+        text + "
+static void *numbers(size_t count, size_t size, FILE *in) {
+  void *all = malloc((count + 1) * size);
+  if (!all || fread(all, size, count, in) != count) exit(2);
+  return all;
+}
+
+int main(int argc, char **argv) {
+  if (argc != 3) return 2;
+  FILE *in = fopen(argv[1], \"rb\"), *out = fopen(argv[2], \"wb\");
+  unsigned long long head[5];
+  if (!in || !out) return 2;
+  while (fread(head, sizeof *head, 5, in) == 5) {
+    size_t size = head[1], n = head[3], arrays = head[4];
+    void *p = numbers(head[2], size, in), *a[12];
+    for (size_t i = 0; i < arrays; i++) a[i] = numbers(n, size, in);
+    switch (head[0]) {
+" + &calls + "    default: return 2;
+    }
+    for (size_t i = 0; i < arrays; i++) {
+      if (fwrite(a[i], size, n, out) != n) return 2;
+      free(a[i]);
+    }
+    free(p);
+  }
+  return fclose(out) ? 2 : 0;
+}
+"
+    }
+
+    /// The numbers of all cases, as the program reads them.
+    fn input(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for Case { kernel, parameters, before, .. } in &self.cases {
+            let dtype = self.graphs[*kernel].dtype;
+            let head = [*kernel, size(dtype), parameters.len(), ELEMENTS, before.len()];
+            bytes.extend(head.into_iter().flat_map(|number| (number as u64).to_ne_bytes()));
+            for number in parameters.iter().chain(before.iter().flatten()) {
+                match dtype {
+                    DType::F32 => bytes.extend((*number as f32).to_ne_bytes()),
+                    _ => bytes.extend(number.to_ne_bytes()),
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Compares what the program has written with the engine.
+    fn compare(&self, mut output: &[u8]) {
+        for Case { kernel, name, after, .. } in &self.cases {
+            let size = size(self.graphs[*kernel].dtype);
+            for (array, want) in after.iter().enumerate() {
+                let (got, rest) = output.split_at(want.len() * size);
+                output = rest;
+                let number = |bytes: &[u8]| match size {
+                    4 => f64::from(f32::from_ne_bytes(bytes.try_into().unwrap())),
+                    _ => f64::from_ne_bytes(bytes.try_into().unwrap()),
+                };
+                for (element, (got, want)) in got.chunks(size).map(number).zip(want).enumerate() {
+                    assert!(are_same(got, *want), "{name}: {got:e} instead of {want:e} in array {array} at {element}");
+                }
+            }
+        }
+        assert!(output.is_empty(), "{} bytes too many", output.len());
+    }
+}
+
+fn size(dtype: DType) -> usize {
+    if dtype == DType::F32 { 4 } else { 8 }
+}
+
+fn run(command: &mut Command) {
+    let shown = format!("{command:?}");
+    match command.output() {
+        Err(error) => panic!("{shown}: {error}. This test compiles C: install a C compiler, or name one in CC"),
+        Ok(output) => assert!(output.status.success(), "{shown}: {}", String::from_utf8_lossy(&output.stderr)),
+    }
+}
+
+#[test]
+fn printed_c_has_the_bits_of_the_engine() {
+    let mut cases = Cases::default();
+    cases.train_all::<f32>();
+    cases.train_all::<f64>();
+    let folder = tempfile::tempdir().unwrap();
+    let [source, program, input, output] = ["steps.c", "steps", "input", "output"].map(|name| folder.path().join(name));
+    fs::write(&source, cases.program()).unwrap();
+    fs::write(&input, cases.input()).unwrap();
+    let compiler = env::var_os("CC").unwrap_or_else(|| "cc".into());
+    let flags = ["-std=c99", "-O2", "-ffp-contract=off", "-o"];
+    run(Command::new(compiler).args(flags).args([program.as_path(), &source, Path::new("-lm")]));
+    run(Command::new(&program).args([&input, &output]));
+    cases.compare(&fs::read(&output).unwrap());
+    println!("{} functions, {} runs", cases.graphs.len(), cases.cases.len());
+}
