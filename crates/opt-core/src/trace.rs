@@ -38,6 +38,7 @@ mod c;
 mod equations;
 mod generic;
 mod graph;
+mod live;
 mod numbers;
 mod print;
 mod simplify;

@@ -1,8 +1,5 @@
 //! The graph of a recorded step, taken from the tape, and its evaluation.
 
-use super::Untraceable;
-use super::numbers::Traced;
-use super::tape::{Entry, Tape};
 use crate::dtype::DType;
 use crate::real::Scalar;
 
@@ -188,59 +185,6 @@ impl Update {
             Node::Constant(constant) => Some(constant.value(self.graph.dtype)),
             _ => None,
         }
-    }
-
-    /// Takes the update of an element from the tape: the numbers of its arrays before and after the step.
-    pub(crate) fn of(
-        tape: &Tape,
-        element: usize,
-        arrays: impl IntoIterator<Item = (Array, Traced, Traced)>,
-    ) -> Result<Self, Untraceable> {
-        let changed = arrays.into_iter().filter(|(_, before, after)| !before.is_same(*after));
-        let mut stores: Vec<(Array, Traced)> = changed.map(|(array, _, after)| (array, after)).collect();
-        tape.read(|tape| {
-            let is_foreign = |x: &Traced| x.tape != tape.tape && !x.is_constant();
-            if stores.iter().any(|(_, x)| is_foreign(x)) {
-                return Err(Untraceable::Foreign);
-            }
-            if let Some(reason) = tape.broken {
-                return Err(reason);
-            }
-            let stores = stores.drain(..).map(|(array, x)| (array, x.place)).collect();
-            Self::without_dead(&tape.entries, stores, element, tape.dtype)
-        })
-    }
-
-    /// The nodes that stores depend on, numbered anew.
-    fn without_dead(
-        entries: &[Entry],
-        mut stores: Vec<(Array, u32)>,
-        element: usize,
-        dtype: DType,
-    ) -> Result<Self, Untraceable> {
-        let mut is_live = vec![false; entries.len()];
-        stores.iter().for_each(|(_, place)| is_live[*place as usize] = true);
-        for (place, entry) in entries.iter().enumerate().rev() {
-            if let (true, Entry::Node(node)) = (is_live[place], entry) {
-                node.operands().for_each(|operand| is_live[operand as usize] = true);
-            }
-        }
-        let mut numbers = vec![0; entries.len()];
-        let (mut nodes, mut parameters) = (Vec::new(), Vec::new());
-        for (place, entry) in entries.iter().enumerate().filter(|(place, _)| is_live[*place]) {
-            numbers[place] = nodes.len() as u32;
-            nodes.push(match *entry {
-                Entry::Load(_, other) if other != element => return Err(Untraceable::Mixed),
-                Entry::Load(array, _) => Node::Load(array),
-                Entry::Uniform(value) => {
-                    parameters.push(value);
-                    Node::Parameter(parameters.len() as u32 - 1)
-                }
-                Entry::Node(node) => node.renumbered(|operand| numbers[operand as usize]),
-            });
-        }
-        stores.iter_mut().for_each(|(_, place)| *place = numbers[*place as usize]);
-        Ok(Self { graph: Graph { dtype, nodes, stores }, parameters })
     }
 
     /// Whether both are the same, bit for bit.

@@ -6,8 +6,9 @@ use std::ops::{Add, Div, Mul, Sub};
 
 use num_traits::{AsPrimitive, Zero};
 
-use super::graph::{Constant, Operation};
-use super::{Untraceable, tape};
+use super::Untraceable;
+use super::graph::{Array, Constant, Operation};
+use super::tape::{self, Entry, Place, Tape};
 use crate::dtype::{AnySlice, AnySliceMut, DType};
 use crate::real::{Real, Scalar, sealed};
 
@@ -17,27 +18,23 @@ use crate::real::{Real, Scalar, sealed};
 /// elements can be looked at; looking at the number of an element makes the recording fail. Outside of a recording,
 /// numbers are nothing.
 #[derive(Clone, Copy)]
-pub struct Traced {
-    /// The number of the tape: 0 for constants, which every tape has at the same places.
-    pub(super) tape: u32,
-    pub(super) place: u32,
-}
+pub struct Traced(pub(super) Place);
 
 impl Traced {
-    /// The result of an operation outside of a recording.
-    pub(super) const NOWHERE: Self = Self { tape: u32::MAX, place: 0 };
-
     const fn constant(constant: Constant) -> Self {
-        Self { tape: 0, place: constant as u32 }
-    }
-
-    pub(super) fn is_constant(self) -> bool {
-        self.tape == 0
+        Self(Place::of_constant(constant))
     }
 
     /// Whether this is the same place of the same tape.
     pub(super) fn is_same(self, other: Self) -> bool {
-        (self.tape, self.place) == (other.tape, other.place)
+        self.0 == other.0
+    }
+}
+
+impl Tape {
+    /// The number of an element of an array.
+    pub(crate) fn load(&self, array: Array, element: usize) -> Traced {
+        Traced(tape::push(Entry::Load(array, element)))
     }
 }
 
@@ -47,7 +44,7 @@ macro_rules! operator {
             type Output = Self;
 
             fn $operator(self, other: Self) -> Self {
-                tape::operation(Operation::$Operator, self, other)
+                Self(tape::operation(Operation::$Operator, self.0, other.0))
             }
         }
     };
@@ -60,15 +57,15 @@ operator!(Div, div);
 
 impl Real for Traced {
     fn literal(value: f64) -> Self {
-        tape::literal(value)
+        Self(tape::literal(value))
     }
 
     fn sqrt(self) -> Self {
-        tape::root(self)
+        Self(tape::root(self.0))
     }
 
     fn max(self, other: Self) -> Self {
-        tape::operation(Operation::Max, self, other)
+        Self(tape::operation(Operation::Max, self.0, other.0))
     }
 }
 
@@ -90,7 +87,7 @@ impl Default for Traced {
 
 impl AsPrimitive<f64> for Traced {
     fn as_(self) -> f64 {
-        tape::value_of(self, Untraceable::Converted).unwrap_or(f64::NAN)
+        tape::value_of(self.0, Untraceable::Converted).unwrap_or(f64::NAN)
     }
 }
 
@@ -102,14 +99,14 @@ impl PartialEq for Traced {
 
 impl PartialOrd for Traced {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        let [a, b] = [self, other].map(|x| tape::value_of(*x, Untraceable::Compared));
+        let [a, b] = [self, other].map(|x| tape::value_of(x.0, Untraceable::Compared));
         a?.partial_cmp(&b?)
     }
 }
 
 impl fmt::Debug for Traced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}", self.place)
+        write!(f, "{:?}", self.0)
     }
 }
 
@@ -136,11 +133,11 @@ impl Scalar for Traced {
     const LARGEST: Self = Self::constant(Constant::Largest);
 
     fn is_finite(self) -> bool {
-        tape::value_of(self, Untraceable::Compared).is_some_and(f64::is_finite)
+        tape::value_of(self.0, Untraceable::Compared).is_some_and(f64::is_finite)
     }
 
     fn to_f32(self) -> f32 {
-        tape::value_of(self, Untraceable::Converted).map_or(f32::NAN, |value| value as f32)
+        tape::value_of(self.0, Untraceable::Converted).map_or(f32::NAN, |value| value as f32)
     }
 
     fn from_f32(value: f32) -> Self {
@@ -149,10 +146,10 @@ impl Scalar for Traced {
 
     fn flushed(self, limit: Self) -> Self {
         // No magnitude is below 0. A limit that is a parameter stays: the graph must not depend on its value.
-        if limit.is_same(Self::zero()) { self } else { tape::operation(Operation::Flush, self, limit) }
+        if limit.is_same(Self::zero()) { self } else { Self(tape::operation(Operation::Flush, self.0, limit.0)) }
     }
 
     fn clamped(self, limit: Self) -> Self {
-        tape::operation(Operation::Clamp, self, limit)
+        Self(tape::operation(Operation::Clamp, self.0, limit.0))
     }
 }

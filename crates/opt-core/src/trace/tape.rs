@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::graph::{Array, Constant, Node, Operation};
-use super::numbers::Traced;
 use super::{Untraceable, rounded};
 use crate::dtype::DType;
 
@@ -17,6 +16,23 @@ pub(super) enum Entry {
     Uniform(f64),
     /// A constant, or the result of an operation.
     Node(Node),
+}
+
+/// A place on a tape, which it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// The number of the tape: 0 for constants, which every tape has at the same places.
+    tape: u32,
+    number: u32,
+}
+
+impl Place {
+    /// The place of a result outside of a recording.
+    const NOWHERE: Self = Self { tape: u32::MAX, number: 0 };
+
+    pub(super) const fn of_constant(constant: Constant) -> Self {
+        Self { tape: 0, number: constant as u32 }
+    }
 }
 
 /// What has been recorded so far.
@@ -45,15 +61,10 @@ impl Tape {
     /// Starts to record numbers of this type.
     pub(crate) fn start(dtype: DType) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        // The first and the last number are taken: see `Traced`.
+        // The first and the last number are taken: see `Place`.
         let tape = NEXT.fetch_add(1, Ordering::Relaxed) % (u32::MAX - 1) + 1;
         let entries = Constant::ALL.map(|constant| Entry::Node(Node::Constant(constant))).to_vec();
         Self { outer: CURRENT.replace(Some(Entries { tape, dtype, entries, broken: None })) }
-    }
-
-    /// The number of an element of an array.
-    pub(crate) fn load(&self, array: Array, element: usize) -> Traced {
-        push(Entry::Load(array, element))
     }
 
     /// Reads what has been recorded.
@@ -69,23 +80,23 @@ impl Drop for Tape {
 }
 
 /// Adds an entry.
-fn push(entry: Entry) -> Traced {
-    CURRENT.with_borrow_mut(|entries| entries.as_mut().map_or(Traced::NOWHERE, |entries| entries.push(entry)))
+pub(super) fn push(entry: Entry) -> Place {
+    CURRENT.with_borrow_mut(|entries| entries.as_mut().map_or(Place::NOWHERE, |entries| entries.push(entry)))
 }
 
 /// A number that is the same for all elements, rounded to the type of the recording.
-pub(super) fn literal(value: f64) -> Traced {
+pub(super) fn literal(value: f64) -> Place {
     CURRENT.with_borrow_mut(|entries| match entries {
         Some(entries) => entries.push(Entry::Uniform(rounded(entries.dtype, value))),
-        None => Traced::NOWHERE,
+        None => Place::NOWHERE,
     })
 }
 
 /// The result of an operation; computed now if both operands are the same for all elements.
-pub(super) fn operation(operation: Operation, a: Traced, b: Traced) -> Traced {
+pub(super) fn operation(operation: Operation, a: Place, b: Place) -> Place {
     CURRENT.with_borrow_mut(|entries| {
-        let Some(entries) = entries else { return Traced::NOWHERE };
-        let [at, bt] = [a, b].map(|x| entries.place(x));
+        let Some(entries) = entries else { return Place::NOWHERE };
+        let [at, bt] = [a, b].map(|x| entries.number(x));
         entries.push(match (entries.uniform(at), entries.uniform(bt)) {
             (Some(a), Some(b)) => Entry::Uniform(operation.on(entries.dtype, a, b)),
             _ => Entry::Node(Node::Binary(operation, at, bt)),
@@ -94,22 +105,22 @@ pub(super) fn operation(operation: Operation, a: Traced, b: Traced) -> Traced {
 }
 
 /// The square root.
-pub(super) fn root(x: Traced) -> Traced {
+pub(super) fn root(x: Place) -> Place {
     CURRENT.with_borrow_mut(|entries| {
-        let Some(entries) = entries else { return Traced::NOWHERE };
-        let place = entries.place(x);
+        let Some(entries) = entries else { return Place::NOWHERE };
+        let number = entries.number(x);
         // Rounding the root of 64 bits gives the root of 32 bits (S. Figueroa, 1995).
-        let root = entries.uniform(place).map(|x| Entry::Uniform(rounded(entries.dtype, x.sqrt())));
-        entries.push(root.unwrap_or(Entry::Node(Node::Sqrt(place))))
+        let root = entries.uniform(number).map(|x| Entry::Uniform(rounded(entries.dtype, x.sqrt())));
+        entries.push(root.unwrap_or(Entry::Node(Node::Sqrt(number))))
     })
 }
 
 /// The value of a number, if it is the same for all elements. If it is not, looking at it is a reason to refuse.
-pub(super) fn value_of(x: Traced, reason: Untraceable) -> Option<f64> {
+pub(super) fn value_of(x: Place, reason: Untraceable) -> Option<f64> {
     CURRENT.with_borrow_mut(|entries| {
         let entries = entries.as_mut()?;
-        let place = entries.place(x);
-        let value = entries.uniform(place);
+        let number = entries.number(x);
+        let value = entries.uniform(number);
         if value.is_none() {
             entries.refuse(reason);
         }
@@ -118,27 +129,32 @@ pub(super) fn value_of(x: Traced, reason: Untraceable) -> Option<f64> {
 }
 
 impl Entries {
-    fn push(&mut self, entry: Entry) -> Traced {
+    fn push(&mut self, entry: Entry) -> Place {
         self.entries.push(entry);
-        Traced { tape: self.tape, place: self.entries.len() as u32 - 1 }
+        Place { tape: self.tape, number: self.entries.len() as u32 - 1 }
     }
 
     fn refuse(&mut self, reason: Untraceable) {
         self.broken = self.broken.or(Some(reason));
     }
 
-    /// The place of a number on this tape.
-    pub(super) fn place(&mut self, x: Traced) -> u32 {
-        if x.tape != self.tape && !x.is_constant() {
+    /// The number of a place, if it is on this tape.
+    pub(super) fn find(&self, place: Place) -> Option<u32> {
+        (place.tape == self.tape || place.tape == 0).then_some(place.number)
+    }
+
+    /// The number of a place; one of another tape is a reason to refuse.
+    fn number(&mut self, place: Place) -> u32 {
+        let number = self.find(place);
+        if number.is_none() {
             self.refuse(Untraceable::Foreign);
-            return 0;
         }
-        x.place
+        number.unwrap_or_default()
     }
 
     /// The value of a number, if it is the same for all elements.
-    fn uniform(&self, place: u32) -> Option<f64> {
-        match self.entries[place as usize] {
+    fn uniform(&self, number: u32) -> Option<f64> {
+        match self.entries[number as usize] {
             Entry::Uniform(value) => Some(value),
             Entry::Node(Node::Constant(constant)) => Some(constant.value(self.dtype)),
             _ => None,
