@@ -9,6 +9,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
 use optimizers::{Optimizer, Variable, registry};
@@ -34,19 +35,29 @@ struct Arguments {
     gradient: f32,
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let arguments = Arguments::parse();
-    let config: Value = serde_json::from_str(&fs::read_to_string(&arguments.config)?)?;
-    let own = explain(&config, &arguments)?;
-    match &arguments.against {
-        None => print!("{own}"),
-        Some(dialect) => {
-            let mut other = config;
-            set_dialect(&mut other, dialect);
-            print!("{}", difference(&own, &explain(&other, &arguments)?));
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
-    Ok(())
+}
+
+/// What is printed.
+fn run(arguments: &Arguments) -> Result<String, Box<dyn Error>> {
+    let file = arguments.config.display();
+    let text = fs::read_to_string(&arguments.config).map_err(|error| format!("{file}: {error}"))?;
+    let config: Value = serde_json::from_str(&text).map_err(|error| format!("{file}: {error}"))?;
+    let own = explain(&config, arguments)?;
+    let Some(dialect) = &arguments.against else { return Ok(own) };
+    let mut other = config;
+    set_dialect(&mut other, dialect);
+    Ok(difference(&own, &explain(&other, arguments)?))
 }
 
 /// The equations of a step of a variable of one element.
@@ -92,6 +103,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// The document shows what is printed.
+    #[test]
+    fn the_document_is_true() {
+        let arguments = Arguments::parse_from(["explain", "--config", "unused", "--step", "2"]);
+        let config = json!({"class_name": "AdamW", "config": {}});
+        let mut other = config.clone();
+        set_dialect(&mut other, "pytorch");
+        let [own, other] = [config, other].map(|config| explain(&config, &arguments).unwrap());
+        let document = include_str!("../../../docs/equations.md");
+        let printed = difference(&own, &other);
+        assert!(document.contains(&printed), "{printed}");
+    }
 
     #[test]
     fn dialects_differ() {
