@@ -207,7 +207,8 @@ impl PackedBlock<'_> {
         self.indices = self.indices.map(|index| index.wrapping_sub(start));
     }
 
-    /// All slots, if they are exactly the array slots `0..N`, and the block is whole tiles.
+    /// All slots, if they are exactly the array slots `0..N`, and the block is whole tiles; the last tile of a
+    /// slot may be shorter.
     pub(crate) fn take_all<const N: usize>(&mut self) -> Option<Fusible<'_, N>> {
         let len = (0..MAX_PACKED).take_while(|&slot| self.slots.has(slot)).count();
         if len != N || !self.indices[..N].iter().enumerate().all(|(i, &index)| i == index) {

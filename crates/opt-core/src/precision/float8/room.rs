@@ -31,7 +31,7 @@ impl Room {
     /// The numbers of a row.
     #[inline(always)]
     pub(super) fn decode(&mut self, format: Format, row: usize) {
-        let Self { numbers, codes, factors, .. } = self;
+        let Self { numbers, codes, factors } = self;
         let (numbers, codes) = (&mut numbers[row], &codes[row]);
         for i in 0..ROW {
             numbers[i] = decoded(codes[i], format, factors[i]);
