@@ -49,6 +49,7 @@ mod term;
 pub use generic::{OfOneType, Probe};
 pub use graph::{Array, Constant, Graph, Node, Operation, Update};
 pub use numbers::Traced;
+pub use print::Language;
 pub(crate) use tape::Tape;
 
 #[cfg(doc)]

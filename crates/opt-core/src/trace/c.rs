@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::graph::{Array, Constant, Graph, Operation};
-use super::print::{Language, name, statements};
+use super::print::{Language, name};
 use crate::dtype::DType;
 
 /// C in one element type.
@@ -31,7 +31,7 @@ impl Graph {
         // Writing to a string does not fail.
         let _ = writeln!(text, "void {function}(size_t n, const {number} *restrict p{arrays}) {{");
         text.push_str("  for (size_t i = 0; i < n; i++) {\n");
-        for statement in statements(self, &language) {
+        for statement in self.statements(&language) {
             let _ = writeln!(text, "    {statement}");
         }
         text.push_str("  }\n}\n");

@@ -2,8 +2,8 @@
 
 use super::graph::{Array, Constant, Graph, Node, Operation};
 
-/// A language, and how it writes the parts of an update of one element.
-pub(super) trait Language {
+/// A language, and how it writes the parts of an update of one element. [`Graph::statements`] does the rest.
+pub trait Language {
     /// An element of an array.
     fn element(&self, array: Array) -> String;
 
@@ -23,33 +23,36 @@ pub(super) trait Language {
     fn define(&self, name: &str, value: &str) -> String;
 }
 
-/// The statements of an update: all numbers are computed before the first one is stored.
-pub(super) fn statements(graph: &Graph, language: &impl Language) -> Vec<String> {
-    let mut statements = Vec::new();
-    let mut numbers: Vec<String> = Vec::with_capacity(graph.nodes.len());
-    for node in &graph.nodes {
-        let of = |number: u32| numbers[number as usize].as_str();
-        let value = match *node {
-            Node::Parameter(parameter) => {
-                numbers.push(language.parameter(parameter));
-                continue;
-            }
-            Node::Constant(constant) => {
-                numbers.push(language.constant(constant));
-                continue;
-            }
-            Node::Load(array) => language.element(array),
-            Node::Binary(operation, a, b) => language.operation(operation, of(a), of(b)),
-            Node::Sqrt(a) => language.sqrt(of(a)),
-        };
-        let name = format!("x{}", numbers.len());
-        statements.push(language.define(&name, &value));
-        numbers.push(name);
+impl Graph {
+    /// The update of one element as statements of a language. All numbers are computed before the first one is stored.
+    #[must_use]
+    pub fn statements(&self, language: &impl Language) -> Vec<String> {
+        let mut statements = Vec::new();
+        let mut numbers: Vec<String> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let of = |number: u32| numbers[number as usize].as_str();
+            let value = match *node {
+                Node::Parameter(parameter) => {
+                    numbers.push(language.parameter(parameter));
+                    continue;
+                }
+                Node::Constant(constant) => {
+                    numbers.push(language.constant(constant));
+                    continue;
+                }
+                Node::Load(array) => language.element(array),
+                Node::Binary(operation, a, b) => language.operation(operation, of(a), of(b)),
+                Node::Sqrt(a) => language.sqrt(of(a)),
+            };
+            let name = format!("x{}", numbers.len());
+            statements.push(language.define(&name, &value));
+            numbers.push(name);
+        }
+        let stores = self.stores.iter();
+        statements
+            .extend(stores.map(|(array, node)| format!("{} = {};", language.element(*array), numbers[*node as usize])));
+        statements
     }
-    let stores = graph.stores.iter();
-    statements
-        .extend(stores.map(|(array, node)| format!("{} = {};", language.element(*array), numbers[*node as usize])));
-    statements
 }
 
 /// The name of an array in programs.
