@@ -428,6 +428,15 @@ pub enum Error {
         reason: Untraceable,
     },
 
+    /// Something is possible only where the arrays are in the memory of this process.
+    #[error("variable {variable:?}: {what} is not possible on a device")]
+    OnDevice {
+        /// The name of the variable.
+        variable: String,
+        /// What is not possible.
+        what: String,
+    },
+
     /// Threads could not be started.
     #[error("could not start {threads} threads: {reason}")]
     Threads {

@@ -17,6 +17,7 @@
 //! | programs that save and restore state | [`state`] |
 //! | adapters to another framework's models | [`model`] |
 //! | adapters to another way of connecting ranks | [`collective`] |
+//! | runtimes that keep arrays on a device | [`device`] |
 //! | readers of a step as equations, and kernels made from it | [`trace`] |
 //!
 //! # Guarantees
@@ -36,6 +37,7 @@ pub mod collective;
 pub mod config;
 mod decay;
 mod description;
+pub mod device;
 mod dtype;
 mod ema;
 mod error;

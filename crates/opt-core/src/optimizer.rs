@@ -5,6 +5,7 @@ mod accumulate;
 mod accumulator;
 mod builder;
 mod config;
+pub(crate) mod device;
 mod distributed;
 mod form;
 mod groups;

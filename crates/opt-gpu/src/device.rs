@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+pub use opt_core::device::Elements;
 use opt_core::state::DType;
 use opt_core::trace::{Array, Graph};
 
@@ -109,17 +110,6 @@ pub struct Program {
     pub average: usize,
     /// The elements that are updated.
     pub elements: Elements,
-}
-
-/// The elements that a kernel updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Elements {
-    /// All elements of the variable.
-    All,
-    /// The rows that a sparse gradient names. Its numbers are those of these rows, one after the other.
-    Rows,
-    /// The rows that a sparse gradient does not name.
-    OtherRows,
 }
 
 /// A kernel, and the variables that it updates.

@@ -14,11 +14,14 @@ use crate::group::{Group, Select};
 use crate::hyper::Hyper;
 use crate::moments::MomentStorage;
 use crate::real::Scalar;
-use crate::rule::{SlotSpec, UpdateRule};
+use crate::rule::{Kernel, SlotSpec, Step, UpdateRule};
 use crate::step_options::StepOptions;
 
 /// A value for each group.
 pub(crate) type PerGroup<V> = SmallVec<[V; 1]>;
+
+/// The values of the shared slots of a rule.
+pub(crate) type SharedSlots = SmallVec<[f64; 2]>;
 
 /// The groups, the default group first.
 #[derive(Debug, Clone)]
@@ -136,6 +139,31 @@ impl<T: Scalar> Groups<T> {
     /// The values of the shared slots of all rules.
     pub(crate) fn shared(&self) -> Vec<Vec<f64>> {
         self.rulings.iter().map(|ruling| ruling.shared.clone()).collect()
+    }
+
+    /// The shared slots for each group. Groups that share a rule start from the same ones.
+    pub(crate) fn shared_of_each(&self) -> PerGroup<SharedSlots> {
+        self.each(|group| self.ruling_of(group).shared.as_slice().into())
+    }
+
+    /// Begins the step of the rule of a group, which changes its shared slots; `rule` is that of the optimizer.
+    pub(crate) fn begin<'a, R: UpdateRule<T>>(
+        &'a self,
+        group: usize,
+        rule: &'a R,
+        step: &Step,
+        shared: &mut [f64],
+    ) -> Box<dyn Kernel<T> + 'a> {
+        self.ruling_of(group).rule(rule).begin_step(step, shared)
+    }
+
+    /// Keeps the shared slots after a step. Of groups that share a rule, the first one counts: the one whose rule it
+    /// is.
+    pub(crate) fn keep_shared_of_each(&mut self, shared: &[SharedSlots]) {
+        for (group, shared) in shared.iter().enumerate().rev() {
+            let ruling = self.ruled_by(group);
+            self.ruling_mut(ruling).shared.copy_from_slice(shared);
+        }
     }
 
     pub(crate) fn set_shared(&mut self, shared: &[Vec<f64>]) {

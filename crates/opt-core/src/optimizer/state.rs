@@ -15,6 +15,7 @@ use crate::error::Error;
 use crate::parameters::Parameters;
 use crate::real::{DType, Scalar};
 use crate::rule::UpdateRule;
+use crate::variable::Variable;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// The same list as [`weights`](Self::weights), borrowed: no number is copied, and slots in bfloat16 are not
@@ -70,7 +71,18 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     {
         // The caller's iterator may panic. Collect first, so that no slots without values are left behind.
         let weights: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
-        let variables = model.variables();
+        self.restore_for(model.variables(), weights)
+    }
+
+    /// As [`restore`](Self::restore), for a list of variables.
+    pub(super) fn restore_for<'v>(
+        &mut self,
+        variables: impl IntoIterator<Item = Variable<'v, T>>,
+        weights: Vec<StateValue<'_, T>>,
+    ) -> Result<(), Error>
+    where
+        T: 'v,
+    {
         let before = mem::replace(&mut self.records, Records::new(self.options.moments));
         let restored = self.resolved(variables.into_iter()).and_then(|mut inputs| {
             self.admit(&mut distributed::own_parts(&mut inputs), Fill::Later);

@@ -181,7 +181,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Refuses slots that are no arrays in full precision in any group.
-    fn require_array(&self, name: &str) -> Result<(), Error> {
+    pub(super) fn require_array(&self, name: &str) -> Result<(), Error> {
         let is_array = |group: usize| match name {
             Ema::SLOT => self.averages(group),
             _ if self.is_full_master(name) => self.has_halves(),
@@ -253,7 +253,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
 pub(super) struct SwappedIn {
     pub(super) slot: String,
     /// The places of the variables.
-    places: Vec<usize>,
+    pub(super) places: Vec<usize>,
 }
 
 /// How numbers are moved between a variable and its slot.

@@ -153,24 +153,49 @@ impl Graph {
         arrays.dedup();
         arrays.into_iter().map(|array| (array, is_changed(array))).collect()
     }
-}
 
-impl Update {
-    /// Computes the update of an element in the element type of the graph; `load` gives its numbers before the step.
-    /// Returns the arrays that change, with their new numbers. They have the engine's bits.
-    pub fn evaluate<T: Scalar>(&self, load: impl Fn(Array) -> T) -> Vec<(Array, T)> {
-        let Graph { dtype, nodes, stores } = &self.graph;
+    /// Computes the update of an element in the element type of the graph. `parameters` are those of an
+    /// [`Update`], `load` gives the numbers before the step. Returns the arrays that change, with their new numbers. They
+    /// have the engine's bits.
+    pub fn evaluate<T: Scalar>(&self, parameters: &[f64], load: impl Fn(Array) -> T) -> Vec<(Array, T)> {
+        let Self { dtype, nodes, stores } = self;
         let mut values: Vec<T> = Vec::with_capacity(nodes.len());
         for node in nodes {
             values.push(match *node {
                 Node::Load(array) => load(array),
-                Node::Parameter(parameter) => T::literal(self.parameters[parameter as usize]),
+                Node::Parameter(parameter) => T::literal(parameters[parameter as usize]),
                 Node::Constant(constant) => T::literal(constant.value(*dtype)),
                 Node::Binary(operation, a, b) => operation.apply(values[a as usize], values[b as usize]),
                 Node::Sqrt(a) => values[a as usize].sqrt(),
             });
         }
         stores.iter().map(|&(array, node)| (array, values[node as usize])).collect()
+    }
+}
+
+impl Update {
+    /// Computes the update of an element in the element type of the graph: see [`Graph::evaluate`].
+    pub fn evaluate<T: Scalar>(&self, load: impl Fn(Array) -> T) -> Vec<(Array, T)> {
+        self.graph.evaluate(&self.parameters, load)
+    }
+
+    /// Copies arrays: each of the first ones gets the number of the second one.
+    pub(crate) fn copying(dtype: DType, copies: &[(Array, Array)]) -> Self {
+        let nodes = copies.iter().map(|(_, from)| Node::Load(*from)).collect();
+        let stores = copies.iter().map(|(to, _)| *to).zip(0..).collect();
+        Self { graph: Graph { dtype, nodes, stores }, parameters: Vec::new() }
+    }
+
+    /// Puts `sum + factor * gradient` into the variable, where the sum is the first slot; without a sum, only the
+    /// product. So gradients are accumulated.
+    #[must_use]
+    pub fn adding(dtype: DType, has_sum: bool, factor: f64) -> Self {
+        let mut nodes = vec![Node::Load(Array::Gradient), Node::Parameter(0), Node::Binary(Operation::Mul, 0, 1)];
+        if has_sum {
+            nodes.extend([Node::Load(Array::Slot(0)), Node::Binary(Operation::Add, 3, 2)]);
+        }
+        let stores = vec![(Array::Value, nodes.len() as u32 - 1)];
+        Self { graph: Graph { dtype, nodes, stores }, parameters: vec![super::rounded(dtype, factor)] }
     }
 
     /// A node.

@@ -67,7 +67,8 @@ impl<T: Scalar> Averaging<T> {
         });
     }
 
-    fn element(self, w: &mut T, average: &mut T) {
+    /// Updates the average of one element.
+    pub(crate) fn element(self, w: &mut T, average: &mut T) {
         *average = (self.keep * *average + self.take * *w).flushed(self.flush_below);
         if self.overwrite {
             *w = *average;

@@ -2,6 +2,7 @@
 
 use super::super::Optimizer;
 use super::super::distributed::global_norms;
+use super::super::groups::PerGroup;
 use super::input::{Input, InputGradient};
 use super::norms::{Norm, Question, first_refused, norms, scaled_norm};
 use super::threads::CHUNK;
@@ -30,6 +31,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// The norms of all inputs.
+    pub(crate) fn of(norms: Vec<Norm>) -> Self {
+        Self { norms, ..Self::default() }
+    }
+
     pub(crate) fn norm(&self, input: usize) -> &Norm {
         self.norms.get(input).unwrap_or(&Norm::NONE)
     }
@@ -107,29 +113,44 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// for several threads.
     pub(super) fn measure(&self, inputs: &[Input<'_, T>], factor: f64) -> Result<Measured, Error> {
         let questions = self.groups.each(|group| self.question(group, factor));
-        let all = self.measures_all() || self.options.ranks.is_some();
-        let late = if all { 0 } else { MEASURED_LATE };
-        let of_groups = self.groups.each(|group| all || self.needs_norms_of(group));
-        let is_wanted = |input: &Input<'_, T>| match &input.gradient {
-            Some(InputGradient::Dense(values)) => values.len() > late && of_groups[input.group],
+        let late = if self.measures_before_writing() { 0 } else { MEASURED_LATE };
+        let is_late = |input: &Input<'_, T>| match &input.gradient {
+            Some(InputGradient::Dense(values)) => values.len() <= late,
             // Sparse gradients are clipped before rows of the same index are summed.
-            Some(InputGradient::Sparse(_)) => of_groups[input.group],
-            None => false,
+            Some(InputGradient::Sparse(_)) | None => false,
         };
         let mut measured = Measured { late, ..Measured::default() };
         if self.needs_norms() {
+            let of_groups = self.measured_groups();
+            let is_wanted = |input: &Input<'_, T>| of_groups[input.group] && !is_late(input);
             measured.norms = norms(inputs, &questions, is_wanted, &self.options.threads);
             if let Some(ranks) = &self.options.ranks {
                 global_norms::sum_norms(ranks.world(), inputs, &mut measured.norms, questions[0].check_finite)?;
             }
         }
+        Ok(self.clips(inputs, measured))
+    }
+
+    /// Whether no gradient may be measured right before it is used.
+    fn measures_before_writing(&self) -> bool {
+        self.measures_all() || self.options.ranks.is_some()
+    }
+
+    /// Whether a step needs measurements of the gradients of each group.
+    pub(in crate::optimizer) fn measured_groups(&self) -> PerGroup<bool> {
+        let all = self.measures_before_writing();
+        self.groups.each(|group| all || self.needs_norms_of(group))
+    }
+
+    /// The factors of the clips by the norms of all gradients and of groups, from the norms of single gradients.
+    pub(in crate::optimizer) fn clips(&self, inputs: &[Input<'_, T>], mut measured: Measured) -> Measured {
         self.measure_groups(inputs, &mut measured);
         if let Some(limit) = self.options.clip.global_norm {
             let norm = self.common_norm(inputs, &measured, |_| true);
             measured.global_norm = Some(norm);
             measured.factor = Some(global_clip_factor(norm, limit));
         }
-        Ok(measured)
+        measured
     }
 
     /// The factors of the clips by the norms of groups.
@@ -219,26 +240,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         unique: &[(usize, UniqueRows<T>)],
         factor: f64,
     ) -> Result<Option<NonFiniteGradient>, Error> {
-        /// Rows of a sparse gradient are summed after their norm is measured. More rows than this never have the same
-        /// index.
-        const DUPLICATES: f64 = 1_048_576.0;
-        let largest = |group: usize| {
-            let squares = self.groups.slots_of(group).iter().any(SlotSpec::is_second_moment);
-            let of_element = if squares { T::LARGEST.as_().sqrt() } else { f64::INFINITY };
-            let of_norm = if self.rule_needs_norm(group) { f64::MAX.sqrt() } else { f64::INFINITY };
-            (of_element, of_norm)
-        };
-        let largest = self.groups.each(largest);
-        let clip = |i: usize| self.clip_factor(i, &inputs[i], measured);
-        let is_suspicious = |i: usize| {
-            let duplicates =
-                if matches!(inputs[i].gradient, Some(InputGradient::Sparse(_))) { DUPLICATES } else { 1.0 };
-            let (of_element, of_norm) = largest[inputs[i].group];
-            measured.norm(i).norm * clip(i) * duplicates > of_element.min(of_norm)
-        };
-        if !(0..inputs.len()).any(is_suspicious) {
+        if !self.may_overflow(inputs, measured) {
             return Ok(None);
         }
+        let largest = self.largest();
+        let clip = |i: usize| self.clip_factor(i, &inputs[i], measured);
         let guards: Vec<Guard<'_, T>> = (0..inputs.len())
             .map(|i| {
                 let rows = unique.iter().find(|(input, _)| *input == i).map(|(_, rows)| rows);
@@ -262,6 +268,29 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 _ => value.as_().abs().min(*limit) * scale,
             };
             magnitude > *of_element || !magnitude.is_finite() || magnitude >= *share
+        })
+    }
+
+    /// Whether the norm of a gradient is so large that an element of it may be too large for the rule.
+    pub(in crate::optimizer) fn may_overflow(&self, inputs: &[Input<'_, T>], measured: &Measured) -> bool {
+        /// Rows of a sparse gradient are summed after their norm is measured. More rows than this never have the same
+        /// index.
+        const DUPLICATES: f64 = 1_048_576.0;
+        let largest = self.largest();
+        inputs.iter().enumerate().any(|(i, input)| {
+            let duplicates = if matches!(input.gradient, Some(InputGradient::Sparse(_))) { DUPLICATES } else { 1.0 };
+            let (of_element, of_norm) = largest[input.group];
+            measured.norm(i).norm * self.clip_factor(i, input, measured) * duplicates > of_element.min(of_norm)
+        })
+    }
+
+    /// The largest magnitude of an element, and the largest norm, that the rule of each group can take.
+    fn largest(&self) -> PerGroup<(f64, f64)> {
+        self.groups.each(|group| {
+            let squares = self.groups.slots_of(group).iter().any(SlotSpec::is_second_moment);
+            let of_element = if squares { T::LARGEST.as_().sqrt() } else { f64::INFINITY };
+            let of_norm = if self.rule_needs_norm(group) { f64::MAX.sqrt() } else { f64::INFINITY };
+            (of_element, of_norm)
         })
     }
 

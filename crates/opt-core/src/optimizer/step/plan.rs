@@ -97,8 +97,14 @@ impl<T: Scalar> StepPlan<'_, T> {
 
     /// The stages of a variable with a dense gradient, and the sum of squares of its clipped gradient.
     fn clipped(&self, record: &Record<T>, norm: &Norm) -> (Fused<T>, f64) {
-        let clip = self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor;
+        let clip = self.clip_of(norm);
         (self.stages(record, Fused::scale(clip * self.question.factor)), norm.scaled_square_sum(clip))
+    }
+
+    /// The factor of the clips by norms.
+    #[inline(always)]
+    pub(crate) fn clip_of(&self, norm: &Norm) -> f64 {
+        self.norm_limit.map_or(1.0, |limit| clip_factor(norm.norm, limit)) * self.global_factor
     }
 
     /// The stages of a variable.
@@ -133,8 +139,14 @@ impl<T: Scalar> StepPlan<'_, T> {
 
     #[inline(always)]
     fn begin_variable(&self, record: &mut Record<T>, square_sum: f64) -> VariableScalars {
+        self.variable_scalars(&record.name, &mut record.scalars, square_sum)
+    }
+
+    /// The rule's numbers for a variable; `scalars` are its scalar slots, which are updated.
+    #[inline(always)]
+    pub(crate) fn variable_scalars(&self, name: &str, scalars: &mut [f64], square_sum: f64) -> VariableScalars {
         let gradient_square_sum = self.needs_norm.then_some(square_sum);
-        self.kernel.begin_variable(&VariableStep { name: &record.name, gradient_square_sum }, &mut record.scalars)
+        self.kernel.begin_variable(&VariableStep { name, gradient_square_sum }, scalars)
     }
 
     /// Updates a variable that is one block of contiguous numbers with a dense gradient, which is not clipped by value,

@@ -1,10 +1,12 @@
 //! Records a step: the phases that write run over numbers that record what is done to them.
 
+use num_traits::Zero;
 use smallvec::SmallVec;
 
 use super::super::Optimizer;
 use super::super::form::Form;
 use super::super::records::{Fill, NewSlots, NewVariable, Record};
+use super::averages::Averaging;
 use super::check::Start;
 use super::input::{Input, InputGradient, SparseGradient};
 use super::measure::Measured;
@@ -89,7 +91,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         given
             .map(|(number, input)| {
                 let rows = unique.iter().find(|(of_input, _)| *of_input == number).map(|(_, rows)| rows);
-                let recorded = self.record_input(number, input, rows, &measured, &start);
+                let square_sum =
+                    rows.filter(|_| self.rule_needs_norm(input.group)).map(|rows| square_sum(&rows.values, None));
+                let recorded = self.record_input(number, input, square_sum.unwrap_or(0.0), &measured, &start);
                 recorded.map_err(|reason| untraceable(input, reason))
             })
             .collect()
@@ -132,8 +136,21 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
+    /// Records the update of the average of a variable that has no gradient, and of the variable if it gets the average.
+    pub(in crate::optimizer) fn record_average(&self) -> Update {
+        let tape = Tape::start(T::DTYPE);
+        let flush_below = if self.options.flush_denormals { Traced::SMALLEST } else { Traced::zero() };
+        let averaging = Averaging::at(&self.options.ema, self.iterations, flush_below);
+        let before = [Array::Value, Array::Average].map(|array| (array, tape.load(array, 0)));
+        let [(_, mut value), (_, mut average)] = before;
+        averaging.element(&mut value, &mut average);
+        let arrays = before.into_iter().zip([value, average]);
+        let update = Update::of(&tape, 0, arrays.map(|((array, before), after)| (array, before, after)));
+        update.expect("an average only adds and multiplies")
+    }
+
     /// Whether the storage of a variable can be recorded.
-    fn can_record(&self, input: &Input<'_, T>) -> Result<(), Untraceable> {
+    pub(in crate::optimizer) fn can_record(&self, input: &Input<'_, T>) -> Result<(), Untraceable> {
         let has_moments = self.groups.slots_of(input.group).iter().any(SlotSpec::is_moment);
         match () {
             () if self.options.ranks.is_some() => Err(Untraceable::Ranks),
@@ -143,12 +160,13 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Records the step of one variable.
-    fn record_input(
+    /// Records the step of one variable. `square_sum` is that of the clipped and summed rows of a sparse gradient, if the
+    /// rule needs it.
+    pub(in crate::optimizer) fn record_input(
         &self,
         number: usize,
         input: &Input<'_, T>,
-        rows: Option<&UniqueRows<T>>,
+        square_sum: f64,
         measured: &Measured,
         start: &Start,
     ) -> Result<RecordedVariable, Untraceable> {
@@ -162,14 +180,17 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         let kernel = rule.begin_traced(&step, &mut ruling.shared.clone()).ok_or(Untraceable::NotGeneric)?;
         let plan = self.step_plan(*group, &*kernel, measured, start);
 
-        let values = input.gradient.as_ref().map(InputGradient::values).filter(|_| rows.is_none());
-        let norm =
-            values.map(|values| measured.known(number, values.len()).copied().unwrap_or_else(|| plan.norm_of(values)));
-        let rows = rows.map(|rows| {
-            let (limit, scale) = self.clip_of_rows(number, input, measured, start.factor);
-            let square_sum = if plan.needs_norm { square_sum(&rows.values, None) } else { 0.0 };
-            SparseRows { limit, scale, square_sum }
-        });
+        let (norm, rows) = match &input.gradient {
+            Some(InputGradient::Dense(values)) => {
+                let known = measured.known(number, input.value.len()).copied();
+                (known.unwrap_or_else(|| plan.norm_of(values)), None)
+            }
+            Some(InputGradient::Sparse(_)) => {
+                let (limit, scale) = self.clip_of_rows(number, input, measured, start.factor);
+                (Norm::NONE, Some(SparseRows { limit, scale, square_sum }))
+            }
+            None => (Norm::NONE, None),
+        };
         let record = self.records.get(name);
         let subject = Subject {
             name,
@@ -178,7 +199,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             averages: plan.fused.average.is_some(),
             decays: self.options.weight_decay.applies_to(name),
             scalars: record.map(|record| &*record.scalars),
-            norm: norm.unwrap_or(Norm::NONE),
+            norm,
             rows,
         };
         let mut updates = subject.record(&tape, &plan)?.into_iter();

@@ -1,9 +1,6 @@
 //! The last phase of a step: computes the rule's coefficients, and updates variables and slots on several threads.
 
-use smallvec::SmallVec;
-
 use super::super::Optimizer;
-use super::super::groups::PerGroup;
 use super::averages;
 use super::check::Start;
 use super::input::Input;
@@ -14,9 +11,6 @@ use super::tasks::{Task, tasks};
 use super::unique_rows::UniqueRows;
 use crate::real::Scalar;
 use crate::rule::{Fused, Kernel, Step, UpdateRule};
-
-/// The values of the shared slots of a rule.
-type SharedSlots = SmallVec<[f64; 2]>;
 
 impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     /// Updates variables and slots. `first` is the number of the first input; `unique` has the rows of sparse gradients
@@ -30,13 +24,10 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         start: &Start,
     ) {
         let threads = &self.options.threads;
-        let (rule, groups) = (&self.rule, &self.groups);
-        // Groups that share a rule start from the same shared slots.
-        let mut shared: PerGroup<SharedSlots> = groups.each(|group| groups.ruling_of(group).shared.as_slice().into());
-        let kernels: PerGroup<Box<dyn Kernel<T> + '_>> = groups.each(|group| {
-            let step = Step::new(self.iterations, start.rates[group].learning_rate);
-            groups.ruling_of(group).rule(rule).begin_step(&step, &mut shared[group])
-        });
+        let groups = &self.groups;
+        let mut shared = groups.shared_of_each();
+        let begin = |group: usize| Step::new(self.iterations, start.rates[group].learning_rate);
+        let kernels = groups.each(|group| groups.begin(group, &self.rule, &begin(group), &mut shared[group]));
         let plans = groups.each(|group| self.step_plan(group, &*kernels[group], measured, start));
         if self.options.use_ema && self.options.ema.includes_all {
             averages::update_without_gradient(&plans, inputs, &mut self.records);
@@ -49,15 +40,11 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         });
         drop(plans);
         drop(kernels);
-        // Of groups that share a rule, the first one counts: the one whose rule it is.
-        for (group, shared) in shared.into_iter().enumerate().rev() {
-            let ruling = self.groups.ruled_by(group);
-            self.groups.ruling_mut(ruling).shared.copy_from_slice(&shared);
-        }
+        self.groups.keep_shared_of_each(&shared);
     }
 
     /// The plan of a step for the variables of a group, in the element type of the kernel.
-    pub(super) fn step_plan<'k, E: Scalar>(
+    pub(in crate::optimizer) fn step_plan<'k, E: Scalar>(
         &self,
         group: usize,
         kernel: &'k dyn Kernel<E>,
