@@ -16,8 +16,12 @@ pub mod device;
 mod error;
 mod optimizer;
 mod variable;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use device::{Device, DeviceError};
 pub use error::Error;
 pub use optimizer::{BuildOn, GpuOptimizer};
 pub use variable::GpuVariable;
+#[cfg(feature = "wgpu")]
+pub use wgpu::WgpuDevice;

@@ -1,0 +1,197 @@
+//! GPUs through wgpu: Vulkan, Metal and DirectX 12.
+//!
+//! Kernels are printed as WGSL. On Mesa's lavapipe, which runs them on the CPU, they have the engine's bits. Drivers of
+//! GPUs may divide and take roots with an error of a few units in the last place, and may take denormal numbers for 0:
+//! Vulkan allows it. They cannot fuse operations: see the printer.
+//!
+//! There is no 64-bit floating point in WGSL, so this device computes in `f32` alone.
+//!
+//! # Examples
+//!
+//! ```
+//! use opt_gpu::{Device, DeviceError, WgpuDevice};
+//!
+//! let device = match WgpuDevice::new() {
+//!     Ok(device) => device,
+//!     Err(missing @ DeviceError::Missing { .. }) => {
+//!         println!("{missing}");
+//!         return Ok(());
+//!     }
+//!     Err(error) => return Err(error),
+//! };
+//! let w = device.upload(&[1.0_f32, 2.0])?;
+//! assert_eq!(device.download::<f32>(&w, 0)?, [1.0, 2.0]);
+//! # Ok::<(), DeviceError>(())
+//! ```
+
+mod buffer;
+mod errors;
+mod kernel;
+mod launch;
+mod limits;
+mod measure;
+mod scratch;
+mod transfer;
+mod wgsl;
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use ::wgpu::{Adapter, DeviceDescriptor, Instance, InstanceDescriptor, PowerPreference, Queue, RequestAdapterOptions};
+use opt_core::state::DType;
+use pollster::block_on;
+
+pub use buffer::WgpuBuffer;
+pub use kernel::WgpuKernel;
+
+use crate::device::{Device, DeviceError, Launch, Part, Program, Question};
+use kernel::Pipeline;
+use limits::Limits;
+use scratch::Scratch;
+
+/// The name of the device in errors.
+const DEVICE: &str = "wgpu";
+
+/// A device of wgpu.
+#[derive(Debug, Clone)]
+pub struct WgpuDevice {
+    handles: Arc<Handles>,
+    limits: Limits,
+}
+
+/// What clones share.
+#[derive(Debug)]
+struct Handles {
+    device: ::wgpu::Device,
+    queue: Queue,
+    /// Why the device was lost, if it was.
+    lost: Arc<OnceLock<String>>,
+    scratch: Mutex<Scratch>,
+    /// The pipeline that measures gradients, once it was needed.
+    measure: OnceLock<Pipeline>,
+}
+
+impl WgpuDevice {
+    /// Opens the best adapter: a GPU if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Missing`] if there is no adapter; if it cannot be opened.
+    pub fn new() -> Result<Self, DeviceError> {
+        let adapter = best_adapter()?;
+        let descriptor = DeviceDescriptor { required_limits: adapter.limits(), ..DeviceDescriptor::default() };
+        let opened = block_on(adapter.request_device(&descriptor));
+        let (device, queue) = opened.map_err(|error| errors::failed("open an adapter", error))?;
+        let opened = Self::from_wgpu(device, queue);
+        let lost = Arc::clone(&opened.handles.lost);
+        opened.device().set_device_lost_callback(move |_, message| {
+            // The first reason is kept.
+            let _ = lost.set(message);
+        });
+        Ok(opened)
+    }
+
+    /// Takes a device that is open. What is submitted to its queue and what this crate does happen in the order of the
+    /// calls.
+    ///
+    /// The device keeps its error handler and its callback for losses. So a loss shows only in
+    /// [`read`](Device::read) and in [`measure`](Device::measure).
+    #[must_use]
+    pub fn from_wgpu(device: ::wgpu::Device, queue: Queue) -> Self {
+        let limits = Limits::of(&device.limits());
+        let lost = Arc::default();
+        let handles = Handles { device, queue, lost, scratch: Mutex::default(), measure: OnceLock::new() };
+        Self { handles: Arc::new(handles), limits }
+    }
+
+    /// For tests: cuts everything into chunks of at most this number of elements, rounded to a multiple of 64.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_chunks_of(self, elements: usize) -> Self {
+        Self { limits: self.limits.with_chunks_of(elements), ..self }
+    }
+
+    /// Takes a buffer that was made elsewhere, as an array of `len` numbers of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Length`] if it is too small; [`DeviceError::Failed`] if it lacks one of the usages `STORAGE`,
+    /// `COPY_SRC` and `COPY_DST`.
+    pub fn wrap(&self, buffer: ::wgpu::Buffer, len: usize) -> Result<WgpuBuffer, DeviceError> {
+        WgpuBuffer::wrap(buffer, len, self.limits.chunk(1))
+    }
+
+    /// wgpu's device.
+    #[must_use]
+    pub fn device(&self) -> &::wgpu::Device {
+        &self.handles.device
+    }
+
+    /// wgpu's queue.
+    #[must_use]
+    pub fn queue(&self) -> &Queue {
+        &self.handles.queue
+    }
+
+    /// The name of the adapter.
+    #[must_use]
+    pub fn adapter_name(&self) -> String {
+        self.device().adapter_info().name
+    }
+}
+
+fn best_adapter() -> Result<Adapter, DeviceError> {
+    let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
+    let options = RequestAdapterOptions {
+        power_preference: PowerPreference::HighPerformance,
+        ..RequestAdapterOptions::default()
+    };
+    block_on(instance.request_adapter(&options)).map_err(|error| DeviceError::Missing {
+        device: DEVICE,
+        what: "a driver for Vulkan, Metal or DirectX 12",
+        reason: format!("{error}. On Debian: apt-get install libvulkan1 mesa-vulkan-drivers, or the driver of the GPU"),
+    })
+}
+
+impl Device for WgpuDevice {
+    type Buffer = WgpuBuffer;
+    type Kernel = WgpuKernel;
+
+    fn check(&self, dtype: DType) -> Result<(), DeviceError> {
+        let is_supported = dtype == DType::F32;
+        is_supported.then_some(()).ok_or_else(|| DeviceError::Unsupported { device: DEVICE.to_owned(), dtype })
+    }
+
+    fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<WgpuBuffer, DeviceError> {
+        self.check(dtype)?;
+        self.guarded("allocate memory", || WgpuBuffer::new(self.device(), arrays, len, self.limits.chunk(arrays)))
+    }
+
+    fn len(&self, buffer: &WgpuBuffer) -> usize {
+        buffer.len()
+    }
+
+    fn dtype(&self, _buffer: &WgpuBuffer) -> DType {
+        DType::F32
+    }
+
+    fn write(&self, buffer: &WgpuBuffer, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        self.write_array(buffer, array, bytes)
+    }
+
+    fn read(&self, buffer: &WgpuBuffer, array: usize) -> Result<Vec<u8>, DeviceError> {
+        self.read_array(buffer, array)
+    }
+
+    fn compile(&self, program: &Program) -> Result<WgpuKernel, DeviceError> {
+        self.check(program.graph.dtype)?;
+        self.compile_program(program)
+    }
+
+    fn run(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError> {
+        self.run_launches(launches)
+    }
+
+    fn measure(&self, gradients: &[Question<'_, WgpuBuffer>]) -> Result<Vec<Vec<Part>>, DeviceError> {
+        self.measure_gradients(gradients)
+    }
+}

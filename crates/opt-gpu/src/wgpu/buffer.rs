@@ -1,0 +1,96 @@
+//! Memory of a device of wgpu.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use ::wgpu::{BindingResource, BufferBinding, BufferDescriptor, BufferSize, BufferUsages};
+
+use super::errors::failed;
+use super::limits::BYTES;
+use crate::device::DeviceError;
+
+/// What kernels and copies need.
+const USAGES: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
+
+/// One or several arrays of numbers of `f32`.
+///
+/// One array is in one buffer of wgpu. Several arrays are cut into chunks of elements; the buffer of a chunk has the
+/// chunk's part of each array, one after the other. So kernels need one binding, however many arrays there are.
+#[derive(Debug, Clone)]
+pub struct WgpuBuffer {
+    arrays: usize,
+    len: usize,
+    /// The elements of a chunk; of one array, those that a dispatch takes.
+    chunk: usize,
+    buffers: Arc<[::wgpu::Buffer]>,
+}
+
+impl WgpuBuffer {
+    pub(super) fn new(device: &::wgpu::Device, arrays: usize, len: usize, chunk: usize) -> Self {
+        let numbers: Vec<usize> =
+            if arrays > 1 && len > 0 { ranges(0..len, chunk).map(|of| of.len() * arrays).collect() } else { vec![len] };
+        let buffer = |numbers: usize| {
+            // Buffers of 0 bytes cannot be bound, not even by users.
+            let size = (numbers.max(1) * BYTES) as u64;
+            device.create_buffer(&BufferDescriptor { label: None, size, usage: USAGES, mapped_at_creation: false })
+        };
+        Self { arrays, len, chunk, buffers: numbers.into_iter().map(buffer).collect() }
+    }
+
+    pub(super) fn wrap(buffer: ::wgpu::Buffer, len: usize, chunk: usize) -> Result<Self, DeviceError> {
+        let expected = buffer.size() as usize / BYTES;
+        if expected < len {
+            return Err(DeviceError::Length { expected, found: len });
+        }
+        if !buffer.usage().contains(USAGES) {
+            let message = format!("it has the usages {:?}, and needs {USAGES:?}", buffer.usage());
+            return Err(failed("wrap a buffer", message));
+        }
+        Ok(Self { arrays: 1, len, chunk, buffers: [buffer].into() })
+    }
+
+    /// The memory of one array, to be bound in shaders of one's own. (Of several arrays, the first chunk.)
+    #[must_use]
+    pub fn as_wgpu(&self) -> &::wgpu::Buffer {
+        &self.buffers[0]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn arrays(&self) -> usize {
+        self.arrays
+    }
+
+    pub(super) fn chunk_len(&self) -> usize {
+        self.chunk
+    }
+
+    /// The elements of each chunk.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        ranges(0..self.len, self.chunk)
+    }
+
+    /// The buffer in which elements of an array are, and their place in it in bytes. They are of one chunk.
+    pub(super) fn place(&self, array: usize, elements: &Range<usize>) -> (&::wgpu::Buffer, u64) {
+        let number = if self.arrays > 1 { elements.start / self.chunk } else { 0 };
+        let first = number * self.chunk;
+        let chunk = self.chunk.min(self.len - first);
+        let place = array * chunk + elements.start - first;
+        (&self.buffers[number], (place * BYTES) as u64)
+    }
+
+    /// A binding of these elements: of one array. Of several arrays, of the chunk that these elements are.
+    pub(super) fn binding(&self, elements: &Range<usize>) -> BindingResource<'_> {
+        let (buffer, offset) = self.place(0, elements);
+        let size = BufferSize::new((elements.len() * self.arrays * BYTES) as u64);
+        BindingResource::Buffer(BufferBinding { buffer, offset, size })
+    }
+}
+
+/// Cuts elements into ranges of this length; the last one may be shorter.
+pub(super) fn ranges(elements: Range<usize>, len: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = elements.end;
+    elements.step_by(len).map(move |start| start..end.min(start + len))
+}

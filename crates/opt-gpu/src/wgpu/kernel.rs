@@ -1,0 +1,129 @@
+//! Compiled kernels, and the arrays that they need.
+
+use ::wgpu::{
+    BindGroupLayout, BindGroupLayoutDescriptor, BindGroupLayoutEntry, BindingType, BufferBindingType, BufferSize,
+    ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions, PipelineLayoutDescriptor,
+    ShaderModuleDescriptor, ShaderSource, ShaderStages,
+};
+use opt_core::trace::{Array, Node};
+
+use super::WgpuDevice;
+use super::scratch::UNIFORM_BYTES;
+use super::wgsl;
+use crate::device::{DeviceError, Elements, Program};
+
+/// A compiled kernel of [`WgpuDevice`].
+#[derive(Debug)]
+pub struct WgpuKernel {
+    pub(super) bindings: Bindings,
+    pub(super) elements: Elements,
+    /// The number of arrays that the state must have.
+    pub(super) arrays: usize,
+    pub(super) pipeline: Pipeline,
+}
+
+/// A pipeline and its layout.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) pipeline: ComputePipeline,
+    pub(super) layout: BindGroupLayout,
+}
+
+/// The buffers that a kernel needs, besides the uniform; of two of them, whether it changes them.
+#[derive(Debug)]
+pub(super) struct Bindings {
+    pub(super) parameters: bool,
+    pub(super) value: Option<bool>,
+    pub(super) gradient: bool,
+    pub(super) state: Option<bool>,
+    pub(super) rows: bool,
+}
+
+impl Bindings {
+    pub(super) const UNIFORM: u32 = 0;
+    pub(super) const PARAMETERS: u32 = 1;
+    pub(super) const VALUE: u32 = 2;
+    pub(super) const GRADIENT: u32 = 3;
+    pub(super) const STATE: u32 = 4;
+    pub(super) const ROWS: u32 = 5;
+
+    fn of(program: &Program) -> Self {
+        let arrays = program.graph.arrays();
+        let of_state = || arrays.iter().filter(|(array, _)| program.place(*array).is_some());
+        Self {
+            parameters: program.graph.nodes.iter().any(|node| matches!(node, Node::Parameter(_))),
+            value: arrays.iter().find(|(array, _)| *array == Array::Value).map(|(_, is_changed)| *is_changed),
+            gradient: arrays.iter().any(|(array, _)| *array == Array::Gradient),
+            state: of_state().next().map(|_| of_state().any(|(_, is_changed)| *is_changed)),
+            rows: program.elements != Elements::All,
+        }
+    }
+
+    /// The storage buffers: their places, and whether they are changed.
+    fn buffers(&self) -> impl Iterator<Item = (u32, bool)> {
+        let buffers = [
+            (Self::PARAMETERS, self.parameters.then_some(false)),
+            (Self::VALUE, self.value),
+            (Self::GRADIENT, self.gradient.then_some(false)),
+            (Self::STATE, self.state),
+            (Self::ROWS, self.rows.then_some(false)),
+        ];
+        buffers.into_iter().filter_map(|(place, is_changed)| Some((place, is_changed?)))
+    }
+}
+
+impl WgpuDevice {
+    pub(super) fn compile_program(&self, program: &Program) -> Result<WgpuKernel, DeviceError> {
+        let bindings = Bindings::of(program);
+        let places = program.graph.arrays().into_iter().filter_map(|(array, _)| program.place(array));
+        let arrays = places.max().map_or(0, |last| last + 1);
+        let pipeline = self.pipeline(wgsl::print(program, &bindings), "step", bindings.buffers())?;
+        Ok(WgpuKernel { bindings, elements: program.elements, arrays, pipeline })
+    }
+
+    /// Compiles a shader whose storage buffers are at these places; the others are read.
+    pub(super) fn pipeline(
+        &self,
+        source: String,
+        function: &str,
+        buffers: impl Iterator<Item = (u32, bool)>,
+    ) -> Result<Pipeline, DeviceError> {
+        let buffers = buffers.map(|(place, is_changed)| {
+            entry(place, BufferBindingType::Storage { read_only: !is_changed }, false, None)
+        });
+        let uniform = entry(Bindings::UNIFORM, BufferBindingType::Uniform, true, BufferSize::new(UNIFORM_BYTES as u64));
+        let entries: Vec<BindGroupLayoutEntry> = [uniform].into_iter().chain(buffers).collect();
+        let device = self.device();
+        let compiled = self.guarded("compile a kernel", || {
+            let module = device.create_shader_module(ShaderModuleDescriptor {
+                label: None,
+                source: ShaderSource::Wgsl(source.into()),
+            });
+            let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: None, entries: &entries });
+            let layouts = PipelineLayoutDescriptor {
+                bind_group_layouts: &[Some(&layout)],
+                ..PipelineLayoutDescriptor::default()
+            };
+            let pipeline = device.create_compute_pipeline(&ComputePipelineDescriptor {
+                label: None,
+                layout: Some(&device.create_pipeline_layout(&layouts)),
+                module: &module,
+                entry_point: Some(function),
+                compilation_options: PipelineCompilationOptions::default(),
+                cache: None,
+            });
+            Pipeline { pipeline, layout }
+        });
+        compiled.map_err(|error| DeviceError::Compile { message: error.to_string() })
+    }
+}
+
+fn entry(
+    binding: u32,
+    ty: BufferBindingType,
+    has_dynamic_offset: bool,
+    min_binding_size: Option<BufferSize>,
+) -> BindGroupLayoutEntry {
+    let ty = BindingType::Buffer { ty, has_dynamic_offset, min_binding_size };
+    BindGroupLayoutEntry { binding, visibility: ShaderStages::COMPUTE, ty, count: None }
+}

@@ -1,0 +1,145 @@
+//! Launches of kernels, cut into dispatches.
+//!
+//! A dispatch updates one chunk of a variable. With the rows of a sparse gradient, it visits all elements of the
+//! gradient, or as many as a dispatch can take, and leaves out those of other chunks.
+
+use std::ops::{Range, RangeInclusive};
+
+use ::wgpu::{BindGroupEntry, BindingResource};
+
+use super::WgpuDevice;
+use super::buffer::{WgpuBuffer, ranges};
+use super::errors::failed;
+use super::kernel::{Bindings, WgpuKernel};
+use super::limits::{ALIGNMENT, THREADS};
+use super::scratch::Dispatch;
+use crate::device::{DeviceError, Elements, Launch, Rows, Segment};
+
+const RUN: &str = "run kernels";
+
+impl WgpuDevice {
+    pub(super) fn run_launches(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError> {
+        let mut parameters: Vec<f32> = Vec::new();
+        let mut dispatches = Vec::new();
+        for launch in launches {
+            let first = parameters.len();
+            parameters.extend(launch.parameters.iter().map(|parameter| *parameter as f32));
+            for segment in &launch.segments {
+                let arrays = Arrays::of(launch.kernel, segment)?;
+                arrays.dispatch(first + segment.parameters, &mut dispatches);
+            }
+        }
+        if dispatches.is_empty() {
+            return Ok(());
+        }
+        self.guarded(RUN, || self.submit(&dispatches, &parameters))
+    }
+}
+
+/// The arrays that a kernel needs of a segment. They have the right lengths.
+struct Arrays<'a> {
+    kernel: &'a WgpuKernel,
+    value: &'a WgpuBuffer,
+    gradient: Option<&'a WgpuBuffer>,
+    state: Option<&'a WgpuBuffer>,
+    rows: Option<&'a Rows<'a, WgpuBuffer>>,
+}
+
+impl<'a> Arrays<'a> {
+    fn of(kernel: &'a WgpuKernel, segment: &'a Segment<'_, WgpuBuffer>) -> Result<Self, DeviceError> {
+        let Bindings { gradient, state, rows, .. } = kernel.bindings;
+        let this = Self {
+            kernel,
+            value: segment.value,
+            gradient: needed(gradient, segment.gradient, "a gradient")?,
+            state: needed(state.is_some(), segment.state, "state")?,
+            rows: needed(rows, segment.rows.as_ref(), "rows")?,
+        };
+        this.check()?;
+        Ok(this)
+    }
+
+    fn check(&self) -> Result<(), DeviceError> {
+        let len = self.value.len();
+        let of_gradient = if self.kernel.elements == Elements::Rows { self.visited() } else { len };
+        for (array, expected) in [(Some(self.value), len), (self.gradient, of_gradient)] {
+            array.map_or(Ok(()), |array| check_arrays(array, 1..=1, expected))?;
+        }
+        if let Some(state) = self.state {
+            check_arrays(state, self.kernel.arrays..=usize::MAX, len)?;
+        }
+        if let Some(rows) = self.rows {
+            check_arrays(rows.indices, 1..=1, rows.indices.len())?;
+            if u32::try_from(len.max(self.visited())).is_err() {
+                return Err(failed(RUN, "a variable with rows has more than 2^32 - 1 elements"));
+            }
+            if self.kernel.elements == Elements::OtherRows && self.visited() != len {
+                return Err(DeviceError::Length { expected: len, found: self.visited() });
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of elements of the rows that are given.
+    fn visited(&self) -> usize {
+        self.rows.map_or(0, |rows| rows.indices.len() * rows.width)
+    }
+
+    /// Adds the dispatches that update all chunks.
+    fn dispatch(&self, parameters: usize, dispatches: &mut Vec<Dispatch<'a>>) {
+        // Chunks of the state are not longer than those of the variable.
+        for chunk in self.state.unwrap_or(self.value).chunks() {
+            if self.kernel.elements == Elements::Rows {
+                let parts = ranges(0..self.visited(), self.value.chunk_len());
+                dispatches.extend(parts.map(|part| self.dispatch_of(&chunk, &part, parameters)));
+            } else {
+                dispatches.push(self.dispatch_of(&chunk, &chunk, parameters));
+            }
+        }
+    }
+
+    /// The dispatch that visits these elements, and updates those in a chunk.
+    fn dispatch_of(&self, chunk: &Range<usize>, visited: &Range<usize>, parameters: usize) -> Dispatch<'a> {
+        let mut buffers = Vec::with_capacity(5);
+        let mut bind = |binding: u32, resource: BindingResource<'a>| buffers.push(BindGroupEntry { binding, resource });
+        if self.kernel.bindings.value.is_some() {
+            bind(Bindings::VALUE, self.value.binding(chunk));
+        }
+        if let Some(gradient) = self.gradient {
+            bind(Bindings::GRADIENT, gradient.binding(visited));
+        }
+        if let Some(state) = self.state {
+            bind(Bindings::STATE, state.binding(chunk));
+        }
+        let width = self.rows.map_or(1, |rows| rows.width);
+        let first_row = visited.start / width / ALIGNMENT * ALIGNMENT;
+        if let Some(rows) = self.rows {
+            bind(Bindings::ROWS, rows.indices.binding(&(first_row..visited.end.div_ceil(width))));
+        }
+        // `Dispatch` in `head.wgsl`.
+        let uniform = [visited.len(), 0, parameters, chunk.start, chunk.len(), visited.start, width, first_row];
+        Dispatch {
+            pipeline: &self.kernel.pipeline,
+            workgroups: visited.len().div_ceil(THREADS),
+            uniform: uniform.map(|number| number as u32),
+            has_parameters: self.kernel.bindings.parameters,
+            buffers,
+        }
+    }
+}
+
+/// An array, if the kernel needs it.
+fn needed<V>(is_needed: bool, array: Option<V>, name: &str) -> Result<Option<V>, DeviceError> {
+    match array {
+        None if is_needed => Err(failed(RUN, format_args!("a kernel needs {name}"))),
+        array => Ok(array.filter(|_| is_needed)),
+    }
+}
+
+fn check_arrays(buffer: &WgpuBuffer, arrays: RangeInclusive<usize>, expected: usize) -> Result<(), DeviceError> {
+    if !arrays.contains(&buffer.arrays()) {
+        return Err(failed(RUN, format_args!("a buffer has {} arrays, not {arrays:?}", buffer.arrays())));
+    }
+    let found = buffer.len();
+    if found == expected { Ok(()) } else { Err(DeviceError::Length { expected, found }) }
+}
