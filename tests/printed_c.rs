@@ -7,64 +7,16 @@ use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
+use opt_conformance::forms::{Builder, forms};
 use opt_conformance::problem::Gradient;
 use opt_conformance::recording::{Numbers, are_same, numbers, wild};
+use optimizers::Scalar;
 use optimizers::state::DType;
 use optimizers::trace::{Array, Graph};
-use optimizers::{
-    Adam, AdamW, Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Scalar, Sgd, UpdateRule,
-};
 
 /// Not a multiple of a vector, of a row or of a block.
 const ELEMENTS: usize = 2_003;
 const STEPS: usize = 7;
-
-type Rule<T> = Box<dyn UpdateRule<T>>;
-type Builder<T> = OptimizerBuilder<Rule<T>, T>;
-
-/// Every rule, in each of its forms.
-fn rules<T: Scalar>() -> Vec<Rule<T>> {
-    let sgd = || Sgd::new(0.125).momentum(0.875);
-    let radam = || RectifiedAdam::new(0.125);
-    vec![
-        Box::new(Sgd::new(0.125)),
-        Box::new(sgd()),
-        Box::new(sgd().nesterov(true).legacy()),
-        Box::new(Sgd::pytorch(0.125).momentum(0.875).dampening(0.25)),
-        Box::new(Sgd::optax(0.125).momentum(0.875).nesterov(true)),
-        Box::new(Adam::new(0.125)),
-        Box::new(Adam::pytorch(0.125).epsilon(0.0).amsgrad(true).weight_decay(0.0625)),
-        Box::new(AdamW::new(0.125)),
-        Box::new(Nadam::new(0.125)),
-        Box::new(Nadam::keras(0.125)),
-        Box::new(Nadam::pytorch(0.125).epsilon(0.0)),
-        // Rectified from the sixth step on.
-        Box::new(radam()),
-        Box::new(radam().amsgrad(true).weight_decay(0.0625)),
-        Box::new(RectifiedAdam::pytorch(0.125).epsilon(0.0).weight_decay(0.0625)),
-        Box::new(NovoGrad::new(0.125).weight_decay(0.0625).grad_averaging(true)),
-        Box::new(NovoGrad::apex(0.125).weight_decay(0.0625)),
-    ]
-}
-
-/// A rule alone, and inside Lookahead, which goes part of the way back in every third step, or stays in every second.
-fn wrapped<T: Scalar>(rule: usize) -> [Rule<T>; 3] {
-    let inner = || rules().swap_remove(rule);
-    let partly = Lookahead::new(inner()).sync_period(3);
-    let wholly = Lookahead::new(inner()).sync_period(2).slow_step_size(1.0);
-    [inner(), Box::new(partly), Box::new(wholly)]
-}
-
-/// The stages of the engine around a rule.
-fn options<T: Scalar>() -> [fn(Builder<T>) -> Builder<T>; 5] {
-    [
-        |builder| builder,
-        |builder| builder.clipvalue(0.5),
-        |builder| builder.clipnorm(0.5).weight_decay(0.0625),
-        |builder| builder.ema(Ema::new(0.75).overwrite_every(3)),
-        |builder| builder.global_clipnorm(1e-33).weight_decay(0.0625).ema(Ema::new(0.75)).flush_denormals(false),
-    ]
-}
 
 /// A run of the printed function, and what the engine has made of the same numbers.
 struct Case {
@@ -117,15 +69,9 @@ impl Cases {
     }
 
     fn train_all<T: Scalar>(&mut self) {
-        for rule in 0..rules::<T>().len() {
-            for (wrapper, _) in wrapped::<T>(rule).iter().enumerate() {
-                for (number, option) in options::<T>().into_iter().enumerate() {
-                    for tame in [false, true] {
-                        let rule = wrapped::<T>(rule).into_iter().nth(wrapper).unwrap();
-                        let name = format!("{rule:?} with options {number}");
-                        self.train(option(Optimizer::builder(rule)), &name, tame);
-                    }
-                }
+        for tame in [false, true] {
+            for (name, builder) in forms::<T>() {
+                self.train(builder, &name, tame);
             }
         }
     }

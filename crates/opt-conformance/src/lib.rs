@@ -1,15 +1,17 @@
 //! The conformance suite that every optimizer must pass.
 //!
+//! * [`forms`]: optimizers of many forms, to record steps of.
 //! * [`golden`] and [`replay()`]: recorded runs of the reference systems, replayed end to end from their
 //!   configurations.
 //! * [`laws`]: properties of every rule, checked on generated [problems](problem).
 //! * [`recording`]: the numbers that recorded steps are compared with.
 //! * [`textbook`]: an oracle, the formulas as naive loops in 64 bits that share no code with the engine.
 //!
-//! [`conformance!`] runs the first two for a rule crate.
+//! [`conformance!`] runs the recorded runs and the laws for a rule crate.
 
 #![forbid(unsafe_code)]
 
+pub mod forms;
 pub mod golden;
 pub mod laws;
 pub mod problem;

@@ -81,9 +81,10 @@ impl Language for Wgsl<'_> {
 
     fn constant(&self, constant: Constant) -> String {
         let number = match constant {
-            Constant::Zero => "0.0f",
-            Constant::Smallest => "0x1p-126f",
-            Constant::Largest => "0x1.fffffep127f",
+            // Of a 0 that they know, compilers would make x + 0 to x, which changes -0.
+            Constant::Zero => "exact(0.0f)",
+            Constant::Smallest => "exact(0x1p-126f)",
+            Constant::Largest => "exact(0x1.fffffep127f)",
         };
         number.to_owned()
     }

@@ -1,0 +1,117 @@
+//! Memory: writes, reads, refusals.
+
+use opt_conformance::problem::Rng;
+use opt_core::state::DType;
+use opt_gpu::DeviceError;
+use opt_gpu::device::{Device, Elements, Launch, Program, Segment};
+use wgpu::{BufferDescriptor, BufferUsages};
+
+use crate::device;
+use crate::recorded::recorded;
+use crate::trial::numbers;
+
+#[test]
+fn arrays_come_back_as_they_were_written() {
+    let Some(device) = device() else { return };
+    for (chunk, arrays, len) in [(64, 3, 1_000), (64, 1, 1_000), (1 << 20, 12, 77), (64, 2, 64), (64, 2, 0)] {
+        let device = device.clone().with_chunks_of(chunk);
+        let buffer = device.allocate(DType::F32, arrays, len).unwrap();
+        let other = device.allocate(DType::F32, arrays, len).unwrap();
+        let written: Vec<Vec<f32>> = (0..arrays).map(|array| numbers(&mut Rng(array as u64), len)).collect();
+        for (array, written) in written.iter().enumerate() {
+            assert_eq!(device.download::<f32>(&buffer, array).unwrap(), vec![0.0; len]);
+            device.write(&buffer, array, bytemuck::cast_slice(written)).unwrap();
+        }
+        for (array, written) in written.iter().enumerate() {
+            assert_eq!(device.read(&buffer, array).unwrap(), bytemuck::cast_slice::<f32, u8>(written));
+            assert_eq!(device.download::<f32>(&other, array).unwrap(), vec![0.0; len]);
+        }
+        assert_eq!((device.len(&buffer), device.dtype(&buffer)), (len, DType::F32));
+    }
+}
+
+#[test]
+fn arrays_larger_than_a_copy_come_back() {
+    let Some(device) = device() else { return };
+    let written: Vec<f32> = (0..(1 << 24) + 5).map(|number| number as f32).collect();
+    let buffer = device.upload(&written).unwrap();
+    assert!(device.download::<f32>(&buffer, 0).unwrap() == written);
+}
+
+#[test]
+fn other_element_types_and_lengths_are_refused() {
+    let Some(device) = device() else { return };
+    for dtype in [DType::F64, DType::Bf16, DType::F16] {
+        let refusal = DeviceError::Unsupported { device: "wgpu".to_owned(), dtype };
+        assert_eq!(device.check(dtype), Err(refusal.clone()));
+        assert_eq!(device.allocate(dtype, 1, 1).unwrap_err(), refusal);
+    }
+    let buffer = device.upload(&[1.0_f32, 2.0]).unwrap();
+    assert_eq!(device.write(&buffer, 0, &[0; 12]), Err(DeviceError::Length { expected: 2, found: 3 }));
+    assert_eq!(device.download::<f64>(&buffer, 0), Err(DeviceError::Type { expected: DType::F64, found: DType::F32 }));
+    assert!(matches!(device.read(&buffer, 1), Err(DeviceError::Failed { .. })));
+    let (_, (_, mut update, average)) = recorded().swap_remove(0);
+    update.graph.dtype = DType::F64;
+    let program = Program { graph: update.graph, average, elements: Elements::All };
+    assert!(matches!(device.compile(&program), Err(DeviceError::Unsupported { .. })));
+}
+
+#[test]
+fn too_much_memory_is_an_error() {
+    let Some(device) = device() else { return };
+    let error = device.allocate(DType::F32, 1, 1 << 45).unwrap_err();
+    assert!(matches!(error, DeviceError::Failed { action: "allocate memory", .. }), "{error}");
+    // The device still works.
+    assert_eq!(device.download::<f32>(&device.upload(&[1.0_f32]).unwrap(), 0).unwrap(), [1.0]);
+}
+
+#[test]
+fn a_lost_device_is_an_error() {
+    let Some(device) = device() else { return };
+    let buffer = device.upload(&[1.0_f32]).unwrap();
+    device.device().destroy();
+    assert!(matches!(device.read(&buffer, 0), Err(DeviceError::Failed { .. })));
+    assert!(matches!(device.allocate(DType::F32, 1, 1), Err(DeviceError::Failed { .. })));
+}
+
+#[test]
+fn buffers_of_users_are_taken() {
+    let Some(device) = device() else { return };
+    let buffer = |usage| {
+        let descriptor = BufferDescriptor { label: None, size: 12, usage, mapped_at_creation: false };
+        device.device().create_buffer(&descriptor)
+    };
+    let usages = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+    let wrapped = device.wrap(buffer(usages), 2).unwrap();
+    assert_eq!(device.wrap(buffer(usages), 4).unwrap_err(), DeviceError::Length { expected: 3, found: 4 });
+    for missing in usages.iter() {
+        let error = device.wrap(buffer(usages.difference(missing)), 3).unwrap_err();
+        assert!(matches!(error, DeviceError::Failed { action: "wrap a buffer", .. }), "{error}");
+    }
+    device.write(&wrapped, 0, bytemuck::cast_slice(&[1.0_f32, 2.0])).unwrap();
+    device.queue().write_buffer(wrapped.as_wgpu(), 4, &3.0_f32.to_le_bytes());
+    assert_eq!(device.download::<f32>(&wrapped, 0).unwrap(), [1.0, 3.0]);
+}
+
+#[test]
+fn segments_that_do_not_fit_are_refused() {
+    let Some(device) = device() else { return };
+    let reads_all = |(elements, (_, update, _)): &(Elements, (String, opt_core::trace::Update, usize))| {
+        *elements == Elements::All && update.graph.arrays().len() > 3
+    };
+    let (elements, (_, update, average)) = recorded().into_iter().find(reads_all).unwrap();
+    let kernel = device.compile(&Program { graph: update.graph, average, elements }).unwrap();
+    let [value, short] = [4, 3].map(|len| device.allocate(DType::F32, 1, len).unwrap());
+    let state = device.allocate(DType::F32, average + 1, 4).unwrap();
+    let run = |gradient, state| {
+        let segments = vec![Segment { value: &value, gradient, state, rows: None, parameters: 0 }];
+        device.run(&[Launch { kernel: &kernel, segments, parameters: update.parameters.clone() }])
+    };
+    assert_eq!(run(Some(&value), Some(&state)).map_err(|error| error.to_string().contains("usage")), Err(true));
+    let gradient = device.allocate(DType::F32, 1, 4).unwrap();
+    assert_eq!(run(Some(&gradient), Some(&state)), Ok(()));
+    assert_eq!(run(Some(&short), Some(&state)), Err(DeviceError::Length { expected: 4, found: 3 }));
+    for (gradient, state) in [(None, Some(&state)), (Some(&gradient), None), (Some(&gradient), Some(&value))] {
+        assert!(matches!(run(gradient, state), Err(DeviceError::Failed { action: "run kernels", .. })));
+    }
+}
