@@ -11,6 +11,9 @@ pub use opt_core;
 #[cfg(feature = "derive")]
 #[doc(inline)]
 pub use opt_derive::{Gradients, Parameters};
+#[cfg(any(feature = "cuda", feature = "wgpu"))]
+#[doc(inline)]
+pub use opt_gpu as gpu;
 #[cfg(feature = "lookahead")]
 #[doc(inline)]
 pub use opt_lookahead as lookahead;

@@ -297,6 +297,12 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         self.optimizer.discard_accumulated();
     }
 
+    /// As [`Optimizer::has_averages`].
+    #[must_use]
+    pub fn has_averages(&self) -> bool {
+        self.optimizer.has_averages()
+    }
+
     /// As [`Optimizer::variables`].
     pub fn variables(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.optimizer.variables()

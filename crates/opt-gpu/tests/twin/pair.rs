@@ -1,14 +1,14 @@
 //! The same training on the CPU and on a device.
 
 use ndarray::{ArrayD, IxDyn};
+use opt_conformance::forms::Builder;
 use opt_conformance::recording::are_same;
 use opt_gpu::device::{Device, Element};
 use opt_gpu::{Error, GpuOptimizer, GpuVariable};
 use optimizers::state::StateValue;
-use optimizers::{DynOptimizer, Optimizer, OptimizerBuilder, StepOptions, StepReport, UpdateRule, Variable};
+use optimizers::{DynOptimizer, Optimizer, StepOptions, StepReport, UpdateRule, Variable};
 
-pub(crate) type Rule<T> = Box<dyn UpdateRule<T>>;
-pub(crate) type Builder<T> = OptimizerBuilder<Rule<T>, T>;
+type Rule<T> = Box<dyn UpdateRule<T>>;
 
 /// A gradient on the host.
 #[derive(Debug, Clone)]
@@ -35,13 +35,18 @@ pub(crate) struct Pair<D: Device, T> {
 }
 
 impl<D: Device, T: Element> Pair<D, T> {
-    pub(crate) fn new(device: &D, builder: impl Fn() -> Builder<T>) -> Self {
+    /// Builds the optimizer of each side.
+    pub(crate) fn twice(device: &D, builder: impl Fn() -> Builder<T>) -> Self {
+        Self::new(device, builder(), builder())
+    }
+
+    pub(crate) fn new(device: &D, of_cpu: Builder<T>, of_gpu: Builder<T>) -> Self {
         let variables = VARIABLES.iter().enumerate().map(|(seed, (name, shape))| {
             let len = shape.iter().product();
             ((*name).to_owned(), ArrayD::from_shape_vec(IxDyn(shape), dyadic(seed as u64 + 1, len)).unwrap())
         });
-        let cpu = builder().build().unwrap();
-        let gpu = GpuOptimizer::new(builder().build().unwrap(), device).unwrap();
+        let cpu = of_cpu.build().unwrap();
+        let gpu = GpuOptimizer::new(of_gpu.build().unwrap(), device).unwrap();
         Self::of(device, cpu, gpu, variables.collect())
     }
 

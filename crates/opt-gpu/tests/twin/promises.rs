@@ -83,7 +83,7 @@ fn a_device_that_fails_poisons_the_optimizer_until_it_is_restored() {
 #[test]
 fn what_does_not_fit_is_refused_and_changes_nothing() {
     let device = Reference::default();
-    let mut pair: Pair<_, f32> = Pair::new(&device, || boxed(Adam::new(0.1)));
+    let mut pair: Pair<_, f32> = Pair::twice(&device, || boxed(Adam::new(0.1)));
     pair.step(&dense(0)).unwrap();
     let before = pair.gpu.state().unwrap();
     let (short, wide) = (device.upload(&[1.0_f32; 3]).unwrap(), device.upload(&[1.0_f64; 7]).unwrap());
@@ -189,7 +189,7 @@ fn a_variable_without_elements_is_a_variable() {
 #[test]
 #[should_panic(expected = "on the CPU")]
 fn a_difference_is_found() {
-    let mut pair: Pair<_, f32> = Pair::new(&Reference::default(), || boxed(Adam::new(0.1)));
+    let mut pair: Pair<_, f32> = Pair::twice(&Reference::default(), || boxed(Adam::new(0.1)));
     pair.values[0][[32, 6]] += 1e-5;
     let _ = pair.step(&[dense(0)[0].clone(), Gradient::Missing, Gradient::Missing, Gradient::Missing]);
 }
