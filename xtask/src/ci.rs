@@ -81,6 +81,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         one("doctest", "test --workspace --doc --all-features"),
         Step { name: "parity", calls: vec![parity(workspace)] },
         one("instructions", "xtask instructions"),
+        Step { name: "gpu", calls: gpu() },
         Step { name: "mpi", calls: mpi(workspace) },
         Step { name: "fuzz", calls: fuzz(workspace) },
         Step { name: "candle", calls: adapter(workspace, "opt-candle") },
@@ -110,6 +111,13 @@ fn mpi(workspace: &Workspace) -> Vec<Call> {
         there("test"),
         beside(workspace, "xtask parity --mpi tests/golden/dtensor_sgd.json"),
     ]
+}
+
+/// Recorded steps as kernels: printed C against the engine, and trainings on a driver for Vulkan, which there must be.
+fn gpu() -> Vec<Call> {
+    let tests = |args: &str| Call::new(&format!("test --workspace --all-features {args}"));
+    let on_device = tests("--test twin --test wgpu --example train_gpu").env("OPT_GPU_REQUIRED", "1");
+    vec![tests("--test suite printed_c"), on_device]
 }
 
 /// A call for a package outside the workspace that uses what has been compiled for the workspace.

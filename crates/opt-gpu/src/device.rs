@@ -68,8 +68,8 @@ pub trait Device: Clone + fmt::Debug {
     /// If the device fails. Some of the kernels may then have run.
     fn run(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError>;
 
-    /// Measures gradients. Each gradient is cut into parts in a way that depends on its length alone, and the numbers of
-    /// a part are added in an order that depends on nothing but their number: the same bits in every run.
+    /// Measures gradients. Each gradient is cut into parts in a way that depends on its length alone, and the numbers
+    /// of a part are added in an order that depends on nothing but their number: the same bits in every run.
     ///
     /// # Errors
     ///

@@ -10,6 +10,27 @@
 //! | `wgpu` | Vulkan, Metal, DirectX 12 | `f32` |
 //!
 //! Without these features, the crate has only the trait [`Device`], for a device of your own.
+//!
+//! # Examples
+//!
+//! ```
+//! # #[cfg(feature = "wgpu")] {
+//! use opt_gpu::{BuildOn, Device, DeviceError, GpuVariable, WgpuDevice};
+//! use optimizers::{Nadam, Optimizer};
+//!
+//! let device = match WgpuDevice::new() {
+//!     Err(missing @ DeviceError::Missing { .. }) => return Ok(println!("{missing}")),
+//!     device => device?,
+//! };
+//! let mut opt = Optimizer::builder(Nadam::new(0.002)).weight_decay(0.01).build_on(&device)?;
+//! let w = device.upload(&[1.0_f32; 6])?;
+//! let g = device.upload(&[0.5_f32; 6])?; // usually the result of a kernel of yours
+//! let report = opt.apply_gradients([GpuVariable::new("w", &w).shape([2, 3].as_slice()).gradient(&g)])?;
+//! assert!(report.is_applied());
+//! assert!(device.download::<f32>(&w, 0)?[0] < 1.0);
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod arrays;
 pub mod device;

@@ -19,8 +19,8 @@ use crate::variable::GpuVariable;
 /// configuration. The updates of elements are one kernel for all variables of the same update. A step that needs no
 /// norm, and does not ask whether gradients are finite, does not wait for the device.
 ///
-/// What is possible on the CPU only is refused, and not done in another way: moments in fewer bits, variables in 16 bits,
-/// several ranks, sparse gradients that name a row twice or are accumulated, rules that cannot be
+/// What is possible on the CPU only is refused, and not done in another way: moments in fewer bits, variables in 16
+/// bits, several ranks, sparse gradients that name a row twice or are accumulated, rules that cannot be
 /// [recorded](opt_core::trace).
 pub struct GpuOptimizer<R, D: Device, T = f32> {
     host: HostSide<R, T>,

@@ -128,6 +128,11 @@ struct SeveralRanks;
 #[doc = include_str!("../../../docs/groups.md")]
 struct Groups;
 
+/// The example of the guide to devices is compiled, too.
+#[cfg(all(doctest, feature = "nadam", feature = "wgpu"))]
+#[doc = include_str!("../../../docs/gpu.md")]
+struct OnDevices;
+
 /// The examples of the document on equations run, too.
 #[cfg(all(doctest, feature = "radam", feature = "sgd"))]
 #[doc = include_str!("../../../docs/equations.md")]

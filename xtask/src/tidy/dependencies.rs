@@ -29,7 +29,7 @@ fn forbidden(workspace: &Workspace, package: &Package) -> Vec<Violation> {
 fn allowed(package: &str) -> Option<fn(&str) -> bool> {
     match package {
         "opt-core" | "opt-derive" => Some(|_| false),
-        "opt-schedules" | "opt-mesh" | "opt-checkpoint" => Some(|other| other == "opt-core"),
+        "opt-schedules" | "opt-mesh" | "opt-checkpoint" | "opt-gpu" => Some(|other| other == "opt-core"),
         rule if RULE_CRATES.contains(&rule) => Some(|other| other == "opt-core"),
         "opt-conformance" => {
             Some(|other| ["opt-checkpoint", "opt-core", "opt-mesh", "opt-schedules", "optimizers"].contains(&other))

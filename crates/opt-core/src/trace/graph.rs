@@ -154,9 +154,9 @@ impl Graph {
         arrays.into_iter().map(|array| (array, is_changed(array))).collect()
     }
 
-    /// Computes the update of an element in the element type of the graph. `parameters` are those of an
-    /// [`Update`], `load` gives the numbers before the step. Returns the arrays that change, with their new numbers. They
-    /// have the engine's bits.
+    /// Computes the update of an element in the element type of the graph. `parameters` are those of an [`Update`],
+    /// `load` gives the numbers before the step. Returns the arrays that change, with their new numbers. They have the
+    /// engine's bits.
     pub fn evaluate<T: Scalar>(&self, parameters: &[f64], load: impl Fn(Array) -> T) -> Vec<(Array, T)> {
         let Self { dtype, nodes, stores } = self;
         let mut values: Vec<T> = Vec::with_capacity(nodes.len());

@@ -136,7 +136,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Records the update of the average of a variable that has no gradient, and of the variable if it gets the average.
+    /// Records the update of the average of a variable without a gradient, and of the variable if it gets the average.
     pub(in crate::optimizer) fn record_average(&self) -> Update {
         let tape = Tape::start(T::DTYPE);
         let flush_below = if self.options.flush_denormals { Traced::SMALLEST } else { Traced::zero() };
@@ -160,8 +160,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         }
     }
 
-    /// Records the step of one variable. `square_sum` is that of the clipped and summed rows of a sparse gradient, if the
-    /// rule needs it.
+    /// Records the step of one variable. `square_sum` is that of the clipped and summed rows of a sparse gradient, if
+    /// the rule needs it.
     pub(in crate::optimizer) fn record_input(
         &self,
         number: usize,
