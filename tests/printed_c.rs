@@ -10,9 +10,11 @@ use std::{env, fs};
 use opt_conformance::forms::{Builder, forms};
 use opt_conformance::problem::Gradient;
 use opt_conformance::recording::{Numbers, are_same, numbers, wild};
-use optimizers::Scalar;
 use optimizers::state::DType;
 use optimizers::trace::{Array, Graph};
+use optimizers::{Ema, Optimizer, Scalar};
+
+use crate::third_party::lion::Lion;
 
 /// Not a multiple of a vector, of a row or of a block.
 const ELEMENTS: usize = 2_003;
@@ -73,6 +75,8 @@ impl Cases {
             for (name, builder) in forms::<T>() {
                 self.train(builder, &name, tame);
             }
+            let lion = Lion { learning_rate: 0.125.into(), ..Lion::default() };
+            self.train(Optimizer::builder(lion).boxed().ema(Ema::new(0.75)), "a stranger's Lion", tame);
         }
     }
 

@@ -2,6 +2,8 @@
 //! this process, which evaluates the recorded updates, and with the feature `wgpu` a graphics processor, too.
 
 mod golden;
+#[path = "../../../../tests/third_party/lion.rs"]
+mod lion;
 mod pair;
 mod promises;
 mod reference;

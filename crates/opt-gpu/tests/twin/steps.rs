@@ -8,11 +8,12 @@ use optimizers::{
     RectifiedAdam, Sgd, StepOptions,
 };
 
+use crate::lion::Lion;
 use crate::on_devices;
 use crate::pair::{Gradient, Pair, boxed, dense, dyadic};
 
 on_devices! {
-    every_rule_with_every_option, variables_come_and_go, sparse_rows, gradients_accumulate, a_flush_ends_an_epoch,
+    every_rule_with_every_option, a_rule_of_a_stranger, variables_come_and_go, sparse_rows, gradients_accumulate, a_flush_ends_an_epoch,
     numbers_that_are_not_finite, loss_scales, groups, averages_are_swapped_in, state_goes_both_ways,
 }
 
@@ -36,6 +37,17 @@ fn every_rule_with_every_option<D: Device, T: Element>(device: &D) {
         let mut pair = Pair::new(device, builder, again);
         for step in 0..STEPS {
             assert!(pair.step(&dense(step)).unwrap().is_applied(), "{name}");
+        }
+    }
+}
+
+/// A rule that knows nothing of devices.
+fn a_rule_of_a_stranger<D: Device, T: Element>(device: &D) {
+    for option in options::<T>() {
+        let lion = || Lookahead::new(Lion { learning_rate: 0.0625.into(), ..Lion::default() }).sync_period(3);
+        let mut pair = Pair::twice(device, || option(boxed(lion())));
+        for step in 0..STEPS {
+            assert!(pair.step(&dense(step)).unwrap().is_applied());
         }
     }
 }
