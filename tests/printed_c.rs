@@ -76,7 +76,7 @@ impl Cases {
                 self.train(builder, &name, tame);
             }
             let lion = Lion { learning_rate: 0.125.into(), ..Lion::default() };
-            self.train(Optimizer::builder(lion).boxed().ema(Ema::new(0.75)), "a stranger's Lion", tame);
+            self.train::<T>(Optimizer::builder(lion).boxed().ema(Ema::new(0.75)), "a stranger's Lion", tame);
         }
     }
 

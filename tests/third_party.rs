@@ -6,7 +6,7 @@ use lion::Lion;
 use opt_conformance::golden::File;
 use opt_conformance::replay::Registries;
 use opt_conformance::{Verdict, conformance, replay};
-use optimizers::{Optimizer, Registry, Scalar, UpdateRule};
+use optimizers::{Optimizer, Registry, Scalar};
 use serde_json::{Value, json};
 
 /// With imports and attributes, without blank lines and comments.
@@ -23,7 +23,7 @@ fn it_is_under_45_lines_of_code() {
 // Every law: clips, weight decay, averages, sparse gradients, resume, threads, memory layouts, refusals.
 conformance! {
     class: Lion,
-    variants: { lion: Lion { learning_rate: 0.0625.into(), ..Lion::default() } },
+    variants: { default: Lion { learning_rate: 0.0625.into(), ..Lion::default() } },
     golden: [],
     laws: all,
 }
