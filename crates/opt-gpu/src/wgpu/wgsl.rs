@@ -109,3 +109,24 @@ impl Language for Wgsl<'_> {
         format!("let {name} = {value};")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use opt_core::{Optimizer, Variable};
+    use optimizers::Sgd;
+
+    use super::*;
+
+    #[test]
+    fn results_go_through_a_function_that_compilers_cannot_see_through() {
+        let mut optimizer = Optimizer::new(Sgd::new(0.5).momentum(0.25)).unwrap();
+        let (mut w, g) = ([1.0_f32], [1.0]);
+        let recorded = optimizer.record([Variable::new("w", &mut w).gradient(&g)]).unwrap().remove(0);
+        let program = Program { graph: recorded.update.graph, average: 1, elements: Elements::All };
+        let language = Wgsl { program: &program };
+        let operations = [Operation::Add, Operation::Sub, Operation::Mul, Operation::Div]
+            .map(|operation| language.operation(operation, "a", "b"));
+        assert_eq!(operations, ["exact(a + b)", "exact(a - b)", "exact(a * b)", "exact(a / b)"]);
+        assert_eq!(language.sqrt("a"), "exact(sqrt(a))");
+    }
+}
