@@ -102,21 +102,10 @@ impl Tried {
         }
     }
 
-    /// Runs the kernel on variables in one launch, and compares all their numbers. Each variable has its own copy of
-    /// the parameters, behind other numbers.
+    /// Runs the kernel on variables in two launches, and compares all their numbers.
     pub(crate) fn check(&self, device: &WgpuDevice, variables: &[Variable]) {
-        let mut parameters = vec![f64::NAN; 3];
-        let mut segments = Vec::new();
-        for variable in variables {
-            let first = parameters.len();
-            parameters.extend(&self.update.parameters);
-            parameters.push(f64::NAN);
-            let Variable { value, gradient, state, indices, width, .. } = variable;
-            let gradient = self.reads(Array::Gradient).then_some(gradient);
-            let rows = Some(Rows { indices, width: *width }).filter(|_| self.program.elements != Elements::All);
-            segments.push(Segment { value, gradient, state: Some(state), rows, parameters: first });
-        }
-        device.run(&[Launch { kernel: &self.kernel, segments, parameters }]).unwrap();
+        let (first, second) = variables.split_at(variables.len() / 2);
+        device.run(&[self.launch(first), self.launch(second)]).unwrap();
         for (number, variable) in variables.iter().enumerate() {
             let expected = self.expected(variable);
             for (array, want) in &expected {
@@ -128,6 +117,20 @@ impl Tried {
                 assert_same(&got, want, &format!("{}: {array:?} of variable {number}", self.name));
             }
         }
+    }
+
+    /// Each variable has its own copy of the parameters, behind other numbers.
+    fn launch<'a>(&'a self, variables: &'a [Variable]) -> Launch<'a, WgpuDevice> {
+        let mut parameters = vec![f64::NAN; 3];
+        let mut segments = Vec::new();
+        for Variable { value, gradient, state, indices, width, .. } in variables {
+            let gradient = self.reads(Array::Gradient).then_some(gradient);
+            let rows = Some(Rows { indices, width: *width }).filter(|_| self.program.elements != Elements::All);
+            segments.push(Segment { value, gradient, state: Some(state), rows, parameters: parameters.len() });
+            parameters.extend(&self.update.parameters);
+            parameters.push(f64::NAN);
+        }
+        Launch { kernel: &self.kernel, segments, parameters }
     }
 
     fn reads(&self, array: Array) -> bool {
