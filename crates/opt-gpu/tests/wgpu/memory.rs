@@ -3,7 +3,7 @@
 use opt_conformance::problem::Rng;
 use opt_core::state::DType;
 use opt_gpu::DeviceError;
-use opt_gpu::device::{Device, Elements, Launch, Program, Segment};
+use opt_gpu::device::{Device, Elements, Launch, Program, Rows, Segment};
 use wgpu::{BufferDescriptor, BufferUsages};
 
 use crate::device;
@@ -113,5 +113,25 @@ fn segments_that_do_not_fit_are_refused() {
     assert_eq!(run(Some(&short), Some(&state)), Err(DeviceError::Length { expected: 4, found: 3 }));
     for (gradient, state) in [(None, Some(&state)), (Some(&gradient), None), (Some(&gradient), Some(&value))] {
         assert!(matches!(run(gradient, state), Err(DeviceError::Failed { action: "run kernels", .. })));
+    }
+}
+
+#[test]
+fn rows_that_do_not_fit_are_refused() {
+    let Some(device) = device() else { return };
+    for kind in [Elements::Rows, Elements::OtherRows] {
+        let (elements, (_, update, average)) = recorded().into_iter().find(|(of, _)| *of == kind).unwrap();
+        let kernel = device.compile(&Program { graph: update.graph, average, elements }).unwrap();
+        let buffer = |arrays, len| device.allocate(DType::F32, arrays, len).unwrap();
+        let (value, state, gradient) = (buffer(1, 6), buffer(average + 1, 6), buffer(1, 6));
+        let run = |count| {
+            let indices = buffer(1, count);
+            let rows = Some(Rows { indices: &indices, width: 3 });
+            let segments =
+                vec![Segment { value: &value, gradient: Some(&gradient), state: Some(&state), rows, parameters: 0 }];
+            device.run(&[Launch { kernel: &kernel, segments, parameters: update.parameters.clone() }])
+        };
+        assert_eq!(run(2), Ok(()));
+        assert!(matches!(run(3), Err(DeviceError::Length { .. })));
     }
 }
