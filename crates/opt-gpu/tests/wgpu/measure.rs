@@ -79,7 +79,7 @@ fn elements_of_all_magnitudes_count() {
 fn carries_pass_through_words_that_are_full() {
     let Some(device) = device() else { return };
     // Two squares whose sum is just above 2^48: in the kernel, only the carry of the lowest word fills the middle one.
-    let fills = |(a, b): &(u64, u64)| (a * a >> 16) + (b * b >> 16) == (1 << 32) - 1 && a * a + b * b >= 1 << 48;
+    let fills = |(a, b): &(u64, u64)| ((a * a) >> 16) + ((b * b) >> 16) == (1 << 32) - 1 && a * a + b * b >= 1 << 48;
     let pairs = (1_u64 << 23..1 << 24).map(|a| (a, ((1 << 48) - a * a).isqrt() + 1));
     let (a, b) = pairs.filter(|(_, b)| *b >= 1 << 23).find(fills).unwrap();
     let mut gradient = [0.0; 257];
