@@ -1,11 +1,19 @@
 struct Dispatch {
+  // The number of elements that are visited.
   len: u32,
+  // 0.
   zero: u32,
+  // The place of the first parameter.
   parameters: u32,
+  // The first element of the bound chunk of the variable, and the number of its elements, which is also the distance
+  // between arrays of the state.
   chunk_start: u32,
   chunk_len: u32,
+  // The first visited element: of all rows for which there is an index.
   first: u32,
+  // The number of elements of a row.
   width: u32,
+  // The first row whose index is bound.
   first_row: u32,
 }
 @group(0) @binding(0) var<uniform> k: Dispatch;

@@ -19,6 +19,8 @@ pub struct WgpuKernel {
     pub(super) elements: Elements,
     /// The number of arrays that the state must have.
     pub(super) arrays: usize,
+    /// The number of parameters.
+    pub(super) parameters: usize,
     pub(super) pipeline: Pipeline,
 }
 
@@ -77,8 +79,10 @@ impl WgpuDevice {
         let bindings = Bindings::of(program);
         let places = program.graph.arrays().into_iter().filter_map(|(array, _)| program.place(array));
         let arrays = places.max().map_or(0, |last| last + 1);
+        let parameter = |node: &Node| if let Node::Parameter(number) = node { Some(*number as usize) } else { None };
+        let parameters = program.graph.nodes.iter().filter_map(parameter).max().map_or(0, |last| last + 1);
         let pipeline = self.pipeline(wgsl::print(program, &bindings), "step", bindings.buffers())?;
-        Ok(WgpuKernel { bindings, elements: program.elements, arrays, pipeline })
+        Ok(WgpuKernel { bindings, elements: program.elements, arrays, parameters, pipeline })
     }
 
     /// Compiles a shader whose storage buffers are at these places; the others are read.

@@ -25,6 +25,9 @@ impl WgpuDevice {
             let first = parameters.len();
             parameters.extend(launch.parameters.iter().map(|parameter| *parameter as f32));
             for segment in &launch.segments {
+                if segment.parameters + launch.kernel.parameters > launch.parameters.len() {
+                    return Err(failed(RUN, format_args!("a kernel needs {} parameters", launch.kernel.parameters)));
+                }
                 let arrays = Arrays::of(launch.kernel, segment)?;
                 arrays.dispatch(first + segment.parameters, &mut dispatches);
             }

@@ -103,13 +103,16 @@ fn segments_that_do_not_fit_are_refused() {
     let kernel = device.compile(&Program { graph: update.graph, average, elements }).unwrap();
     let [value, short] = [4, 3].map(|len| device.allocate(DType::F32, 1, len).unwrap());
     let state = device.allocate(DType::F32, average + 1, 4).unwrap();
-    let run = |gradient, state| {
-        let segments = vec![Segment { value: &value, gradient, state, rows: None, parameters: 0 }];
+    let run_with = |gradient, state, first| {
+        let segments = vec![Segment { value: &value, gradient, state, rows: None, parameters: first }];
         device.run(&[Launch { kernel: &kernel, segments, parameters: update.parameters.clone() }])
     };
+    let run = |gradient, state| run_with(gradient, state, 0);
     assert_eq!(run(Some(&value), Some(&state)).map_err(|error| error.to_string().contains("usage")), Err(true));
     let gradient = device.allocate(DType::F32, 1, 4).unwrap();
     assert_eq!(run(Some(&gradient), Some(&state)), Ok(()));
+    let too_few = run_with(Some(&gradient), Some(&state), 1);
+    assert!(matches!(too_few, Err(DeviceError::Failed { action: "run kernels", .. })));
     assert_eq!(run(Some(&short), Some(&state)), Err(DeviceError::Length { expected: 4, found: 3 }));
     for (gradient, state) in [(None, Some(&state)), (Some(&gradient), None), (Some(&gradient), Some(&value))] {
         assert!(matches!(run(gradient, state), Err(DeviceError::Failed { action: "run kernels", .. })));
