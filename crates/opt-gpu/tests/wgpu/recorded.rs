@@ -1,6 +1,6 @@
 //! Recorded steps of all forms have the engine's bits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use opt_conformance::forms::{Builder, forms};
 use opt_conformance::problem::{Gradient, Problem, Rng};
@@ -19,18 +19,18 @@ pub(crate) type Recorded = (String, Update, usize);
 
 /// A step of each graph, with the elements that it is for.
 pub(crate) fn recorded() -> Vec<(Elements, Recorded)> {
-    let mut steps: HashMap<(Elements, Graph), Recorded> = HashMap::new();
+    let mut seen: HashSet<(Elements, Graph)> = HashSet::new();
+    let mut steps = Vec::new();
     let mut rng = Rng(5);
     for gradient in [Gradient::Dense(rng.array(&[4, 2])), Gradient::Sparse(vec![2, 0], rng.array(&[2, 2]))] {
         let variables = vec![("w".to_owned(), rng.array(&[4, 2]))];
         let problem = Problem { variables, steps: vec![vec![gradient]] };
         for (name, builder) in forms() {
-            for (elements, step) in of_form(&problem, &name, builder) {
-                steps.entry((elements, step.1.graph.clone())).or_insert(step);
-            }
+            let of_form = of_form(&problem, &name, builder);
+            steps.extend(of_form.into_iter().filter(|(of, (_, update, _))| seen.insert((*of, update.graph.clone()))));
         }
     }
-    steps.into_iter().map(|((elements, _), step)| (elements, step)).collect()
+    steps
 }
 
 /// The first steps of an optimizer, with the elements that they are for.
