@@ -33,6 +33,8 @@
 //! ```
 
 mod arrays;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod device;
 mod error;
 mod optimizer;
@@ -40,6 +42,8 @@ mod variable;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 
+#[cfg(feature = "cuda")]
+pub use cuda::CudaDevice;
 pub use device::{Device, DeviceError};
 pub use error::Error;
 pub use optimizer::{BuildOn, GpuOptimizer};
