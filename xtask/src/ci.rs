@@ -1,6 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in order.
 
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context, bail};
 
@@ -82,6 +83,7 @@ fn steps(workspace: &Workspace) -> Vec<Step> {
         Step { name: "parity", calls: vec![parity(workspace)] },
         one("instructions", "xtask instructions"),
         Step { name: "gpu", calls: gpu() },
+        Step { name: "nvrtc", calls: nvrtc() },
         Step { name: "mpi", calls: mpi(workspace) },
         Step { name: "fuzz", calls: fuzz(workspace) },
         Step { name: "candle", calls: adapter(workspace, "opt-candle") },
@@ -99,6 +101,25 @@ fn adapter(workspace: &Workspace, package: &str) -> Vec<Call> {
         there("doc --no-deps").env("RUSTDOCFLAGS", "-D warnings"),
         there("test"),
     ]
+}
+
+/// The kernels of every twentieth update for CUDA, if Python has the package `nvidia-cuda-nvrtc`. No GPU is needed.
+fn nvrtc() -> Vec<Call> {
+    let Some(folder) = nvrtc_folder() else {
+        eprintln!("nvrtc: no kernels are compiled without NVRTC; `pip install --no-deps nvidia-cuda-nvrtc` installs it");
+        return Vec::new();
+    };
+    let call = Call::new("run -p opt-gpu --features cuda --example nvrtc -- 20");
+    vec![call.env("LD_LIBRARY_PATH", folder).env("OPT_GPU_REQUIRED", "1")]
+}
+
+/// The folder of NVRTC's library in a Python package.
+fn nvrtc_folder() -> Option<String> {
+    const FIND: &str = "import nvidia, pathlib
+print(next(str(file.parent) for root in nvidia.__path__ for file in pathlib.Path(root).rglob('libnvrtc.so*')))";
+    let output = Command::new("python3").args(["-c", FIND]).output().ok()?;
+    let folder = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| folder.trim().to_owned())
 }
 
 /// Everything that needs an installed MPI, all in a package outside the workspace.
