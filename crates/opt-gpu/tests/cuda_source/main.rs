@@ -6,3 +6,4 @@ mod emulation;
 mod measure;
 mod programs;
 mod step;
+mod tables;
