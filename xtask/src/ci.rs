@@ -103,8 +103,8 @@ fn adapter(workspace: &Workspace, package: &str) -> Vec<Call> {
     ]
 }
 
-/// The kernels of every twentieth update for CUDA are compiled, without a GPU. The example says so if there is no NVRTC;
-/// it is found in the Python package `nvidia-cuda-nvrtc`.
+/// The kernels of every twentieth update for CUDA are compiled, without a GPU. The example says so if there is no
+/// NVRTC; it is found in the Python package `nvidia-cuda-nvrtc`.
 fn nvrtc() -> Call {
     let call = Call::new("run -p opt-gpu --features cuda --example nvrtc -- 20");
     match nvrtc_folder() {

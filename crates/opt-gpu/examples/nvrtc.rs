@@ -1,7 +1,7 @@
 //! Compiles every CUDA kernel with NVRTC, for which no GPU is needed, and looks at the instructions.
 //!
-//! `cargo run -p opt-gpu --features cuda --example nvrtc`; with an argument of 20, the kernels of every twentieth update.
-//! Without NVRTC it does nothing, unless the environment variable `OPT_GPU_REQUIRED` is set.
+//! `cargo run -p opt-gpu --features cuda --example nvrtc`; with an argument of 20, the kernels of every twentieth
+//! update. Without NVRTC it does nothing, unless the environment variable `OPT_GPU_REQUIRED` is set.
 
 #[path = "../tests/cuda_source/programs.rs"]
 mod programs;

@@ -139,18 +139,19 @@ impl Drop for Memory {
     }
 }
 
-/// Copies numbers to an address.
+/// Copies numbers to an address, and waits until they are copied: they may be in pinned memory, which the driver reads
+/// later.
 pub(super) fn write(stream: &CudaStream, to: u64, bytes: &[u8]) -> Result<(), DriverError> {
     stream.context().bind_to_thread()?;
-    // SAFETY: callers have checked that there is so much memory; the numbers are copied before the call returns, as they
-    // are not in pinned memory.
-    unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) }
+    // SAFETY: callers have checked that there is so much memory; the numbers are borrowed until they are copied.
+    let copied = unsafe { result::memcpy_htod_async(to, bytes, stream.cu_stream()) };
+    stream.synchronize().and(copied)
 }
 
 /// Copies numbers from an address, and waits for them.
 pub(super) fn read(stream: &CudaStream, from: u64, bytes: &mut [u8]) -> Result<(), DriverError> {
     stream.context().bind_to_thread()?;
-    // SAFETY: callers have checked that there is so much memory; the numbers are there when the stream has been waited for.
+    // SAFETY: callers have checked that there is so much memory; the numbers are borrowed until they are copied.
     let copied = unsafe { result::memcpy_dtoh_async(bytes, from, stream.cu_stream()) };
     stream.synchronize().and(copied)
 }
@@ -185,9 +186,9 @@ pub(super) fn launch<A: DeviceRepr>(
     let [segments, chunks] = &tables;
     let mut builder = stream.launch_builder(function);
     builder.arg(segments).arg(chunks).arg(argument);
-    // SAFETY: the kernel takes these three arguments, the last of which may be shorter than what is there. The tables were
-    // made for it: every address in them is that of a buffer with as many elements as it uses, alive at this time and
-    // freed in the order of the stream.
+    // SAFETY: the kernel takes these three arguments, the last of which may be shorter than what is there. The tables
+    // were made for it: every address in them is that of a buffer with as many elements as it uses, alive at this time
+    // and freed in the order of the stream.
     unsafe { builder.launch(config) }.map_err(failed("start a kernel"))?;
     Ok(())
 }
@@ -197,8 +198,8 @@ impl CudaDevice {
     ///
     /// # Safety
     ///
-    /// As long as the buffer or a clone of it exists, and until the work that was given to this device's stream with it is
-    /// done:
+    /// As long as the buffer or a clone of it exists, and until the work that was given to this device's stream with it
+    /// is done:
     ///
     /// * at `pointer` (a `CUdeviceptr`), in the memory of this device's context, are `len` numbers of this type;
     /// * `pointer` is a multiple of the size of a number. Steps are faster if it is a multiple of 16;

@@ -14,8 +14,8 @@ impl<M> Default for Kept<M> {
 }
 
 impl<M> Kept<M> {
-    /// The table of these contents. `make` uploads it if it is not there, in place of the one that has not been used for
-    /// longest.
+    /// The table of these contents. `make` uploads it if it is not there, in place of the one that has not been used
+    /// for longest.
     pub(super) fn get<E>(&mut self, words: Vec<u64>, make: impl FnOnce(&[u64]) -> Result<M, E>) -> Result<&M, E> {
         let entry = match self.0.iter().position(|(contents, _)| *contents == words) {
             Some(place) => self.0.remove(place),

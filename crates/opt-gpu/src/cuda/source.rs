@@ -1,7 +1,7 @@
 //! Prints programs as CUDA C.
 //!
-//! A launch updates elements of many variables: a table of segments says where their arrays are, a table of chunks which
-//! elements of which segment a block updates. [`tables`](super::tables) has the host's side of both.
+//! A launch updates elements of many variables: a table of segments says where their arrays are, a table of chunks
+//! which elements of which segment a block updates. [`tables`](super::tables) has the host's side of both.
 
 use opt_core::state::DType;
 use opt_core::trace::{Array, Constant, Language, Operation};

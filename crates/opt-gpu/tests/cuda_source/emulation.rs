@@ -20,8 +20,8 @@ impl Memory {
         Self(vec![Self::UNUSED; Self::ALIGNMENT])
     }
 
-    /// Places arrays of the same length, `shift` elements behind an aligned address, each directly behind the one before
-    /// if they are `tight`.
+    /// Places arrays of the same length, `shift` elements behind an aligned address, each directly behind the one
+    /// before if they are `tight`.
     pub(crate) fn place<T: Element>(&mut self, arrays: &[Vec<T>], shift: usize, tight: bool) -> Span {
         let (size, len) = (size_of::<T>(), arrays[0].len());
         let stride = if tight { len } else { tables::stride(T::DTYPE, len).unwrap() };
