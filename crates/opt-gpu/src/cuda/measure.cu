@@ -28,11 +28,11 @@ static __device__ __forceinline__ double magnitude(const Question &question, T x
 
 static __device__ __forceinline__ bool is_finite(double x) { return fabs(x) <= 0x1.fffffffffffffp1023; }
 
-// The largest finite magnitude of the part has this exponent, if powers of 2 and of -2 with it are normal numbers.
+// The exponent of the largest finite magnitude of a part; less if 2 to the power of minus it were no normal number.
 static __device__ __forceinline__ int exponent_of(double largest) {
   if (largest == 0.0) return 0;
   const int exponent = (int)(__double_as_longlong(largest) >> 52) - 1023;
-  return exponent < -1022 ? -1022 : exponent > 1022 ? 1022 : exponent;
+  return exponent > 1022 ? 1022 : exponent;
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS) measure(const Question *questions, const Chunk *chunks, Part *parts) {

@@ -120,6 +120,8 @@ impl Emulation {
         fs::write(&input, bytemuck::cast_slice::<u64, u8>(&self.input)).unwrap();
         let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
         let flags = ["-std=c++20", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-pthread", "-o"];
+        // Where an address is not aligned as its type says, the program stops, as it does on a GPU.
+        let flags = [&["-fsanitize=alignment", "-fsanitize-undefined-trap-on-error"], &flags[..]].concat();
         run(Command::new(compiler).args(flags).args([program.as_path(), &source, Path::new("-lm")]));
         run(Command::new(&program).args([&input, &output]));
         let words: Vec<u64> = bytemuck::pod_collect_to_vec(&fs::read(output).unwrap());
