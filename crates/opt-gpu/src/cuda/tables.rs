@@ -72,9 +72,9 @@ pub struct Shape {
 /// Where the parameters of a launch are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
-    /// In the argument of [`BY_VALUE`](source::BY_VALUE).
+    /// In the argument of the kernel `by_value`.
     Value(Box<[u64; source::ARGUMENT / 8]>),
-    /// In the table of [`BY_TABLE`](source::BY_TABLE).
+    /// In the table of the kernel `by_table`.
     Table(Vec<u64>),
 }
 
