@@ -20,6 +20,7 @@ mod digits;
 #[path = "../../../optimizers/examples/train/model.rs"]
 mod model;
 mod network;
+#[expect(dead_code, reason = "the state of the generator is for checkpoints")]
 #[path = "../../../optimizers/examples/train/random.rs"]
 mod random;
 mod training;
