@@ -45,6 +45,7 @@ mod simplify;
 mod tape;
 mod term;
 
+pub use c::C;
 #[doc(hidden)]
 pub use generic::{OfOneType, Probe};
 pub use graph::{Array, Constant, Graph, Node, Operation, Update};

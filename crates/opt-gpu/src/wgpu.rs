@@ -24,6 +24,7 @@
 //! # Ok::<(), DeviceError>(())
 //! ```
 
+mod bindings;
 mod buffer;
 mod errors;
 mod kernel;

@@ -6,8 +6,9 @@ use super::graph::{Array, Constant, Graph, Operation};
 use super::print::{Language, name};
 use crate::dtype::DType;
 
-/// C in one element type.
-struct C {
+/// C99 in one element type. An element of an array is `w[i]`, `g[i]`, `s0[i]`, `a[i]`; a parameter is `p[0]`.
+#[derive(Debug, Clone, Copy)]
+pub struct C {
     in_32_bits: bool,
 }
 
@@ -20,7 +21,7 @@ impl Graph {
     /// clang do not with `-ffp-contract=off` and without `-ffast-math`.
     #[must_use]
     pub fn to_c(&self, function: &str) -> String {
-        let language = C { in_32_bits: self.dtype == DType::F32 };
+        let language = C::new(self.dtype);
         let number = language.number();
         let arrays = self.arrays().into_iter().map(|(array, is_changed)| {
             let constant = if is_changed { "" } else { "const " };
@@ -40,6 +41,12 @@ impl Graph {
 }
 
 impl C {
+    /// The language for an element type.
+    #[must_use]
+    pub fn new(dtype: DType) -> Self {
+        Self { in_32_bits: dtype == DType::F32 }
+    }
+
     fn number(&self) -> &'static str {
         if self.in_32_bits { "float" } else { "double" }
     }

@@ -4,7 +4,7 @@
 //! which elements of which segment a block updates. [`tables`](super::tables) has the host's side of both.
 
 use opt_core::state::DType;
-use opt_core::trace::{Array, Constant, Language, Operation};
+use opt_core::trace::{Array, C, Constant, Language, Node, Operation};
 
 use crate::device::{Elements, Program};
 
@@ -37,7 +37,7 @@ pub(super) fn width(dtype: DType) -> usize {
 /// The number of parameters of a program.
 pub(super) fn parameters(program: &Program) -> usize {
     let places = program.graph.nodes.iter().filter_map(|node| match node {
-        opt_core::trace::Node::Parameter(place) => Some(*place as usize + 1),
+        Node::Parameter(place) => Some(*place as usize + 1),
         _ => None,
     });
     places.max().unwrap_or(0)
@@ -214,7 +214,7 @@ impl Cuda<'_> {
     /// The arrays of the program.
     fn arrays(&self) -> Vec<Used> {
         let graph = &self.program.graph;
-        let is_loaded = |array| graph.nodes.contains(&opt_core::trace::Node::Load(array));
+        let is_loaded = |array| graph.nodes.contains(&Node::Load(array));
         let used = |(array, is_stored)| Used {
             name: self.element(array),
             array,
@@ -225,14 +225,9 @@ impl Cuda<'_> {
         graph.arrays().into_iter().map(used).collect()
     }
 
-    fn is_in_32_bits(&self) -> bool {
-        self.program.graph.dtype == DType::F32
-    }
-
-    /// The name of a function for this type.
-    fn function(&self, name: &str) -> String {
-        let suffix = if self.is_in_32_bits() { "f" } else { "" };
-        format!("{name}{suffix}")
+    /// The language that CUDA C extends.
+    fn c(&self) -> C {
+        C::new(self.program.graph.dtype)
     }
 }
 
@@ -246,36 +241,19 @@ impl Language for Cuda<'_> {
     }
 
     fn parameter(&self, parameter: u32) -> String {
-        format!("p[{parameter}]")
+        self.c().parameter(parameter)
     }
 
     fn constant(&self, constant: Constant) -> String {
-        let number = match (constant, self.is_in_32_bits()) {
-            (Constant::Zero, true) => "0.0f",
-            (Constant::Zero, false) => "0.0",
-            (Constant::Smallest, true) => "0x1p-126f",
-            (Constant::Smallest, false) => "0x1p-1022",
-            (Constant::Largest, true) => "0x1.fffffep127f",
-            (Constant::Largest, false) => "0x1.fffffffffffffp1023",
-        };
-        number.to_owned()
+        self.c().constant(constant)
     }
 
     fn operation(&self, operation: Operation, a: &str, b: &str) -> String {
-        let zero = self.constant(Constant::Zero);
-        match operation {
-            Operation::Add => format!("{a} + {b}"),
-            Operation::Sub => format!("{a} - {b}"),
-            Operation::Mul => format!("{a} * {b}"),
-            Operation::Div => format!("{a} / {b}"),
-            Operation::Max => format!("{a} > {b} || {a} != {a} ? {a} : {b}"),
-            Operation::Flush => format!("{}({a}) < {b} ? {zero} : {a}", self.function("fabs")),
-            Operation::Clamp => format!("{a} > {b} ? {b} : {a} < {zero} - {b} ? {zero} - {b} : {a}"),
-        }
+        self.c().operation(operation, a, b)
     }
 
     fn sqrt(&self, x: &str) -> String {
-        format!("{}({x})", self.function("sqrt"))
+        self.c().sqrt(x)
     }
 
     fn define(&self, name: &str, value: &str) -> String {

@@ -8,9 +8,10 @@ use std::ops::{Range, RangeInclusive};
 use ::wgpu::{BindGroupEntry, BindingResource};
 
 use super::WgpuDevice;
+use super::bindings::Bindings;
 use super::buffer::{WgpuBuffer, ranges};
 use super::errors::failed;
-use super::kernel::{Bindings, WgpuKernel};
+use super::kernel::WgpuKernel;
 use super::limits::{ALIGNMENT, THREADS};
 use super::scratch::Dispatch;
 use crate::device::{DeviceError, Elements, Launch, Rows, Segment};

@@ -5,9 +5,10 @@
 use ::wgpu::{BindGroupEntry, BufferDescriptor, BufferUsages};
 
 use super::WgpuDevice;
+use super::bindings::Bindings;
 use super::buffer::{WgpuBuffer, ranges};
 use super::errors::failed;
-use super::kernel::{Bindings, Pipeline};
+use super::kernel::Pipeline;
 use super::limits::THREADS;
 use super::scratch::Dispatch;
 use crate::device::{DeviceError, Part, Question};

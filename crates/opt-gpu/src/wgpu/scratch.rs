@@ -9,14 +9,9 @@ use ::wgpu::{
 };
 
 use super::WgpuDevice;
-use super::kernel::{Bindings, Pipeline};
+use super::bindings::{Bindings, UNIFORM_BYTES, Uniform};
+use super::kernel::Pipeline;
 use super::limits::BYTES;
-
-/// The numbers of a dispatch that kernels read. The first one is the number of elements, the second one is 0.
-pub(super) type Uniform = [u32; 8];
-
-/// The bytes of these numbers.
-pub(super) const UNIFORM_BYTES: usize = size_of::<Uniform>();
 
 /// A dispatch of a pipeline.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 
 use opt_core::trace::{Array, Constant, Language, Operation};
 
-use super::kernel::Bindings;
+use super::bindings::Bindings;
 use super::limits::THREADS;
 use crate::device::{Elements, Program};
 
