@@ -103,10 +103,10 @@ fn adapter(workspace: &Workspace, package: &str) -> Vec<Call> {
     ]
 }
 
-/// The kernels of every twentieth update for CUDA are compiled, without a GPU. The example says so if there is no
-/// NVRTC; it is found in the Python package `nvidia-cuda-nvrtc`.
+/// All kernels for CUDA are compiled, without a GPU. The test says so if there is no NVRTC; it is found in the Python
+/// package `nvidia-cuda-nvrtc`.
 fn nvrtc() -> Call {
-    let call = Call::new("run -p opt-gpu --features cuda --example nvrtc -- 20");
+    let call = Call::new("test --workspace --all-features --test cuda_source -- --nocapture nvrtc");
     match nvrtc_folder() {
         Some(folder) => call.env("LD_LIBRARY_PATH", folder).env("OPT_GPU_REQUIRED", "1"),
         None => call,

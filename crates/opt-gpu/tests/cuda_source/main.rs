@@ -4,6 +4,7 @@
 mod device;
 mod emulation;
 mod measure;
+mod nvrtc;
 mod programs;
 mod step;
 mod tables;

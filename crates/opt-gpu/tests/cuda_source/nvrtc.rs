@@ -1,0 +1,46 @@
+//! NVRTC, which needs no GPU, compiles the kernels, and the instructions are looked at.
+
+use std::{env, thread};
+
+use opt_gpu::DeviceError;
+use opt_gpu::cuda::{compile, source};
+use optimizers::state::DType;
+
+use crate::programs::{kinds, program, updates};
+
+const ARCHITECTURE: &str = "sm_90";
+
+/// What would change the bits of results, or would be slow.
+const UNWANTED: [&str; 9] = ["fma", ".ftz", ".approx", " add.f", " sub.f", " mul.f", " div.f", ".local", "cvt.f32.f64"];
+
+/// Of every twentieth update; of all if the variable `OPT_GPU_REQUIRED` is set. It must then be there; without NVRTC,
+/// this test says so and passes.
+#[test]
+fn nvrtc_compiles_the_kernels() {
+    let is_required = env::var_os("OPT_GPU_REQUIRED").is_some();
+    match compile("", ARCHITECTURE) {
+        Err(missing @ DeviceError::Missing { .. }) if !is_required => return println!("not tested: {missing}"),
+        compiled => compiled.unwrap(),
+    };
+    let (singles, doubles) = (updates::<f32>(), updates::<f64>());
+    let chosen = singles.iter().chain(&doubles).step_by(if is_required { 1 } else { 20 });
+    let programs = chosen.flat_map(|update| kinds(update).iter().map(|elements| program(update, *elements)));
+    let mut sources: Vec<String> = programs.map(|program| source::step(&program)).collect();
+    sources.extend([DType::F32, DType::F64].map(source::measure));
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for sources in sources.chunks(sources.len().div_ceil(threads)) {
+            scope.spawn(|| sources.iter().for_each(|source| check(source)));
+        }
+    });
+    println!("{} programs compiled for {ARCHITECTURE}", sources.len());
+}
+
+fn check(source: &str) {
+    let binary = compile(source, ARCHITECTURE).unwrap();
+    let lines = binary.ptx.lines().filter(|line| !line.trim_start().starts_with("//"));
+    for line in lines.map(|line| format!(" {}", line.trim())) {
+        assert!(!UNWANTED.iter().any(|word| line.contains(word)), "{line} in\n{}\n{source}", binary.ptx);
+    }
+    assert!(binary.cubin.starts_with(b"\x7fELF"), "no program for the driver");
+}
