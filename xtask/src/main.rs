@@ -5,6 +5,7 @@ mod cargo;
 mod ci;
 mod codegen;
 mod fuzz;
+mod gpu;
 mod instructions;
 mod interop;
 mod kills;
@@ -70,6 +71,9 @@ enum Task {
     Interop(interop::Options),
     /// Times every rule and the usual compositions against bare loops.
     Bench(bench::Options),
+    /// Compares trainings on a GPU with the CPU and times their steps; fails if bits differ on CUDA, or more than a few
+    /// units in the last place elsewhere.
+    Gpu(gpu::Options),
     /// Counts the instructions of steps with valgrind; fails if there are more than in the record.
     Instructions {
         /// Updates the record instead.
@@ -130,6 +134,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
         Task::Parity { files, verbose, mpi: false } => return Ok(parity::run(&files, verbose)),
         Task::Interop(options) => return interop::run(&Workspace::load()?.root, &options),
         Task::Bench(options) => bench::run(&Workspace::load()?, &options)?,
+        Task::Gpu(options) => return gpu::run(&options),
         Task::Instructions { write } => instructions::run(&Workspace::load()?, write)?,
         Task::Kills { times, ranks, seed } => kills::run(times, ranks, seed)?,
         Task::Fuzz(options) => fuzz::run(&Workspace::load()?, &options)?,
@@ -161,6 +166,7 @@ mod tests {
             "release publish",
             "codegen --chek",
             "fuzz --seconds 0",
+            "gpu --device metal",
             "mutants --package opt-mesh",
             "interop",
         ] {

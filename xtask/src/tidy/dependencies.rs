@@ -35,7 +35,7 @@ fn allowed(package: &str) -> Option<fn(&str) -> bool> {
             Some(|other| ["opt-checkpoint", "opt-core", "opt-mesh", "opt-schedules", "optimizers"].contains(&other))
         }
         "optimizers" => Some(|other| other.starts_with("opt-") && other != "opt-conformance"),
-        "tests" | "loops" | "benches" | "criterion-benches" | "xtask" => Some(|_| true),
+        "tests" | "loops" | "benches" | "criterion-benches" | "gpu-benches" | "xtask" => Some(|_| true),
         _ => None,
     }
 }
