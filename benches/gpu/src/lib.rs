@@ -13,7 +13,7 @@
 #![forbid(unsafe_code)]
 
 #[cfg(test)]
-use tempfile as _;
+use {opt_conformance as _, tempfile as _};
 
 mod contestants;
 mod ledger;

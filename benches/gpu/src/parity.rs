@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(crate) use pair::Difference;
 use pair::Pair;
-use trainings::{Training, trainings};
+use trainings::{Trained, Training};
 
 /// How far a step on the device may be from that of the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +54,8 @@ pub(crate) fn compare<D: Device>(device: &D, promise: Promise) -> anyhow::Result
     Ok(all)
 }
 
-fn in_type<D: Device, T: Element>(device: &D, promise: Promise) -> anyhow::Result<Vec<Compared>> {
-    trainings::<T>().iter().map(|training| one(device, training, promise)).collect()
+fn in_type<D: Device, T: Trained>(device: &D, promise: Promise) -> anyhow::Result<Vec<Compared>> {
+    T::trainings().iter().map(|training| one(device, training, promise)).collect()
 }
 
 fn one<D: Device, T: Element>(device: &D, training: &Training<T>, promise: Promise) -> anyhow::Result<Compared> {
@@ -76,6 +76,15 @@ fn one<D: Device, T: Element>(device: &D, training: &Training<T>, promise: Promi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Ledger;
+
+    /// It cannot happen that nothing is compared.
+    #[test]
+    fn a_device_that_computes_nothing_fails() {
+        let all = compare(&Ledger::default(), Promise::Units).unwrap();
+        assert!(all.iter().all(|compared| !compared.is_kept), "{all:#?}");
+        assert!(all.iter().any(|compared| compared.dtype == "f64"));
+    }
 
     #[test]
     fn promises_are_checked() {

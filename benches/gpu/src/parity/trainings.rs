@@ -45,8 +45,26 @@ pub(super) struct Training<T> {
 type Rule<T> = (&'static str, fn() -> Builder<T>);
 type Choice<T> = (&'static str, fn(Builder<T>) -> Builder<T>);
 
-/// All trainings: each rule alone and with options in turn, Adam with each option, and special gradients.
-pub(super) fn trainings<T: Element>() -> Vec<Training<T>> {
+/// The element types of trainings.
+pub(super) trait Trained: Element {
+    /// All trainings. This is no generic function, so that the rules are compiled once, for all devices.
+    fn trainings() -> Vec<Training<Self>>;
+}
+
+impl Trained for f32 {
+    fn trainings() -> Vec<Training<Self>> {
+        all()
+    }
+}
+
+impl Trained for f64 {
+    fn trainings() -> Vec<Training<Self>> {
+        all()
+    }
+}
+
+/// Each rule alone and with options in turn, Adam with each option, and special gradients.
+fn all<T: Element>() -> Vec<Training<T>> {
     let (rules, options) = (rules::<T>(), options::<T>());
     let alone: Choice<T> = ("", |builder| builder);
     let with_rows: [Rule<T>; 2] = [rules[1], rules[4]];
