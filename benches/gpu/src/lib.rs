@@ -7,8 +7,8 @@
 //! * `contestants.rs`: what is timed
 //! * `speed.rs`: the times
 //! * `torch.rs`, `torch.py`: the times of PyTorch's optimizers on the same GPU
-//! * `report.rs`: everything in order; the JSON
-//! * `table.rs`: the same as Markdown
+//! * `report.rs`: everything in its order
+//! * `results.rs`, `table.rs`: the results as JSON and as Markdown
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod contestants;
 mod ledger;
 mod parity;
 pub mod report;
+mod results;
 mod speed;
 mod table;
 mod torch;

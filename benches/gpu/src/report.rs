@@ -1,4 +1,4 @@
-//! The report: trainings, a copy, contestants, PyTorch.
+//! The report in its order: trainings, a copy, contestants, PyTorch.
 
 use std::fs;
 use std::path::Path;
@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use benches::shapes::Shape;
 use opt_gpu::Device;
-use serde::Serialize;
 
-use crate::parity::{Compared, Promise, compare};
-use crate::speed::{self, CopySpeed, FULL, LeftOut, Plan, QUICK, Row};
-use crate::table;
-use crate::torch::{self, Answer};
+use crate::parity::{Promise, compare};
+use crate::results::Results;
+use crate::speed::{self, FULL, Plan, QUICK};
+use crate::{table, torch};
 
 /// Until when contestants are timed, from the beginning of the report.
 const CONTESTANTS_END: Duration = Duration::from_secs(230);
@@ -30,18 +29,6 @@ pub struct Options<'a> {
     /// Whether the device is one of CUDA. Then steps must have the bits of the CPU, and PyTorch is timed, too.
     /// Otherwise they may differ by a few units in the last place.
     pub is_cuda: bool,
-}
-
-/// Everything that was found out.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) device: String,
-    pub(crate) parity: Vec<Compared>,
-    pub(crate) copy: CopySpeed,
-    pub(crate) rows: Vec<Row>,
-    pub(crate) left_out: Vec<LeftOut>,
-    pub(crate) torch: Option<Answer>,
-    pub(crate) seconds: f64,
 }
 
 /// Prints a report about a device and writes `gpu.json`; returns whether all trainings are as promised. It takes less
@@ -66,10 +53,10 @@ pub fn run<D: Device>(name: &str, device: &D, options: Options<'_>) -> anyhow::R
     let torch = options.is_cuda.then(|| torch::times(&shapes, "cuda", TORCH, effort.sample));
 
     let (device, seconds) = (name.to_owned(), start.elapsed().as_secs_f64());
-    let report = Report { device, parity, copy, rows, left_out, torch, seconds };
-    print!("{}", table::times(&report));
-    write(&report, options.out)?;
-    Ok(report.parity.iter().all(|compared| compared.is_kept))
+    let results = Results { device, parity, copy, rows, left_out, torch, seconds };
+    print!("{}", table::times(&results));
+    write(&results, options.out)?;
+    Ok(results.parity.iter().all(|compared| compared.is_kept))
 }
 
 /// Small ones first: they have a result even if the time is short.
@@ -80,9 +67,9 @@ fn shapes(is_quick: bool) -> Vec<Shape> {
     vec![Shape::many(1_000, 1_000), Shape::single(10_000_000), Shape::resnet50(), Shape::single(100_000_000)]
 }
 
-fn write(report: &Report, out: &Path) -> anyhow::Result<()> {
+fn write(results: &Results, out: &Path) -> anyhow::Result<()> {
     let path = out.join("gpu.json");
     fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
-    let json = serde_json::to_string_pretty(report)? + "\n";
+    let json = serde_json::to_string_pretty(results)? + "\n";
     fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))
 }

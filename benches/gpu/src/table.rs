@@ -3,15 +3,16 @@
 use std::fmt::Write;
 
 use crate::parity::Compared;
-use crate::report::Report;
+use crate::results::Results;
 use crate::speed::Row;
 use crate::torch::{Answer, Mode, Times};
 
 const LEGEND: &str = "\
 B/param: arrays read and written, the gradient once more for a norm. of copy: the fraction of the bandwidth of a copy.
 Arrays that fit into the device's cache can be faster than it. launches: for each step; measuring norms is one.
-torch: ns/param of PyTorch's optimizer.
 ";
+
+const TORCH_LEGEND: &str = "torch: ns/param of PyTorch's optimizer, and how many times as long it takes as ours.\n";
 
 /// The trainings.
 pub(crate) fn parity(device: &str, compared: &[Compared]) -> String {
@@ -32,10 +33,10 @@ fn difference(compared: &Compared) -> String {
 }
 
 /// The times.
-pub(crate) fn times(report: &Report) -> String {
-    let copy = &report.copy;
+pub(crate) fn times(results: &Results) -> String {
+    let copy = &results.copy;
     let mut text = format!("A copy of {} numbers of 32 bits: {:.1} GB/s.\n\n", copy.elements, copy.gb_per_s);
-    let torch = match &report.torch {
+    let torch = match &results.torch {
         Some(Answer::Times(times)) => {
             let _ = writeln!(text, "PyTorch {} on {}.\n", times.torch, times.device);
             Some(times)
@@ -50,17 +51,17 @@ pub(crate) fn times(report: &Report) -> String {
     text += if torch.is_some() { " torch fused | torch foreach |\n" } else { "\n" };
     let columns = if torch.is_some() { 10 } else { 8 };
     let _ = writeln!(text, "|---|---|{}", "--:|".repeat(columns - 2));
-    for row in &report.rows {
+    for row in &results.rows {
         text += &line(row, torch);
     }
-    let _ = write!(text, "\n{LEGEND}");
-    let ours = report.left_out.iter().map(|out| (format!("{}, {}", out.rule, out.shape), &out.reason));
+    let _ = write!(text, "\n{LEGEND}{}\n", if torch.is_some() { TORCH_LEGEND } else { "" });
+    let ours = results.left_out.iter().map(|out| (format!("{}, {}", out.rule, out.shape), &out.reason));
     let theirs = torch.into_iter().flat_map(|times| &times.left_out);
     let theirs = theirs.map(|out| (format!("PyTorch's {}, {}, {:?}", out.rule, out.shape, out.mode), &out.reason));
     for (what, reason) in ours.chain(theirs) {
         let _ = writeln!(text, "Left out: {what}: {reason}.");
     }
-    let _ = writeln!(text, "This took {:.0} s.", report.seconds);
+    let _ = writeln!(text, "This took {:.0} s.", results.seconds);
     text
 }
 
@@ -91,7 +92,7 @@ mod tests {
     use crate::speed::{CopySpeed, LeftOut};
     use crate::torch;
 
-    fn report(torch: Option<Answer>) -> Report {
+    fn report(torch: Option<Answer>) -> Results {
         let row = Row {
             rule: "adam".to_owned(),
             shape: "10M".to_owned(),
@@ -106,7 +107,7 @@ mod tests {
             launches: 1.0,
         };
         let out = LeftOut { rule: "sgd".to_owned(), shape: "100M".to_owned(), reason: "no memory".to_owned() };
-        Report {
+        Results {
             device: "GPU".to_owned(),
             parity: Vec::new(),
             copy: CopySpeed { elements: 100, gb_per_s: 4000.0 },
