@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use opt_core::state::DType;
 use opt_core::trace::Node;
@@ -26,6 +27,8 @@ pub(crate) struct Moved {
 pub(crate) struct Extent {
     dtype: DType,
     len: usize,
+    /// Of this buffer alone.
+    number: u64,
 }
 
 /// A kernel: the numbers that it reads and writes for an element.
@@ -59,7 +62,8 @@ impl Device for Ledger {
     }
 
     fn allocate(&self, dtype: DType, _arrays: usize, len: usize) -> Result<Extent, DeviceError> {
-        Ok(Extent { dtype, len })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Ok(Extent { dtype, len, number: NEXT.fetch_add(1, Ordering::Relaxed) })
     }
 
     fn len(&self, buffer: &Extent) -> usize {
@@ -68,6 +72,10 @@ impl Device for Ledger {
 
     fn dtype(&self, buffer: &Extent) -> DType {
         buffer.dtype
+    }
+
+    fn address(&self, buffer: &Extent) -> Result<u64, DeviceError> {
+        Ok(buffer.number)
     }
 
     fn write(&self, _buffer: &Extent, _array: usize, _bytes: &[u8]) -> Result<(), DeviceError> {

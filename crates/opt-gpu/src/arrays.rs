@@ -39,6 +39,8 @@ pub(crate) struct Call<'c, 'v, D: Device> {
     arrays: &'c mut Arrays<D>,
     /// The variables of the call, by their positions.
     variables: &'c [GpuVariable<'v, D>],
+    /// The rows of sparse gradients, once the updates are prepared.
+    tables: RowTables<D::Buffer>,
 }
 
 /// A launch that is being put together.
@@ -69,7 +71,7 @@ impl<D: Device> Arrays<D> {
 
 impl<'c, 'v, D: Device> Call<'c, 'v, D> {
     pub(crate) fn new(arrays: &'c mut Arrays<D>, variables: &'c [GpuVariable<'v, D>]) -> Self {
-        Self { arrays, variables }
+        Self { arrays, variables, tables: RowTables::new() }
     }
 
     /// The gradient of a variable, if it has one.
@@ -131,12 +133,7 @@ impl<'c, 'v, D: Device> Call<'c, 'v, D> {
     }
 
     /// The buffers of an update.
-    fn segment<'s>(
-        &'s self,
-        update: &DeviceUpdate,
-        parameters: usize,
-        tables: &'s RowTables<D::Buffer>,
-    ) -> Segment<'s, D::Buffer> {
+    fn segment(&self, update: &DeviceUpdate, parameters: usize) -> Segment<'_, D::Buffer> {
         let DeviceUpdate { position, place, source, elements, update } = update;
         let reads = |array| update.graph.arrays().iter().any(|(read, _)| *read == array);
         let variable = &self.variables[*position];
@@ -144,7 +141,8 @@ impl<'c, 'v, D: Device> Call<'c, 'v, D> {
             value: variable.value,
             gradient: reads(Array::Gradient).then(|| self.gradient_of(*position, *place, *source)),
             state: self.arrays.states[*place].arrays.as_ref(),
-            rows: tables
+            rows: self
+                .tables
                 .get(&(*position, *elements))
                 .map(|indices| Rows { indices, width: variable.row_shape(&self.arrays.device).1 }),
             parameters,
@@ -191,18 +189,24 @@ impl<D: Device, T: Element> Backend<T> for Call<'_, '_, D> {
             device.write(kept, array, bytemuck::cast_slice(&numbers))?;
         }
         let sum = sum.map(|sum| device.upload(&sum)).transpose()?;
+        // Places after this one were made by a call that failed, or belong to variables that are forgotten.
         self.arrays.states.truncate(place);
+        self.arrays.totals.retain(|&of, _| of < place);
         self.arrays.states.push(State { arrays: kept, slots, sum });
         Ok(())
     }
 
-    fn update(&mut self, updates: &[DeviceUpdate]) -> Result<(), Error> {
-        let tables = self.row_tables(updates)?;
+    fn prepare(&mut self, updates: &[DeviceUpdate]) -> Result<(), Error> {
+        self.tables = self.row_tables(updates)?;
         let drafts = self.drafts(updates);
-        drafts.iter().try_for_each(|draft| self.arrays.compile(&draft.program))?;
+        drafts.iter().try_for_each(|draft| self.arrays.compile(&draft.program))
+    }
+
+    fn update(&mut self, updates: &[DeviceUpdate]) -> Result<(), Error> {
+        let drafts = self.drafts(updates);
         let launch = |Draft { program, updates, parameters }: Draft<'_>| Launch {
             kernel: &self.arrays.kernels[&program],
-            segments: updates.into_iter().map(|(update, first)| self.segment(update, first, &tables)).collect(),
+            segments: updates.into_iter().map(|(update, first)| self.segment(update, first)).collect(),
             parameters,
         };
         let launches: Vec<Launch<'_, D>> = drafts.into_iter().map(launch).collect();
@@ -268,6 +272,9 @@ impl<D: Device, T: Element> Backend<T> for Call<'_, '_, D> {
 /// Adds the parts of a gradient, in their order.
 fn measurement(parts: &[Part]) -> Measurement {
     let is_finite = parts.iter().all(|part| part.is_finite);
+    if parts.iter().any(|part| part.sum.is_infinite()) && !parts.iter().any(|part| part.sum.is_nan()) {
+        return Measurement { square_sum: f64::INFINITY, norm: f64::INFINITY, is_finite };
+    }
     let exponent = parts.iter().map(|part| part.exponent).max().unwrap_or(0);
     let sum: f64 = parts.iter().map(|part| part.sum * power_of_two(2 * (part.exponent - exponent))).sum();
     let scale = power_of_two(exponent);

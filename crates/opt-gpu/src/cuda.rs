@@ -143,14 +143,19 @@ impl CudaDevice {
         Ok(Tables { segments: upload(segments)?, chunks: upload(chunks)?, blocks: chunks.len() })
     }
 
-    fn launch(&self, launch: &Launch<'_, Self>) -> Result<(), DeviceError> {
+    /// The table of the segments of a launch, after all checks.
+    fn check_launch(&self, launch: &Launch<'_, Self>) -> Result<Vec<u64>, DeviceError> {
         let Launch { kernel, segments, parameters } = launch;
         self.check_stream(&kernel.stream)?;
         for segment in segments {
             let rows = segment.rows.as_ref().map(|rows| rows.indices);
             self.check_owner([Some(segment.value), segment.gradient, segment.state, rows].into_iter().flatten())?;
         }
-        let words = kernel.shape.segments(segments, parameters.len())?;
+        kernel.shape.segments(segments, parameters.len())
+    }
+
+    fn launch(&self, launch: &Launch<'_, Self>, words: Vec<u64>) -> Result<(), DeviceError> {
+        let Launch { kernel, segments, parameters } = launch;
         if Shape::counts(&words).all(|count| count == 0) {
             return Ok(());
         }
@@ -275,6 +280,15 @@ impl Device for CudaDevice {
         buffer.span.dtype
     }
 
+    fn address(&self, buffer: &CudaBuffer) -> Result<u64, DeviceError> {
+        self.check_owner([buffer])?;
+        if buffer.span.arrays == 1 {
+            return Ok(buffer.span.pointer);
+        }
+        let message = format!("it has {} arrays, not 1", buffer.span.arrays);
+        Err(DeviceError::Failed { action: "use a buffer", message })
+    }
+
     fn write(&self, buffer: &CudaBuffer, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         self.check_owner([buffer])?;
         let (pointer, len) = buffer.array(array)?;
@@ -314,7 +328,9 @@ impl Device for CudaDevice {
     }
 
     fn run(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError> {
-        launches.iter().try_for_each(|launch| self.launch(launch))
+        // All checks come before the first start.
+        let words: Vec<_> = launches.iter().map(|launch| self.check_launch(launch)).collect::<Result<_, _>>()?;
+        launches.iter().zip(words).try_for_each(|(launch, words)| self.launch(launch, words))
     }
 
     fn measure(&self, gradients: &[Question<'_, CudaBuffer>]) -> Result<Vec<Vec<Part>>, DeviceError> {

@@ -40,6 +40,14 @@ pub trait Device: Clone + fmt::Debug {
     /// The element type of a buffer.
     fn dtype(&self, buffer: &Self::Buffer) -> DType;
 
+    /// The address of a buffer that can be a variable or a gradient: it is of this device, and one array. The same memory
+    /// has the same address.
+    ///
+    /// # Errors
+    ///
+    /// [`DeviceError::Failed`] if it cannot.
+    fn address(&self, buffer: &Self::Buffer) -> Result<u64, DeviceError>;
+
     /// Replaces an array of a buffer by as many numbers, given as bytes.
     ///
     /// # Errors

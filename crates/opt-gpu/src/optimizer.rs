@@ -1,11 +1,12 @@
 //! An optimizer whose arrays are on a device.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::ops::{Deref, DerefMut};
+use std::ops::Deref;
 
 use opt_core::device::{DeviceGradient, HostSide};
 use opt_core::state::{StateEntry, StateValue};
-use opt_core::{Description, Optimizer, OptimizerBuilder, StepOptions, StepReport, UpdateRule};
+use opt_core::{Description, Hyper, Optimizer, OptimizerBuilder, StepOptions, StepReport, UpdateRule};
 
 use crate::arrays::{Arrays, Call};
 use crate::device::{Device, Element};
@@ -15,8 +16,8 @@ use crate::variable::GpuVariable;
 /// An [`Optimizer`] whose variables, gradients and state are on a device.
 ///
 /// Made by [`BuildOn::build_on`], or from an optimizer that has run on the CPU. It does what that one does, with the
-/// same errors and the same reports, and takes over its methods for learning rates, groups, loss scale and
-/// configuration. The updates of elements are one kernel for all variables of the same update. A step that needs no
+/// same errors and the same reports. What needs no arrays, such as the learning rate, the groups, the loss scale and
+/// the configuration, is read through [`HostSide`]. The updates of elements are one kernel for all variables of the same update. A step that needs no
 /// norm, and does not ask whether gradients are finite, does not wait for the device.
 ///
 /// What is possible on the CPU only is refused, and not done in another way: moments in fewer bits, variables in 16
@@ -205,9 +206,74 @@ impl<R: UpdateRule<T>, D: Device, T: Element> GpuOptimizer<R, D, T> {
         self.over(variables, |host, described, call| host.restore(described, state, call))
     }
 
+    /// As [`Optimizer::set_learning_rate`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_learning_rate(&mut self, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
+        Ok(self.host.set_learning_rate(learning_rate)?)
+    }
+
+    /// As [`Optimizer::set_group_learning_rate`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_group_learning_rate(&mut self, group: &str, learning_rate: impl Into<Hyper>) -> Result<(), Error> {
+        Ok(self.host.set_group_learning_rate(group, learning_rate)?)
+    }
+
+    /// As [`Optimizer::freeze`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn freeze(&mut self, group: &str) -> Result<(), Error> {
+        Ok(self.host.freeze(group)?)
+    }
+
+    /// As [`Optimizer::unfreeze`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn unfreeze(&mut self, group: &str) -> Result<(), Error> {
+        Ok(self.host.unfreeze(group)?)
+    }
+
+    /// As [`Optimizer::discard_accumulated`].
+    pub fn discard_accumulated(&mut self) {
+        self.host.discard_accumulated();
+    }
+
     /// The variables, described.
     fn described<'v>(&self, variables: &'v [GpuVariable<'_, D>]) -> Result<Described<'v, T>, Error> {
-        variables.iter().map(|variable| variable.described(&self.arrays.device)).collect()
+        let described = variables.iter().map(|variable| variable.described(&self.arrays.device)).collect();
+        self.check_apart(variables)?;
+        described
+    }
+
+    /// Refuses variables whose memory is also that of another variable, or of a gradient: a kernel would read what it
+    /// has changed.
+    fn check_apart(&self, variables: &[GpuVariable<'_, D>]) -> Result<(), Error> {
+        let device = &self.arrays.device;
+        let mut values: HashMap<u64, &str> = HashMap::new();
+        let shared = |variable: &str, other: String| Error::SharedBuffer { variable: variable.to_owned(), other };
+        let with_elements = || variables.iter().filter(|variable| device.len(variable.value) > 0);
+        for variable in with_elements() {
+            let other = values.insert(device.address(variable.value)?, &variable.name);
+            // The engine refuses a variable that is given twice.
+            if let Some(other) = other.filter(|other| **other != variable.name) {
+                return Err(shared(&variable.name, format!("variable {other:?}")));
+            }
+        }
+        for (variable, gradient) in with_elements().filter_map(|of| Some((of, of.gradient.as_ref()?))) {
+            if let Some(of) = values.get(&device.address(gradient.numbers)?) {
+                return Err(shared(of, format!("the gradient of {:?}", variable.name)));
+            }
+        }
+        Ok(())
     }
 
     /// Calls the engine with variables whose gradients it does not use.
@@ -230,12 +296,6 @@ impl<R, D: Device, T> Deref for GpuOptimizer<R, D, T> {
 
     fn deref(&self) -> &HostSide<R, T> {
         &self.host
-    }
-}
-
-impl<R, D: Device, T> DerefMut for GpuOptimizer<R, D, T> {
-    fn deref_mut(&mut self) -> &mut HostSide<R, T> {
-        &mut self.host
     }
 }
 

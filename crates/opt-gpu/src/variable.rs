@@ -84,6 +84,7 @@ impl<'a, D: Device> GpuVariable<'a, D> {
             return Err(opt_core::Error::VariableData { variable, elements, shape }.into());
         }
         let buffers = [Some(self.value), self.gradient.as_ref().map(|gradient| gradient.numbers)];
+        buffers.into_iter().flatten().try_for_each(|buffer| device.address(buffer).map(drop))?;
         let types = buffers.into_iter().flatten().map(|buffer| device.dtype(buffer));
         if let Some(found) = types.into_iter().find(|&found| found != T::DTYPE) {
             return Err(DeviceError::Type { expected: T::DTYPE, found }.into());
@@ -94,13 +95,23 @@ impl<'a, D: Device> GpuVariable<'a, D> {
                 let found = device.len(numbers);
                 let width: usize = shape.iter().skip(1).product();
                 let expected = rows.map_or(elements, |rows| rows.len() * width);
+                let variable = self.name.to_string();
+                let is_too_long = rows.is_some() && u32::try_from(shape.first().copied().unwrap_or(0)).is_err();
+                if is_too_long {
+                    let what = "a sparse gradient of more than 4,294,967,295 rows".to_owned();
+                    return Err(opt_core::Error::OnDevice { variable, what }.into());
+                }
                 if found != expected {
-                    let variable = self.name.to_string();
-                    let shape = rows.map_or_else(
-                        || shape.to_vec(),
-                        |rows| [rows.len()].into_iter().chain(shape.iter().skip(1).copied()).collect(),
-                    );
-                    return Err(opt_core::Error::GradientShape { variable, gradient: vec![found], shape }.into());
+                    let gradient = vec![found];
+                    return Err(match rows {
+                        None => opt_core::Error::GradientShape { variable, gradient, shape: shape.to_vec() },
+                        Some(rows) => {
+                            let indices = rows.len();
+                            let expected = [indices].into_iter().chain(shape.iter().skip(1).copied()).collect();
+                            opt_core::Error::SparseShape { variable, indices, values: gradient, expected }
+                        }
+                    }
+                    .into());
                 }
                 Some(rows.map_or(DeviceGradient::Dense, DeviceGradient::Rows))
             }

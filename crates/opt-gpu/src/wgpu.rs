@@ -35,6 +35,7 @@ mod scratch;
 mod transfer;
 mod wgsl;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use ::wgpu::{Adapter, DeviceDescriptor, Instance, InstanceDescriptor, PowerPreference, Queue, RequestAdapterOptions};
@@ -118,7 +119,7 @@ impl WgpuDevice {
     /// [`DeviceError::Length`] if it is too small; [`DeviceError::Failed`] if it lacks one of the usages `STORAGE`,
     /// `COPY_SRC` and `COPY_DST`.
     pub fn wrap(&self, buffer: ::wgpu::Buffer, len: usize) -> Result<WgpuBuffer, DeviceError> {
-        WgpuBuffer::wrap(buffer, len, self.limits.chunk(1))
+        WgpuBuffer::wrap(self.device(), buffer, len, self.limits.chunk(1))
     }
 
     /// wgpu's device.
@@ -175,11 +176,23 @@ impl Device for WgpuDevice {
         DType::F32
     }
 
+    fn address(&self, buffer: &WgpuBuffer) -> Result<u64, DeviceError> {
+        buffer.check_owner(self.device())?;
+        let mut hasher = DefaultHasher::new();
+        match buffer.arrays() {
+            1 => buffer.as_wgpu().hash(&mut hasher),
+            arrays => return Err(errors::failed("use a buffer", format_args!("it has {arrays} arrays, not 1"))),
+        }
+        Ok(hasher.finish())
+    }
+
     fn write(&self, buffer: &WgpuBuffer, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
+        buffer.check_owner(self.device())?;
         self.write_array(buffer, array, bytes)
     }
 
     fn read(&self, buffer: &WgpuBuffer, array: usize) -> Result<Vec<u8>, DeviceError> {
+        buffer.check_owner(self.device())?;
         self.read_array(buffer, array)
     }
 
@@ -189,10 +202,16 @@ impl Device for WgpuDevice {
     }
 
     fn run(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError> {
+        for segment in launches.iter().flat_map(|launch| &launch.segments) {
+            let rows = segment.rows.as_ref().map(|rows| rows.indices);
+            let buffers = [Some(segment.value), segment.gradient, segment.state, rows];
+            buffers.into_iter().flatten().try_for_each(|buffer| buffer.check_owner(self.device()))?;
+        }
         self.run_launches(launches)
     }
 
     fn measure(&self, gradients: &[Question<'_, WgpuBuffer>]) -> Result<Vec<Vec<Part>>, DeviceError> {
+        gradients.iter().try_for_each(|question| question.gradient.check_owner(self.device()))?;
         self.measure_gradients(gradients)
     }
 }

@@ -54,7 +54,15 @@ pub trait Backend<T> {
     /// If there is not enough memory, or the device fails.
     fn admit(&mut self, state: NewState<T>) -> Result<(), Self::Error>;
 
-    /// Runs updates of different variables, or of different elements of a variable.
+    /// Does for updates whatever can fail before the first of them runs.
+    ///
+    /// # Errors
+    ///
+    /// If a kernel cannot be made, or there is not enough memory.
+    fn prepare(&mut self, updates: &[DeviceUpdate]) -> Result<(), Self::Error>;
+
+    /// Runs updates of different variables, or of different elements of a variable. They were
+    /// [prepared](Self::prepare) last.
     ///
     /// # Errors
     ///

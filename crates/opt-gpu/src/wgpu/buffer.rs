@@ -23,6 +23,8 @@ pub struct WgpuBuffer {
     /// The elements of a chunk; of one array, those that a dispatch takes.
     chunk: usize,
     buffers: Arc<[::wgpu::Buffer]>,
+    /// The device that it is of.
+    device: ::wgpu::Device,
 }
 
 impl WgpuBuffer {
@@ -34,10 +36,16 @@ impl WgpuBuffer {
             let size = (numbers.max(1) * BYTES) as u64;
             device.create_buffer(&BufferDescriptor { label: None, size, usage: USAGES, mapped_at_creation: false })
         };
-        Self { arrays, len, chunk, buffers: numbers.into_iter().map(buffer).collect() }
+        let buffers = numbers.into_iter().map(buffer).collect();
+        Self { arrays, len, chunk, buffers, device: device.clone() }
     }
 
-    pub(super) fn wrap(buffer: ::wgpu::Buffer, len: usize, chunk: usize) -> Result<Self, DeviceError> {
+    pub(super) fn wrap(
+        device: &::wgpu::Device,
+        buffer: ::wgpu::Buffer,
+        len: usize,
+        chunk: usize,
+    ) -> Result<Self, DeviceError> {
         let expected = buffer.size() as usize / BYTES;
         if expected < len {
             return Err(DeviceError::Length { expected, found: len });
@@ -46,13 +54,18 @@ impl WgpuBuffer {
             let message = format!("it has the usages {:?}, and needs {USAGES:?}", buffer.usage());
             return Err(failed("wrap a buffer", message));
         }
-        Ok(Self { arrays: 1, len, chunk, buffers: [buffer].into() })
+        Ok(Self { arrays: 1, len, chunk, buffers: [buffer].into(), device: device.clone() })
     }
 
     /// The memory of one array, to be bound in shaders of one's own. (Of several arrays, the first chunk.)
     #[must_use]
     pub fn as_wgpu(&self) -> &::wgpu::Buffer {
         &self.buffers[0]
+    }
+
+    /// Fails if the buffer is of another device: its number there may be that of any buffer here.
+    pub(super) fn check_owner(&self, device: &::wgpu::Device) -> Result<(), DeviceError> {
+        if self.device == *device { Ok(()) } else { Err(failed("use a buffer", "it is of another device")) }
     }
 
     pub(super) fn len(&self) -> usize {

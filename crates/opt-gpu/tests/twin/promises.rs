@@ -5,20 +5,29 @@ use opt_gpu::{BuildOn, DeviceError, Error, GpuOptimizer, GpuVariable};
 use optimizers::rule::{Block, Done, Kernel, SlotSpec, Step};
 use optimizers::trace::Untraceable;
 use optimizers::{
-    Accumulate, Adam, Ema, Hyper, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule, hyperparameters,
+    Accumulate, Adam, Ema, Hyper, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule, Variable,
+    hyperparameters,
 };
 
 use crate::pair::{Pair, boxed, dense};
 use crate::reference::{Counts, Reference};
 
-/// Makes a step with the same numbers as gradients.
+/// A variable and its gradient.
+type Buffers = [<Reference as opt_gpu::Device>::Buffer; 2];
+
+/// A variable and a gradient of the same numbers.
+fn buffers(device: &Reference, numbers: &[f32]) -> Buffers {
+    [(); 2].map(|()| device.upload(numbers).unwrap())
+}
+
 fn step(
     optimizer: &mut GpuOptimizer<impl UpdateRule<f32>, Reference>,
     names: &[String],
-    buffers: &[<Reference as opt_gpu::Device>::Buffer],
+    buffers: &[Buffers],
 ) -> Result<optimizers::StepReport, Error> {
     let variables = names.iter().zip(buffers);
-    optimizer.apply_gradients(variables.map(|(name, buffer)| GpuVariable::new(name, buffer).gradient(buffer)))
+    let variables = variables.map(|(name, [value, gradient])| GpuVariable::new(name, value).gradient(gradient));
+    optimizer.apply_gradients(variables)
 }
 
 #[test]
@@ -26,7 +35,7 @@ fn a_thousand_tensors_take_one_launch_and_no_transfer() {
     let device = Reference::default();
     let mut optimizer = Optimizer::builder(Adam::new(0.1)).weight_decay(0.1).build_on(&device).unwrap();
     let names: Vec<String> = (0..1000).map(|i| format!("v{i}")).collect();
-    let buffers: Vec<_> = names.iter().map(|_| device.upload(&[1.0_f32; 3]).unwrap()).collect();
+    let buffers: Vec<_> = names.iter().map(|_| buffers(&device, &[1.0; 3])).collect();
     step(&mut optimizer, &names, &buffers).unwrap();
     *device.counts.borrow_mut() = Counts::default();
     for _ in 0..3 {
@@ -43,7 +52,7 @@ fn clips_of_single_tensors_take_two_launches() {
     let device = Reference::default();
     let mut optimizer = Optimizer::builder(Adam::new(0.1)).clipnorm(1.0).build_on(&device).unwrap();
     let names: Vec<String> = (0..100).map(|i| format!("v{i}")).collect();
-    let buffers: Vec<_> = (0..100).map(|i| device.upload(&[0.02_f32 * i as f32; 3]).unwrap()).collect();
+    let buffers: Vec<_> = (0..100).map(|i| buffers(&device, &[0.02 * i as f32; 3])).collect();
     step(&mut optimizer, &names, &buffers).unwrap();
     let counts = *device.counts.borrow();
     assert_eq!((counts.launches, counts.measured, counts.compiled), (2, 100, 2));
@@ -55,7 +64,7 @@ fn kernels_are_kept() {
     let device = Reference::default();
     let mut optimizer = Optimizer::builder(RectifiedAdam::new(0.1)).build_on(&device).unwrap();
     let names = ["w".to_owned()];
-    let buffers = [device.upload(&[1.0_f32; 3]).unwrap()];
+    let buffers = [buffers(&device, &[1.0; 3])];
     for _ in 0..20 {
         step(&mut optimizer, &names, &buffers).unwrap();
     }
@@ -67,7 +76,7 @@ fn a_device_that_fails_poisons_the_optimizer_until_it_is_restored() {
     let device = Reference::default();
     let mut optimizer = Optimizer::builder(Sgd::new(0.1).momentum(0.5)).build_on(&device).unwrap();
     let names = ["w".to_owned()];
-    let buffers = [device.upload(&[1.0_f32; 3]).unwrap()];
+    let buffers = [buffers(&device, &[1.0; 3])];
     step(&mut optimizer, &names, &buffers).unwrap();
     let state = optimizer.state().unwrap();
     device.counts.borrow_mut().fails_after = 1;
@@ -76,7 +85,7 @@ fn a_device_that_fails_poisons_the_optimizer_until_it_is_restored() {
     device.counts.borrow_mut().fails_after = 0;
     assert_eq!(step(&mut optimizer, &names, &buffers), Err(opt_core::Error::Poisoned.into()));
     assert_eq!(optimizer.state().unwrap_err(), opt_core::Error::Poisoned.into());
-    optimizer.restore([GpuVariable::new("w", &buffers[0])], state).unwrap();
+    optimizer.restore([GpuVariable::new("w", &buffers[0][0])], state).unwrap();
     assert_eq!(step(&mut optimizer, &names, &buffers).unwrap().iterations, 2);
 }
 
@@ -97,12 +106,73 @@ fn what_does_not_fit_is_refused_and_changes_nothing() {
         "variable \"dense/bias\": gradient has shape [3], variable has [7]"
     );
     assert_eq!(refused(&mut pair, variable().gradient(&wide)), "the buffer is in F64, not in F32");
-    let message = refused(&mut pair, variable().shape([2, 3].as_slice()).gradient(&bias));
+    let message = refused(&mut pair, variable().shape([2, 3].as_slice()));
     assert!(message.contains("dense/bias") && message.contains("[2, 3]"), "{message}");
-    let message = refused(&mut pair, GpuVariable::new("dense/bias", &short).gradient(&short));
+    let message = refused(&mut pair, GpuVariable::new("dense/bias", &short));
     assert!(message.contains("[3]") && message.contains("[7]"), "{message}");
     assert_eq!(pair.gpu.state().unwrap(), before);
     pair.compare();
+}
+
+/// A kernel would read what it has changed.
+#[test]
+fn memory_that_is_used_twice_is_refused() {
+    let device = Reference::default();
+    let mut optimizer = Optimizer::builder(Adam::new(0.1)).build_on(&device).unwrap();
+    let [a, b] = buffers(&device, &[1.0; 3]);
+    let twice = [GpuVariable::new("a", &a).gradient(&b), GpuVariable::new("b", &a).gradient(&b)];
+    let message = optimizer.apply_gradients(twice).unwrap_err().to_string();
+    assert_eq!(message, "the buffer of variable \"b\" is also that of variable \"a\"");
+    let crossed = [GpuVariable::new("a", &a).gradient(&b), GpuVariable::new("b", &b).gradient(&b)];
+    let message = optimizer.apply_gradients(crossed).unwrap_err().to_string();
+    assert_eq!(message, "the buffer of variable \"b\" is also that of the gradient of \"a\"");
+    let several = device.allocate(opt_core::state::DType::F32, 2, 3).unwrap();
+    let error = optimizer.apply_gradients([GpuVariable::new("a", &several).gradient(&b)]).unwrap_err();
+    assert!(matches!(error, Error::Device(DeviceError::Failed { .. })), "{error}");
+    // Two variables may have the same gradient.
+    let fine = [GpuVariable::new("a", &a).gradient(&b), GpuVariable::new("c", &several)];
+    assert!(optimizer.apply_gradients(fine).is_err());
+    assert!(optimizer.apply_gradients([GpuVariable::new("a", &a).gradient(&b)]).unwrap().is_applied());
+}
+
+/// State that a device cannot have is refused before anything is assigned.
+#[test]
+fn sums_of_sparse_gradients_are_not_restored() {
+    let builder = || Optimizer::builder(Adam::new(0.1)).accumulate(Accumulate::sum(2));
+    let mut on_cpu = builder().build().unwrap();
+    let mut w = ndarray::Array2::<f32>::zeros((4, 2));
+    let values = ndarray::Array2::<f32>::ones((1, 2));
+    on_cpu.apply_gradients([Variable::new("e", &mut w).sparse_gradient(&[2_usize], &values)]).unwrap();
+    let device = Reference::default();
+    let mut optimizer = builder().build_on(&device).unwrap();
+    let [e, g] = buffers(&device, &[1.0; 8]);
+    let variable = || GpuVariable::new("e", &e).shape([4, 2].as_slice());
+    optimizer.apply_gradients([variable().gradient(&g)]).unwrap();
+    let before = optimizer.state().unwrap();
+    let message = optimizer.restore([variable()], on_cpu.weights()).unwrap_err().to_string();
+    assert_eq!(message, "variable \"e\": the accumulation of a sparse gradient is not possible on a device");
+    assert_eq!(optimizer.state().unwrap(), before);
+    assert!(optimizer.apply_gradients([variable().gradient(&g)]).unwrap().is_applied());
+    let message = GpuOptimizer::new(on_cpu, &device).unwrap_err().to_string();
+    assert!(message.contains("the accumulation of a sparse gradient"), "{message}");
+}
+
+/// After a swap that failed halfway, only new state helps.
+#[test]
+fn a_swap_that_fails_poisons_until_the_state_is_restored() {
+    let device = Reference::default();
+    let mut optimizer = Optimizer::builder(Adam::new(0.1)).ema(Ema::new(0.5)).build_on(&device).unwrap();
+    let (names, buffers) = (["w".to_owned()], [buffers(&device, &[1.0; 3])]);
+    step(&mut optimizer, &names, &buffers).unwrap();
+    let state = optimizer.state().unwrap();
+    let variable = || GpuVariable::new("w", &buffers[0][0]);
+    optimizer.swap_slot("average", [variable()]).unwrap();
+    device.counts.borrow_mut().fails_after = 2;
+    assert!(matches!(optimizer.swap_back([variable()]).unwrap_err(), Error::Device(_)));
+    device.counts.borrow_mut().fails_after = 0;
+    assert_eq!(optimizer.swap_back([variable()]), Err(opt_core::Error::Poisoned.into()));
+    optimizer.restore([variable()], state).unwrap();
+    assert!(step(&mut optimizer, &names, &buffers).unwrap().is_applied());
 }
 
 #[test]
@@ -167,8 +237,7 @@ fn what_cannot_be_recorded_is_refused() {
     assert_eq!(refused(momentum().moments(MomentStorage::Bf16 { seed: 1 })), Untraceable::Moments);
 
     let mut optimizer = Optimizer::builder(Signs::default()).ema(Ema::new(0.5)).build_on(&device).unwrap();
-    let w = device.upload(&[1.0_f32; 3]).unwrap();
-    let error = optimizer.apply_gradients([GpuVariable::new("w", &w).gradient(&w)]).unwrap_err();
+    let error = step(&mut optimizer, &["w".to_owned()], &[buffers(&device, &[1.0; 3])]).unwrap_err();
     let Error::Optimizer(opt_core::Error::Untraceable { variable, rule, reason }) = error else { panic!("{error}") };
     assert_eq!((variable.as_str(), rule.as_str(), reason), ("w", "Signs", Untraceable::Compared));
     assert_eq!((optimizer.iterations(), optimizer.variables().count()), (0, 0));
@@ -178,9 +247,8 @@ fn what_cannot_be_recorded_is_refused() {
 fn a_variable_without_elements_is_a_variable() {
     let device = Reference::default();
     let mut optimizer = Optimizer::builder(Adam::new(0.1)).clipnorm(1.0).build_on(&device).unwrap();
-    let (none, one) = (device.upload::<f32>(&[]).unwrap(), device.upload(&[1.0_f32]).unwrap());
-    let variables = [GpuVariable::new("none", &none).gradient(&none), GpuVariable::new("one", &one).gradient(&one)];
-    assert!(optimizer.apply_gradients(variables).unwrap().is_applied());
+    let (names, buffers) = (["none", "one"].map(str::to_owned), [buffers(&device, &[]), buffers(&device, &[1.0])]);
+    assert!(step(&mut optimizer, &names, &buffers).unwrap().is_applied());
     assert_eq!(optimizer.variables().count(), 2);
     assert_eq!(optimizer.with_optimizer(|optimizer| optimizer.slot_names().len()).unwrap(), 2);
 }

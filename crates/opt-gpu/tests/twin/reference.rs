@@ -59,6 +59,13 @@ impl Device for Reference {
         buffer.dtype
     }
 
+    fn address(&self, buffer: &Memory) -> Result<u64, DeviceError> {
+        match buffer.arrays.borrow().len() {
+            1 => Ok(Rc::as_ptr(&buffer.arrays) as u64),
+            _ => Err(DeviceError::Failed { action: "use a buffer", message: "it has several arrays".to_owned() }),
+        }
+    }
+
     fn write(&self, buffer: &Memory, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         self.counts.borrow_mut().writes += 1;
         let found = bytes.len() / size(buffer.dtype);

@@ -3,7 +3,7 @@
 use opt_conformance::problem::Rng;
 use opt_core::state::DType;
 use opt_gpu::DeviceError;
-use opt_gpu::device::{Device, Elements, Launch, Program, Rows, Segment};
+use opt_gpu::device::{Device, Elements, Launch, Program, Question, Rows, Segment};
 use wgpu::{BufferDescriptor, BufferUsages};
 
 use crate::device;
@@ -137,4 +137,24 @@ fn rows_that_do_not_fit_are_refused() {
         assert_eq!(run(2), Ok(()));
         assert!(matches!(run(3), Err(DeviceError::Length { .. })));
     }
+}
+
+/// The number of a buffer of one device may be that of any buffer of another one.
+#[test]
+fn buffers_of_another_device_are_refused() {
+    let (Some(device), Some(other)) = (device(), device()) else { return };
+    let foreign = other.upload(&[1.0_f32; 3]).unwrap();
+    let refusals = [
+        device.read(&foreign, 0).map(drop),
+        device.write(&foreign, 0, bytemuck::cast_slice(&[1.0_f32; 3])),
+        device.address(&foreign).map(drop),
+        device.measure(&[Question { gradient: &foreign, limit: None }]).map(drop),
+    ];
+    for refusal in refusals {
+        assert_eq!(refusal.unwrap_err().to_string(), "the device failed to use a buffer: it is of another device");
+    }
+    let own = device.upload(&[1.0_f32; 3]).unwrap();
+    assert_eq!(device.address(&own), device.address(&own.clone()));
+    assert_ne!(device.address(&own), device.address(&device.upload(&[1.0_f32; 3]).unwrap()));
+    assert!(device.address(&device.allocate(DType::F32, 2, 3).unwrap()).is_err());
 }

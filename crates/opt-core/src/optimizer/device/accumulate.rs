@@ -1,6 +1,9 @@
 //! Gradient accumulation on a device. The host knows which variables have a sum, the device has the numbers.
 
+use std::sync::Arc;
+
 use super::super::accumulator::Accumulator;
+use super::super::records::Fill;
 use super::super::step::check::Start;
 use super::super::step::input::Input;
 use super::super::step::norms::Question as Asked;
@@ -56,15 +59,16 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         if let Some(report) = self.refused_total(&inputs, &start, backend)? {
             return Ok(report);
         }
-        self.admit(&mut inputs, backend)?;
+        self.make_arrays(&inputs, backend)?;
+        let averages = if accumulate.keras3 { self.averages(&inputs) } else { Vec::new() };
+        backend.prepare(&averages)?;
+        self.optimizer.admit(&mut inputs, Fill::Later);
         self.optimizer.poisoned = true;
         backend.keep_totals(&totals);
         for Total { place, .. } in totals {
             self.optimizer.records.at_mut(place).accumulator = Accumulator::Dense(Vec::new());
         }
-        if accumulate.keras3 {
-            backend.update(&self.averages(&inputs))?;
-        }
+        backend.update(&averages)?;
         self.optimizer.poisoned = false;
         Ok(self.optimizer.finish_micro_step(accumulate, start.report))
     }
@@ -127,13 +131,13 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     /// The updates of all averages in a micro-step, as in Keras 3.
     fn averages(&self, inputs: &[Input<'_, T>]) -> Vec<DeviceUpdate> {
         let averaged = inputs.iter().filter(|input| self.optimizer.averages(input.group) && input.value.len() > 0);
-        let update = std::sync::Arc::new(self.optimizer.record_average());
+        let update = Arc::new(self.optimizer.record_average());
         let of = |input: &Input<'_, T>| DeviceUpdate {
             position: position(input),
             place: input.place,
             source: Source::Given,
             elements: Elements::All,
-            update: std::sync::Arc::clone(&update),
+            update: Arc::clone(&update),
         };
         averaged.map(of).collect()
     }

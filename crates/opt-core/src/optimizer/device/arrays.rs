@@ -4,7 +4,8 @@ use std::mem;
 
 use super::super::Optimizer;
 use super::super::accumulator::Accumulator;
-use super::step::on_device;
+use super::super::records::Records;
+use super::step::{SPARSE_SUM, on_device};
 use super::{Backend, HostSide, Initial, NewState, Stored, without_gradients};
 use crate::description::Description;
 use crate::error::Error;
@@ -13,6 +14,9 @@ use crate::real::Scalar;
 use crate::rule::{Step, UpdateRule};
 use crate::state::StateValue;
 use crate::trace::{Tape, Untraceable};
+
+/// The end of the name of the marks of a variable's sum: see `ACCUMULATED`.
+const MARKS: &str = "/accumulated";
 
 impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     /// Moves the arrays of an optimizer to a device. Its variables are the caller's.
@@ -49,7 +53,7 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     fn upload<B: Backend<T>>(&mut self, backend: &mut B) -> Result<(), B::Error> {
         let sparse = self.optimizer.records.iter().find(|record| matches!(record.accumulator, Accumulator::Rows(..)));
         if let Some(record) = sparse {
-            return Err(on_device(&record.name, "the accumulation of a sparse gradient").into());
+            return Err(on_device(&record.name, SPARSE_SUM).into());
         }
         for (place, record) in self.optimizer.records.iter_mut().enumerate() {
             record.make_row_major();
@@ -138,10 +142,32 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         T: 'a + 'w,
     {
         let weights: Vec<StateValue<'w, T>> = weights.into_iter().map(Into::into).collect();
+        let variables: Vec<_> = variables.into_iter().collect();
+        self.refuse_sparse_sums(&variables, &weights)?;
         self.optimizer.restore_for(without_gradients(variables)?, weights)?;
         self.optimizer.poisoned = true;
-        self.upload(backend)?;
+        if let Err(error) = self.upload(backend) {
+            // Some arrays are those of before, some are new.
+            self.optimizer.records = Records::new(self.optimizer.options.moments);
+            return Err(error);
+        }
         self.optimizer.poisoned = false;
+        Ok(())
+    }
+
+    /// Refuses state with sums of sparse gradients, before it is assigned.
+    fn refuse_sparse_sums(&self, variables: &[Description<'_, T>], weights: &[StateValue<'_, T>]) -> Result<(), Error> {
+        let waits = self.optimizer.options.accumulate.is_some()
+            && matches!(weights.get(1), Some(StateValue::Scalar(micro_step)) if *micro_step > 0.0);
+        let described = variables.iter().map(|variable| (variable.name(), variable.shape(), T::DTYPE));
+        for (entry, value) in self.optimizer.state_of(described, waits).iter().zip(weights) {
+            if let (Some(variable), StateValue::Array(marks)) = (entry.name.strip_suffix(MARKS), value) {
+                let marks: Vec<T> = marks.iter().copied().collect();
+                if !Accumulator::are_dense(&marks) && marks.iter().any(|mark| !mark.is_zero()) {
+                    return Err(on_device(variable, SPARSE_SUM));
+                }
+            }
+        }
         Ok(())
     }
 }

@@ -44,6 +44,9 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         variables: impl IntoIterator<Item = Description<'a, T>>,
         backend: &mut B,
     ) -> Result<(), B::Error> {
+        if self.optimizer.poisoned {
+            return Err(Error::Poisoned.into());
+        }
         let Some(SwappedIn { slot, places }) = self.optimizer.swapped_in.clone() else { return Ok(()) };
         let inputs = self.known(variables)?;
         if inputs.iter().map(|input| input.place).ne(places) {
@@ -99,9 +102,13 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
             Some(DeviceUpdate { position, place, source, elements: Elements::All, update })
         };
         let updates: Vec<_> = inputs.iter().filter(|input| input.value.len() > 0).filter_map(update).collect();
+        backend.prepare(&updates)?;
+        // If the device fails halfway, nothing is known to be swapped in, and only new state helps.
+        let swapped_in = self.optimizer.swapped_in.take();
         self.optimizer.poisoned = true;
         backend.update(&updates)?;
         self.optimizer.poisoned = false;
+        self.optimizer.swapped_in = swapped_in;
         Ok(())
     }
 }

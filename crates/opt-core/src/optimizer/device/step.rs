@@ -26,6 +26,9 @@ use crate::rule::{SlotInit, SlotSpec, Step, UpdateRule};
 use crate::step_options::StepOptions;
 use crate::trace::Update;
 
+/// What is refused: sums of sparse gradients are lists of rows, which the host would have to know.
+pub(super) const SPARSE_SUM: &str = "the accumulation of a sparse gradient";
+
 /// A result of the engine, or an error of the device.
 pub(super) type Outcome<V, E> = Result<Result<V, Error>, E>;
 
@@ -93,7 +96,7 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
                     return Err(on_device(&input.name, "a sparse gradient that names a row twice"));
                 }
                 if self.optimizer.options.accumulate.is_some_and(|accumulate| accumulate.steps > 1) {
-                    return Err(on_device(&input.name, "the accumulation of a sparse gradient"));
+                    return Err(on_device(&input.name, SPARSE_SUM));
                 }
             }
         }
@@ -126,8 +129,10 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
             Ok(planned) => planned,
             Err(error) => return Ok(Err(error)),
         };
-        self.admit(&mut inputs, backend)?;
+        self.make_arrays(&inputs, backend)?;
+        backend.prepare(&planned.updates)?;
         let optimizer = &mut self.optimizer;
+        optimizer.admit(&mut inputs, Fill::Later);
         optimizer.poisoned = true;
         backend.update(&planned.updates)?;
         for (place, scalars) in planned.scalars {
@@ -243,12 +248,8 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         Ok(Planned { updates, scalars, shared })
     }
 
-    /// Makes the records and the arrays of new variables.
-    pub(super) fn admit<B: Backend<T>>(
-        &mut self,
-        inputs: &mut [Input<'_, T>],
-        backend: &mut B,
-    ) -> Result<(), B::Error> {
+    /// Makes the arrays of new variables. Their records are made when nothing can fail any more.
+    pub(super) fn make_arrays<B: Backend<T>>(&self, inputs: &[Input<'_, T>], backend: &mut B) -> Result<(), B::Error> {
         for input in inputs.iter().filter(|input| input.new.is_some()) {
             let slots = &self.optimizer.groups.ruling_of(input.group).slots;
             let mut arrays: Vec<Initial<T>> = slots.iter().filter_map(initial_array).collect();
@@ -257,7 +258,6 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
             let (place, position, len) = (input.place, Some(position(input)), input.value.len());
             backend.admit(NewState { place, position, len, arrays, slots, sum: None })?;
         }
-        self.optimizer.admit(inputs, Fill::Later);
         Ok(())
     }
 }
