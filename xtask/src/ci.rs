@@ -1,7 +1,7 @@
 //! `cargo xtask ci`: everything that CI runs, in order.
 
-use std::fs;
 use std::process::Command;
+use std::{env, fs};
 
 use anyhow::{Context, bail};
 
@@ -103,10 +103,12 @@ fn adapter(workspace: &Workspace, package: &str) -> Vec<Call> {
     ]
 }
 
-/// All kernels for CUDA are compiled, without a GPU. The test says so if there is no NVRTC; it is found in the Python
-/// package `nvidia-cuda-nvrtc`.
+/// The kernels for CUDA of every fourth update are compiled, without a GPU, or of as many as the environment says. The
+/// test says so if there is no NVRTC; it is found in the Python package `nvidia-cuda-nvrtc`.
 fn nvrtc() -> Call {
-    let call = Call::new("test --workspace --all-features --test cuda_source -- --nocapture nvrtc");
+    const EVERY: &str = "OPT_GPU_EVERY";
+    let every = env::var(EVERY).unwrap_or_else(|_| "4".to_owned());
+    let call = Call::new("test --workspace --all-features --test cuda_source -- --nocapture nvrtc").env(EVERY, every);
     match nvrtc_folder() {
         Some(folder) => call.env("LD_LIBRARY_PATH", folder).env("OPT_GPU_REQUIRED", "1"),
         None => call,

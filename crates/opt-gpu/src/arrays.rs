@@ -191,7 +191,10 @@ impl<D: Device, T: Element> Backend<T> for Call<'_, '_, D> {
         let sum = sum.map(|sum| device.upload(&sum)).transpose()?;
         // Places after this one were made by a call that failed, or belong to variables that are forgotten.
         self.arrays.states.truncate(place);
-        self.arrays.totals.retain(|&of, _| of < place);
+        if position.is_none() {
+            // New state takes the place of everything. (A call that makes new variables has totals of its own.)
+            self.arrays.totals.clear();
+        }
         self.arrays.states.push(State { arrays: kept, slots, sum });
         Ok(())
     }

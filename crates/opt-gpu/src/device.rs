@@ -40,8 +40,8 @@ pub trait Device: Clone + fmt::Debug {
     /// The element type of a buffer.
     fn dtype(&self, buffer: &Self::Buffer) -> DType;
 
-    /// The address of a buffer that can be a variable or a gradient: it is of this device, and one array. The same memory
-    /// has the same address.
+    /// The address of a buffer that can be a variable or a gradient: it is of this device, and one array. The same
+    /// memory has the same address.
     ///
     /// # Errors
     ///

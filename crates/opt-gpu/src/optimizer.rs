@@ -17,8 +17,10 @@ use crate::variable::GpuVariable;
 ///
 /// Made by [`BuildOn::build_on`], or from an optimizer that has run on the CPU. It does what that one does, with the
 /// same errors and the same reports. What needs no arrays, such as the learning rate, the groups, the loss scale and
-/// the configuration, is read through [`HostSide`]. The updates of elements are one kernel for all variables of the same update. A step that needs no
-/// norm, and does not ask whether gradients are finite, does not wait for the device.
+/// the configuration, is read through [`HostSide`].
+///
+/// All variables of the same update share a kernel. A step with dense gradients that needs no norm, and does not ask
+/// whether gradients are finite, does not wait for the device.
 ///
 /// What is possible on the CPU only is refused, and not done in another way: moments in fewer bits, variables in 16
 /// bits, several ranks, sparse gradients that name a row twice or are accumulated, rules that cannot be

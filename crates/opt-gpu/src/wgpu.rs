@@ -42,6 +42,7 @@ use ::wgpu::{Adapter, DeviceDescriptor, Instance, InstanceDescriptor, PowerPrefe
 use opt_core::state::DType;
 use pollster::block_on;
 
+use buffer::Owner;
 pub use buffer::WgpuBuffer;
 pub use kernel::WgpuKernel;
 
@@ -68,6 +69,7 @@ struct Handles {
     /// Why the device was lost, if it was.
     lost: Arc<OnceLock<String>>,
     scratch: Mutex<Scratch>,
+    owner: Owner,
     /// The pipeline that measures gradients, once it was needed.
     measure: OnceLock<Pipeline>,
 }
@@ -95,13 +97,22 @@ impl WgpuDevice {
     /// Takes a device that is open. What is submitted to its queue and what this crate does happen in the order of the
     /// calls.
     ///
+    /// A buffer is of the `WgpuDevice` that made it, and of its clones: call this once for each device.
+    ///
     /// The device keeps its error handler and its callback for losses. So a loss shows only in
     /// [`read`](Device::read) and in [`measure`](Device::measure).
     #[must_use]
     pub fn from_wgpu(device: ::wgpu::Device, queue: Queue) -> Self {
         let limits = Limits::of(&device.limits());
         let lost = Arc::default();
-        let handles = Handles { device, queue, lost, scratch: Mutex::default(), measure: OnceLock::new() };
+        let handles = Handles {
+            device,
+            queue,
+            lost,
+            scratch: Mutex::default(),
+            owner: Owner::default(),
+            measure: OnceLock::new(),
+        };
         Self { handles: Arc::new(handles), limits }
     }
 
@@ -119,7 +130,7 @@ impl WgpuDevice {
     /// [`DeviceError::Length`] if it is too small; [`DeviceError::Failed`] if it lacks one of the usages `STORAGE`,
     /// `COPY_SRC` and `COPY_DST`.
     pub fn wrap(&self, buffer: ::wgpu::Buffer, len: usize) -> Result<WgpuBuffer, DeviceError> {
-        WgpuBuffer::wrap(self.device(), buffer, len, self.limits.chunk(1))
+        WgpuBuffer::wrap(self.handles.owner.clone(), buffer, len, self.limits.chunk(1))
     }
 
     /// wgpu's device.
@@ -165,7 +176,9 @@ impl Device for WgpuDevice {
 
     fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<WgpuBuffer, DeviceError> {
         self.check(dtype)?;
-        self.guarded("allocate memory", || WgpuBuffer::new(self.device(), arrays, len, self.limits.chunk(arrays)))
+        self.guarded("allocate memory", || {
+            WgpuBuffer::new(self.device(), self.handles.owner.clone(), arrays, len, self.limits.chunk(arrays))
+        })
     }
 
     fn len(&self, buffer: &WgpuBuffer) -> usize {
@@ -177,7 +190,7 @@ impl Device for WgpuDevice {
     }
 
     fn address(&self, buffer: &WgpuBuffer) -> Result<u64, DeviceError> {
-        buffer.check_owner(self.device())?;
+        buffer.check_owner(&self.handles.owner)?;
         let mut hasher = DefaultHasher::new();
         match buffer.arrays() {
             1 => buffer.as_wgpu().hash(&mut hasher),
@@ -187,12 +200,12 @@ impl Device for WgpuDevice {
     }
 
     fn write(&self, buffer: &WgpuBuffer, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
-        buffer.check_owner(self.device())?;
+        buffer.check_owner(&self.handles.owner)?;
         self.write_array(buffer, array, bytes)
     }
 
     fn read(&self, buffer: &WgpuBuffer, array: usize) -> Result<Vec<u8>, DeviceError> {
-        buffer.check_owner(self.device())?;
+        buffer.check_owner(&self.handles.owner)?;
         self.read_array(buffer, array)
     }
 
@@ -205,13 +218,13 @@ impl Device for WgpuDevice {
         for segment in launches.iter().flat_map(|launch| &launch.segments) {
             let rows = segment.rows.as_ref().map(|rows| rows.indices);
             let buffers = [Some(segment.value), segment.gradient, segment.state, rows];
-            buffers.into_iter().flatten().try_for_each(|buffer| buffer.check_owner(self.device()))?;
+            buffers.into_iter().flatten().try_for_each(|buffer| buffer.check_owner(&self.handles.owner))?;
         }
         self.run_launches(launches)
     }
 
     fn measure(&self, gradients: &[Question<'_, WgpuBuffer>]) -> Result<Vec<Vec<Part>>, DeviceError> {
-        gradients.iter().try_for_each(|question| question.gradient.check_owner(self.device()))?;
+        gradients.iter().try_for_each(|question| question.gradient.check_owner(&self.handles.owner))?;
         self.measure_gradients(gradients)
     }
 }

@@ -12,6 +12,10 @@ use crate::device::DeviceError;
 /// What kernels and copies need.
 const USAGES: BufferUsages = BufferUsages::STORAGE.union(BufferUsages::COPY_SRC).union(BufferUsages::COPY_DST);
 
+/// The device that a buffer is of. (Devices of wgpu compare equal if they have the same number in different instances.)
+#[derive(Debug, Clone, Default)]
+pub(super) struct Owner(Arc<()>);
+
 /// One or several arrays of numbers of `f32`.
 ///
 /// One array is in one buffer of wgpu. Several arrays are cut into chunks of elements; the buffer of a chunk has the
@@ -23,12 +27,11 @@ pub struct WgpuBuffer {
     /// The elements of a chunk; of one array, those that a dispatch takes.
     chunk: usize,
     buffers: Arc<[::wgpu::Buffer]>,
-    /// The device that it is of.
-    device: ::wgpu::Device,
+    owner: Owner,
 }
 
 impl WgpuBuffer {
-    pub(super) fn new(device: &::wgpu::Device, arrays: usize, len: usize, chunk: usize) -> Self {
+    pub(super) fn new(device: &::wgpu::Device, owner: Owner, arrays: usize, len: usize, chunk: usize) -> Self {
         let numbers: Vec<usize> =
             if arrays > 1 && len > 0 { ranges(0..len, chunk).map(|of| of.len() * arrays).collect() } else { vec![len] };
         let buffer = |numbers: usize| {
@@ -37,15 +40,10 @@ impl WgpuBuffer {
             device.create_buffer(&BufferDescriptor { label: None, size, usage: USAGES, mapped_at_creation: false })
         };
         let buffers = numbers.into_iter().map(buffer).collect();
-        Self { arrays, len, chunk, buffers, device: device.clone() }
+        Self { arrays, len, chunk, buffers, owner }
     }
 
-    pub(super) fn wrap(
-        device: &::wgpu::Device,
-        buffer: ::wgpu::Buffer,
-        len: usize,
-        chunk: usize,
-    ) -> Result<Self, DeviceError> {
+    pub(super) fn wrap(owner: Owner, buffer: ::wgpu::Buffer, len: usize, chunk: usize) -> Result<Self, DeviceError> {
         let expected = buffer.size() as usize / BYTES;
         if expected < len {
             return Err(DeviceError::Length { expected, found: len });
@@ -54,7 +52,7 @@ impl WgpuBuffer {
             let message = format!("it has the usages {:?}, and needs {USAGES:?}", buffer.usage());
             return Err(failed("wrap a buffer", message));
         }
-        Ok(Self { arrays: 1, len, chunk, buffers: [buffer].into(), device: device.clone() })
+        Ok(Self { arrays: 1, len, chunk, buffers: [buffer].into(), owner })
     }
 
     /// The memory of one array, to be bound in shaders of one's own. (Of several arrays, the first chunk.)
@@ -64,8 +62,12 @@ impl WgpuBuffer {
     }
 
     /// Fails if the buffer is of another device: its number there may be that of any buffer here.
-    pub(super) fn check_owner(&self, device: &::wgpu::Device) -> Result<(), DeviceError> {
-        if self.device == *device { Ok(()) } else { Err(failed("use a buffer", "it is of another device")) }
+    pub(super) fn check_owner(&self, owner: &Owner) -> Result<(), DeviceError> {
+        if Arc::ptr_eq(&self.owner.0, &owner.0) {
+            Ok(())
+        } else {
+            Err(failed("use a buffer", "it is of another device"))
+        }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -13,8 +13,8 @@ const ARCHITECTURE: &str = "sm_90";
 /// What would change the bits of results, or would be slow.
 const UNWANTED: [&str; 9] = ["fma", ".ftz", ".approx", " add.f", " sub.f", " mul.f", " div.f", ".local", "cvt.f32.f64"];
 
-/// Of every twentieth update; of all if the variable `OPT_GPU_REQUIRED` is set. It must then be there; without NVRTC,
-/// this test says so and passes.
+/// Of every twentieth update, or as many as the environment variable `OPT_GPU_EVERY` says: 1 is all. Without NVRTC,
+/// this test says so and passes, unless `OPT_GPU_REQUIRED` is set.
 #[test]
 fn nvrtc_compiles_the_kernels() {
     let is_required = env::var_os("OPT_GPU_REQUIRED").is_some();
@@ -23,7 +23,8 @@ fn nvrtc_compiles_the_kernels() {
         compiled => compiled.unwrap(),
     };
     let (singles, doubles) = (updates::<f32>(), updates::<f64>());
-    let chosen = singles.iter().chain(&doubles).step_by(if is_required { 1 } else { 20 });
+    let every = env::var("OPT_GPU_EVERY").map_or(20, |every| every.parse().expect("a number"));
+    let chosen = singles.iter().chain(&doubles).step_by(every);
     let programs = chosen.flat_map(|update| kinds(update).iter().map(|elements| program(update, *elements)));
     let mut sources: Vec<String> = programs.map(|program| source::step(&program)).collect();
     sources.extend([DType::F32, DType::F64].map(source::measure));
