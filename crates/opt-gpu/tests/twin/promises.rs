@@ -58,6 +58,19 @@ fn clips_of_single_tensors_take_two_launches() {
     assert_eq!((counts.launches, counts.measured, counts.compiled), (2, 100, 2));
 }
 
+#[test]
+fn accumulation_allocates_in_the_first_step_alone() {
+    let device = Reference::default();
+    let mut optimizer = Optimizer::builder(Adam::new(0.1)).accumulate(Accumulate::mean(3)).build_on(&device).unwrap();
+    let (names, buffers) = (["w".to_owned()], [buffers(&device, &[1.0; 3])]);
+    let mut allocated = || {
+        (0..3).for_each(|_| drop(step(&mut optimizer, &names, &buffers).unwrap()));
+        std::mem::take(&mut *device.counts.borrow_mut()).allocated
+    };
+    // Of these, two are the variable and its gradient, one is the state, two are sums.
+    assert_eq!([(); 3].map(|()| allocated()), [5, 0, 0]);
+}
+
 /// A rule has few structures, and each is compiled once.
 #[test]
 fn kernels_are_kept() {

@@ -17,6 +17,7 @@ pub(crate) struct Reference {
 /// How often something was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Counts {
+    pub(crate) allocated: usize,
     pub(crate) compiled: usize,
     pub(crate) launches: usize,
     pub(crate) reads: usize,
@@ -47,6 +48,7 @@ impl Device for Reference {
     }
 
     fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<Memory, DeviceError> {
+        self.counts.borrow_mut().allocated += 1;
         let arrays = vec![vec![0; len * size(dtype)]; arrays];
         Ok(Memory { dtype, len, arrays: Rc::new(RefCell::new(arrays)) })
     }
