@@ -1,7 +1,10 @@
 //! Trainings on a device go as on the CPU: the same bits, reports, errors and state. The device is one in the memory of
-//! this process, which evaluates the recorded updates, and with the feature `wgpu` a graphics processor, too.
+//! this process, which evaluates the recorded updates, and with the feature `wgpu` lavapipe, too.
 
 mod golden;
+#[cfg(feature = "wgpu")]
+#[path = "../shared/lavapipe.rs"]
+mod lavapipe;
 #[path = "../../../../tests/third_party/lion.rs"]
 mod lion;
 mod pair;
@@ -9,7 +12,7 @@ mod promises;
 mod reference;
 mod steps;
 
-/// Runs tests on the reference, in both element types, and on wgpu.
+/// Runs tests on the reference, in both element types, and on lavapipe.
 macro_rules! on_devices {
     ($($name:ident),+ $(,)?) => {
         mod reference {
@@ -25,7 +28,7 @@ macro_rules! on_devices {
         mod wgpu {
             $(#[test]
             fn $name() {
-                if let Some(device) = crate::wgpu() {
+                if let Some(device) = crate::lavapipe::lavapipe() {
                     super::$name::<_, f32>(&device);
                 }
             })+
@@ -33,16 +36,3 @@ macro_rules! on_devices {
     };
 }
 use on_devices;
-
-/// The graphics processor of this machine, if it has one. It must have one if `OPT_GPU_REQUIRED` is set.
-#[cfg(feature = "wgpu")]
-fn wgpu() -> Option<opt_gpu::WgpuDevice> {
-    match opt_gpu::WgpuDevice::new() {
-        Ok(device) => Some(device),
-        Err(error) if std::env::var_os("OPT_GPU_REQUIRED").is_some() => panic!("{error}"),
-        Err(error) => {
-            eprintln!("not tested: {error}");
-            None
-        }
-    }
-}
