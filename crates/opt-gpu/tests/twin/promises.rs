@@ -5,7 +5,7 @@ use opt_gpu::{BuildOn, DeviceError, Error, GpuOptimizer, GpuVariable};
 use optimizers::rule::{Block, Done, Kernel, SlotSpec, Step};
 use optimizers::trace::Untraceable;
 use optimizers::{
-    Accumulate, Adam, Ema, Hyper, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule, Variable,
+    Accumulate, Adam, Ema, Group, Hyper, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule, Variable,
     hyperparameters,
 };
 
@@ -202,6 +202,21 @@ fn sparse_gradients_that_no_kernel_is_made_for_are_refused() {
     let message = optimizer.apply_gradients([once]).unwrap_err().to_string();
     assert_eq!(message, "variable \"e\": the accumulation of a sparse gradient is not possible on a device");
     assert_eq!(optimizer.variables().count(), 0);
+}
+
+/// A group that has variables only in a step that is refused has none.
+#[test]
+fn a_refused_step_leaves_no_trace_in_groups() {
+    let device = Reference::default();
+    let group = Group::matching("^a$").named("first").learning_rate_scale(0.5);
+    let mut optimizer = Optimizer::builder(Adam::new(0.1)).group(group).build_on(&device).unwrap();
+    let ([a, g], values) = (buffers(&device, &[1.0; 3]), device.upload(&[1.0_f32; 2]).unwrap());
+    let embedding = device.upload(&[0.0_f32; 4]).unwrap();
+    let twice = GpuVariable::new("e", &embedding).sparse_gradient(&[1_usize, 1], &values);
+    let error = optimizer.apply_gradients([GpuVariable::new("a", &a).gradient(&g), twice]).unwrap_err();
+    assert!(matches!(error, Error::Optimizer(opt_core::Error::OnDevice { .. })), "{error}");
+    let error = optimizer.apply_gradients([GpuVariable::new("b", &a).gradient(&g)]).unwrap_err();
+    assert!(matches!(error, Error::Optimizer(opt_core::Error::EmptyGroup { .. })), "{error}");
 }
 
 hyperparameters! {

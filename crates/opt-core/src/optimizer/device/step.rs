@@ -74,8 +74,10 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
             .enumerate()
             .map(|(position, variable)| described(position, variable))
             .collect::<Result<_, _>>()?;
-        let (start, inputs) = self.optimizer.start(variables.into_iter(), true, options)?;
+        let (start, mut inputs) = self.optimizer.check(variables.into_iter(), true, options)?;
         self.can_run(&inputs)?;
+        self.optimizer.groups.be_sure();
+        self.optimizer.leave_out_frozen(&mut inputs);
         match self.optimizer.options.accumulate.filter(|accumulate| accumulate.steps > 1 && !inputs.is_empty()) {
             Some(accumulate) => self.accumulate(accumulate, inputs, start, backend),
             None => {
@@ -87,7 +89,7 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
 
     /// Refuses what no kernel is made for.
     fn can_run(&self, inputs: &[Input<'_, T>]) -> Result<(), Error> {
-        for input in inputs {
+        for input in inputs.iter().filter(|input| input.gradient.is_some()) {
             self.optimizer.can_record(input).map_err(|reason| self.untraceable(input, reason))?;
             if let Some(InputGradient::Sparse(sparse)) = &input.gradient {
                 let mut rows = sparse.rows.clone();
