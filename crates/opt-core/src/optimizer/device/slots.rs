@@ -25,9 +25,7 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         variables: impl IntoIterator<Item = Description<'a, T>>,
         backend: &mut B,
     ) -> Result<(), B::Error> {
-        self.optimizer.ready()?;
-        self.optimizer.require_array(slot)?;
-        let inputs = self.known(variables)?;
+        let inputs = self.with_slot(slot, variables)?;
         self.exchange(slot, &inputs, true, backend)?;
         let places = inputs.iter().map(|input| input.place).collect();
         self.optimizer.swapped_in = Some(SwappedIn { slot: slot.to_owned(), places });
@@ -68,10 +66,19 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         variables: impl IntoIterator<Item = Description<'a, T>>,
         backend: &mut B,
     ) -> Result<(), B::Error> {
+        let inputs = self.with_slot(slot, variables)?;
+        self.exchange(slot, &inputs, false, backend)
+    }
+
+    /// The variables that have slots, if there is this one and the variables hold their own values.
+    fn with_slot<'a>(
+        &mut self,
+        slot: &str,
+        variables: impl IntoIterator<Item = Description<'a, T>>,
+    ) -> Result<Vec<Input<'a, T>>, Error> {
         self.optimizer.ready()?;
         self.optimizer.require_array(slot)?;
-        let inputs = self.known(variables)?;
-        self.exchange(slot, &inputs, false, backend)
+        self.known(variables)
     }
 
     /// The variables that have slots.
