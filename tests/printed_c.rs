@@ -2,17 +2,19 @@
 //! the stages of the engine around it. Needs a C compiler: `cc`, or the one that the variable `CC` names.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fmt::Write as _;
+use std::fmt::{Debug, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};
 
+use half::{bf16, f16};
 use opt_conformance::forms::{Builder, forms};
 use opt_conformance::problem::Gradient;
 use opt_conformance::recording::{Numbers, are_same, numbers, wild};
-use optimizers::state::DType;
+use optimizers::model::Half;
+use optimizers::state::{DType, StateValue};
 use optimizers::trace::{Array, Graph};
-use optimizers::{Ema, Optimizer, Scalar};
+use optimizers::{Ema, Master, MomentStorage, Optimizer, RectifiedAdam, Scalar, Variable};
 
 use crate::third_party::lion::Lion;
 
@@ -49,10 +51,7 @@ impl Cases {
             let before = numbers(&of, &optimizer, &variables);
             problem.step(step, &mut optimizer, &mut variables).unwrap();
             let after = numbers(&of, &optimizer, &variables);
-            let kernel = *self.kernels.entry(of.update.graph.clone()).or_insert_with_key(|graph| {
-                self.graphs.push(graph.clone());
-                self.graphs.len() - 1
-            });
+            let kernel = self.kernel(&of.update.graph);
             if !seen.insert(kernel) {
                 continue;
             }
@@ -80,6 +79,53 @@ impl Cases {
         }
     }
 
+    /// Trains a variable in 16 bits.
+    fn train_half<H: Half + Copy + Debug>(&mut self, master: Master, from: fn(u16) -> H, wide: fn(H) -> f32) {
+        let name = format!("{:?} with {master:?}", from(0));
+        let rule = RectifiedAdam::new(0.125);
+        let builder = Optimizer::<_, f32>::builder(rule).master(master).moments(MomentStorage::Bf16 { seed: 5 });
+        let mut optimizer = builder.ema(Ema::new(0.75).overwrite_every(3)).weight_decay(0.0625).build().unwrap();
+        // Some are the largest number of f16, and would become a little larger, beside their decay.
+        let is_largest = |i: usize| i % 17 == 3;
+        let mut w: Vec<H> = (0..ELEMENTS).map(|i| from(if is_largest(i) { 0x7BFF } else { (i * 33) as u16 })).collect();
+        optimizer.add_variables(&mut [Variable::half("v0", &mut w)]).unwrap();
+        for step in 0..STEPS {
+            let ordinary = |i: usize| ((i * 7 + step * 13) % 31) as f32 * 0.037 - 0.5;
+            let g: Vec<f32> = (0..ELEMENTS).map(|i| if is_largest(i) { -4160.0 } else { ordinary(i) }).collect();
+            if step == 4 {
+                w.iter_mut().step_by(5).for_each(|w| *w = from(0x8000));
+            }
+            let of = optimizer.record([Variable::half("v0", &mut w).gradient(&g)]).unwrap().remove(0);
+            let numbers = |optimizer: &Optimizer<RectifiedAdam>, w: &[H], array| match array {
+                Array::Value => w.iter().map(|w| wide(*w).into()).collect(),
+                Array::Gradient => g.iter().map(|g| f64::from(*g)).collect(),
+                Array::Random(random) => (0..ELEMENTS).map(|i| of.draws.number(random, i).into()).collect(),
+                Array::Slot(slot) => slot_numbers(optimizer, &of.slots[usize::from(slot)]),
+                Array::Average => slot_numbers(optimizer, "average"),
+                Array::Master => slot_numbers(optimizer, "master"),
+                _ => slot_numbers(optimizer, "correction"),
+            };
+            let arrays = of.update.graph.arrays();
+            let all = |optimizer: &_, w: &[H]| -> Vec<Vec<f64>> {
+                arrays.iter().map(|(array, _)| numbers(optimizer, w, *array)).collect()
+            };
+            let before = all(&optimizer, &w);
+            optimizer.apply_gradients([Variable::half("v0", &mut w).gradient(&g)]).unwrap();
+            let after = all(&optimizer, &w);
+            let kernel = self.kernel(&of.update.graph);
+            let name = format!("{name}, step {step}: {arrays:?}");
+            self.cases.push(Case { kernel, name, parameters: of.update.parameters, before, after });
+        }
+    }
+
+    /// The number of the function of a graph.
+    fn kernel(&mut self, graph: &Graph) -> usize {
+        *self.kernels.entry(graph.clone()).or_insert_with_key(|graph| {
+            self.graphs.push(graph.clone());
+            self.graphs.len() - 1
+        })
+    }
+
     /// All functions, and a program that reads cases from a file and writes their arrays into another one.
     fn program(&self) -> String {
         let mut text = String::from("#include <stdio.h>\n#include <stdlib.h>\n");
@@ -103,7 +149,7 @@ int main(int argc, char **argv) {
   if (!in || !out) return 2;
   while (fread(head, sizeof *head, 5, in) == 5) {
     size_t size = head[1], n = head[3], arrays = head[4];
-    void *p = numbers(head[2], size, in), *a[12];
+    void *p = numbers(head[2], size, in), *a[16];
     for (size_t i = 0; i < arrays; i++) a[i] = numbers(n, size, in);
     switch (head[0]) {
 " + &calls + "    default: return 2;
@@ -156,6 +202,15 @@ int main(int argc, char **argv) {
     }
 }
 
+/// The numbers of a slot.
+fn slot_numbers(optimizer: &Optimizer<RectifiedAdam>, slot: &str) -> Vec<f64> {
+    match optimizer.slot("v0", slot) {
+        Ok(StateValue::Array(array)) => array.iter().map(|number| f64::from(*number)).collect(),
+        Ok(StateValue::Bf16(array)) => array.iter().map(|number| number.to_f64()).collect(),
+        other => panic!("{slot}: {other:?}"),
+    }
+}
+
 fn size(dtype: DType) -> usize {
     if dtype == DType::F32 { 4 } else { 8 }
 }
@@ -173,6 +228,10 @@ fn printed_c_has_the_bits_of_the_engine() {
     let mut cases = Cases::default();
     cases.train_all::<f32>();
     cases.train_all::<f64>();
+    for master in [Master::Full, Master::Bits24 { seed: 3 }, Master::None { seed: 3 }] {
+        cases.train_half(master, bf16::from_bits, bf16::to_f32);
+        cases.train_half(master, f16::from_bits, f16::to_f32);
+    }
     let folder = tempfile::tempdir().unwrap();
     let [source, program, input, output] = ["steps.c", "steps", "input", "output"].map(|name| folder.path().join(name));
     fs::write(&source, cases.program()).unwrap();

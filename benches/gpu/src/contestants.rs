@@ -3,6 +3,7 @@
 use anyhow::Context;
 use benches::contestants::{Builder, Contestant, contestants};
 use benches::shapes::Shape;
+use opt_core::state::DType;
 use opt_gpu::{Device, GpuOptimizer};
 use optimizers::UpdateRule;
 
@@ -12,6 +13,9 @@ use crate::weights::Weights;
 /// The contestants of the other benchmarks that take part.
 const NAMES: [&str; 9] =
     ["sgd", "momentum", "adam", "adamw", "nadam", "radam", "novograd", "lookahead-radam", "clip-adam"];
+
+/// Those with moments, or with everything in 16 bits.
+const NARROW: [&str; 3] = ["adamw-bf16", "adamw-half", "adamw-half-24"];
 
 /// The contestant that gets a weight decay, and its name then.
 const DECAYED: (&str, &str) = ("adam-ema", "adam-ema-decay");
@@ -37,7 +41,7 @@ pub(crate) type Boxed<D> = GpuOptimizer<Box<dyn UpdateRule<f32>>, D>;
 /// All contestants, in the order of the table.
 pub(crate) fn entries() -> anyhow::Result<Vec<Entry>> {
     let all = contestants::<f32>();
-    let named = NAMES.map(|name| (name, name)).into_iter().chain([DECAYED]);
+    let named = NAMES.map(|name| (name, name)).into_iter().chain([DECAYED]).chain(NARROW.map(|name| (name, name)));
     let entry = |(of, name)| {
         let contestant = *all.iter().find(|contestant| contestant.name == of).with_context(|| format!("no {of}"))?;
         Ok(Entry { name, contestant })
@@ -55,6 +59,11 @@ impl Entry {
         GpuOptimizer::new(self.builder().build()?, device)
     }
 
+    /// The type of weights and gradients.
+    pub(crate) fn dtype(&self) -> DType {
+        if self.contestant.traffic.halves { DType::Bf16 } else { DType::F32 }
+    }
+
     /// The number of steps in which each kind of step occurs.
     pub(crate) fn cycle(&self) -> usize {
         self.contestant.traffic.cycle()
@@ -63,7 +72,7 @@ impl Entry {
     /// What a step moves, once a rule is past its first steps.
     pub(crate) fn traffic(&self, shape: &Shape, warm_up: usize) -> anyhow::Result<Traffic> {
         let ledger = Ledger::default();
-        let weights = Weights::zeros(&ledger, shape)?;
+        let weights = Weights::zeros(&ledger, shape, self.dtype())?;
         let mut optimizer = self.build_on(&ledger)?;
         for _ in 0..warm_up {
             optimizer.apply_gradients(weights.variables())?;

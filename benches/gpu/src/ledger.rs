@@ -25,13 +25,13 @@ pub(crate) struct Moved {
 /// The arrays of a buffer.
 #[derive(Debug, Clone)]
 pub(crate) struct Extent {
-    dtype: DType,
+    dtypes: Vec<DType>,
     len: usize,
     /// Of this buffer alone.
     number: u64,
 }
 
-/// A kernel: the numbers that it reads and writes for an element.
+/// A kernel: the bytes that it reads and writes for an element.
 #[derive(Debug)]
 pub(crate) struct Moves(usize);
 
@@ -49,7 +49,7 @@ impl Ledger {
 
 impl Extent {
     fn bytes(&self) -> usize {
-        self.len * if self.dtype == DType::F64 { 8 } else { 4 }
+        self.len * self.dtypes.iter().map(|dtype| dtype.bytes()).sum::<usize>()
     }
 }
 
@@ -61,17 +61,17 @@ impl Device for Ledger {
         Ok(())
     }
 
-    fn allocate(&self, dtype: DType, _arrays: usize, len: usize) -> Result<Extent, DeviceError> {
+    fn allocate(&self, dtypes: &[DType], len: usize) -> Result<Extent, DeviceError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Ok(Extent { dtype, len, number: NEXT.fetch_add(1, Ordering::Relaxed) })
+        Ok(Extent { dtypes: dtypes.to_vec(), len, number: NEXT.fetch_add(1, Ordering::Relaxed) })
     }
 
     fn len(&self, buffer: &Extent) -> usize {
         buffer.len
     }
 
-    fn dtype(&self, buffer: &Extent) -> DType {
-        buffer.dtype
+    fn dtype(&self, buffer: &Extent, array: usize) -> DType {
+        buffer.dtypes[array]
     }
 
     fn address(&self, buffer: &Extent) -> Result<u64, DeviceError> {
@@ -82,21 +82,22 @@ impl Device for Ledger {
         Ok(())
     }
 
-    fn read(&self, buffer: &Extent, _array: usize) -> Result<Vec<u8>, DeviceError> {
-        Ok(vec![0; buffer.bytes()])
+    fn read(&self, buffer: &Extent, array: usize) -> Result<Vec<u8>, DeviceError> {
+        Ok(vec![0; buffer.len * buffer.dtypes[array].bytes()])
     }
 
     fn compile(&self, program: &Program) -> Result<Moves, DeviceError> {
         let graph = &program.graph;
         let is_read = |array| graph.nodes.contains(&Node::Load(array));
-        let moves =
-            graph.arrays().into_iter().map(|(array, is_written)| usize::from(is_read(array)) + usize::from(is_written));
+        let moves = program.arrays().map(|(array, is_written)| {
+            program.dtype(array).bytes() * (usize::from(is_read(array)) + usize::from(is_written))
+        });
         Ok(Moves(moves.sum()))
     }
 
     fn run(&self, launches: &[Launch<'_, Self>]) -> Result<(), DeviceError> {
         for Launch { kernel: Moves(moves), segments, .. } in launches {
-            self.add(segments.iter().map(|segment| moves * segment.value.bytes()).sum());
+            self.add(segments.iter().map(|segment| moves * segment.value.len).sum());
         }
         Ok(())
     }

@@ -26,8 +26,8 @@ pub struct Options<'a> {
     pub out: &'a Path,
     /// Small tensors and few samples: for tests.
     pub is_quick: bool,
-    /// Whether the device is one of CUDA. Then steps must have the bits of the CPU, and PyTorch is timed, too.
-    /// Otherwise they may differ by a few units in the last place.
+    /// Whether the device is one of CUDA. Then steps must have the bits of the CPU, as on lavapipe, and PyTorch is
+    /// timed, too. Otherwise they may differ by a few units in the last place.
     pub is_cuda: bool,
 }
 
@@ -42,7 +42,8 @@ pub fn run<D: Device>(name: &str, device: &D, options: Options<'_>) -> anyhow::R
     let effort = if options.is_quick { QUICK } else { FULL };
     let shapes = shapes(options.is_quick);
 
-    let promise = if options.is_cuda { Promise::Bits } else { Promise::Units };
+    // lavapipe computes on the CPU.
+    let promise = if options.is_cuda || name.contains("llvmpipe") { Promise::Bits } else { Promise::Units };
     let parity = compare(device, promise)?;
     print!("{}", table::parity(name, &parity));
 

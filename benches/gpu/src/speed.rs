@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use benches::sampling::{Effort, Subject, Times, interleave};
 use benches::shapes::Shape;
 use opt_core::state::DType;
-use opt_core::trace::Update;
+use opt_core::trace::{Draws, Update};
 use opt_gpu::device::{Device, Elements, Launch, Program, Segment};
 use opt_gpu::{DeviceError, Error};
 use serde::Serialize;
@@ -93,16 +93,18 @@ fn is_full(error: &Error) -> bool {
 
 /// Copies an array of this many elements, or of half as many if the memory is too small, and so on.
 pub(crate) fn copy<D: Device>(device: &D, elements: usize, effort: &Effort) -> anyhow::Result<CopySpeed> {
-    let allocate = || device.allocate(DType::F32, 1, elements);
+    let allocate = || device.allocate(&[DType::F32], elements);
     let (from, to) = match allocate().and_then(|from| Ok((from, allocate()?))) {
         Ok(buffers) => buffers,
         Err(error) if elements == 1 => return Err(error.into()),
         Err(_) => return copy(device, elements / 2, effort),
     };
     let Update { graph, parameters, .. } = Update::adding(DType::F32, false, 1.0);
-    let kernel = device.compile(&Program { graph, average: 1, elements: Elements::All })?;
+    let (value, gradient) = (DType::F32, DType::F32);
+    let kernel = device.compile(&Program { graph, elements: Elements::All, value, gradient, state: Vec::new() })?;
     let work = || {
-        let segment = Segment { value: &to, gradient: Some(&from), state: None, rows: None, parameters: 0 };
+        let draws = Draws::default();
+        let segment = Segment { value: &to, gradient: Some(&from), state: None, rows: None, parameters: 0, draws };
         let launch = Launch { kernel: &kernel, segments: vec![segment], parameters: parameters.clone() };
         Ok(device.run(&[launch])?)
     };
@@ -156,7 +158,8 @@ impl Plan<'_> {
     }
 }
 
-/// The times of a contestant; nothing if the memory is too small. The weights are made for the first contestant.
+/// The times of a contestant; nothing if the memory is too small. The weights are made for the
+/// first contestant that has them in its type.
 fn step_times<D: Device>(
     device: &D,
     entry: &Entry,
@@ -165,8 +168,9 @@ fn step_times<D: Device>(
     effort: &Effort,
 ) -> anyhow::Result<Option<Times>> {
     let mut first_step = || {
-        if weights.is_none() {
-            *weights = Some(Weights::random(device, shape)?);
+        if weights.as_ref().is_none_or(|weights| weights.dtype != entry.dtype()) {
+            *weights = None;
+            *weights = Some(Weights::random(device, shape, entry.dtype())?);
         }
         let mut optimizer = entry.build_on(device)?;
         // It allocates.

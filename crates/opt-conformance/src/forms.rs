@@ -1,6 +1,7 @@
 //! Optimizers of many forms: every rule, alone and inside Lookahead, with the stages of the engine around it.
 
-use opt_core::{Ema, OptimizerBuilder, Scalar, UpdateRule};
+use opt_core::state::DType;
+use opt_core::{Ema, MomentStorage, OptimizerBuilder, Scalar, UpdateRule};
 use optimizers::{Adam, AdamW, Lookahead, Nadam, NovoGrad, Optimizer, RectifiedAdam, Sgd};
 
 type Rule<T> = Box<dyn UpdateRule<T>>;
@@ -42,14 +43,20 @@ fn wrapped<T: Scalar>(rule: usize) -> [Rule<T>; 3] {
 }
 
 /// The stages of the engine around a rule.
-fn options<T: Scalar>() -> [fn(Builder<T>) -> Builder<T>; 5] {
-    [
+fn options<T: Scalar>() -> Vec<fn(Builder<T>) -> Builder<T>> {
+    let all: [fn(Builder<T>) -> Builder<T>; 6] = [
         |builder| builder,
         |builder| builder.clipvalue(0.5),
         |builder| builder.clipnorm(0.5).weight_decay(0.0625),
         |builder| builder.ema(Ema::new(0.75).overwrite_every(3)),
         |builder| builder.global_clipnorm(1e-33).weight_decay(0.0625).ema(Ema::new(0.75)).flush_denormals(false),
-    ]
+        |builder| {
+            builder.moments(MomentStorage::Bf16 { seed: 7 }).clipvalue(0.5).weight_decay(0.0625).ema(Ema::new(0.75))
+        },
+    ];
+    // Moments are stored in fewer bits only beside variables of 32 bits.
+    let count = if T::DTYPE == DType::F32 { all.len() } else { all.len() - 1 };
+    all[..count].to_vec()
 }
 
 /// All forms, with their names.

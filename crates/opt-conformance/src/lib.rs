@@ -3,6 +3,7 @@
 //! * [`forms`]: optimizers of many forms, to record steps of.
 //! * [`golden`] and [`replay()`]: recorded runs of the reference systems, replayed end to end from their
 //!   configurations.
+//! * [`halves`]: recorded steps of variables in 16 bits.
 //! * [`laws`]: properties of every rule, checked on generated [problems](problem).
 //! * [`recording`]: the numbers that recorded steps are compared with.
 //! * [`textbook`]: an oracle, the formulas as naive loops in 64 bits that share no code with the engine.
@@ -13,6 +14,7 @@
 
 pub mod forms;
 pub mod golden;
+pub mod halves;
 pub mod laws;
 pub mod problem;
 pub mod recording;

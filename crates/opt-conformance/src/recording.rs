@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayD, IxDyn};
 use opt_core::state::StateValue;
-use opt_core::trace::{Array, RecordedVariable};
+use opt_core::trace::{Array, Draws, RecordedVariable};
 use opt_core::{DynOptimizer, Ema, Scalar};
 
 use crate::problem::{Gradient, Problem, Rng, Variables};
@@ -12,7 +12,7 @@ use crate::problem::{Gradient, Problem, Rng, Variables};
 /// The elements of the arrays of a variable, but for its gradient, in row-major order.
 pub type Numbers<T> = BTreeMap<Array, Vec<T>>;
 
-/// The numbers of a recorded variable now.
+/// The numbers of a recorded variable now, and the random numbers of its next step.
 ///
 /// # Panics
 ///
@@ -21,13 +21,18 @@ pub type Numbers<T> = BTreeMap<Array, Vec<T>>;
 pub fn numbers<T: Scalar>(of: &RecordedVariable, optimizer: &DynOptimizer<T>, variables: &Variables<T>) -> Numbers<T> {
     let slot = |name: &str| match optimizer.slot(&of.variable, name) {
         Ok(StateValue::Array(array)) => array.iter().copied().collect(),
-        other => panic!("{name} of {} is no array in full: {other:?}", of.variable),
+        Ok(StateValue::Bf16(array)) => array.iter().map(|number| T::from_f32(number.to_f32())).collect(),
+        other => panic!("{name} of {} is no array: {other:?}", of.variable),
     };
     let slots = of.slots.iter().zip(0..).map(|(name, place)| (Array::Slot(place), slot(name)));
     let has_average = of.update.graph.arrays().iter().any(|(array, _)| *array == Array::Average);
     let average = has_average.then(|| (Array::Average, slot(Ema::SLOT)));
-    let value = (Array::Value, variables.of(&of.variable).iter().copied().collect());
-    slots.chain(average).chain([value]).collect()
+    let value: Vec<T> = variables.of(&of.variable).iter().copied().collect();
+    let random = (0..=Draws::MASTER).map(|random| {
+        let number = |place| T::literal(of.draws.number(random, place).into());
+        (Array::Random(random), (0..value.len()).map(number).collect())
+    });
+    slots.chain(average).chain(random).chain([(Array::Value, value.clone())]).collect()
 }
 
 /// Whether two numbers have the same bits, or are both NaN.

@@ -89,6 +89,11 @@ impl<'a, T: Scalar> Description<'a, T> {
         &self.described.shape
     }
 
+    /// The element type.
+    pub(crate) fn element_type(&self) -> DType {
+        self.dtype
+    }
+
     /// The variable, as far as it is known; `position` is its position in the list.
     pub(crate) fn into_variable(self, position: usize) -> Result<Variable<'a, T>, Error> {
         let Self { name, described, dtype, gradient } = self;

@@ -6,6 +6,6 @@
 //! there is no second copy of the order of a step.
 
 pub use crate::optimizer::device::{
-    Backend, DeviceGradient, DeviceUpdate, Elements, HostSide, Initial, Measurement, NewState, Question, Source,
-    Stored, Total,
+    Backend, DeviceGradient, DeviceUpdate, Elements, HostSide, Initial, Measurement, NewArray, NewState, Question,
+    Source, Stored, Total,
 };

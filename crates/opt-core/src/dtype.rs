@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 /// The name of a storage type, as in safetensors and NumPy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DType {
     /// 32-bit floating point.
@@ -14,6 +14,21 @@ pub enum DType {
     Bf16,
     /// 16-bit floating point; for variables only: see [`Variable::half`](crate::Variable::half).
     F16,
+    /// 8-bit whole number; for corrections on a device only: see [`Master::Bits24`](crate::Master::Bits24).
+    I8,
+}
+
+impl DType {
+    /// The bytes of a number.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F64 => 8,
+            Self::Bf16 | Self::F16 => 2,
+            Self::I8 => 1,
+        }
+    }
 }
 
 /// A slice of one of the element types, chosen at run time: the memory of a framework with typed tensors.

@@ -76,8 +76,8 @@ impl Master {
     /// The names of the slots that only variables in 16 bits have, for each storage that has one.
     pub const SLOTS: [&'static str; 2] = [Self::MASTER, Self::CORRECTION];
 
-    const MASTER: &'static str = "master";
-    const CORRECTION: &'static str = "correction";
+    pub(crate) const MASTER: &'static str = "master";
+    pub(crate) const CORRECTION: &'static str = "correction";
 
     /// The name of the slot.
     pub(crate) fn slot(self) -> Option<&'static str> {

@@ -7,6 +7,9 @@
 //! A recording has two parts. The [`Graph`] is the structure: equal steps have equal graphs, whatever their learning
 //! rates are. The parameters are the numbers that are the same for all elements.
 //!
+//! Arithmetic is in the element type of the graph. Moments and variables in 16 bits are numbers of that type which have
+//! fewer digits, so reading and writing them is exact: where the engine rounds, the graph has an [operation](Narrow).
+//!
 //! # Which rules can be recorded
 //!
 //! Rules that [`hyperparameters!`](crate::hyperparameters) declares and that implement
@@ -39,9 +42,11 @@ mod equations;
 mod generic;
 mod graph;
 mod live;
+mod narrow;
 mod numbers;
 mod print;
 mod simplify;
+mod stored;
 mod tape;
 mod term;
 
@@ -49,8 +54,10 @@ pub use c::C;
 #[doc(hidden)]
 pub use generic::{OfOneType, Probe};
 pub use graph::{Array, Constant, Graph, Node, Operation, Update};
+pub use narrow::{Draws, Narrow};
 pub use numbers::Traced;
 pub use print::Language;
+pub(crate) use stored::Storage;
 pub(crate) use tape::Tape;
 
 #[cfg(doc)]
@@ -75,6 +82,8 @@ pub struct RecordedVariable {
     pub learning_rate: f64,
     /// The names of the array slots: `slots[i]` is [`Array::Slot(i)`](Array::Slot).
     pub slots: Vec<String>,
+    /// The random numbers of this step, if numbers in fewer bits are rounded by them.
+    pub draws: Draws,
     /// The update of elements that have a gradient.
     pub update: Update,
     /// The update of elements in rows that a sparse gradient does not touch; `None` if the gradient is dense.
@@ -108,12 +117,10 @@ pub enum Untraceable {
     /// A number of another recording or of another thread is used.
     #[error("it uses numbers of another recording")]
     Foreign,
-    /// Moments of the variable are stored in fewer bits: see [`MomentStorage`](crate::MomentStorage).
-    #[error("moments in fewer bits are not recorded yet")]
+    /// Moments of the variable are stored in 8 bits, in groups of elements: see
+    /// [`MomentStorage::Float8`](crate::MomentStorage::Float8).
+    #[error("moments in 8 bits share exponents with other elements")]
     Moments,
-    /// The variable is in 16 bits: see [`Variable::half`](crate::Variable::half).
-    #[error("variables in 16 bits are not recorded yet")]
-    Half,
     /// The variable is distributed over several ranks.
     #[error("a step on several ranks is not recorded yet")]
     Ranks,

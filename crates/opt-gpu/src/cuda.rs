@@ -5,6 +5,7 @@
 
 mod driver;
 mod kept;
+mod registers;
 #[doc(hidden)]
 pub mod source;
 #[doc(hidden)]
@@ -34,11 +35,11 @@ struct Shared {
     stream: Arc<CudaStream>,
     /// As the compiler calls it: `sm_90`.
     architecture: String,
-    /// What measures gradients in 32 bits and in 64 bits, once it has been used.
-    meters: [Mutex<Option<Meter>>; 2],
+    /// What measures gradients that are stored in each of [`MEASURED`](source::MEASURED), once it has been used.
+    meters: [Mutex<Option<Meter>>; source::MEASURED.len()],
 }
 
-/// Measures gradients of one element type.
+/// Measures gradients that are stored in one type.
 #[derive(Debug)]
 struct Meter {
     kernel: CudaFunction,
@@ -164,10 +165,10 @@ impl CudaDevice {
         let tables = tables.get(words, |words| self.upload_tables(words, &tables::step_chunks(words)))?;
         match (&kernel.by_value, parameters) {
             (Some(function), Parameters::Value(argument)) => self.start(function, tables, &*argument),
-            (_, Parameters::Table(rows)) => {
+            (_, Parameters::Table([moments, masters], rows)) => {
                 let mut kept = lock(&kernel.rows);
                 let rows = kept.get(rows, |rows| Memory::of(self.stream(), rows))?;
-                self.start(&kernel.by_table, tables, &rows.pointer)
+                self.start(&kernel.by_table, tables, &[moments, masters, rows.pointer])
             }
             (None, Parameters::Value(_)) => unreachable!("they do not fit"),
         }
@@ -188,9 +189,10 @@ impl CudaDevice {
         Ok(Meter { kernel, tables: Kept::default(), parts: Memory::zeros(self.stream(), 0)? })
     }
 
-    /// Measures gradients of one element type; returns the parts of all, one after the other.
-    fn measure_some(&self, dtype: DType, questions: &[&Question<'_, CudaBuffer>]) -> Result<Vec<Part>, DeviceError> {
-        let mut meter = lock(&self.shared.meters[usize::from(dtype == DType::F64)]);
+    /// Measures gradients of one of the types; returns the parts of all, one after the other.
+    fn measure_some(&self, number: usize, questions: &[&Question<'_, CudaBuffer>]) -> Result<Vec<Part>, DeviceError> {
+        let dtype = source::MEASURED[number];
+        let mut meter = lock(&self.shared.meters[number]);
         let meter = match &mut *meter {
             Some(meter) => meter,
             none => none.insert(self.meter(dtype)?),
@@ -227,10 +229,10 @@ impl CudaBuffer {
 
     /// The bytes of an array, and their address.
     fn array(&self, array: usize) -> Result<(u64, usize), DeviceError> {
-        if array < self.span.arrays {
-            return Ok((self.span.array(array), self.span.len * source::size(self.span.dtype)));
+        if let Some(dtype) = self.span.arrays.get(array) {
+            return Ok((self.span.array(array), self.span.len * dtype.bytes()));
         }
-        let message = format!("there are {}, and number {array} is asked for", self.span.arrays);
+        let message = format!("there are {}, and number {array} is asked for", self.span.arrays.len());
         Err(DeviceError::Failed { action: "find an array", message })
     }
 }
@@ -259,16 +261,15 @@ impl Device for CudaDevice {
         }
     }
 
-    fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<CudaBuffer, DeviceError> {
-        self.check(dtype)?;
-        let stride = tables::stride(dtype, len);
-        let words = stride.and_then(|stride| stride.checked_mul(arrays)?.checked_mul(source::size(dtype)));
-        let (Some(stride), Some(bytes)) = (stride, words) else {
-            let message = format!("{arrays} arrays of {len} numbers are too many");
+    fn allocate(&self, arrays: &[DType], len: usize) -> Result<CudaBuffer, DeviceError> {
+        let of_element: usize = arrays.iter().map(|dtype| dtype.bytes()).sum();
+        let stride = tables::stride(arrays, len);
+        let (Some(stride), Some(bytes)) = (stride, stride.and_then(|stride| stride.checked_mul(of_element))) else {
+            let message = format!("{} arrays of {len} numbers are too many", arrays.len());
             return Err(DeviceError::Failed { action: "allocate memory", message });
         };
         let memory = Memory::zeros(self.stream(), bytes / 8)?;
-        let span = Span { pointer: memory.pointer, dtype, arrays, len, stride };
+        let span = Span { pointer: memory.pointer, arrays: arrays.to_vec(), len, stride };
         Ok(self.buffer(Some(memory), span))
     }
 
@@ -276,16 +277,16 @@ impl Device for CudaDevice {
         buffer.span.len
     }
 
-    fn dtype(&self, buffer: &CudaBuffer) -> DType {
-        buffer.span.dtype
+    fn dtype(&self, buffer: &CudaBuffer, array: usize) -> DType {
+        buffer.span.arrays[array]
     }
 
     fn address(&self, buffer: &CudaBuffer) -> Result<u64, DeviceError> {
         self.check_owner([buffer])?;
-        if buffer.span.arrays == 1 {
+        if buffer.span.arrays.len() == 1 {
             return Ok(buffer.span.pointer);
         }
-        let message = format!("it has {} arrays, not 1", buffer.span.arrays);
+        let message = format!("it has {} arrays, not 1", buffer.span.arrays.len());
         Err(DeviceError::Failed { action: "use a buffer", message })
     }
 
@@ -293,7 +294,7 @@ impl Device for CudaDevice {
         self.check_owner([buffer])?;
         let (pointer, len) = buffer.array(array)?;
         if bytes.len() != len {
-            let found = bytes.len() / source::size(buffer.span.dtype);
+            let found = bytes.len() / buffer.span.arrays[array].bytes();
             return Err(DeviceError::Length { expected: buffer.span.len, found });
         }
         if bytes.is_empty() {
@@ -314,6 +315,7 @@ impl Device for CudaDevice {
 
     fn compile(&self, program: &Program) -> Result<CudaKernel, DeviceError> {
         self.check(program.graph.dtype)?;
+        source::check(program)?;
         let shape = Shape::of(program);
         let source = source::step(program);
         let (by_value, by_table) = if shape.fits() {
@@ -335,14 +337,18 @@ impl Device for CudaDevice {
 
     fn measure(&self, gradients: &[Question<'_, CudaBuffer>]) -> Result<Vec<Vec<Part>>, DeviceError> {
         self.check_owner(gradients.iter().map(|question| question.gradient))?;
+        let dtype = |question: &Question<'_, CudaBuffer>| question.gradient.span.arrays[0];
+        if let Some(other) = gradients.iter().map(dtype).find(|dtype| !source::MEASURED.contains(dtype)) {
+            return Err(DeviceError::Unsupported { device: "CUDA".to_owned(), dtype: other });
+        }
         let mut answers = vec![Vec::new(); gradients.len()];
-        for dtype in [DType::F32, DType::F64] {
+        for (number, measured) in source::MEASURED.into_iter().enumerate() {
             let (places, some): (Vec<_>, Vec<_>) =
-                gradients.iter().enumerate().filter(|(_, question)| question.gradient.span.dtype == dtype).unzip();
+                gradients.iter().enumerate().filter(|(_, question)| dtype(question) == measured).unzip();
             if some.is_empty() {
                 continue;
             }
-            let mut parts = self.measure_some(dtype, &some)?.into_iter();
+            let mut parts = self.measure_some(number, &some)?.into_iter();
             for (place, question) in places.into_iter().zip(some) {
                 answers[place] = parts.by_ref().take(question.gradient.span.len.div_ceil(source::PART)).collect();
             }

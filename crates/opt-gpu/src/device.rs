@@ -4,12 +4,9 @@ use std::fmt;
 
 pub use opt_core::device::Elements;
 use opt_core::state::DType;
-use opt_core::trace::{Array, Graph};
+use opt_core::trace::{Array, Draws, Graph};
 
-/// A number type of variables on devices: `f32` and `f64`.
-pub trait Element: opt_core::Scalar + bytemuck::Pod {}
-
-impl<T: opt_core::Scalar + bytemuck::Pod> Element for T {}
+pub use crate::numbers::{Element, Number};
 
 /// A device: its memory, its kernels. Clones are handles of the same device.
 ///
@@ -27,18 +24,18 @@ pub trait Device: Clone + fmt::Debug {
     /// [`DeviceError::Unsupported`] if not.
     fn check(&self, dtype: DType) -> Result<(), DeviceError>;
 
-    /// Makes `arrays` arrays of `len` numbers each; all are 0.
+    /// Makes arrays of these types, of `len` numbers each; all are 0.
     ///
     /// # Errors
     ///
-    /// If the device has not enough memory, or fails.
-    fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<Self::Buffer, DeviceError>;
+    /// If the device does not store such numbers, has not enough memory, or fails.
+    fn allocate(&self, arrays: &[DType], len: usize) -> Result<Self::Buffer, DeviceError>;
 
     /// The number of elements of each array of a buffer.
     fn len(&self, buffer: &Self::Buffer) -> usize;
 
-    /// The element type of a buffer.
-    fn dtype(&self, buffer: &Self::Buffer) -> DType;
+    /// The type of the numbers of an array of a buffer.
+    fn dtype(&self, buffer: &Self::Buffer, array: usize) -> DType;
 
     /// The address of a buffer that can be a variable or a gradient: it is of this device, and one array. The same
     /// memory has the same address.
@@ -89,8 +86,8 @@ pub trait Device: Clone + fmt::Debug {
     /// # Errors
     ///
     /// As [`allocate`](Self::allocate).
-    fn upload<T: Element>(&self, numbers: &[T]) -> Result<Self::Buffer, DeviceError> {
-        let buffer = self.allocate(T::DTYPE, 1, numbers.len())?;
+    fn upload<T: Number>(&self, numbers: &[T]) -> Result<Self::Buffer, DeviceError> {
+        let buffer = self.allocate(&[T::STORED], numbers.len())?;
         self.write(&buffer, 0, bytemuck::cast_slice(numbers))?;
         Ok(buffer)
     }
@@ -100,10 +97,10 @@ pub trait Device: Clone + fmt::Debug {
     /// # Errors
     ///
     /// [`DeviceError::Type`] if they have another type; if the device fails.
-    fn download<T: Element>(&self, buffer: &Self::Buffer, array: usize) -> Result<Vec<T>, DeviceError> {
-        let found = self.dtype(buffer);
-        if found != T::DTYPE {
-            return Err(DeviceError::Type { expected: T::DTYPE, found });
+    fn download<T: Number>(&self, buffer: &Self::Buffer, array: usize) -> Result<Vec<T>, DeviceError> {
+        let found = self.dtype(buffer, array);
+        if found != T::STORED {
+            return Err(DeviceError::Type { expected: T::STORED, found });
         }
         Ok(bytemuck::pod_collect_to_vec(&self.read(buffer, array)?))
     }
@@ -114,10 +111,14 @@ pub trait Device: Clone + fmt::Debug {
 pub struct Program {
     /// The update of an element.
     pub graph: Graph,
-    /// The place of [`Array::Average`] among the arrays of the state. [`Array::Slot(i)`](Array::Slot) is the array `i`.
-    pub average: usize,
     /// The elements that are updated.
     pub elements: Elements,
+    /// The type in which the variable is stored.
+    pub value: DType,
+    /// The type in which the gradient is stored; that of the graph if it is not read.
+    pub gradient: DType,
+    /// The arrays of the state, in their order, and the types in which they are stored.
+    pub state: Vec<(Array, DType)>,
 }
 
 /// A kernel, and the variables that it updates.
@@ -138,12 +139,14 @@ pub struct Segment<'a, B> {
     pub value: &'a B,
     /// Its gradient: [`Array::Gradient`]. Missing if the kernel does not read it.
     pub gradient: Option<&'a B>,
-    /// The arrays that the optimizer keeps: slots and average. Missing if the kernel has none.
+    /// The arrays that the optimizer keeps: slots, average, master. Missing if the kernel has none.
     pub state: Option<&'a B>,
     /// The rows of a sparse gradient.
     pub rows: Option<Rows<'a, B>>,
     /// The place of the first parameter of this variable among the parameters of the launch.
     pub parameters: usize,
+    /// The random numbers of this variable. What they have in common in a step is the same in a launch.
+    pub draws: Draws,
 }
 
 /// Rows of a variable.
@@ -191,8 +194,8 @@ pub enum DeviceError {
         /// What was tried.
         reason: String,
     },
-    /// The device does not compute in an element type.
-    #[error("{device} does not compute in {dtype:?}")]
+    /// The device does not compute in an element type, or cannot store it.
+    #[error("{device} has no numbers in {dtype:?}")]
     Unsupported {
         /// The device.
         device: String,
@@ -232,13 +235,24 @@ pub enum DeviceError {
 }
 
 impl Program {
-    /// The place of an array of the graph among the arrays of the state; `None` for the variable and its gradient.
+    /// The place of an array of the graph among the arrays of the state; `None` for others.
     #[must_use]
     pub fn place(&self, array: Array) -> Option<usize> {
+        self.state.iter().position(|(known, _)| *known == array)
+    }
+
+    /// The type in which an array is stored. (Random numbers are stored nowhere.)
+    #[must_use]
+    pub fn dtype(&self, array: Array) -> DType {
         match array {
-            Array::Value | Array::Gradient => None,
-            Array::Slot(slot) => Some(usize::from(slot)),
-            Array::Average => Some(self.average),
+            Array::Value => self.value,
+            Array::Gradient => self.gradient,
+            other => self.place(other).map_or(self.graph.dtype, |place| self.state[place].1),
         }
+    }
+
+    /// The arrays that the graph reads or changes and that are stored somewhere, sorted; and whether it changes them.
+    pub fn arrays(&self) -> impl Iterator<Item = (Array, bool)> + use<> {
+        self.graph.arrays().into_iter().filter(|(array, _)| !matches!(array, Array::Random(_)))
     }
 }

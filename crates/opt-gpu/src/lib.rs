@@ -4,10 +4,12 @@
 //! rule, printed in the language of the device. There is no second copy of a formula, and a rule of your own needs no
 //! line for it.
 //!
-//! | feature | device | element types |
+//! | feature | device | computes in |
 //! |---|---|---|
 //! | `cuda` | GPUs of NVIDIA; the driver and NVRTC are loaded at run time | `f32`, `f64` |
 //! | `wgpu` | Vulkan, Metal, DirectX 12 | `f32` |
+//!
+//! Moments, variables and gradients may be stored in 16 bits beside arithmetic in `f32`.
 //!
 //! Without these features, the crate has only the trait [`Device`], for a device of your own.
 //!
@@ -37,6 +39,7 @@ mod arrays;
 pub mod cuda;
 pub mod device;
 mod error;
+mod numbers;
 mod optimizer;
 mod variable;
 #[cfg(feature = "wgpu")]

@@ -22,9 +22,8 @@ use crate::variable::GpuVariable;
 /// All variables of the same update share a kernel. A step with dense gradients that needs no norm, and does not ask
 /// whether gradients are finite, does not wait for the device.
 ///
-/// What is possible on the CPU only is refused, and not done in another way: moments in fewer bits, variables in 16
-/// bits, several ranks, sparse gradients that name a row twice or are accumulated, rules that cannot be
-/// [recorded](opt_core::trace).
+/// What is possible on the CPU only is refused, and not done in another way: moments in 8 bits, several ranks, sparse
+/// gradients that name a row twice or are accumulated, rules that cannot be [recorded](opt_core::trace).
 pub struct GpuOptimizer<R, D: Device, T = f32> {
     host: HostSide<R, T>,
     arrays: Arrays<D>,
@@ -182,7 +181,7 @@ impl<R: UpdateRule<T>, D: Device, T: Element> GpuOptimizer<R, D, T> {
         self.host.into_optimizer(&mut Call::new(&mut self.arrays, &[]))
     }
 
-    /// A copy of all state besides the variables: the entries of [`Optimizer::state`].
+    /// A copy of all state besides the variables: the entries of [`Optimizer::weights`].
     ///
     /// # Errors
     ///

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use opt_core::device::DeviceGradient;
+use opt_core::state::DType;
 use opt_core::{Description, Indices};
 
 use crate::device::{Device, DeviceError, Element};
@@ -10,7 +11,9 @@ use crate::error::Error;
 
 /// A variable on a device: a name, the buffer to update, and a gradient if there is one.
 ///
-/// As [`opt_core::Variable`], the optimizer recognises it by its name from step to step.
+/// As [`opt_core::Variable`], the optimizer recognises it by its name from step to step. Of an optimizer in 32 bits,
+/// buffers of variables and of gradients may also be in 16 bits, of either type: see
+/// [`Variable::half`](opt_core::Variable::half).
 #[derive(Debug)]
 pub struct GpuVariable<'a, D: Device> {
     pub(crate) name: Cow<'a, str>,
@@ -85,8 +88,9 @@ impl<'a, D: Device> GpuVariable<'a, D> {
         }
         let buffers = [Some(self.value), self.gradient.as_ref().map(|gradient| gradient.numbers)];
         buffers.into_iter().flatten().try_for_each(|buffer| device.address(buffer).map(drop))?;
-        let types = buffers.into_iter().flatten().map(|buffer| device.dtype(buffer));
-        if let Some(found) = types.into_iter().find(|&found| found != T::DTYPE) {
+        let types = buffers.into_iter().flatten().map(|buffer| device.dtype(buffer, 0));
+        let is_right = |dtype| dtype == T::DTYPE || T::DTYPE == DType::F32 && matches!(dtype, DType::Bf16 | DType::F16);
+        if let Some(found) = types.into_iter().find(|&found| !is_right(found)) {
             return Err(DeviceError::Type { expected: T::DTYPE, found }.into());
         }
         let gradient = match &self.gradient {
@@ -116,6 +120,6 @@ impl<'a, D: Device> GpuVariable<'a, D> {
                 Some(rows.map_or(DeviceGradient::Dense, DeviceGradient::Rows))
             }
         };
-        Ok((Description::new(&*self.name, shape), gradient))
+        Ok((Description::new(&*self.name, shape).dtype(device.dtype(self.value, 0)), gradient))
     }
 }

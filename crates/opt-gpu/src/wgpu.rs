@@ -4,7 +4,8 @@
 //! GPUs may divide and take roots with an error of a few units in the last place, and may take denormal numbers for 0:
 //! Vulkan allows it. They cannot fuse operations: see the printer.
 //!
-//! There is no 64-bit floating point in WGSL, so this device computes in `f32` alone.
+//! There is no 64-bit floating point in WGSL, so this device computes in `f32` alone. Variables, gradients and moments
+//! may be stored in 16 bits.
 //!
 //! # Examples
 //!
@@ -32,6 +33,7 @@ mod launch;
 mod limits;
 mod measure;
 mod scratch;
+mod stored;
 mod transfer;
 mod wgsl;
 
@@ -70,8 +72,9 @@ struct Handles {
     lost: Arc<OnceLock<String>>,
     scratch: Mutex<Scratch>,
     owner: Owner,
-    /// The pipeline that measures gradients, once it was needed.
-    measure: OnceLock<Pipeline>,
+    /// The pipelines that measure gradients in 32 bits, in bfloat16, and in 16-bit floating point, once they were
+    /// needed.
+    measure: [OnceLock<Pipeline>; 3],
 }
 
 impl WgpuDevice {
@@ -111,26 +114,29 @@ impl WgpuDevice {
             lost,
             scratch: Mutex::default(),
             owner: Owner::default(),
-            measure: OnceLock::new(),
+            measure: Default::default(),
         };
         Self { handles: Arc::new(handles), limits }
     }
 
-    /// For tests: cuts everything into chunks of at most this number of elements, rounded to a multiple of 64.
+    /// For tests: cuts everything into chunks of at most this number of elements, rounded down to a power of two, or of
+    /// 256.
     #[doc(hidden)]
     #[must_use]
     pub fn with_chunks_of(self, elements: usize) -> Self {
         Self { limits: self.limits.with_chunks_of(elements), ..self }
     }
 
-    /// Takes a buffer that was made elsewhere, as an array of `len` numbers of `f32`.
+    /// Takes a buffer that was made elsewhere, as an array of `len` numbers of this type. The rest of the word of 4
+    /// bytes in which the array ends belongs to it, too: [`write`](Device::write) makes it 0.
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Length`] if it is too small; [`DeviceError::Failed`] if it lacks one of the usages `STORAGE`,
-    /// `COPY_SRC` and `COPY_DST`.
-    pub fn wrap(&self, buffer: ::wgpu::Buffer, len: usize) -> Result<WgpuBuffer, DeviceError> {
-        WgpuBuffer::wrap(self.handles.owner.clone(), buffer, len, self.limits.chunk(1))
+    /// [`DeviceError::Length`] if it is too small, in whole words of 4 bytes; [`DeviceError::Unsupported`] for 64 bits;
+    /// [`DeviceError::Failed`] if it lacks one of the usages `STORAGE`, `COPY_SRC` and `COPY_DST`.
+    pub fn wrap(&self, buffer: ::wgpu::Buffer, dtype: DType, len: usize) -> Result<WgpuBuffer, DeviceError> {
+        check_stored(dtype)?;
+        WgpuBuffer::wrap(self.handles.owner.clone(), buffer, dtype, len, self.limits.chunk(dtype.bytes()))
     }
 
     /// wgpu's device.
@@ -152,6 +158,16 @@ impl WgpuDevice {
     }
 }
 
+fn unsupported(dtype: DType) -> DeviceError {
+    DeviceError::Unsupported { device: DEVICE.to_owned(), dtype }
+}
+
+/// Whether numbers of a type can be stored.
+fn check_stored(dtype: DType) -> Result<(), DeviceError> {
+    let is_stored = matches!(dtype, DType::F32 | DType::Bf16 | DType::F16 | DType::I8);
+    if is_stored { Ok(()) } else { Err(unsupported(dtype)) }
+}
+
 fn best_adapter() -> Result<Adapter, DeviceError> {
     let instance = Instance::new(InstanceDescriptor::new_without_display_handle());
     let options = RequestAdapterOptions {
@@ -170,14 +186,14 @@ impl Device for WgpuDevice {
     type Kernel = WgpuKernel;
 
     fn check(&self, dtype: DType) -> Result<(), DeviceError> {
-        let is_supported = dtype == DType::F32;
-        is_supported.then_some(()).ok_or_else(|| DeviceError::Unsupported { device: DEVICE.to_owned(), dtype })
+        if dtype == DType::F32 { Ok(()) } else { Err(unsupported(dtype)) }
     }
 
-    fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<WgpuBuffer, DeviceError> {
-        self.check(dtype)?;
+    fn allocate(&self, arrays: &[DType], len: usize) -> Result<WgpuBuffer, DeviceError> {
+        arrays.iter().try_for_each(|dtype| check_stored(*dtype))?;
+        let bytes = arrays.iter().map(|dtype| dtype.bytes()).sum();
         self.guarded("allocate memory", || {
-            WgpuBuffer::new(self.device(), self.handles.owner.clone(), arrays, len, self.limits.chunk(arrays))
+            WgpuBuffer::new(self.device(), self.handles.owner.clone(), arrays, len, self.limits.chunk(bytes))
         })
     }
 
@@ -185,8 +201,8 @@ impl Device for WgpuDevice {
         buffer.len()
     }
 
-    fn dtype(&self, _buffer: &WgpuBuffer) -> DType {
-        DType::F32
+    fn dtype(&self, buffer: &WgpuBuffer, array: usize) -> DType {
+        buffer.dtypes()[array]
     }
 
     fn address(&self, buffer: &WgpuBuffer) -> Result<u64, DeviceError> {

@@ -9,6 +9,7 @@ use optimizers::state::{StateEntry, StateValue};
 use optimizers::{DynOptimizer, UpdateRule, Variable};
 use serde::Serialize;
 
+use super::stored::Stored;
 use super::trainings::{Builder, Gradient, VARIABLES, dyadic};
 use super::units::units;
 
@@ -29,18 +30,19 @@ pub(super) struct Pair<D: Device, T> {
     device: D,
     cpu: DynOptimizer<T>,
     gpu: GpuOptimizer<Box<dyn UpdateRule<T>>, D, T>,
-    values: Vec<Vec<T>>,
+    values: Vec<Stored<T>>,
     buffers: Vec<D::Buffer>,
     /// The numbers of the CPU before the step.
     before: Numbers,
 }
 
 impl<D: Device, T: Element> Pair<D, T> {
-    pub(super) fn new(device: &D, builder: impl Fn() -> Builder<T>) -> anyhow::Result<Self> {
+    /// `dtype` is the type in which variables and gradients are stored.
+    pub(super) fn new(device: &D, dtype: DType, builder: impl Fn() -> Builder<T>) -> anyhow::Result<Self> {
         let len = |shape: &[usize]| shape.iter().product();
-        let values: Vec<Vec<T>> =
-            VARIABLES.iter().zip(1..).map(|((_, shape), seed)| dyadic(seed, len(shape))).collect();
-        let buffers = values.iter().map(|value| device.upload(value)).collect::<Result<_, _>>()?;
+        let value = |((_, shape), seed): (&(&str, &[usize]), u64)| Stored::new(dtype, dyadic(seed, len(shape)));
+        let values: Vec<Stored<T>> = VARIABLES.iter().zip(1..).map(value).collect();
+        let buffers = values.iter().map(|value| value.upload(device)).collect::<Result<_, _>>()?;
         let (cpu, gpu) = (builder().build()?, GpuOptimizer::new(builder().build()?, device)?);
         Ok(Self { device: device.clone(), cpu, gpu, values, buffers, before: Numbers::new() })
     }
@@ -61,7 +63,7 @@ impl<D: Device, T: Element> Pair<D, T> {
 
     fn step_on_device(&mut self, gradients: &[Gradient<T>]) -> anyhow::Result<()> {
         let uploaded: Vec<D::Buffer> =
-            gradients.iter().map(|gradient| self.device.upload(gradient.numbers())).collect::<Result<_, _>>()?;
+            gradients.iter().map(|gradient| gradient.numbers().upload(&self.device)).collect::<Result<_, _>>()?;
         let variables = on_device(&self.buffers).zip(gradients).zip(&uploaded);
         let variables = variables.map(|((variable, gradient), numbers)| match gradient {
             Gradient::Dense(_) => variable.gradient(numbers),
@@ -79,20 +81,20 @@ impl<D: Device, T: Element> Pair<D, T> {
         let shapes: Vec<Vec<usize>> = VARIABLES.iter().zip(gradients).map(shape).collect();
         let variables = VARIABLES.iter().zip(&mut self.values).zip(gradients).zip(&shapes);
         let variables = variables.map(|((((name, shape), value), gradient), gradient_shape)| {
-            let variable = Variable::new(*name, (&mut value[..], *shape));
-            match gradient {
-                Gradient::Dense(numbers) => variable.gradient((&numbers[..], &gradient_shape[..])),
-                Gradient::Rows(rows, numbers) => {
-                    variable.sparse_gradient(&rows[..], (&numbers[..], &gradient_shape[..]))
-                }
-            }
+            let variable = Variable::new(*name, value.view_mut(shape)?);
+            let numbers = gradient.numbers().view(gradient_shape)?;
+            Ok(match gradient {
+                Gradient::Dense(_) => variable.gradient(numbers),
+                Gradient::Rows(rows, _) => variable.sparse_gradient(&rows[..], numbers),
+            })
         });
-        self.cpu.apply_gradients(variables)?;
+        self.cpu.apply_gradients(variables.collect::<anyhow::Result<Vec<_>>>()?)?;
         Ok(())
     }
 
     fn numbers_on_device(&mut self) -> anyhow::Result<Numbers> {
-        let values = self.buffers.iter().map(|buffer| self.device.download::<T>(buffer, 0));
+        let dtype = self.values[0].dtype();
+        let values = self.buffers.iter().map(|buffer| Stored::download(&self.device, buffer, dtype));
         let values = values.collect::<Result<Vec<_>, _>>()?;
         let state = self.gpu.with_optimizer(optimizers::Optimizer::weights)?;
         Ok(numbers(&values, &state))
@@ -100,7 +102,7 @@ impl<D: Device, T: Element> Pair<D, T> {
 
     /// Gives the device the numbers of the CPU: differences of steps do not add up.
     fn synchronise(&mut self) -> anyhow::Result<()> {
-        self.buffers = self.values.iter().map(|value| self.device.upload(value)).collect::<Result<_, _>>()?;
+        self.buffers = self.values.iter().map(|value| value.upload(&self.device)).collect::<Result<_, _>>()?;
         self.gpu.restore(on_device(&self.buffers), self.cpu.weights())?;
         Ok(())
     }
@@ -110,9 +112,9 @@ fn on_device<D: Device>(buffers: &[D::Buffer]) -> impl Iterator<Item = GpuVariab
     VARIABLES.iter().zip(buffers).map(|((name, shape), buffer)| GpuVariable::new(*name, buffer).shape(*shape))
 }
 
-fn numbers<T: Element>(values: &[Vec<T>], state: &[StateEntry<StateValue<'_, T>>]) -> Numbers {
-    let wide = |numbers: &[T]| numbers.iter().map(|number| number.as_()).collect::<Vec<f64>>();
-    let values = VARIABLES.iter().zip(values).map(|((name, _), value)| ((*name).to_owned(), (T::DTYPE, wide(value))));
+fn numbers<T: Element>(values: &[Stored<T>], state: &[StateEntry<StateValue<'_, T>>]) -> Numbers {
+    let values =
+        VARIABLES.iter().zip(values).map(|((name, _), value)| ((*name).to_owned(), (T::DTYPE, value.to_f64())));
     let state = state.iter().map(|StateEntry { name, value, .. }| {
         let numbers = match value {
             StateValue::Array(array) => (T::DTYPE, array.iter().map(|number| number.as_()).collect()),

@@ -1,9 +1,13 @@
 //! The trainings that are compared: every rule, every option, special numbers, sparse rows.
 
+use opt_core::state::DType;
 use opt_gpu::device::Element;
 use optimizers::{
-    Adam, AdamW, Ema, Lookahead, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam, Sgd, UpdateRule,
+    Adam, AdamW, Ema, Lookahead, Master, MomentStorage, Nadam, NovoGrad, Optimizer, OptimizerBuilder, RectifiedAdam,
+    Sgd, UpdateRule,
 };
+
+use super::stored::Stored;
 
 pub(super) type Builder<T> = OptimizerBuilder<Box<dyn UpdateRule<T>>, T>;
 
@@ -17,12 +21,12 @@ const STEPS: u64 = 8;
 /// A gradient on the host.
 #[derive(Debug)]
 pub(super) enum Gradient<T> {
-    Dense(Vec<T>),
-    Rows(Vec<usize>, Vec<T>),
+    Dense(Stored<T>),
+    Rows(Vec<usize>, Stored<T>),
 }
 
 /// The kind of gradients.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// Numbers of few digits.
     Dyadic,
@@ -37,6 +41,10 @@ enum Kind {
 pub(super) struct Training<T> {
     pub(super) name: String,
     pub(super) steps: u64,
+    /// The type in which variables and gradients are stored.
+    pub(super) stored: DType,
+    /// Whether numbers are rounded to 16 bits.
+    pub(super) rounds: bool,
     kind: Kind,
     rule: fn() -> Builder<T>,
     option: fn(Builder<T>) -> Builder<T>,
@@ -53,7 +61,7 @@ pub(super) trait Trained: Element {
 
 impl Trained for f32 {
     fn trainings() -> Vec<Training<Self>> {
-        all()
+        all().into_iter().chain(in_16_bits()).collect()
     }
 }
 
@@ -80,9 +88,41 @@ fn all<T: Element>() -> Vec<Training<T>> {
             Kind::Rows => "sparse rows",
         };
         let words: Vec<&str> = [rule, option, special].into_iter().filter(|word| !word.is_empty()).collect();
-        Training { name: words.join(", "), steps: STEPS, kind, rule: builder, option: with }
+        Training {
+            name: words.join(", "),
+            steps: STEPS,
+            stored: T::DTYPE,
+            rounds: false,
+            kind,
+            rule: builder,
+            option: with,
+        }
     };
     plain.chain(composed).chain(single).chain(special).chain(rows).map(training).collect()
+}
+
+/// Moments and variables in 16 bits. Stochastic rounding makes a difference in the last digit of 32 bits one in the
+/// last digit of 16 bits, so they are compared only where bits are promised.
+fn in_16_bits() -> Vec<Training<f32>> {
+    let options: [Choice<f32>; 4] = [
+        ("moments in bf16", |builder| builder.moments(MomentStorage::Bf16 { seed: 1 })),
+        ("master in full", |builder| builder),
+        ("master in 24 bits", |builder| builder.master(Master::Bits24 { seed: 1 })),
+        ("no master", |builder| builder.master(Master::None { seed: 1 }).moments(MomentStorage::Bf16 { seed: 1 })),
+    ];
+    let kinds = [(Kind::Dyadic, ""), (Kind::Special, ", special numbers"), (Kind::Rows, ", sparse rows")];
+    let types = [(DType::F32, "f32"), (DType::Bf16, "bf16"), (DType::F16, "f16")];
+    let mut trainings = Vec::new();
+    for (stored, dtype) in types {
+        for (option, with) in if stored == DType::F32 { &options[..1] } else { &options[..] } {
+            for (kind, special) in kinds {
+                let name = format!("AdamW, variables in {dtype}, {option}{special}");
+                let rule = || of(AdamW::new(0.125)).ema(Ema::new(0.75));
+                trainings.push(Training { name, steps: STEPS, stored, rounds: true, kind, rule, option: *with });
+            }
+        }
+    }
+    trainings
 }
 
 fn rules<T: Element>() -> [Rule<T>; 8] {
@@ -131,24 +171,23 @@ impl<T: Element> Training<T> {
 
     /// The gradients of all variables in a step.
     pub(super) fn gradients(&self, step: u64) -> Vec<Gradient<T>> {
-        let mut gradients: Vec<Gradient<T>> = Vec::new();
-        for ((_, shape), number) in VARIABLES.iter().zip(0..) {
-            gradients.push(Gradient::Dense(dyadic(100 * step + number + 7, shape.iter().product())));
-        }
-        match (self.kind, &mut gradients[0]) {
-            (Kind::Special, Gradient::Dense(numbers)) => {
+        let stored = |numbers| Stored::new(self.stored, numbers);
+        let dense = |((_, shape), number): (&(&str, &[usize]), u64)| {
+            let mut numbers: Vec<T> = dyadic(100 * step + number + 7, shape.iter().product());
+            if number == 0 && self.kind == Kind::Special {
                 // A few elements, other ones in each step.
                 let some = numbers.iter_mut().skip(step as usize).step_by(101);
                 let special = SPECIAL.iter().cycle().skip(step as usize);
                 some.zip(special).for_each(|(number, &special)| *number = T::literal(special));
             }
-            (Kind::Rows, _) => {
-                let rows: Vec<usize> =
-                    (0..90).filter(|row| (row + step).is_multiple_of(3)).map(|row| row as usize).collect();
-                let numbers = dyadic(step + 3, 5 * rows.len());
-                gradients[2] = Gradient::Rows(rows, numbers);
-            }
-            _ => {}
+            Gradient::Dense(stored(numbers))
+        };
+        let mut gradients: Vec<Gradient<T>> = VARIABLES.iter().zip(0..).map(dense).collect();
+        if self.kind == Kind::Rows {
+            let rows: Vec<usize> =
+                (0..90).filter(|row| (row + step).is_multiple_of(3)).map(|row| row as usize).collect();
+            let numbers = dyadic(step + 3, 5 * rows.len());
+            gradients[2] = Gradient::Rows(rows, stored(numbers));
         }
         gradients
     }
@@ -171,7 +210,7 @@ const SPECIAL: [f64; 13] = [
 ];
 
 impl<T> Gradient<T> {
-    pub(super) fn numbers(&self) -> &[T] {
+    pub(super) fn numbers(&self) -> &Stored<T> {
         match self {
             Self::Dense(numbers) | Self::Rows(_, numbers) => numbers,
         }

@@ -2,28 +2,32 @@
 
 use std::collections::BTreeMap;
 
+use opt_core::state::DType;
 use opt_core::trace::Array;
-use opt_core::{DynOptimizer, Scalar};
+use opt_core::{DynOptimizer, MomentStorage, Scalar};
 
 use super::{Broken, Setting, Stage, Subject, for_all};
 use crate::problem::{Problem, Variables};
 use crate::recording::{self, Numbers};
 
-/// The graph of a recorded step gives the bits of the step: for every stage, for dense and sparse gradients, also
-/// where numbers are infinite, NaN or very small. (Any NaN is as good as any other.)
+/// The graph of a recorded step gives the bits of the step: for every stage, for dense and sparse gradients, for
+/// moments in full and in 16 bits, also where numbers are infinite, NaN or very small. (Any NaN is as good as any
+/// other.)
 ///
 /// # Errors
 ///
 /// When the law does not hold.
 pub fn recorded_steps_are_steps(rule: &Subject) -> Result<(), Broken> {
     fn check<T: Scalar>(setting: &Setting<'_, T>) -> Result<(), Broken> {
-        for flushes in [true, false] {
+        let narrow = (T::DTYPE == DType::F32).then_some((true, MomentStorage::Bf16 { seed: 11 }));
+        let full = [true, false].map(|flushes| (flushes, MomentStorage::Full));
+        for (flushes, moments) in full.into_iter().chain(narrow) {
             for problem in [
                 Problem::varied(31, 9).with_distinct_rows(),
                 recording::wild(32, 9, 257, false),
                 recording::wild(33, 9, 257, true),
             ] {
-                let mut optimizer = setting.build(setting.builder().flush_denormals(flushes))?;
+                let mut optimizer = setting.build(setting.builder().flush_denormals(flushes).moments(moments))?;
                 let mut variables = problem.start::<T>();
                 for number in 0..problem.steps.len() {
                     compare(setting, &problem, number, &mut optimizer, &mut variables)?;

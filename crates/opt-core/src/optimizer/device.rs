@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod arrays;
+mod plan;
 mod slots;
 mod step;
 
@@ -14,13 +15,14 @@ use super::Optimizer;
 use super::groups::GroupInfo;
 use crate::config::ConfigError;
 use crate::description::Description;
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::gradient::{Gradient, Indices};
 use crate::hyper::Hyper;
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::UpdateRule;
-use crate::trace::Update;
+use crate::trace::{Array, Draws, Update};
 use crate::variable::Variable;
 use crate::view::{Memory, Shape, View};
 
@@ -127,16 +129,25 @@ pub struct Measurement {
 pub struct NewState<T> {
     /// The place of the variable.
     pub place: usize,
-    /// Its position in the list of this call; `None` if no array starts as a copy of the variable.
+    /// Its position in the list of this call; `None` if all state is replaced: then no array is a copy.
     pub position: Option<usize>,
     /// The number of its elements.
     pub len: usize,
-    /// The array slots of its rule, in their order, and then the average if there is one.
-    pub arrays: Vec<Initial<T>>,
-    /// The number of array slots: the place of the average among the arrays.
-    pub slots: usize,
+    /// The array slots of its rule in their order, and then average and master, if there are any.
+    pub arrays: Vec<NewArray<T>>,
     /// The sum of earlier gradients, if there is one.
     pub sum: Option<Vec<T>>,
+}
+
+/// A new array.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewArray<T> {
+    /// Which one it is.
+    pub array: Array,
+    /// The type in which its numbers are stored. They are all numbers of that type.
+    pub dtype: DType,
+    /// What it starts with.
+    pub initial: Initial<T>,
 }
 
 /// What a new array starts with.
@@ -161,8 +172,12 @@ pub struct DeviceUpdate {
     pub source: Source,
     /// The elements that are updated.
     pub elements: Elements,
-    /// What happens to each of them. Updates that are the same share it.
+    /// What happens to each of them. Updates of the same graph share it.
     pub update: Arc<Update>,
+    /// The parameters, if they are not those of `update`.
+    pub parameters: Option<Arc<[f64]>>,
+    /// The random numbers of the variable, if the update rounds by them.
+    pub draws: Draws,
 }
 
 /// Some elements of a variable.
@@ -190,10 +205,8 @@ pub struct Total {
 /// An array that the device keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
-    /// An array slot of the rule, by its place among the array slots.
-    Slot(usize),
-    /// The average.
-    Average,
+    /// One of the arrays of [`NewState::arrays`].
+    Array(Array),
     /// The sum of the gradients of earlier calls.
     Sum,
 }

@@ -17,7 +17,7 @@ pub(super) mod input;
 pub(super) mod measure;
 pub(super) mod norms;
 mod plan;
-mod recording;
+pub(super) mod recording;
 mod slice;
 pub(super) mod storage;
 mod tasks;

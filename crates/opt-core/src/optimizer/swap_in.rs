@@ -198,6 +198,12 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         self.options.master == Master::Full && self.options.master.slot() == Some(slot)
     }
 
+    /// Refuses a master among variables some of which have none.
+    pub(super) fn require_masters(&self, slot: &str, inputs: &[Input<'_, T>]) -> Result<(), Error> {
+        let has_others = || inputs.iter().any(|input| matches!(input.value, Any::Full(_)));
+        if self.is_full_master(slot) && has_others() { Err(self.unknown_slot(slot)) } else { Ok(()) }
+    }
+
     /// The variables that have slots. Others have never had a gradient, but if none has slots the names are wrong.
     pub(super) fn known<'a>(
         &mut self,
@@ -231,9 +237,7 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             _ => Ok(inputs),
         });
         let mut inputs = self.agree_on_slots(inputs)?;
-        if self.is_full_master(slot) && inputs.iter().any(|input| matches!(input.value, Any::Full(_))) {
-            return Err(self.unknown_slot(slot));
-        }
+        self.require_masters(slot, &inputs)?;
         for Input { place: record, value, .. } in distributed::own_parts(&mut inputs) {
             let Some(place) = self.slot_place(self.records.at(record), slot) else { continue };
             let record = self.records.at_mut(record);
@@ -258,7 +262,7 @@ pub(super) struct SwappedIn {
 
 /// How numbers are moved between a variable and its slot.
 #[derive(Debug, Clone, Copy)]
-enum Move {
+pub(super) enum Move {
     /// The slot is copied into the variable, permanently.
     Copy,
     /// The variable gets the slot, until it is swapped back.

@@ -28,6 +28,10 @@ pub(crate) trait Extended: HalfFloat {
 
     fn from_pattern(bits: u16) -> Self;
     fn pattern(self) -> u16;
+    /// The nearest number, ties to even.
+    fn nearest(x: f32) -> Self;
+    /// The exact number.
+    fn wide(self) -> f32;
 }
 
 impl Extended for bf16 {
@@ -44,6 +48,14 @@ impl Extended for bf16 {
     #[inline(always)]
     fn pattern(self) -> u16 {
         self.to_bits()
+    }
+
+    fn nearest(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+
+    fn wide(self) -> f32 {
+        self.to_f32()
     }
 }
 
@@ -62,6 +74,14 @@ impl Extended for f16 {
     #[inline(always)]
     fn pattern(self) -> u16 {
         self.to_bits()
+    }
+
+    fn nearest(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+
+    fn wide(self) -> f32 {
+        self.to_f32()
     }
 }
 
@@ -82,7 +102,7 @@ fn signed<H: Extended>(x: f32, magnitude: u32) -> H {
 
 /// A number in 32 bits as a variable and its correction.
 #[inline(always)]
-fn parted<H: Extended>(x: f32, random: u32) -> (H, i8) {
+pub(crate) fn parted<H: Extended>(x: f32, random: u32) -> (H, i8) {
     let wide = magnitude::<H>(x, H::DROPPED, random);
     let half = (wide + 0x80) >> 8;
     // The last 8 bits, with their sign.
@@ -91,7 +111,7 @@ fn parted<H: Extended>(x: f32, random: u32) -> (H, i8) {
 
 /// The number that a variable and its correction are. A variable that is not finite has none.
 #[inline(always)]
-fn joined<H: Extended>(half: H, correction: i8) -> f32 {
+pub(crate) fn joined<H: Extended>(half: H, correction: i8) -> f32 {
     let bits = u32::from(half.pattern());
     let magnitude = bits & 0x7FFF;
     // Below 0 there is 0: somebody may have written it beside an old correction.
@@ -99,6 +119,15 @@ fn joined<H: Extended>(half: H, correction: i8) -> f32 {
     let finite = (f32::from_bits(wide << H::DROPPED) * H::FACTORS[1]).to_bits();
     let infinite = 0x7F80_0000 | magnitude << (8 + H::DROPPED);
     f32::from_bits((if magnitude < H::INFINITY { finite } else { infinite }) | (bits & 0x8000) << 16)
+}
+
+/// A number in 32 bits as a variable without a master.
+#[inline(always)]
+pub(crate) fn alone<H: Extended>(x: f32, random: u32) -> H {
+    let rounded = magnitude::<H>(x, 8 + H::DROPPED, random);
+    // Only what rounding to nearest makes infinite becomes infinite.
+    let nearest = magnitude::<H>(x, 8 + H::DROPPED, 1 << (7 + H::DROPPED));
+    signed(x, if nearest < H::INFINITY { rounded.min(H::INFINITY - 1) } else { nearest })
 }
 
 dispatched! {
@@ -130,11 +159,7 @@ dispatched! {
         let len = half.len();
         let from = &from[..len];
         for i in 0..len {
-            let x = from[i].to_f32();
-            let rounded = magnitude::<H>(x, 8 + H::DROPPED, sequences.bits(0, i));
-            // Only what rounding to nearest makes infinite becomes infinite.
-            let nearest = magnitude::<H>(x, 8 + H::DROPPED, 1 << (7 + H::DROPPED));
-            half[i] = signed(x, if nearest < H::INFINITY { rounded.min(H::INFINITY - 1) } else { nearest });
+            half[i] = alone(from[i].to_f32(), sequences.bits(0, i));
         }
     }
 }

@@ -62,7 +62,8 @@ impl<T: Scalar> MasterSlot<T> {
         &mut self.full
     }
 
-    fn has_corrections(&self) -> bool {
+    /// Whether the master is in 24 bits.
+    pub(crate) fn has_corrections(&self) -> bool {
         matches!(self.storage, Master::Bits24 { .. })
     }
 

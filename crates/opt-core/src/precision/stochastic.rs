@@ -13,12 +13,17 @@ pub(crate) struct Noise(u64);
 impl Noise {
     /// `variable` is the [`hash`] of its name.
     pub(crate) fn new(seed: u64, step: u64, variable: u64) -> Self {
-        Self(mixed(mixed(mixed(seed).wrapping_add(step)).wrapping_add(variable)))
+        Self::of_variable(of_step(seed, step), variable)
     }
 
     /// The source for the master: not that of moments with the same seed.
     pub(crate) fn of_master(seed: u64, step: u64, variable: u64) -> Self {
-        Self::new(mixed(seed), step, variable)
+        Self::new(of_master(seed), step, variable)
+    }
+
+    /// As [`new`](Self::new), from the number [`of_step`].
+    pub(crate) fn of_variable(of_step: u64, variable: u64) -> Self {
+        Self(mixed(of_step.wrapping_add(variable)))
     }
 
     /// Random bits for a tile of elements, by its number.
@@ -39,6 +44,16 @@ impl Noise {
     }
 }
 
+/// What the sources of all variables in a step have in common.
+pub(crate) fn of_step(seed: u64, step: u64) -> u64 {
+    mixed(mixed(seed).wrapping_add(step))
+}
+
+/// The seed for masters.
+pub(crate) fn of_master(seed: u64) -> u64 {
+    mixed(seed)
+}
+
 /// The number of elements from `place` on that can be rounded with the same [`Sequences`].
 pub(crate) fn before_turn(place: usize) -> usize {
     usize::try_from((1_u64 << 32) - (place as u64 & 0xFFFF_FFFF)).unwrap_or(usize::MAX)
@@ -49,6 +64,11 @@ pub(crate) fn before_turn(place: usize) -> usize {
 pub(crate) struct Sequences([[u32; 2]; MAX_PACKED / 2]);
 
 impl Sequences {
+    /// The numbers of a pair of slots: an element's place is added to the first one, the second one flips bits.
+    pub(crate) fn pair(&self, pair: usize) -> [u32; 2] {
+        self.0[pair]
+    }
+
     /// The 16 random bits for an element of a slot.
     #[inline(always)]
     pub(crate) fn bits(&self, slot: usize, element: usize) -> u32 {

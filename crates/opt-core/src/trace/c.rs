@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use super::graph::{Array, Constant, Graph, Operation};
-use super::print::{Language, name};
+use super::narrow::Narrow;
+use super::print::Language;
 use crate::dtype::DType;
 
 /// C99 in one element type. An element of an array is `w[i]`, `g[i]`, `s0[i]`, `a[i]`; a parameter is `p[0]`.
@@ -25,10 +26,13 @@ impl Graph {
         let number = language.number();
         let arrays = self.arrays().into_iter().map(|(array, is_changed)| {
             let constant = if is_changed { "" } else { "const " };
-            format!(", {constant}{number} *restrict {}", name(array))
+            format!(", {constant}{number} *restrict {}", array.name())
         });
         let arrays: String = arrays.collect();
         let mut text = String::from("#include <math.h>\n#include <stddef.h>\n\n");
+        if self.rounds() {
+            text += C::NARROW;
+        }
         // Writing to a string does not fail.
         let _ = writeln!(text, "void {function}(size_t n, const {number} *restrict p{arrays}) {{");
         text.push_str("  for (size_t i = 0; i < n; i++) {\n");
@@ -41,6 +45,10 @@ impl Graph {
 }
 
 impl C {
+    /// The functions that [operations](Operation) on numbers in 16 bits call, after a definition of `NARROW`, if another
+    /// one than `static inline` is needed. `stored_number` and `stored_bits` read and write such numbers.
+    pub const NARROW: &str = include_str!("narrow.c");
+
     /// The language for an element type.
     #[must_use]
     pub fn new(dtype: DType) -> Self {
@@ -60,7 +68,7 @@ impl C {
 
 impl Language for C {
     fn element(&self, array: Array) -> String {
-        format!("{}[i]", name(array))
+        format!("{}[i]", array.name())
     }
 
     fn parameter(&self, parameter: u32) -> String {
@@ -89,6 +97,9 @@ impl Language for C {
             Operation::Max => format!("{a} > {b} || {a} != {a} ? {a} : {b}"),
             Operation::Flush => format!("{}({a}) < {b} ? {zero} : {a}", self.function("fabs")),
             Operation::Clamp => format!("{a} > {b} ? {b} : {a} < {zero} - {b} ? {zero} - {b} : {a}"),
+            Operation::Moment => format!("rounded_moment({a}, {b})"),
+            Operation::Bf16(narrow) => call(narrow, a, b, 0),
+            Operation::F16(narrow) => call(narrow, a, b, 1),
         }
     }
 
@@ -98,5 +109,13 @@ impl Language for C {
 
     fn define(&self, name: &str, value: &str) -> String {
         format!("const {} {name} = {value};", self.number())
+    }
+}
+
+/// A call of a function of [`C::NARROW`].
+fn call(narrow: Narrow, a: &str, b: &str, f16: u32) -> String {
+    match narrow.function() {
+        (name, true) => format!("{name}({a}, {b}, {f16}u)"),
+        (name, false) => format!("{name}({a}, {f16}u)"),
     }
 }

@@ -9,9 +9,11 @@ use std::fmt;
 
 use super::RecordedVariable;
 use super::graph::{Array, Graph, Node, Operation, Update};
+use super::narrow::Narrow;
 use super::simplify::simplified;
 use super::term::{Term, number};
 use crate::ema::Ema;
+use crate::master::Master;
 
 impl fmt::Display for RecordedVariable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -48,6 +50,9 @@ impl RecordedVariable {
             Array::Gradient => "g".to_owned(),
             Array::Slot(slot) => self.slots[usize::from(slot)].clone(),
             Array::Average => Ema::SLOT.to_owned(),
+            Array::Master => Master::MASTER.to_owned(),
+            Array::Correction => Master::CORRECTION.to_owned(),
+            Array::Random(_) => "random".to_owned(),
         }
     }
 }
@@ -200,8 +205,22 @@ impl Equations {
                 let limit = argument(b);
                 Term::of(format!("clip({}, -{limit}, {limit})", argument(a)))
             }
+            Node::Binary(Operation::Moment, a, _) => Term::of(format!("bf16({})", argument(a))),
+            Node::Binary(Operation::Bf16(narrow), a, b) => {
+                Term::of(of_half("bf16", narrow, &argument(a), &argument(b)))
+            }
+            Node::Binary(Operation::F16(narrow), a, b) => Term::of(of_half("f16", narrow, &argument(a), &argument(b))),
             _ => Term::number(self.update.value(node).unwrap_or(f64::NAN)),
         }
+    }
+}
+
+/// What is done with a variable in 16 bits; random numbers are left out.
+fn of_half(dtype: &str, narrow: Narrow, a: &str, b: &str) -> String {
+    match narrow {
+        Narrow::Nearest | Narrow::Part | Narrow::Alone => format!("{dtype}({a})"),
+        Narrow::Current | Narrow::Join => format!("master({a}, {b})"),
+        Narrow::Correction => format!("correction({a})"),
     }
 }
 
@@ -239,7 +258,13 @@ fn engine_stages(graph: &Graph) -> Vec<(u32, Stage)> {
         let clipped = find(&|node| matches!(node, Node::Binary(Operation::Clamp, a, _) if a == g)).unwrap_or(g);
         stages.push((scaled(clipped).and_then(scaled).unwrap_or(clipped), "the gradient, clipped and scaled"));
     }
-    if let Some(w) = find(&|node| node == Node::Load(Array::Value))
+    let is_master = |node| match node {
+        Node::Binary(Operation::Bf16(narrow) | Operation::F16(narrow), ..) => {
+            matches!(narrow, Narrow::Current | Narrow::Join)
+        }
+        _ => false,
+    };
+    if let Some(w) = find(&is_master).or_else(|| find(&|node| node == Node::Load(Array::Value)))
         && let Some(part) = scaled(w)
         && let Some(decayed) = find(&|node| node == Node::Binary(Operation::Sub, w, part))
     {

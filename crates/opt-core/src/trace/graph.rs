@@ -1,6 +1,10 @@
 //! The graph of a recorded step, taken from the tape, and its evaluation.
 
+use half::{bf16, f16};
+
+use super::narrow::Narrow;
 use crate::dtype::DType;
+use crate::precision::stochastic;
 use crate::real::Scalar;
 
 /// An array of one number for each element of a variable.
@@ -14,6 +18,13 @@ pub enum Array {
     Slot(u8),
     /// The average that the engine keeps.
     Average,
+    /// The master of a variable in 16 bits, in full: see [`Master::Full`](crate::Master::Full).
+    Master,
+    /// The correction of a variable in 16 bits: see [`Master::Bits24`](crate::Master::Bits24).
+    Correction,
+    /// Random numbers from 0 to 65,535, by which others are rounded. They are stored nowhere: see
+    /// [`Draws`](super::Draws).
+    Random(u8),
 }
 
 /// A number that is the same in every step.
@@ -44,6 +55,12 @@ pub enum Operation {
     Flush,
     /// `a > b ? b : a < -b ? -b : a`; NaN stays NaN.
     Clamp,
+    /// The moment a in bfloat16, rounded by the random number b.
+    Moment,
+    /// Something with a variable in bfloat16.
+    Bf16(Narrow),
+    /// Something with a variable in 16-bit floating point.
+    F16(Narrow),
 }
 
 /// A number of a graph. Operands are numbers of earlier nodes.
@@ -112,6 +129,9 @@ impl Operation {
             Self::Max => a.max(b),
             Self::Flush => a.flushed(b),
             Self::Clamp => a.clamped(b),
+            Self::Moment => T::from_f32(stochastic::rounded(a.to_f32(), b.to_f32() as u32).to_f32()),
+            Self::Bf16(narrow) => T::from_f32(narrow.apply::<bf16>(a.to_f32(), b.to_f32())),
+            Self::F16(narrow) => T::from_f32(narrow.apply::<f16>(a.to_f32(), b.to_f32())),
         }
     }
 
@@ -154,6 +174,13 @@ impl Graph {
         arrays.into_iter().map(|array| (array, is_changed(array))).collect()
     }
 
+    /// Whether it rounds to fewer bits.
+    #[must_use]
+    pub fn rounds(&self) -> bool {
+        let rounds = |operation| matches!(operation, Operation::Moment | Operation::Bf16(_) | Operation::F16(_));
+        self.nodes.iter().any(|node| matches!(node, Node::Binary(operation, ..) if rounds(*operation)))
+    }
+
     /// Computes the update of an element in the element type of the graph. `parameters` are those of an [`Update`],
     /// `load` gives the numbers before the step. Returns the arrays that change, with their new numbers. They have the
     /// engine's bits.
@@ -180,7 +207,8 @@ impl Update {
     }
 
     /// Copies arrays: each of the first ones gets the number of the second one.
-    pub(crate) fn copying(dtype: DType, copies: &[(Array, Array)]) -> Self {
+    #[must_use]
+    pub fn copying(dtype: DType, copies: &[(Array, Array)]) -> Self {
         let nodes = copies.iter().map(|(_, from)| Node::Load(*from)).collect();
         let stores = copies.iter().map(|(to, _)| *to).zip(0..).collect();
         Self { graph: Graph { dtype, nodes, stores }, parameters: Vec::new() }

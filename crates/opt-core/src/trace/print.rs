@@ -55,12 +55,18 @@ impl Graph {
     }
 }
 
-/// The name of an array in programs.
-pub(super) fn name(array: Array) -> String {
-    match array {
-        Array::Value => "w".to_owned(),
-        Array::Gradient => "g".to_owned(),
-        Array::Slot(slot) => format!("s{slot}"),
-        Array::Average => "a".to_owned(),
+impl Array {
+    /// Its name in programs: `w`, `g`, `s0`, `a`, `m`, `c`, `r0`.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            Self::Value => "w".to_owned(),
+            Self::Gradient => "g".to_owned(),
+            Self::Slot(slot) => format!("s{slot}"),
+            Self::Average => "a".to_owned(),
+            Self::Master => "m".to_owned(),
+            Self::Correction => "c".to_owned(),
+            Self::Random(random) => format!("r{random}"),
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! Simplifies an update for reading. What is left out changes bits only of NaN, of infinities, of -0 and of denormal
-//! numbers.
+//! numbers. It also leaves out that a master takes over what somebody else has written into the variable.
 
 use super::graph::{Graph, Node, Operation, Update};
+use super::narrow::Narrow;
 
-/// Leaves out factors of 1, terms with a factor of 0, and what makes small numbers 0. Returns the simpler update, and
+/// Leaves out factors of 1, terms with a factor of 0, what makes small numbers 0, and what looks for changes in
+/// variables in 16 bits. Returns the simpler update, and
 /// which of its nodes each node has become.
 pub(super) fn simplified(update: &Update) -> (Update, Vec<u32>) {
     let Graph { dtype, nodes, stores } = &update.graph;
@@ -34,6 +36,7 @@ fn same_number(update: &Update, node: Node) -> Option<u32> {
         Node::Binary(Operation::Add, zero, x) if is(zero, 0.0) => Some(x),
         Node::Binary(Operation::Add | Operation::Sub, x, zero) if is(zero, 0.0) => Some(x),
         Node::Binary(Operation::Flush, x, _) => Some(x),
+        Node::Binary(Operation::Bf16(Narrow::Current) | Operation::F16(Narrow::Current), master, _) => Some(master),
         _ => None,
     }
 }

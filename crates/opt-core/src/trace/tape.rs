@@ -63,7 +63,9 @@ impl Tape {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         // The first and the last number are taken: see `Place`.
         let tape = NEXT.fetch_add(1, Ordering::Relaxed) % (u32::MAX - 1) + 1;
-        let entries = Constant::ALL.map(|constant| Entry::Node(Node::Constant(constant))).to_vec();
+        // Most recordings are shorter.
+        let mut entries = Vec::with_capacity(256);
+        entries.extend(Constant::ALL.map(|constant| Entry::Node(Node::Constant(constant))));
         Self { outer: CURRENT.replace(Some(Entries { tape, dtype, entries, broken: None })) }
     }
 

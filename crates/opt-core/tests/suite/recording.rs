@@ -1,11 +1,12 @@
 //! Recorded steps: what can be recorded, and what is refused.
 
-use half::bf16;
+use half::{bf16, f16};
 use opt_core::rule::{Block, Done, Kernel, Real, SlotSpec, Step, elementwise};
-use opt_core::trace::{Array, Node, Operation, RecordedVariable, Untraceable};
+use opt_core::state::{DType, StateValue};
+use opt_core::trace::{Array, Draws, Node, Operation, RecordedVariable, Untraceable};
 use opt_core::{
-    Accumulate, Ema, Error, Gradient, Hyper, LossScale, MomentStorage, Optimizer, OptimizerBuilder, Scalar, UpdateRule,
-    Variable, hyperparameters,
+    Accumulate, Ema, Error, Gradient, Hyper, LossScale, Master, MomentStorage, Optimizer, OptimizerBuilder, Scalar,
+    UpdateRule, Variable, hyperparameters,
 };
 use opt_sgd::Sgd;
 
@@ -132,16 +133,140 @@ fn rules_that_look_at_elements_are_refused() {
 }
 
 #[test]
-fn rules_of_one_type_and_numbers_in_few_bits_are_refused() {
+fn rules_of_one_type_and_moments_in_8_bits_are_refused() {
     assert_eq!(refusal(&mut Optimizer::new(InDoubles::default()).unwrap()), Untraceable::NotGeneric);
-    let builder = || Optimizer::<_, f32>::builder(Sgd::new(0.5).momentum(0.5));
-    for storage in [MomentStorage::Bf16 { seed: 1 }, MomentStorage::Float8 { seed: 1 }] {
-        assert_eq!(refusal(&mut builder().moments(storage).build().unwrap()), Untraceable::Moments);
+    let storage = MomentStorage::Float8 { seed: 1 };
+    let builder = |momentum| Optimizer::<_, f32>::builder(Sgd::new(0.5).momentum(momentum)).moments(storage);
+    assert_eq!(refusal(&mut builder(0.5).build().unwrap()), Untraceable::Moments);
+    // Without momentum there are no moments.
+    record(&mut builder(0.0).build().unwrap(), 1.0).unwrap();
+}
+
+/// A number of 16 bits for each kind: 0, denormal, ordinary, large, infinite, NaN, with both signs.
+fn kinds<H: Half>() -> Vec<H> {
+    let bits = (0..=u16::MAX).step_by(257).chain([0x8000, 0x7F80, 0xFF80, 0x7C00, 0xFC00, 0x7BFF, 0x03FF, 0x0001]);
+    bits.map(|bits| H::from_bits(bits)).collect()
+}
+
+/// Variables in 16 bits, with every storage of masters and moments: graph and step give the same bits, also where the
+/// caller has changed a variable.
+fn halves_are_recorded<H: Half + 'static>(dtype: DType) {
+    let masters = [Master::Full, Master::Bits24 { seed: 3 }, Master::None { seed: 3 }];
+    for (master, moments) in masters
+        .into_iter()
+        .flat_map(|master| [MomentStorage::Full, MomentStorage::Bf16 { seed: 5 }].map(|moments| (master, moments)))
+    {
+        let rule = Sgd::new(0.125).momentum(0.875);
+        let builder = Optimizer::<_, f32>::builder(rule).master(master).moments(moments);
+        let mut opt = builder.ema(Ema::new(0.75).overwrite_every(3)).weight_decay(0.0625).build().unwrap();
+        let mut w = kinds::<H>();
+        let len = w.len();
+        opt.add_variables(&mut [Variable::half("w", &mut w)]).unwrap();
+        for step in 0..7 {
+            let g: Vec<f32> = (0..len).map(|i| ((i * 7 + step * 13) % 31) as f32 * 0.037 - 0.5).collect();
+            if step == 4 {
+                w[len / 2..].iter_mut().for_each(|w| *w = H::from_bits(0x3C00));
+                w[len / 3] = H::from_bits(0x8000);
+            }
+            let recorded = opt.record([Variable::half("w", &mut w).gradient(&g)]).unwrap().remove(0);
+            let numbers = |opt: &Optimizer<Sgd, f32>, w: &[H]| -> Vec<Vec<f32>> {
+                let slots = ["momentum", "average", "master", "correction"].map(|slot| match opt.slot("w", slot) {
+                    Ok(StateValue::Array(numbers)) => numbers.iter().copied().collect(),
+                    Ok(StateValue::Bf16(numbers)) => numbers.iter().map(|number| number.to_f32()).collect(),
+                    _ => Vec::new(),
+                });
+                let value = w.iter().map(|w| w.wide()).collect();
+                let random = |random| (0..len).map(move |i| recorded.draws.number(random, i) as f32).collect();
+                let random = [0, Draws::MASTER].map(random);
+                slots.into_iter().chain([value, g.clone()]).chain(random).collect()
+            };
+            let place = |array| match array {
+                Array::Slot(0) => 0,
+                Array::Average => 1,
+                Array::Master => 2,
+                Array::Correction => 3,
+                Array::Value => 4,
+                Array::Gradient => 5,
+                Array::Random(0) => 6,
+                Array::Random(Draws::MASTER) => 7,
+                other => panic!("{other:?}"),
+            };
+            let before = numbers(&opt, &w);
+            opt.apply_gradients([Variable::half("w", &mut w).gradient(&g)]).unwrap();
+            let after = numbers(&opt, &w);
+            for i in 0..len {
+                let new = recorded.update.evaluate(|array| before[place(array)][i]);
+                for (array, got) in new {
+                    let want = after[place(array)][i];
+                    let is_same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                    assert!(is_same, "{dtype:?} {master:?} {array:?} {i} in step {step}: {got:e}, not {want:e}");
+                }
+            }
+            let stored = recorded.update.graph.stores.iter().map(|(array, _)| place(*array)).collect::<Vec<_>>();
+            let all = (0..4).filter(|slot| !after[*slot].is_empty()).chain([4]);
+            assert!(all.into_iter().all(|array| stored.contains(&array)), "{stored:?}");
+        }
     }
-    let mut half = [bf16::ONE];
-    let variable = Variable::half("w", &mut half).gradient(&[1.0]);
-    let error = builder().build().unwrap().record([variable]).unwrap_err();
-    assert!(matches!(error, Error::Untraceable { reason: Untraceable::Half, .. }), "{error}");
+}
+
+/// The two types, as this test needs them.
+trait Half: opt_core::model::Half + Copy {
+    fn from_bits(bits: u16) -> Self;
+    fn wide(self) -> f32;
+}
+
+impl Half for bf16 {
+    fn from_bits(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+impl Half for f16 {
+    fn from_bits(bits: u16) -> Self {
+        Self::from_bits(bits)
+    }
+    fn wide(self) -> f32 {
+        self.to_f32()
+    }
+}
+
+#[test]
+fn variables_in_16_bits_are_recorded() {
+    halves_are_recorded::<bf16>(DType::Bf16);
+    halves_are_recorded::<f16>(DType::F16);
+}
+
+#[test]
+fn equations_show_what_is_rounded() {
+    let builder = Optimizer::<_, f32>::builder(Sgd::new(0.5).momentum(0.875)).moments(MomentStorage::Bf16 { seed: 1 });
+    let explained = |master| {
+        let mut half = [f16::ONE];
+        let variable = Variable::half("w", &mut half).gradient(&[1.0]);
+        builder.clone().master(master).build().unwrap().explain(variable).unwrap()
+    };
+    let lines = |master| -> Vec<String> {
+        explained(master).lines().skip(1).map(|line| line.trim_start().to_owned()).collect()
+    };
+    let [first, last] = ["momentum <- 0.875 momentum - 0.5 g", "momentum <- bf16(momentum)"];
+    let full = [first, "master <- master + momentum", "w <- f16(master)", last];
+    assert_eq!(lines(Master::Full), full);
+    let extended = [first, "w <- master(w, correction) + momentum", "correction <- correction(w)", "w <- f16(w)", last];
+    assert_eq!(lines(Master::Bits24 { seed: 1 }), extended);
+    assert_eq!(lines(Master::None { seed: 1 }), [first, "w <- f16(w + momentum)", last]);
+
+    let decayed = |master| {
+        let mut half = [f16::ONE];
+        let variable = Variable::half("w", &mut half).gradient(&[1.0]);
+        let builder = Optimizer::<_, f32>::builder(Sgd::new(0.5)).weight_decay(0.5).master(master);
+        let text = builder.build().unwrap().explain(variable).unwrap();
+        text.lines().find(|line| line.ends_with("# weight decay")).map(|line| line.trim_start().to_owned())
+    };
+    let stage = |equation: &str| Some(format!("{equation:<40}  # weight decay"));
+    assert_eq!(decayed(Master::Full), stage("master <- master - 0.25 master"));
+    assert_eq!(decayed(Master::Bits24 { seed: 1 }), stage("w <- w - 0.25 w"));
 }
 
 /// Boxed or not, a rule is recorded alike; what is recorded depends on the structure of a step, not on its numbers.

@@ -194,7 +194,8 @@ pub(super) fn launch<A: DeviceRepr>(
 }
 
 impl CudaDevice {
-    /// The memory of someone else as a buffer of one array, for variables and gradients of another library.
+    /// The memory of someone else as a buffer of one array, for variables and gradients of another library. Its numbers
+    /// are of any type that a variable or a gradient can have: 32, 64 or 16 bits.
     ///
     /// # Safety
     ///
@@ -202,11 +203,12 @@ impl CudaDevice {
     /// is done:
     ///
     /// * at `pointer` (a `CUdeviceptr`), in the memory of this device's context, are `len` numbers of this type;
-    /// * `pointer` is a multiple of the size of a number. Steps are faster if it is a multiple of 16;
+    /// * `pointer` is a multiple of the size of a number. Steps are faster if it is a multiple of 16, or of 8 for
+    ///   numbers of 16 bits;
     /// * nothing else writes there while a step reads it, or reads there while a step writes it: other streams must be
     ///   synchronised with this one.
     #[must_use]
     pub unsafe fn from_raw(&self, pointer: u64, dtype: DType, len: usize) -> CudaBuffer {
-        self.buffer(None, Span { pointer, dtype, arrays: 1, len, stride: len })
+        self.buffer(None, Span { pointer, arrays: vec![dtype], len, stride: len })
     }
 }

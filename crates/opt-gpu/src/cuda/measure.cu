@@ -1,6 +1,6 @@
 
 struct Question {
-  const T *gradient;
+  const Gradient::One *gradient;
   Index count;
   double limit; // infinite if there is none
   Index is_aligned;
@@ -14,10 +14,11 @@ struct Part {
 
 // WIDTH elements; those behind the end are 0. Which thread gets which element depends on its place alone.
 static __device__ __forceinline__ Pack elements(const Question &question, Index at, Index end) {
-  if (question.is_aligned && at + WIDTH <= end) return read_only(question.gradient + at);
+  if (question.is_aligned && at + WIDTH <= end) return read_only<Gradient>(question.gradient + at);
   Pack pack;
 #pragma unroll
-  for (unsigned k = 0; k < WIDTH; k++) pack.each[k] = at + k < end ? __ldg(question.gradient + at + k) : (T)0;
+  for (unsigned k = 0; k < WIDTH; k++)
+    pack.each[k] = at + k < end ? Gradient::number(__ldg(question.gradient + at + k)) : (T)0;
   return pack;
 }
 

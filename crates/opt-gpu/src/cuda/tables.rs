@@ -2,23 +2,21 @@
 //! in the layouts of [`source`](super::source).
 
 use opt_core::state::DType;
-use opt_core::trace::{Array, Node};
+use opt_core::trace::{Array, Draws, Node};
 
 use super::source;
 use crate::device::{DeviceError, Elements, Part, Program, Question, Rows, Segment};
 
 /// Where the numbers of a buffer are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// The address of the first number.
     pub pointer: u64,
-    /// The element type.
-    pub dtype: DType,
-    /// The number of arrays.
-    pub arrays: usize,
+    /// The types of the arrays, which lie one behind the other.
+    pub arrays: Vec<DType>,
     /// The number of elements of each array.
     pub len: usize,
-    /// The number of elements from the start of an array to the start of the next one.
+    /// The number of elements for which each array has room.
     pub stride: usize,
 }
 
@@ -30,33 +28,39 @@ impl AsRef<Self> for Span {
 
 impl Span {
     /// The address of an array.
-    pub(super) fn array(&self, array: usize) -> u64 {
-        self.pointer + (array * self.stride * source::size(self.dtype)) as u64
+    #[must_use]
+    pub fn array(&self, array: usize) -> u64 {
+        let before: usize = self.arrays[..array].iter().map(|dtype| dtype.bytes()).sum();
+        self.pointer + (self.stride * before) as u64
     }
 
     /// Whether packs of every array can be loaded.
     fn is_aligned(&self) -> bool {
-        let stride = if self.arrays > 1 { self.array(1) - self.pointer } else { 0 };
-        self.pointer.is_multiple_of(16) && stride.is_multiple_of(16)
+        let pack = |dtype: DType| (source::width(dtype) * dtype.bytes()) as u64;
+        self.arrays.iter().enumerate().all(|(array, dtype)| self.array(array).is_multiple_of(pack(*dtype)))
     }
 
-    /// Checks the type and the number of elements.
-    fn check(&self, dtype: DType, len: usize) -> Result<(), DeviceError> {
-        if self.dtype != dtype {
-            return Err(DeviceError::Type { expected: dtype, found: self.dtype });
+    /// Checks the types of the first arrays, and the number of elements.
+    fn check(&self, dtypes: &[DType], len: usize) -> Result<(), DeviceError> {
+        if let Some((expected, found)) = dtypes.iter().zip(&self.arrays).find(|(expected, found)| expected != found) {
+            return Err(DeviceError::Type { expected: *expected, found: *found });
         }
         if self.len != len {
             return Err(DeviceError::Length { expected: len, found: self.len });
+        }
+        if self.arrays.len() < dtypes.len() {
+            return Err(DeviceError::Length { expected: dtypes.len(), found: self.arrays.len() });
         }
         Ok(())
     }
 }
 
-/// The stride of a buffer's arrays, so that all are aligned as its memory is; `None` if it is too large.
+/// The stride of arrays of these types, so that all are aligned as their memory is; `None` if it is too large.
 #[must_use]
-pub fn stride(dtype: DType, len: usize) -> Option<usize> {
+pub fn stride(arrays: &[DType], len: usize) -> Option<usize> {
     const ALIGNMENT: usize = 256;
-    len.checked_next_multiple_of(ALIGNMENT / source::size(dtype))
+    let smallest = arrays.iter().map(|dtype| dtype.bytes()).min().unwrap_or(1);
+    len.checked_next_multiple_of(ALIGNMENT / smallest)
 }
 
 /// What the variables of a launch must have.
@@ -64,52 +68,67 @@ pub fn stride(dtype: DType, len: usize) -> Option<usize> {
 pub struct Shape {
     dtype: DType,
     elements: Elements,
-    has_gradient: bool,
-    arrays: usize,
+    value: DType,
+    /// Missing if it is not read.
+    gradient: Option<DType>,
+    /// The arrays of the state up to the last one that is used.
+    state: Vec<DType>,
     parameters: usize,
+    is_random: bool,
 }
 
 /// Where the parameters of a launch are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Parameters {
-    /// In the argument of the kernel `by_value`.
+    /// In the argument of the kernel `by_value`, behind the numbers of the step.
     Value(Box<[u64; source::ARGUMENT / 8]>),
-    /// In the table of the kernel `by_table`.
-    Table(Vec<u64>),
+    /// In the table of the kernel `by_table`. Its address is in the argument, behind these numbers of the step: so the
+    /// table can be the same in every step.
+    Table([u64; 2], Vec<u64>),
 }
 
 impl Shape {
     /// What the variables of a program must have.
     #[must_use]
     pub fn of(program: &Program) -> Self {
+        let used = program.arrays().filter_map(|(array, _)| program.place(array)).max().map_or(0, |place| place + 1);
+        let has_gradient = program.graph.nodes.contains(&Node::Load(Array::Gradient));
         let arrays = program.graph.arrays();
         Self {
             dtype: program.graph.dtype,
             elements: program.elements,
-            has_gradient: program.graph.nodes.contains(&Node::Load(Array::Gradient)),
-            arrays: arrays.iter().filter_map(|(array, _)| program.place(*array)).max().map_or(0, |place| place + 1),
+            value: program.value,
+            gradient: has_gradient.then_some(program.gradient),
+            state: program.state[..used].iter().map(|(_, dtype)| *dtype).collect(),
             parameters: source::parameters(program),
+            is_random: arrays.iter().any(|(array, _)| matches!(array, Array::Random(_))),
         }
     }
 
     /// Whether [`Parameters::Value`] has room for the parameters of a variable.
     #[must_use]
     pub fn fits(&self) -> bool {
-        self.parameters * source::size(self.dtype) <= source::ARGUMENT
+        source::fits(self.dtype, self.parameters)
     }
 
-    /// The table of segments, 10 words for each.
+    /// The table of segments, 11 words for each.
     ///
     /// # Errors
     ///
-    /// If a buffer has not the type or the length that the program needs, or if there are not enough parameters.
+    /// If a buffer has not the type or the length that the program needs, if there are not enough parameters, or if the
+    /// program draws random numbers and the variables are in different steps.
     pub fn segments<B: AsRef<Span>>(
         &self,
         segments: &[Segment<'_, B>],
         parameters: usize,
     ) -> Result<Vec<u64>, DeviceError> {
         let mut words = Vec::with_capacity(segments.len() * Self::WORDS);
+        let step = of_step(segments);
         for segment in segments {
+            if self.is_random && segment.draws.step != step {
+                let message = "its variables are in different steps".to_owned();
+                return Err(DeviceError::Failed { action: "draw random numbers", message });
+            }
             let end = segment.parameters.saturating_add(self.parameters);
             if end > parameters {
                 return Err(DeviceError::Length { expected: end, found: parameters });
@@ -119,26 +138,24 @@ impl Shape {
         Ok(words)
     }
 
-    const WORDS: usize = 10;
+    const WORDS: usize = 11;
 
     fn segment<B: AsRef<Span>>(&self, segment: &Segment<'_, B>) -> Result<[u64; Self::WORDS], DeviceError> {
         let value = segment.value.as_ref();
-        value.check(self.dtype, value.len)?;
+        value.check(&[self.value], value.len)?;
         let (rows, width, count) = self.rows(segment, value.len)?;
         let mut is_aligned = value.is_aligned() && (self.elements == Elements::All || self.is_in_packs(width));
-        let mut words = [value.pointer, 0, 0, rows, 0, value.len as u64, count as u64, width as u64, 0, 0];
-        if self.has_gradient {
+        let Draws { variable, .. } = segment.draws;
+        let mut words = [value.pointer, 0, 0, rows, 0, value.len as u64, count as u64, width as u64, 0, 0, variable];
+        if let Some(dtype) = self.gradient {
             let gradient = segment.gradient.map(AsRef::as_ref).ok_or(missing(count))?;
-            gradient.check(self.dtype, count)?;
+            gradient.check(&[dtype], count)?;
             is_aligned &= gradient.is_aligned();
             words[1] = gradient.pointer;
         }
-        if self.arrays > 0 {
+        if !self.state.is_empty() {
             let state = segment.state.map(AsRef::as_ref).ok_or(missing(value.len))?;
-            state.check(self.dtype, value.len)?;
-            if state.arrays < self.arrays {
-                return Err(DeviceError::Length { expected: self.arrays, found: state.arrays });
-            }
+            state.check(&self.state, value.len)?;
             is_aligned &= state.is_aligned();
             words[2] = state.pointer;
             words[4] = state.stride as u64;
@@ -154,7 +171,7 @@ impl Shape {
             return if self.elements == Elements::All { Ok((0, 0, len)) } else { Err(missing(len)) };
         };
         let indices = indices.as_ref();
-        indices.check(DType::F32, indices.len)?;
+        indices.check(&[DType::F32], indices.len)?;
         let count = indices.len.saturating_mul(*width);
         match self.elements {
             Elements::All => return Ok((0, 0, len)),
@@ -177,17 +194,19 @@ impl Shape {
         segments.chunks_exact(Self::WORDS).map(|segment| segment[6])
     }
 
-    /// The parameters of a launch: the argument if they are the same for all variables, else the table.
+    /// The parameters of a launch: in the argument if they are the same for all variables, else in a table.
     #[must_use]
     pub fn parameters<B>(&self, segments: &[Segment<'_, B>], parameters: &[f64]) -> Parameters {
         let first = segments.first().map_or(0, |segment| segment.parameters);
         if !self.fits() || segments.iter().any(|segment| segment.parameters != first) {
-            let mut table = vec![0; (parameters.len() * source::size(self.dtype)).div_ceil(8)];
+            let mut table = vec![0; (parameters.len() * self.dtype.bytes()).div_ceil(8)];
             self.write(&mut table, parameters);
-            return Parameters::Table(table);
+            return Parameters::Table(of_step(segments), table);
         }
         let mut argument = Box::new([0; source::ARGUMENT / 8]);
-        self.write(&mut argument[..], &parameters[first..first + self.parameters]);
+        let (step, places) = argument.split_at_mut(2);
+        step.copy_from_slice(&of_step(segments));
+        self.write(places, &parameters[first..first + self.parameters]);
         Parameters::Value(argument)
     }
 
@@ -200,6 +219,11 @@ impl Shape {
             places.iter_mut().zip(numbers).for_each(|(place, number)| *place = *number);
         }
     }
+}
+
+/// The numbers of the step of a launch.
+fn of_step<B>(segments: &[Segment<'_, B>]) -> [u64; 2] {
+    segments.first().map_or([0; 2], |segment| segment.draws.step)
 }
 
 fn missing(expected: usize) -> DeviceError {
@@ -220,13 +244,13 @@ pub fn step_chunks(segments: &[u64]) -> Vec<u64> {
     chunks(Shape::counts(segments), source::CHUNK)
 }
 
-/// The table of gradients of one type that are measured, and their parts.
+/// The table of gradients of one type that are measured.
 #[must_use]
 pub fn questions<B: AsRef<Span>>(dtype: DType, questions: &[&Question<'_, B>]) -> Vec<u64> {
     let words = questions.iter().flat_map(|question| {
         let gradient = question.gradient.as_ref();
         let limit = question.limit.unwrap_or(f64::INFINITY);
-        let limit = if dtype == DType::F32 { f64::from(limit as f32) } else { limit };
+        let limit = if dtype == DType::F64 { limit } else { f64::from(limit as f32) };
         [gradient.pointer, gradient.len as u64, limit.to_bits(), u64::from(gradient.is_aligned())]
     });
     words.collect()

@@ -5,7 +5,7 @@ use opt_core::trace::{Array, Node};
 use crate::device::{Elements, Program};
 
 /// The numbers of a dispatch that kernels read. The first one is the number of elements, the second one is 0.
-pub(super) type Uniform = [u32; 8];
+pub(super) type Uniform = [u32; 16];
 
 /// The bytes of these numbers.
 pub(super) const UNIFORM_BYTES: usize = size_of::<Uniform>();
@@ -29,7 +29,7 @@ impl Bindings {
     pub(super) const ROWS: u32 = 5;
 
     pub(super) fn of(program: &Program) -> Self {
-        let arrays = program.graph.arrays();
+        let arrays: Vec<(Array, bool)> = program.arrays().collect();
         let of_state = || arrays.iter().filter(|(array, _)| program.place(*array).is_some());
         Self {
             parameters: program.graph.nodes.iter().any(|node| matches!(node, Node::Parameter(_))),

@@ -5,8 +5,8 @@ struct Dispatch {
   zero: u32,
   // The place of the first parameter.
   parameters: u32,
-  // The first element of the bound chunk of the variable, and the number of its elements, which is also the distance
-  // between arrays of the state.
+  // The first element of the bound chunk of the variable, and the number of its elements, which is also that of each
+  // array of the state.
   chunk_start: u32,
   chunk_len: u32,
   // The first visited element: of all rows for which there is an index.
@@ -15,6 +15,9 @@ struct Dispatch {
   width: u32,
   // The first row whose index is bound.
   first_row: u32,
+  // Where random numbers come from: two pairs for moments, one for masters.
+  moments: vec4<u32>,
+  masters: vec2<u32>,
 }
 @group(0) @binding(0) var<uniform> k: Dispatch;
 

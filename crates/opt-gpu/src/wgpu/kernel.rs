@@ -5,6 +5,7 @@ use ::wgpu::{
     ComputePipeline, ComputePipelineDescriptor, PipelineCompilationOptions, PipelineLayoutDescriptor,
     ShaderModuleDescriptor, ShaderSource, ShaderStages,
 };
+use opt_core::state::DType;
 use opt_core::trace::Node;
 
 use super::WgpuDevice;
@@ -17,8 +18,12 @@ use crate::device::{DeviceError, Elements, Program};
 pub struct WgpuKernel {
     pub(super) bindings: Bindings,
     pub(super) elements: Elements,
-    /// The number of arrays that the state must have.
-    pub(super) arrays: usize,
+    /// The elements that a thread updates.
+    pub(super) pack: usize,
+    /// The types of the variable, of its gradient, and of the arrays of the state.
+    pub(super) value: DType,
+    pub(super) gradient: DType,
+    pub(super) state: Vec<DType>,
     /// The number of parameters.
     pub(super) parameters: usize,
     pub(super) pipeline: Pipeline,
@@ -34,12 +39,12 @@ pub(super) struct Pipeline {
 impl WgpuDevice {
     pub(super) fn compile_program(&self, program: &Program) -> Result<WgpuKernel, DeviceError> {
         let bindings = Bindings::of(program);
-        let places = program.graph.arrays().into_iter().filter_map(|(array, _)| program.place(array));
-        let arrays = places.max().map_or(0, |last| last + 1);
         let parameter = |node: &Node| if let Node::Parameter(number) = node { Some(*number as usize) } else { None };
         let parameters = program.graph.nodes.iter().filter_map(parameter).max().map_or(0, |last| last + 1);
         let pipeline = self.pipeline(wgsl::print(program, &bindings), "step", bindings.buffers())?;
-        Ok(WgpuKernel { bindings, elements: program.elements, arrays, parameters, pipeline })
+        let Program { elements, value, gradient, ref state, .. } = *program;
+        let state = state.iter().map(|(_, dtype)| *dtype).collect();
+        Ok(WgpuKernel { bindings, elements, pack: wgsl::pack(program), value, gradient, state, parameters, pipeline })
     }
 
     /// Compiles a shader whose storage buffers are at these places; the others are read.

@@ -3,12 +3,14 @@
 //! A dispatch updates one chunk of a variable. With the rows of a sparse gradient, it visits all elements of the
 //! gradient, or as many as a dispatch can take, and leaves out those of other chunks.
 
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 
 use ::wgpu::{BindGroupEntry, BindingResource};
+use opt_core::state::DType;
+use opt_core::trace::Draws;
 
 use super::WgpuDevice;
-use super::bindings::Bindings;
+use super::bindings::{Bindings, Uniform};
 use super::buffer::{WgpuBuffer, ranges};
 use super::errors::failed;
 use super::kernel::WgpuKernel;
@@ -47,6 +49,7 @@ struct Arrays<'a> {
     gradient: Option<&'a WgpuBuffer>,
     state: Option<&'a WgpuBuffer>,
     rows: Option<&'a Rows<'a, WgpuBuffer>>,
+    draws: Draws,
 }
 
 impl<'a> Arrays<'a> {
@@ -58,22 +61,21 @@ impl<'a> Arrays<'a> {
             gradient: needed(gradient, segment.gradient, "a gradient")?,
             state: needed(state.is_some(), segment.state, "state")?,
             rows: needed(rows, segment.rows.as_ref(), "rows")?,
+            draws: segment.draws,
         };
         this.check()?;
         Ok(this)
     }
 
     fn check(&self) -> Result<(), DeviceError> {
+        let WgpuKernel { value, gradient, state, .. } = self.kernel;
         let len = self.value.len();
         let of_gradient = if self.kernel.elements == Elements::Rows { self.visited() } else { len };
-        for (array, expected) in [(Some(self.value), len), (self.gradient, of_gradient)] {
-            array.map_or(Ok(()), |array| check_arrays(array, 1..=1, expected))?;
-        }
-        if let Some(state) = self.state {
-            check_arrays(state, self.kernel.arrays..=usize::MAX, len)?;
-        }
+        check_arrays(self.value, &[*value], len)?;
+        self.gradient.map_or(Ok(()), |array| check_arrays(array, &[*gradient], of_gradient))?;
+        self.state.map_or(Ok(()), |arrays| check_arrays(arrays, state, len))?;
         if let Some(rows) = self.rows {
-            check_arrays(rows.indices, 1..=1, rows.indices.len())?;
+            check_arrays(rows.indices, &[DType::F32], rows.indices.len())?;
             if u32::try_from(len.max(self.visited())).is_err() {
                 return Err(failed(RUN, "a variable with rows has more than 2^32 - 1 elements"));
             }
@@ -121,11 +123,14 @@ impl<'a> Arrays<'a> {
             bind(Bindings::ROWS, rows.indices.binding(&(first_row..visited.end.div_ceil(width))));
         }
         // `Dispatch` in `head.wgsl`.
-        let uniform = [visited.len(), 0, parameters, chunk.start, chunk.len(), visited.start, width, first_row];
+        let numbers = [visited.len(), 0, parameters, chunk.start, chunk.len(), visited.start, width, first_row];
+        let mut uniform = Uniform::default();
+        uniform[..8].copy_from_slice(&numbers.map(|number| number as u32));
+        uniform[8..14].copy_from_slice(self.draws.pairs(chunk.start).as_flattened());
         Dispatch {
             pipeline: &self.kernel.pipeline,
-            workgroups: visited.len().div_ceil(THREADS),
-            uniform: uniform.map(|number| number as u32),
+            workgroups: visited.len().div_ceil(THREADS * self.kernel.pack),
+            uniform,
             has_parameters: self.kernel.bindings.parameters,
             buffers,
         }
@@ -140,9 +145,9 @@ fn needed<V>(is_needed: bool, array: Option<V>, name: &str) -> Result<Option<V>,
     }
 }
 
-fn check_arrays(buffer: &WgpuBuffer, arrays: RangeInclusive<usize>, expected: usize) -> Result<(), DeviceError> {
-    if !arrays.contains(&buffer.arrays()) {
-        return Err(failed(RUN, format_args!("a buffer has {} arrays, not {arrays:?}", buffer.arrays())));
+fn check_arrays(buffer: &WgpuBuffer, dtypes: &[DType], expected: usize) -> Result<(), DeviceError> {
+    if buffer.dtypes() != dtypes {
+        return Err(failed(RUN, format_args!("a buffer has the arrays {:?}, not {dtypes:?}", buffer.dtypes())));
     }
     let found = buffer.len();
     if found == expected { Ok(()) } else { Err(DeviceError::Length { expected, found }) }

@@ -3,13 +3,14 @@
 //! The kernel adds squares in whole numbers of 96 bits: see `measure.wgsl`. The host adds the elements above the limit.
 
 use ::wgpu::{BindGroupEntry, BufferDescriptor, BufferUsages};
+use opt_core::state::DType;
 
 use super::WgpuDevice;
-use super::bindings::Bindings;
+use super::bindings::{Bindings, Uniform};
 use super::buffer::{WgpuBuffer, ranges};
 use super::errors::failed;
 use super::kernel::Pipeline;
-use super::limits::THREADS;
+use super::limits::{THREADS, WORD};
 use super::scratch::Dispatch;
 use crate::device::{DeviceError, Part, Question};
 
@@ -49,13 +50,14 @@ impl WgpuDevice {
         if parts == 0 {
             return Ok(Vec::new());
         }
-        let pipeline = self.pipeline_of_measure()?;
+        let pipelines: Vec<&Pipeline> =
+            questions.iter().map(|question| self.pipeline_of_measure(question.gradient)).collect::<Result<_, _>>()?;
         let size = parts * WORDS * size_of::<u32>();
         let answers = self.guarded(MEASURE, || {
             let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
             let descriptor = BufferDescriptor { label: None, size: size as u64, usage, mapped_at_creation: false };
             let answers = self.device().create_buffer(&descriptor);
-            let dispatches = self.measure_dispatches(questions, &answers, pipeline);
+            let dispatches = self.measure_dispatches(questions, &answers, &pipelines);
             self.submit(&dispatches, &[]);
             answers
         })?;
@@ -64,13 +66,20 @@ impl WgpuDevice {
         Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 
-    fn pipeline_of_measure(&self) -> Result<&Pipeline, DeviceError> {
-        let of_measure = &self.handles.measure;
+    /// The pipeline that measures a gradient, by its type.
+    fn pipeline_of_measure(&self, gradient: &WgpuBuffer) -> Result<&Pipeline, DeviceError> {
+        let (kind, magnitude) = match gradient.dtypes()[0] {
+            DType::Bf16 => (1, "(half_of(i) & 0x7fffu) << 16u"),
+            DType::F16 => (2, "magnitude_of_f16(half_of(i) & 0x7fffu)"),
+            _ => (0, "g[i] & 0x7fffffffu"),
+        };
+        let of_measure = &self.handles.measure[kind];
         if let Some(pipeline) = of_measure.get() {
             return Ok(pipeline);
         }
         let buffers = [(Bindings::VALUE, true), (Bindings::GRADIENT, false)];
-        let pipeline = self.pipeline(include_str!("measure.wgsl").to_owned(), "measure", buffers.into_iter())?;
+        let source = include_str!("measure.wgsl").replace("MAGNITUDE", magnitude);
+        let pipeline = self.pipeline(source, "measure", buffers.into_iter())?;
         Ok(of_measure.get_or_init(|| pipeline))
     }
 
@@ -78,17 +87,18 @@ impl WgpuDevice {
         &self,
         questions: &'a [Question<'_, WgpuBuffer>],
         answers: &'a ::wgpu::Buffer,
-        pipeline: &'a Pipeline,
+        pipelines: &[&'a Pipeline],
     ) -> Vec<Dispatch<'a>> {
-        let elements_at_once = (self.limits.chunk(1) / PART).clamp(1, self.limits.workgroups) * PART;
+        let elements_at_once = (self.limits.chunk(WORD) / PART).clamp(1, self.limits.workgroups) * PART;
         let mut first_part = 0;
         let mut dispatches = Vec::new();
-        for Question { gradient, limit } in questions {
+        for (Question { gradient, limit }, pipeline) in questions.iter().zip(pipelines) {
             for elements in ranges(0..gradient.len(), elements_at_once) {
                 let bind = |binding, resource| BindGroupEntry { binding, resource };
                 let workgroups = elements.len().div_ceil(PART);
                 // `Dispatch` in `measure.wgsl`.
-                let uniform = [elements.len() as u32, 0, limit_bits(*limit), first_part as u32, 0, 0, 0, 0];
+                let mut uniform = Uniform::default();
+                uniform[..4].copy_from_slice(&[elements.len() as u32, 0, limit_bits(*limit), first_part as u32]);
                 let buffers = vec![
                     bind(Bindings::VALUE, answers.as_entire_binding()),
                     bind(Bindings::GRADIENT, gradient.binding(&elements)),

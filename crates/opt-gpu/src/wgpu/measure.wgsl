@@ -31,6 +31,18 @@ struct Part {
 @group(0) @binding(2) var<storage, read_write> parts: array<Part>;
 @group(0) @binding(3) var<storage, read> g: array<u32>;
 
+// The bits of a number of 16 bits.
+fn half_of(i: u32) -> u32 { return (g[i / 2u] >> (i % 2u * 16u)) & 0xffffu; }
+
+// A magnitude of 16-bit floating point in 32 bits.
+fn magnitude_of_f16(m: u32) -> u32 {
+  let small = bitcast<u32>(f32(m) * 0x1p-24f);
+  return select(select(small, (m << 13u) + 0x38000000u, m >= 0x400u), INFINITE | (m << 13u), m >= 0x7c00u);
+}
+
+// The magnitude of an element: its bits in 32 bits, without the sign.
+fn magnitude_of(i: u32) -> u32 { return MAGNITUDE; }
+
 var<workgroup> largest: atomic<u32>;
 var<workgroup> flags: atomic<u32>;
 var<workgroup> above: atomic<u32>;
@@ -74,7 +86,7 @@ fn measure(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   var own_flags = 0u;
   var own_above = 0u;
   for (var i = start + thread; i < end; i += THREADS) {
-    let magnitude = g[i] & 0x7fffffffu;
+    let magnitude = magnitude_of(i);
     if magnitude > INFINITE {
       own_flags |= HAS_NAN;
     } else {
@@ -94,7 +106,7 @@ fn measure(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocatio
   let exponent = exponent_of(atomicLoad(&largest));
   var sum = array<u32, 3>(0u, 0u, 0u);
   for (var i = start + thread; i < end; i += THREADS) {
-    let magnitude = g[i] & 0x7fffffffu;
+    let magnitude = magnitude_of(i);
     if magnitude < INFINITE && magnitude <= k.limit {
       sum = plus(sum, square(magnitude, exponent));
     }

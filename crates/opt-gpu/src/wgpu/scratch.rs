@@ -11,7 +11,7 @@ use ::wgpu::{
 use super::WgpuDevice;
 use super::bindings::{Bindings, UNIFORM_BYTES, Uniform};
 use super::kernel::Pipeline;
-use super::limits::BYTES;
+use super::limits::WORD;
 
 /// A dispatch of a pipeline.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ impl WgpuDevice {
 
     /// A buffer with these bytes at its start; a larger one if they do not fit.
     fn filled<'a>(&self, buffer: &'a mut Option<Buffer>, usage: BufferUsages, bytes: &[u8]) -> &'a Buffer {
-        let needed = bytes.len().max(BYTES) as u64;
+        let needed = bytes.len().max(WORD) as u64;
         let old = buffer.take().filter(|buffer| buffer.size() >= needed);
         let buffer = buffer.insert(old.unwrap_or_else(|| {
             let usage = usage | BufferUsages::COPY_DST;

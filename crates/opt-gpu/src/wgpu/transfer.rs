@@ -6,9 +6,9 @@ use std::sync::mpsc;
 use ::wgpu::{BufferDescriptor, BufferUsages, CommandEncoderDescriptor, MapMode};
 
 use super::WgpuDevice;
-use super::buffer::{WgpuBuffer, ranges};
+use super::buffer::{WgpuBuffer, ranges, words};
 use super::errors::failed;
-use super::limits::BYTES;
+use super::limits::WORD;
 use crate::device::DeviceError;
 
 /// The elements that are copied at once: a copy goes through memory of the host.
@@ -30,13 +30,21 @@ fn check_array(buffer: &WgpuBuffer, array: usize, action: &'static str) -> Resul
 impl WgpuDevice {
     pub(super) fn write_array(&self, buffer: &WgpuBuffer, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         check_array(buffer, array, WRITE)?;
-        if bytes.len() != buffer.len() * BYTES {
-            return Err(DeviceError::Length { expected: buffer.len(), found: bytes.len() / BYTES });
+        let size = buffer.dtypes()[array].bytes();
+        if bytes.len() != buffer.len() * size {
+            return Err(DeviceError::Length { expected: buffer.len(), found: bytes.len() / size });
         }
         self.guarded(WRITE, || {
             for piece in pieces(buffer) {
                 let (of, offset) = buffer.place(array, &piece);
-                self.queue().write_buffer(of, offset, &bytes[piece.start * BYTES..piece.end * BYTES]);
+                let bytes = &bytes[piece.start * size..piece.end * size];
+                let (words, rest) = bytes.split_at(bytes.len() / WORD * WORD);
+                self.queue().write_buffer(of, offset, words);
+                if !rest.is_empty() {
+                    let mut last = [0; WORD];
+                    last[..rest.len()].copy_from_slice(rest);
+                    self.queue().write_buffer(of, offset + words.len() as u64, &last);
+                }
                 if piece.len() == PIECE {
                     // The host's copy is freed after it was submitted.
                     self.queue().submit([]);
@@ -47,10 +55,13 @@ impl WgpuDevice {
 
     pub(super) fn read_array(&self, buffer: &WgpuBuffer, array: usize) -> Result<Vec<u8>, DeviceError> {
         check_array(buffer, array, READ)?;
-        let mut bytes = Vec::with_capacity(buffer.len() * BYTES);
+        let dtype = buffer.dtypes()[array];
+        let mut bytes = Vec::with_capacity(buffer.len() * dtype.bytes());
         for piece in pieces(buffer) {
             let (of, offset) = buffer.place(array, &piece);
-            self.read_bytes(of, offset, piece.len() * BYTES, &mut bytes)?;
+            self.read_bytes(of, offset, words(dtype, piece.len()) * WORD, &mut bytes)?;
+            // What is behind the last number of a word.
+            bytes.truncate(piece.end * dtype.bytes());
         }
         Ok(bytes)
     }

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
+use half::{bf16, f16};
+use opt_conformance::recording::are_same;
 use opt_gpu::cuda::tables::{self, Span};
 use opt_gpu::device::Element;
+use optimizers::state::DType;
 
 /// Memory of a launch; between its arrays are bytes that nobody may change.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,15 +24,19 @@ impl Memory {
     }
 
     /// Places arrays of the same length, `shift` elements behind an aligned address, each directly behind the one
-    /// before if they are `tight`.
-    pub(crate) fn place<T: Element>(&mut self, arrays: &[Vec<T>], shift: usize, tight: bool) -> Span {
-        let (size, len) = (size_of::<T>(), arrays[0].len());
-        let stride = if tight { len } else { tables::stride(T::DTYPE, len).unwrap() };
-        let start = self.0.len() + shift * size;
-        self.0.resize(start + arrays.len() * stride * size + 16, Self::UNUSED);
+    /// before if they are `tight`. (Numbers in more bytes than others stay where numbers of their size can be.)
+    pub(crate) fn place<T: Element>(&mut self, arrays: &[(DType, &[T])], shift: usize, tight: bool) -> Span {
+        let dtypes: Vec<DType> = arrays.iter().map(|(dtype, _)| *dtype).collect();
+        let sizes = || dtypes.iter().map(|dtype| dtype.bytes());
+        let [largest, smallest] = [sizes().max(), sizes().min()].map(|size| size.unwrap_or(1));
+        let len = arrays.first().map_or(0, |(_, numbers)| numbers.len());
+        let loose = tables::stride(&dtypes, len).unwrap();
+        let stride = if tight { len.next_multiple_of(largest / smallest) } else { loose };
+        let start = self.0.len() + shift * largest;
+        self.0.resize(start + sizes().sum::<usize>() * stride + 16, Self::UNUSED);
         self.0.resize(self.0.len().next_multiple_of(Self::ALIGNMENT), Self::UNUSED);
-        let span = Span { pointer: start as u64, dtype: T::DTYPE, arrays: arrays.len(), len, stride };
-        for (array, numbers) in arrays.iter().enumerate() {
+        let span = Span { pointer: start as u64, arrays: dtypes, len, stride };
+        for (array, (_, numbers)) in arrays.iter().enumerate() {
             numbers.iter().enumerate().for_each(|(element, number)| self.set(&span, array, element, *number));
         }
         span
@@ -38,13 +45,62 @@ impl Memory {
     /// Places the indices of rows.
     pub(crate) fn place_rows(&mut self, indices: &[u32]) -> Span {
         // As bits of numbers, which are copied and not computed with.
-        self.place(&[indices.iter().map(|index| f32::from_bits(*index)).collect()], 0, false)
+        let indices: Vec<f32> = indices.iter().map(|index| f32::from_bits(*index)).collect();
+        self.place(&[(DType::F32, &indices)], 0, false)
     }
 
+    /// Stores a number, which must be one of the array's type.
     pub(crate) fn set<T: Element>(&mut self, span: &Span, array: usize, element: usize, number: T) {
-        let place = span.pointer as usize + (array * span.stride + element) * size_of::<T>();
-        self.0[place..place + size_of::<T>()].copy_from_slice(bytemuck::bytes_of(&number));
+        let dtype = span.arrays[array];
+        assert!(are_same(number, stored(dtype, number)), "{number} is not in {dtype:?}");
+        let bytes = bytes(dtype, number);
+        self.element(span, array, element).copy_from_slice(&bytes);
     }
+
+    /// Makes all NaN of a buffer the same.
+    pub(crate) fn unify<T: Element>(&mut self, span: &Span) {
+        for (array, dtype) in span.arrays.iter().enumerate() {
+            for element in 0..span.len {
+                let place = self.element(span, array, element);
+                let wide: f64 = number::<T>(*dtype, place).as_();
+                if wide.is_nan() {
+                    place.copy_from_slice(&bytes(*dtype, T::literal(f64::NAN)));
+                }
+            }
+        }
+    }
+
+    fn element(&mut self, span: &Span, array: usize, element: usize) -> &mut [u8] {
+        let size = span.arrays[array].bytes();
+        let place = span.array(array) as usize + element * size;
+        &mut self.0[place..place + size]
+    }
+}
+
+/// A number as it is stored.
+fn bytes<T: Element>(dtype: DType, number: T) -> Vec<u8> {
+    let single = number.to_f32();
+    match dtype {
+        DType::Bf16 => bf16::from_f32(single).to_ne_bytes().to_vec(),
+        DType::F16 => f16::from_f32(single).to_ne_bytes().to_vec(),
+        DType::I8 => (single as i8).to_ne_bytes().to_vec(),
+        _ => bytemuck::bytes_of(&number).to_vec(),
+    }
+}
+
+/// A stored number.
+fn number<T: Element>(dtype: DType, bytes: &[u8]) -> T {
+    match dtype {
+        DType::Bf16 => T::from_f32(bytemuck::pod_read_unaligned::<bf16>(bytes).to_f32()),
+        DType::F16 => T::from_f32(bytemuck::pod_read_unaligned::<f16>(bytes).to_f32()),
+        DType::I8 => T::from_f32(bytemuck::pod_read_unaligned::<i8>(bytes).into()),
+        _ => bytemuck::pod_read_unaligned(bytes),
+    }
+}
+
+/// A number of a type that is near to another number.
+pub(crate) fn stored<T: Element>(dtype: DType, near: T) -> T {
+    number(dtype, &bytes(dtype, near))
 }
 
 /// What a launch leaves.
@@ -70,7 +126,10 @@ pub(crate) struct Kernel(usize);
 impl Emulation {
     /// Adds one of the kernels of a program, as a copy of its source.
     pub(crate) fn step(&mut self, source: &str, name: &str) -> Kernel {
-        let third = if name == "by_value" { "*(const Parameters *)p" } else { "(const T *)p" };
+        let third = match name {
+            "by_value" => "*(const Parameters *)p",
+            _ => "{{((const Index *)p)[0], ((const Index *)p)[1]}, (const T *)((const Index *)p + 2)}",
+        };
         self.add(source, name, "in_turn", &format!("(const Segment *)s, (const Chunk *)c, {third}"))
     }
 
@@ -79,17 +138,23 @@ impl Emulation {
         self.add(source, "measure", "at_once", "(const Question *)s, (const Chunk *)c, (Part *)r")
     }
 
+    /// Adds a kernel that has only its own words and the results.
+    pub(crate) fn other(&mut self, source: &str, name: &str) -> Kernel {
+        self.add(source, name, "in_turn", "(const Index *)s, (Index *)r")
+    }
+
     fn add(&mut self, source: &str, name: &str, grid: &str, arguments: &str) -> Kernel {
         let kernel = self.count;
         self.count += 1;
         // Names of C are the same in all namespaces.
-        let source = ["by_value", "by_table", "measure"]
+        let source = ["by_value", "by_table", "measure", "pairs"]
             .into_iter()
             .fold(source.to_owned(), |source, name| source.replace(&format!("{name}("), &format!("{name}{kernel}(")));
         let call = format!(
             "static void call(const void *s, const void *c, const void *p, void *r) {{ {name}{kernel}({arguments}); }}"
         );
-        write!(self.kernels, "namespace k{kernel} {{\n{source}\n{call}\n}}\n").unwrap();
+        // Functions for numbers in 16 bits are there once for each namespace.
+        write!(self.kernels, "namespace k{kernel} {{\n#undef NARROW_C\n{source}\n{call}\n}}\n").unwrap();
         writeln!(self.calls, "case {kernel}: {grid}(blocks, [=] {{ k{kernel}::call(s, c, p, r); }}); break;").unwrap();
         Kernel(kernel)
     }

@@ -4,8 +4,9 @@ use opt_conformance::problem::Rng;
 use opt_gpu::cuda::source;
 use opt_gpu::cuda::tables::{self, Span};
 use opt_gpu::device::{Element, Part, Question};
+use optimizers::state::DType;
 
-use crate::emulation::{Emulation, Memory};
+use crate::emulation::{Emulation, Memory, stored};
 
 /// The elements of a part.
 const PART: usize = 16_384;
@@ -15,7 +16,8 @@ struct Case<T> {
     limit: Option<f64>,
 }
 
-fn cases<T: Element>() -> Vec<Case<T>> {
+/// Gradients that can be stored in a type.
+fn cases<T: Element>(dtype: DType) -> Vec<Case<T>> {
     let mut rng = Rng(11);
     let mut numbers = |len: usize| -> Vec<T> { (0..len).map(|_| T::literal(rng.number())).collect() };
     let mut cases = Vec::new();
@@ -45,6 +47,7 @@ fn cases<T: Element>() -> Vec<Case<T>> {
         numbers[PART + 776] = last;
         cases.extend([None, Some(0.25)].map(|limit| Case { numbers: numbers.clone(), limit }));
     }
+    cases.iter_mut().flat_map(|case| &mut case.numbers).for_each(|number| *number = stored(dtype, *number));
     cases
 }
 
@@ -59,23 +62,23 @@ fn expected<T: Element>(numbers: &[T], limit: Option<f64>, exponent: i32) -> Par
     Part { sum: numbers.iter().map(square).sum(), exponent, is_finite: numbers.iter().all(|number| number.is_finite()) }
 }
 
-fn check<T: Element>(name: &str) {
-    let cases = cases::<T>();
+fn check<T: Element>(name: &str, dtype: DType) {
+    let cases = cases::<T>(dtype);
     let mut emulation = Emulation::default();
-    let kernel = emulation.measure(&source::measure(T::DTYPE));
-    // The second time, no gradient is aligned.
-    for shift in [0, 1] {
+    // The second time, no gradient is aligned; the third time, the same numbers are stored in full.
+    for (dtype, shift) in [(dtype, 0), (dtype, 1), (T::DTYPE, 0)] {
+        let kernel = emulation.measure(&source::measure(dtype));
         let mut memory = Memory::new();
-        let spans: Vec<Span> =
-            cases.iter().map(|case| memory.place(std::slice::from_ref(&case.numbers), shift, false)).collect();
+        let spans: Vec<Span> = cases.iter().map(|case| memory.place(&[(dtype, &case.numbers)], shift, false)).collect();
         let questions = spans.iter().zip(&cases).map(|(gradient, case)| Question { gradient, limit: case.limit });
         let questions: Vec<Question<'_, Span>> = questions.collect();
-        let words = tables::questions(T::DTYPE, &questions.iter().collect::<Vec<_>>());
+        let words = tables::questions(dtype, &questions.iter().collect::<Vec<_>>());
         let chunks = tables::question_chunks(&words);
         emulation.launch(kernel, [4, 1], [&words, &chunks, &[]], 2 * chunks.len(), &memory);
     }
     let after = emulation.run(name);
     assert_eq!(after[0].results, after[1].results, "alignment changes bits");
+    assert_eq!(after[0].results, after[2].results, "storage changes bits");
     let parts = tables::parts(&after[0].results);
     let mut got = parts.iter();
     for Case { numbers, limit } in &cases {
@@ -102,10 +105,16 @@ fn check<T: Element>(name: &str) {
 
 #[test]
 fn gradients_in_32_bits_are_measured() {
-    check::<f32>("measure32");
+    check::<f32>("measure32", DType::F32);
 }
 
 #[test]
 fn gradients_in_64_bits_are_measured() {
-    check::<f64>("measure64");
+    check::<f64>("measure64", DType::F64);
+}
+
+#[test]
+fn gradients_in_16_bits_are_measured_as_if_they_had_more() {
+    check::<f32>("measure_bf16", DType::Bf16);
+    check::<f32>("measure_f16", DType::F16);
 }

@@ -6,7 +6,7 @@ use opt_gpu::DeviceError;
 use opt_gpu::cuda::{compile, source};
 use optimizers::state::DType;
 
-use crate::programs::{kinds, program, updates};
+use crate::programs::{GRADIENTS, halves, kinds, program, updates};
 
 const ARCHITECTURE: &str = "sm_90";
 
@@ -22,12 +22,15 @@ fn nvrtc_compiles_the_kernels() {
         Err(missing @ DeviceError::Missing { .. }) if !is_required => return println!("not tested: {missing}"),
         compiled => compiled.unwrap(),
     };
-    let (singles, doubles) = (updates::<f32>(), updates::<f64>());
+    let (singles, doubles, halves) = (updates::<f32>(), updates::<f64>(), halves());
     let every = env::var("OPT_GPU_EVERY").map_or(20, |every| every.parse().expect("a number"));
-    let chosen = singles.iter().chain(&doubles).step_by(every);
-    let programs = chosen.flat_map(|update| kinds(update).iter().map(|elements| program(update, *elements)));
+    let full = singles.iter().chain(&doubles).map(|update| (update, update.graph.dtype));
+    let narrow = halves.iter().zip(GRADIENTS.into_iter().cycle());
+    let chosen = full.chain(narrow).step_by(every);
+    let programs = chosen
+        .flat_map(|(update, gradient)| kinds(update).iter().map(move |elements| program(update, *elements, gradient)));
     let mut sources: Vec<String> = programs.map(|program| source::step(&program)).collect();
-    sources.extend([DType::F32, DType::F64].map(source::measure));
+    sources.extend([DType::F32, DType::F64, DType::Bf16, DType::F16].map(source::measure));
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         for sources in sources.chunks(sources.len().div_ceil(threads)) {

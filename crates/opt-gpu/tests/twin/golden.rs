@@ -11,7 +11,7 @@ use optimizers::{Exclude, OptimizerBuilder};
 use crate::on_devices;
 use crate::pair::{Gradient, Pair};
 
-on_devices! { recorded_runs }
+on_devices! { with [f32, f64], on lavapipe [f32]: recorded_runs }
 
 /// Numbers on both sides may differ where a norm is a sum in another order. The CPU's agree with the recorded ones:
 /// `cargo xtask parity`.

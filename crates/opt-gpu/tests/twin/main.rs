@@ -2,6 +2,7 @@
 //! this process, which evaluates the recorded updates, and with the feature `wgpu` lavapipe, too.
 
 mod golden;
+mod halves;
 #[cfg(feature = "wgpu")]
 #[path = "../shared/lavapipe.rs"]
 mod lavapipe;
@@ -12,15 +13,14 @@ mod promises;
 mod reference;
 mod steps;
 
-/// Runs tests on the reference, in both element types, and on lavapipe.
+/// Runs tests with each of some types on the reference, and with each of others on lavapipe.
 macro_rules! on_devices {
-    ($($name:ident),+ $(,)?) => {
+    (with $on_reference:tt, on lavapipe $on_lavapipe:tt: $($name:ident),+ $(,)?) => {
         mod reference {
             $(#[test]
             fn $name() {
                 let device = crate::reference::Reference::default();
-                super::$name::<_, f32>(&device);
-                super::$name::<_, f64>(&device);
+                crate::on_devices!(@each $name, device, $on_reference);
             })+
         }
 
@@ -29,10 +29,13 @@ macro_rules! on_devices {
             $(#[test]
             fn $name() {
                 if let Some(device) = crate::lavapipe::lavapipe() {
-                    super::$name::<_, f32>(&device);
+                    crate::on_devices!(@each $name, device, $on_lavapipe);
                 }
             })+
         }
+    };
+    (@each $name:ident, $device:ident, [$($of:ty),+]) => {
+        $(super::$name::<_, $of>(&$device);)+
     };
 }
 use on_devices;

@@ -2,11 +2,11 @@
 
 use opt_gpu::device::Device as _;
 use opt_gpu::{BuildOn, DeviceError, Error, GpuOptimizer, GpuVariable};
-use optimizers::rule::{Block, Done, Kernel, SlotSpec, Step};
+use optimizers::rule::{Block, Done, Kernel, SlotSpec, Step, VariableScalars, VariableStep};
 use optimizers::trace::Untraceable;
 use optimizers::{
-    Accumulate, Adam, Ema, Group, Hyper, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule, Variable,
-    hyperparameters,
+    Accumulate, Adam, Ema, Group, Hyper, Lookahead, MomentStorage, Optimizer, RectifiedAdam, Scalar, Sgd, UpdateRule,
+    Variable, hyperparameters,
 };
 
 use crate::pair::{Pair, boxed, dense};
@@ -69,6 +69,19 @@ fn accumulation_allocates_in_the_first_step_alone() {
     };
     // Of these, two are the variable and its gradient, one is the state, two are sums.
     assert_eq!([(); 3].map(|()| allocated()), [5, 0, 0]);
+}
+
+/// Slow weights, averages and masters start as copies of the variable.
+#[test]
+fn copies_of_variables_stay_on_the_device() {
+    let device = Reference::default();
+    let builder = Optimizer::builder(Lookahead::new(Adam::new(0.1))).ema(Ema::new(0.5));
+    let mut optimizer = builder.build_on(&device).unwrap();
+    let (value, gradient) = (device.upload(&[half::bf16::ONE; 3]).unwrap(), device.upload(&[1.0_f32; 3]).unwrap());
+    *device.counts.borrow_mut() = Counts::default();
+    optimizer.apply_gradients([GpuVariable::new("w", &value).gradient(&gradient)]).unwrap();
+    let counts = *device.counts.borrow();
+    assert_eq!((counts.reads, counts.writes, counts.launches), (0, 0, 2));
 }
 
 /// A rule has few structures, and each is compiled once.
@@ -139,7 +152,7 @@ fn memory_that_is_used_twice_is_refused() {
     let crossed = [GpuVariable::new("a", &a).gradient(&b), GpuVariable::new("b", &b).gradient(&b)];
     let message = optimizer.apply_gradients(crossed).unwrap_err().to_string();
     assert_eq!(message, "the buffer of variable \"b\" is also that of the gradient of \"a\"");
-    let several = device.allocate(opt_core::state::DType::F32, 2, 3).unwrap();
+    let several = device.allocate(&[opt_core::state::DType::F32; 2], 3).unwrap();
     let error = optimizer.apply_gradients([GpuVariable::new("a", &several).gradient(&b)]).unwrap_err();
     assert!(matches!(error, Error::Device(DeviceError::Failed { .. })), "{error}");
     // Two variables may have the same gradient.
@@ -254,6 +267,60 @@ impl<T: Scalar> UpdateRule<T> for Signs {
     }
 }
 
+hyperparameters! {
+    /// Multiplies every other gradient by a number of the variable: 1, or 2 if its name is `odd`.
+    #[derive(Debug, Clone)]
+    struct Stripes {
+        learning_rate: Hyper = 0.1, in 0.0.., "learning rate";
+    }
+    rule "Stripes"
+}
+
+struct Striped;
+
+impl<T: Scalar> Kernel<T> for Striped {
+    fn begin_variable(&self, variable: &VariableStep<'_>, _scalars: &mut [f64]) -> VariableScalars {
+        [if variable.name == "odd" { 2.0 } else { 1.0 }, 0.0, 0.0, 0.0]
+    }
+
+    fn update(&self, mut block: Block<'_, T>) -> Done {
+        let factors = [1.0, block.variable_scalars()[0]].map(T::literal);
+        let parts = block.parts();
+        let gradient = parts.gradient.unwrap_or_default();
+        for ((w, &g), factor) in parts.value.iter_mut().zip(gradient).zip(factors.into_iter().cycle()) {
+            *w = *w - factor * g;
+        }
+        block.done()
+    }
+
+    fn visits_untouched_rows(&self) -> bool {
+        false
+    }
+}
+
+impl<T: Scalar> UpdateRule<T> for Stripes {
+    fn slots(&self) -> Vec<SlotSpec> {
+        Vec::new()
+    }
+
+    fn begin_step(&self, _step: &Step, _shared: &mut [f64]) -> Box<dyn Kernel<T>> {
+        Box::new(Striped)
+    }
+}
+
+/// Variables of the same graph are recorded again for their numbers, and checked again.
+#[test]
+fn a_rule_that_treats_elements_by_place_is_found_in_any_variable() {
+    let device = Reference::default();
+    let mut optimizer = Optimizer::builder(Stripes::default()).build_on(&device).unwrap();
+    let names = ["even", "odd"].map(str::to_owned);
+    let buffers = [(); 2].map(|()| buffers(&device, &[1.0; 3]));
+    assert!(step(&mut optimizer, &names[..1], &buffers[..1]).unwrap().is_applied());
+    let error = step(&mut optimizer, &names, &buffers).unwrap_err();
+    let Error::Optimizer(opt_core::Error::Untraceable { variable, reason, .. }) = error else { panic!("{error}") };
+    assert_eq!((variable.as_str(), reason), ("odd", Untraceable::ByPlace));
+}
+
 #[test]
 fn what_cannot_be_recorded_is_refused() {
     let device = Reference::default();
@@ -262,7 +329,7 @@ fn what_cannot_be_recorded_is_refused() {
         other => panic!("{other}"),
     };
     let momentum = || Optimizer::builder(Sgd::new(0.1).momentum(0.9));
-    assert_eq!(refused(momentum().moments(MomentStorage::Bf16 { seed: 1 })), Untraceable::Moments);
+    assert_eq!(refused(momentum().moments(MomentStorage::Float8 { seed: 1 })), Untraceable::Moments);
 
     let mut optimizer = Optimizer::builder(Signs::default()).ema(Ema::new(0.5)).build_on(&device).unwrap();
     let error = step(&mut optimizer, &["w".to_owned()], &[buffers(&device, &[1.0; 3])]).unwrap_err();

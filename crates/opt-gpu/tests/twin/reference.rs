@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use half::{bf16, f16};
+use opt_conformance::recording::are_same;
 use opt_core::state::DType;
-use opt_core::trace::{Array, Graph};
+use opt_core::trace::{Array, Draws, Graph};
 use opt_gpu::DeviceError;
-use opt_gpu::device::{Device, Element, Elements, Launch, Part, Program, Question, Segment};
+use opt_gpu::device::{Device, Element, Elements, Launch, Number, Part, Program, Question, Segment};
 
 /// The device. It counts what it is asked to do.
 #[derive(Debug, Clone, Default)]
@@ -28,10 +30,10 @@ pub(crate) struct Counts {
     runs: usize,
 }
 
-/// Arrays of numbers in 64 bits, which hold all numbers of 32 bits, too.
+/// Arrays of numbers.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
-    dtype: DType,
+    dtypes: Vec<DType>,
     len: usize,
     arrays: Rc<RefCell<Vec<Vec<u8>>>>,
 }
@@ -47,18 +49,18 @@ impl Device for Reference {
         }
     }
 
-    fn allocate(&self, dtype: DType, arrays: usize, len: usize) -> Result<Memory, DeviceError> {
+    fn allocate(&self, dtypes: &[DType], len: usize) -> Result<Memory, DeviceError> {
         self.counts.borrow_mut().allocated += 1;
-        let arrays = vec![vec![0; len * size(dtype)]; arrays];
-        Ok(Memory { dtype, len, arrays: Rc::new(RefCell::new(arrays)) })
+        let arrays = dtypes.iter().map(|dtype| vec![0; len * dtype.bytes()]).collect();
+        Ok(Memory { dtypes: dtypes.to_vec(), len, arrays: Rc::new(RefCell::new(arrays)) })
     }
 
     fn len(&self, buffer: &Memory) -> usize {
         buffer.len
     }
 
-    fn dtype(&self, buffer: &Memory) -> DType {
-        buffer.dtype
+    fn dtype(&self, buffer: &Memory, array: usize) -> DType {
+        buffer.dtypes[array]
     }
 
     fn address(&self, buffer: &Memory) -> Result<u64, DeviceError> {
@@ -70,7 +72,7 @@ impl Device for Reference {
 
     fn write(&self, buffer: &Memory, array: usize, bytes: &[u8]) -> Result<(), DeviceError> {
         self.counts.borrow_mut().writes += 1;
-        let found = bytes.len() / size(buffer.dtype);
+        let found = bytes.len() / buffer.dtypes[array].bytes();
         if found != buffer.len {
             return Err(DeviceError::Length { expected: buffer.len, found });
         }
@@ -109,9 +111,9 @@ impl Device for Reference {
     fn measure(&self, gradients: &[Question<'_, Memory>]) -> Result<Vec<Vec<Part>>, DeviceError> {
         self.counts.borrow_mut().measured += gradients.len();
         let part = |Question { gradient, limit }: &Question<'_, Memory>| {
-            let numbers = match gradient.dtype {
-                DType::F32 => wide(&gradient.numbers::<f32>(0)),
-                _ => gradient.numbers::<f64>(0),
+            let numbers = match gradient.dtypes[0] {
+                DType::F64 => gradient.numbers::<f64>(0),
+                _ => gradient.numbers::<f32>(0).into_iter().map(f64::from).collect(),
             };
             // Three parts, with exponents of their own.
             let cut = numbers.len().div_ceil(3).max(1);
@@ -128,20 +130,33 @@ impl Device for Reference {
 
 impl Memory {
     fn numbers<T: Element>(&self, array: usize) -> Vec<T> {
-        bytemuck::pod_collect_to_vec(&self.arrays.borrow()[array])
+        fn all<T: Element, N: Number>(bytes: &[u8], from: fn(N) -> f32) -> Vec<T> {
+            bytemuck::pod_collect_to_vec::<u8, N>(bytes).into_iter().map(|number| T::from_f32(from(number))).collect()
+        }
+        let bytes = &self.arrays.borrow()[array];
+        match self.dtypes[array] {
+            DType::Bf16 => all(bytes, bf16::to_f32),
+            DType::F16 => all(bytes, f16::to_f32),
+            DType::I8 => all::<T, i8>(bytes, f32::from),
+            _ => bytemuck::pod_collect_to_vec(bytes),
+        }
     }
 
+    /// Stores numbers. They must be numbers of the array's type.
     fn set<T: Element>(&self, array: usize, numbers: &[T]) {
-        self.arrays.borrow_mut()[array] = bytemuck::cast_slice(numbers).to_vec();
+        fn all<T: Element, N: Number>(numbers: &[T], to: fn(f32) -> N) -> Vec<u8> {
+            let numbers: Vec<N> = numbers.iter().map(|number| to(number.to_f32())).collect();
+            bytemuck::cast_slice(&numbers).to_vec()
+        }
+        self.arrays.borrow_mut()[array] = match self.dtypes[array] {
+            DType::Bf16 => all(numbers, bf16::from_f32),
+            DType::F16 => all(numbers, f16::from_f32),
+            DType::I8 => all(numbers, |number| number as i8),
+            _ => bytemuck::cast_slice(numbers).to_vec(),
+        };
+        let stored: Vec<T> = self.numbers(array);
+        assert!(stored.iter().zip(numbers).all(|(a, b)| are_same(*a, *b)), "{:?}", self.dtypes[array]);
     }
-}
-
-fn size(dtype: DType) -> usize {
-    if dtype == DType::F32 { 4 } else { 8 }
-}
-
-fn wide(numbers: &[f32]) -> Vec<f64> {
-    numbers.iter().map(|&number| f64::from(number)).collect()
 }
 
 /// The magnitude of a number; at most the limit, but NaN stays NaN.
@@ -160,19 +175,17 @@ fn run<T: Element>(program: &Program, segment: &Segment<'_, Memory>, parameters:
         Array::Gradient => (segment.gradient.expect("the kernel reads it"), 0),
         _ => (segment.state.expect("the kernel has it"), program.place(array).expect("it is in the state")),
     };
-    let mut arrays: Vec<(Array, Vec<T>)> = graph
-        .arrays()
-        .into_iter()
-        .map(|(array, _)| {
-            let (buffer, place) = buffer(array);
-            (array, buffer.numbers(place))
-        })
-        .collect();
+    let all = || program.arrays().map(|(array, _)| (array, buffer(array)));
+    for (array, (buffer, place)) in all() {
+        assert_eq!(buffer.dtypes[place], program.dtype(array), "{array:?}");
+    }
+    let mut arrays: Vec<(Array, Vec<T>)> =
+        all().map(|(array, (buffer, place))| (array, buffer.numbers(place))).collect();
     let parameters = &parameters[segment.parameters..];
     for (of_gradient, element) in touched(*elements, segment) {
-        update(graph, parameters, &mut arrays, of_gradient, element);
+        update(graph, parameters, &segment.draws, &mut arrays, of_gradient, element);
     }
-    for (array, is_changed) in graph.arrays() {
+    for (array, is_changed) in program.arrays() {
         let (buffer, place) = buffer(array);
         let numbers = arrays.iter().find(|(known, _)| *known == array);
         if let (true, Some((_, numbers))) = (is_changed, numbers) {
@@ -198,12 +211,16 @@ fn touched(elements: Elements, segment: &Segment<'_, Memory>) -> Vec<(usize, usi
 fn update<T: Element>(
     graph: &Graph,
     parameters: &[f64],
+    draws: &Draws,
     arrays: &mut [(Array, Vec<T>)],
     of_gradient: usize,
     element: usize,
 ) {
     let place = |array| if array == Array::Gradient { of_gradient } else { element };
     let stored = graph.evaluate(parameters, |array| {
+        if let Array::Random(random) = array {
+            return T::literal(draws.number(random, element).into());
+        }
         let (_, numbers) = arrays.iter().find(|(known, _)| *known == array).expect("the kernel has it");
         numbers[place(array)]
     });

@@ -13,7 +13,8 @@ use crate::on_devices;
 use crate::pair::{Gradient, Pair, boxed, dense, dyadic};
 
 on_devices! {
-    every_rule_with_every_option, a_rule_of_a_stranger, variables_come_and_go, sparse_rows, gradients_accumulate, a_flush_ends_an_epoch,
+    with [f32, f64], on lavapipe [f32]:
+    every_rule_with_every_option, a_rule_of_a_stranger, variables_come_and_go, gradients_of_zeros, sparse_rows, gradients_accumulate, a_flush_ends_an_epoch,
     numbers_that_are_not_finite, loss_scales, groups, averages_are_swapped_in, state_goes_both_ways,
 }
 
@@ -63,6 +64,25 @@ fn variables_come_and_go<D: Device, T: Element>(device: &D) {
             pair.step(&gradients).unwrap();
         }
         assert!(pair.step(&[const { Gradient::Missing }; 4]).is_err());
+    }
+}
+
+/// NovoGrad has another structure where all gradients so far were 0.
+fn gradients_of_zeros<D: Device, T: Element>(device: &D) {
+    for clipnorm in [None, Some(0.5)] {
+        let mut pair = Pair::twice(device, || match clipnorm {
+            None => boxed::<T>(NovoGrad::new(0.125)),
+            Some(clip) => boxed(NovoGrad::new(0.125).grad_averaging(true)).clipnorm(clip),
+        });
+        for step in 0..4 {
+            let mut gradients = dense::<T>(step);
+            for (number, (_, shape)) in crate::pair::VARIABLES.iter().enumerate() {
+                if (number as u64 + step).is_multiple_of(3) {
+                    gradients[number] = Gradient::Dense(vec![T::zero(); shape.iter().product()]);
+                }
+            }
+            pair.step(&gradients).unwrap();
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Sums of squares against sums in 64 bits.
 
+use half::{bf16, f16};
 use opt_conformance::problem::Rng;
+use opt_core::state::DType;
 use opt_gpu::device::{Device, Part, Question};
 use opt_gpu::wgpu::WgpuDevice;
 
@@ -39,6 +41,26 @@ fn compare(parts: &[Part], gradient: &[f32], limit: Option<f64>) -> f64 {
         worst = worst.max(error);
     }
     worst
+}
+
+/// Numbers of 16 bits are measured as the same numbers of 32 bits.
+#[test]
+fn gradients_in_16_bits_have_the_same_sums() {
+    let Some(device) = device() else { return };
+    let bits: Vec<u16> = (0..=u16::MAX).chain(0..777).collect();
+    let wide = |from: fn(u16) -> f32| bits.iter().map(|bits| from(*bits)).collect::<Vec<f32>>();
+    let halves = [
+        (DType::Bf16, wide(|bits| bf16::from_bits(bits).to_f32())),
+        (DType::F16, wide(|bits| f16::from_bits(bits).to_f32())),
+    ];
+    for (dtype, wide) in halves {
+        let buffer = device.allocate(&[dtype], bits.len()).unwrap();
+        device.write(&buffer, 0, bytemuck::cast_slice(&bits)).unwrap();
+        for limit in [None, Some(0.25), Some(1e-6)] {
+            let got = device.measure(&[Question { gradient: &buffer, limit }]).unwrap().remove(0);
+            assert_eq!(format!("{got:?}"), format!("{:?}", measure(&device, &wide, limit)), "{dtype:?}");
+        }
+    }
 }
 
 #[test]

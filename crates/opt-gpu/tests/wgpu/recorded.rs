@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashSet};
 
 use opt_conformance::forms::{Builder, forms};
+use opt_conformance::halves::recorded_halves;
 use opt_conformance::problem::{Gradient, Problem, Rng};
-use opt_core::trace::{Array, Constant, Graph, Node, Operation, Update};
+use opt_core::state::DType;
+use opt_core::trace::{Array, Constant, Draws, Graph, Narrow, Node, Operation, Update};
 use opt_gpu::device::Elements;
 
 use crate::device;
@@ -65,6 +67,27 @@ fn recorded_steps_have_the_bits_of_the_engine() {
     assert!(counts.values().all(|count| *count > 10) && counts.len() == 3, "{counts:?}");
 }
 
+/// Variables in 16 bits, with gradients of every type; rows end within a word.
+#[test]
+fn variables_in_16_bits_have_the_bits_of_the_engine() {
+    let Some(device) = device() else { return };
+    let chunked = device.clone().with_chunks_of(256);
+    for (seed, (name, of)) in (1..).zip(recorded_halves()) {
+        let touched = if of.untouched.is_none() { Elements::All } else { Elements::Rows };
+        for (elements, update) in [(touched, Some(of.update)), (Elements::OtherRows, of.untouched)] {
+            let Some(update) = update else { continue };
+            for gradient in [DType::F32, DType::Bf16, DType::F16] {
+                let slots = of.slots.len();
+                let tried = Tried::with_gradient(&device, &name, update.clone(), slots, elements, gradient);
+                tried
+                    .check(&device, &[tried.variable(&device, seed, 67, 3), tried.variable(&device, seed + 100, 5, 1)]);
+                tried
+                    .check(&chunked, &[tried.variable(&chunked, seed, 401, 3), tried.variable(&chunked, seed, 127, 6)]);
+            }
+        }
+    }
+}
+
 /// Two arrays of the state, and what the operations make of them.
 fn every_operation() -> Update {
     let (_, (_, mut update, _)) = recorded().swap_remove(0);
@@ -90,4 +113,32 @@ fn every_operation_has_the_bits_of_the_engine_also_with_thirteen_slots() {
     tried.check(&device, &[tried.variable(&device, 3, 60_001, 1)]);
     let chunked = device.with_chunks_of(64);
     tried.check(&chunked, &[tried.variable(&chunked, 3, 401, 1)]);
+}
+
+/// What rounds to 16 bits, of numbers of all sizes.
+fn every_rounding(of: fn(Narrow) -> Operation) -> Update {
+    use Narrow::{Alone, Correction, Current, Join, Nearest, Part};
+    let (_, (_, mut update, _)) = recorded().swap_remove(0);
+    let random = Array::Random(Draws::MASTER);
+    let loads = [Array::Slot(0), random, Array::Value, Array::Correction, Array::Master, Array::Random(0)];
+    let mut nodes: Vec<Node> = loads.into_iter().map(Node::Load).collect();
+    let operands = [(Nearest, 0, 0), (Part, 0, 1), (Correction, 0, 1), (Alone, 0, 1), (Join, 2, 3), (Current, 4, 2)];
+    nodes.extend(operands.map(|(narrow, a, b)| Node::Binary(of(narrow), a, b)));
+    nodes.push(Node::Binary(Operation::Moment, 0, 5));
+    // So that one sees in which types variable and correction are stored.
+    let own = [(Array::Value, 7), (Array::Correction, 8)];
+    let slots = (6..nodes.len() as u32).zip(1..).map(|(node, slot)| (Array::Slot(slot), node));
+    update.graph.stores = slots.chain(own).collect();
+    update.graph.nodes = nodes;
+    update.parameters = Vec::new();
+    update
+}
+
+#[test]
+fn every_rounding_has_the_bits_of_the_engine() {
+    let Some(device) = device() else { return };
+    for of in [Operation::Bf16 as fn(Narrow) -> Operation, Operation::F16] {
+        let tried = Tried::new(&device, "every rounding", every_rounding(of), 8, Elements::All);
+        tried.check(&device, &[tried.variable(&device, 3, 60_001, 1)]);
+    }
 }

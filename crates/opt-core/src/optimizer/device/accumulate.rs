@@ -1,5 +1,6 @@
 //! Gradient accumulation on a device. The host knows which variables have a sum, the device has the numbers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::accumulator::Accumulator;
@@ -7,14 +8,17 @@ use super::super::records::Fill;
 use super::super::step::check::Start;
 use super::super::step::input::Input;
 use super::super::step::norms::Question as Asked;
+use super::slots::whole_update;
 use super::step::{measure, position, with_numbers};
-use super::{Backend, DeviceUpdate, Elements, HostSide, Source, Total, without_gradients};
+use super::{Backend, DeviceUpdate, HostSide, Source, Total, without_gradients};
 use crate::accumulate::Accumulate;
 use crate::description::Description;
+use crate::dtype::DType;
 use crate::real::Scalar;
 use crate::report::{Outcome, StepReport};
 use crate::rule::UpdateRule;
 use crate::step_options::StepOptions;
+use crate::trace::Update;
 
 impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     /// Applies the accumulated gradients before all micro-steps are there: as
@@ -131,13 +135,11 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     /// The updates of all averages in a micro-step, as in Keras 3.
     fn averages(&self, inputs: &[Input<'_, T>]) -> Vec<DeviceUpdate> {
         let averaged = inputs.iter().filter(|input| self.optimizer.averages(input.group) && input.value.len() > 0);
-        let update = Arc::new(self.optimizer.record_average());
-        let of = |input: &Input<'_, T>| DeviceUpdate {
-            position: position(input),
-            place: input.place,
-            source: Source::Given,
-            elements: Elements::All,
-            update: Arc::clone(&update),
+        let mut averages: BTreeMap<DType, Arc<Update>> = BTreeMap::new();
+        let of = |input: &Input<'_, T>| {
+            let dtype = input.value.dtype(T::DTYPE);
+            let update = averages.entry(dtype).or_insert_with(|| Arc::new(self.optimizer.record_average(dtype)));
+            whole_update(input, Arc::clone(update))
         };
         averaged.map(of).collect()
     }

@@ -1,58 +1,31 @@
 //! The order of a step whose arrays are on a device: check, measure, record, admit, update.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::Arc;
 
-use super::super::groups::{PerGroup, SharedSlots};
 use super::super::records::Fill;
-use super::super::slots::places;
 use super::super::step::check::Start;
 use super::super::step::input::{Input, InputGradient, SparseGradient};
 use super::super::step::measure::Measured;
 use super::super::step::norms::{Norm, Question as Asked};
 use super::super::step::storage::{Value, Values};
 use super::super::step::{Prepared, Ready};
-use super::{
-    Backend, DeviceGradient, DeviceUpdate, Elements, HostSide, Initial, Measurement, NewState, Question, Source,
-    described,
-};
+use super::{Backend, DeviceGradient, HostSide, Initial, Measurement, NewArray, NewState, Question, Source, described};
 use crate::description::Description;
+use crate::dtype::DType;
 use crate::error::Error;
+use crate::master::Master;
 use crate::precision::Any;
 use crate::real::Scalar;
 use crate::report::{NonFinite, StepReport};
-use crate::rule::{SlotInit, SlotSpec, Step, UpdateRule};
+use crate::rule::{SlotInit, SlotSpec, UpdateRule};
 use crate::step_options::StepOptions;
-use crate::trace::Update;
+use crate::trace::Array;
 
 /// What is refused: sums of sparse gradients are lists of rows, which the host would have to know.
 pub(super) const SPARSE_SUM: &str = "the accumulation of a sparse gradient";
 
 /// A result of the engine, or an error of the device.
 pub(super) type Outcome<V, E> = Result<Result<V, Error>, E>;
-
-/// What a step will do to the elements of the variables.
-struct Planned {
-    updates: Vec<DeviceUpdate>,
-    /// The scalar slots after the step, by place.
-    scalars: Vec<(usize, Vec<f64>)>,
-    /// The shared slots after the step.
-    shared: PerGroup<SharedSlots>,
-}
-
-/// What the update of a variable depends on, besides its group and the step: variables of the same key have the same
-/// update.
-#[derive(PartialEq, Eq, Hash)]
-struct Key {
-    group: usize,
-    is_sparse: bool,
-    decays: bool,
-    /// The bits of the factor of the clips.
-    clip: u64,
-    /// The bits of the rule's numbers for the variable.
-    numbers: [u64; 4],
-}
 
 impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
     /// One step over a list of variables, or one micro-step: as
@@ -105,7 +78,7 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         Ok(())
     }
 
-    fn untraceable(&self, input: &Input<'_, T>, reason: crate::trace::Untraceable) -> Error {
+    pub(super) fn untraceable(&self, input: &Input<'_, T>, reason: crate::trace::Untraceable) -> Error {
         let ruling = self.optimizer.groups.ruling_of(input.group);
         let rule = ruling.rule(&self.optimizer.rule).class_name().to_owned();
         Error::Untraceable { variable: input.name.clone().into_owned(), rule, reason }
@@ -186,79 +159,29 @@ impl<R: UpdateRule<T>, T: Scalar> HostSide<R, T> {
         inputs.iter().zip(sources).map(read).collect()
     }
 
-    /// Records what happens to the elements of each variable.
-    fn plan(
-        &self,
-        inputs: &[Input<'_, T>],
-        sources: &[Source],
-        measured: &Measured,
-        start: &Start,
-    ) -> Result<Planned, Error> {
+    /// The arrays of a new variable.
+    fn new_arrays(&self, group: usize, dtype: DType) -> Vec<NewArray<T>> {
         let optimizer = &self.optimizer;
-        let (rule, groups) = (&optimizer.rule, &optimizer.groups);
-        let mut shared = groups.shared_of_each();
-        let begin = |group: usize| Step::new(optimizer.iterations, start.rates[group].learning_rate);
-        let kernels = groups.each(|group| groups.begin(group, rule, &begin(group), &mut shared[group]));
-        let plans = groups.each(|group| optimizer.step_plan(group, &*kernels[group], measured, start));
-
-        let (mut updates, mut scalars) = (Vec::new(), Vec::new());
-        let mut recorded: HashMap<Key, (Arc<Update>, Option<Arc<Update>>)> = HashMap::new();
-        let mut average = None;
-        for (number, (input, source)) in inputs.iter().zip(sources).enumerate() {
-            let Input { place, group, gradient, .. } = input;
-            let mut push = |elements, update: &Arc<Update>| {
-                if input.value.len() > 0 && !update.graph.stores.is_empty() {
-                    let (position, update) = (position(input), Arc::clone(update));
-                    updates.push(DeviceUpdate { position, place: *place, source: *source, elements, update });
-                }
-            };
-            let Some(gradient) = gradient else {
-                if optimizer.options.ema.includes_all && optimizer.averages(*group) {
-                    push(Elements::All, average.get_or_insert_with(|| Arc::new(optimizer.record_average())));
-                }
-                continue;
-            };
-            let known = (*place < optimizer.records.len()).then(|| optimizer.records.at(*place));
-            let slots = &optimizer.groups.ruling_of(*group).slots;
-            let mut of_variable = known.map_or_else(|| initial_scalars(slots), |record| record.scalars.clone());
-            let decays =
-                known.map_or_else(|| optimizer.options.weight_decay.applies_to(&input.name), |record| record.decays);
-            let norm = measured.norm(number);
-            let clip = plans[*group].clip_of(norm);
-            let square_sum = norm.scaled_square_sum(clip);
-            let numbers = plans[*group].variable_scalars(&input.name, &mut of_variable, square_sum);
-            let is_sparse = matches!(gradient, InputGradient::Sparse(_));
-            let (clip, numbers) = (clip.to_bits(), numbers.map(f64::to_bits));
-            let key = Key { group: *group, is_sparse, decays, clip, numbers };
-            if !recorded.contains_key(&key) {
-                let variable = optimizer.record_input(number, input, square_sum, measured, start);
-                let variable = variable.map_err(|reason| self.untraceable(input, reason))?;
-                recorded.insert(
-                    Key { group: *group, is_sparse, decays, clip, numbers },
-                    (Arc::new(variable.update), variable.untouched.map(Arc::new)),
-                );
-            }
-            let (update, untouched) = &recorded[&key];
-            push(if is_sparse { Elements::Rows } else { Elements::All }, update);
-            if let Some(untouched) = untouched {
-                push(Elements::OtherRows, untouched);
-            }
-            scalars.push((*place, of_variable));
-        }
-        drop(plans);
-        drop(kernels);
-        Ok(Planned { updates, scalars, shared })
+        let slots = optimizer.groups.ruling_of(group).slots.iter();
+        let arrays = slots.filter_map(initial_array).enumerate().map(|(slot, initial)| {
+            let dtype = if optimizer.is_in_bf16(group, slot) { DType::Bf16 } else { T::DTYPE };
+            NewArray { array: Array::Slot(slot as u8), dtype, initial }
+        });
+        let average = NewArray { array: Array::Average, dtype: T::DTYPE, initial: Initial::Copy };
+        let master = master_array::<T>(optimizer.options.master).filter(|_| dtype != T::DTYPE);
+        let master = master.map(|(array, dtype)| {
+            let initial = if array == Array::Master { Initial::Copy } else { Initial::Filled(0.0) };
+            NewArray { array, dtype, initial }
+        });
+        arrays.chain(optimizer.averages(group).then_some(average)).chain(master).collect()
     }
 
     /// Makes the arrays of new variables. Their records are made when nothing can fail any more.
     pub(super) fn make_arrays<B: Backend<T>>(&self, inputs: &[Input<'_, T>], backend: &mut B) -> Result<(), B::Error> {
         for input in inputs.iter().filter(|input| input.new.is_some()) {
-            let slots = &self.optimizer.groups.ruling_of(input.group).slots;
-            let mut arrays: Vec<Initial<T>> = slots.iter().filter_map(initial_array).collect();
-            let slots = arrays.len();
-            arrays.extend(self.optimizer.averages(input.group).then_some(Initial::Copy));
             let (place, position, len) = (input.place, Some(position(input)), input.value.len());
-            backend.admit(NewState { place, position, len, arrays, slots, sum: None })?;
+            let arrays = self.new_arrays(input.group, input.value.dtype(T::DTYPE));
+            backend.admit(NewState { place, position, len, arrays, sum: None })?;
         }
         Ok(())
     }
@@ -329,13 +252,13 @@ pub(super) fn with_numbers<'b, T: Scalar>(inputs: &'b [Input<'_, T>], numbers: &
     inputs.iter().zip(numbers).map(with).collect()
 }
 
-/// The initial values of the scalar slots of a variable.
-fn initial_scalars(slots: &[SlotSpec]) -> Vec<f64> {
-    let scalars = places(slots).filter_map(|(slot, _)| match slot.init() {
-        SlotInit::Scalar(initial) => Some(initial),
-        _ => None,
-    });
-    scalars.collect()
+/// The array in which a master is stored, and its element type.
+pub(super) fn master_array<T: Scalar>(master: Master) -> Option<(Array, DType)> {
+    match master {
+        Master::Full => Some((Array::Master, T::DTYPE)),
+        Master::Bits24 { .. } => Some((Array::Correction, DType::I8)),
+        Master::None { .. } => None,
+    }
 }
 
 /// What an array slot starts with; `None` for other slots.

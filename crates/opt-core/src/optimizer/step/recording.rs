@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 use super::super::Optimizer;
 use super::super::form::Form;
 use super::super::records::{Fill, NewSlots, NewVariable, Record};
+use super::super::slots::{SlotPlace, places};
 use super::averages::Averaging;
 use super::check::Start;
 use super::input::{Input, InputGradient, SparseGradient};
@@ -17,6 +18,7 @@ use super::storage::{Value, Values};
 use super::tasks::WholeVariable;
 use super::unique_rows::UniqueRows;
 use crate::accumulate::Accumulate;
+use crate::dtype::DType;
 use crate::error::Error;
 use crate::master::Master;
 use crate::moments::MomentStorage;
@@ -24,11 +26,32 @@ use crate::precision::Any;
 use crate::real::Scalar;
 use crate::rule::{SlotInit, SlotSpec, Step, UpdateRule};
 use crate::step_options::StepOptions;
-use crate::trace::{Array, RecordedVariable, Tape, Traced, Untraceable, Update};
+use crate::trace::{Array, Draws, RecordedVariable, Storage, Tape, Traced, Untraceable, Update};
 use crate::variable::Variable;
 
 /// The lengths of the blocks that are recorded. Elements of all of them must be treated alike.
 const LENGTHS: [usize; 2] = [2, 3];
+
+/// A variable to record: an input of a step, and its number.
+pub(in crate::optimizer) struct ToRecord<'r, 'v, T> {
+    pub(in crate::optimizer) number: usize,
+    pub(in crate::optimizer) input: &'r Input<'v, T>,
+    /// That of the clipped and summed rows of a sparse gradient, if the rule needs it.
+    pub(in crate::optimizer) square_sum: f64,
+    pub(in crate::optimizer) measured: &'r Measured,
+    pub(in crate::optimizer) start: &'r Start,
+}
+
+impl<T> Copy for ToRecord<'_, '_, T> {}
+
+impl<T> Clone for ToRecord<'_, '_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+/// The update of a touched element, and that of an untouched one if the gradient is sparse.
+type Updates = SmallVec<[Update; 2]>;
 
 /// What the recordings of a variable have in common, whatever their lengths are.
 struct Subject<'s> {
@@ -93,7 +116,9 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
                 let rows = unique.iter().find(|(of_input, _)| *of_input == number).map(|(_, rows)| rows);
                 let square_sum =
                     rows.filter(|_| self.rule_needs_norm(input.group)).map(|rows| square_sum(&rows.values, None));
-                let recorded = self.record_input(number, input, square_sum.unwrap_or(0.0), &measured, &start);
+                let square_sum = square_sum.unwrap_or(0.0);
+                let recorded =
+                    self.record_input(ToRecord { number, input, square_sum, measured: &measured, start: &start });
                 recorded.map_err(|reason| untraceable(input, reason))
             })
             .collect()
@@ -137,7 +162,8 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
     }
 
     /// Records the update of the average of a variable without a gradient, and of the variable if it gets the average.
-    pub(in crate::optimizer) fn record_average(&self) -> Update {
+    /// `dtype` is the element type of the variable.
+    pub(in crate::optimizer) fn record_average(&self, dtype: DType) -> Update {
         let tape = Tape::start(T::DTYPE);
         let flush_below = if self.options.flush_denormals { Traced::SMALLEST } else { Traced::zero() };
         let averaging = Averaging::at(&self.options.ema, self.iterations, flush_below);
@@ -146,38 +172,77 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
         averaging.element(&mut value, &mut average);
         let arrays = before.into_iter().zip([value, average]);
         let update = Update::of(&tape, 0, arrays.map(|((array, before), after)| (array, before, after)));
-        update.expect("an average only adds and multiplies")
+        update.expect("an average only adds and multiplies").stored(&self.half_storage(dtype))
+    }
+
+    /// How variables of an element type are stored, in updates besides steps: these round to nearest.
+    pub(in crate::optimizer) fn half_storage(&self, dtype: DType) -> Storage {
+        let half = (dtype != T::DTYPE).then_some((dtype, self.options.master));
+        Storage { half, to_nearest: true, moments: Vec::new() }
+    }
+
+    /// How the arrays of variables of an element type and a group are stored.
+    fn storage(&self, dtype: DType, group: usize) -> Storage {
+        let is_packed = |place: &u8| self.is_in_bf16(group, usize::from(*place));
+        let arrays =
+            places(self.groups.slots_of(group)).filter(|(_, place)| matches!(place, Some(SlotPlace::Array(_))));
+        let moments = (0..arrays.count() as u8).filter(is_packed).collect();
+        Storage { to_nearest: false, moments, ..self.half_storage(dtype) }
+    }
+
+    /// The random numbers of the next step of a variable.
+    pub(in crate::optimizer) fn draws(&self, variable: &str) -> Draws {
+        Draws::new(self.options.moments, self.options.master, self.iterations, variable)
     }
 
     /// Whether the storage of a variable can be recorded.
     pub(in crate::optimizer) fn can_record(&self, input: &Input<'_, T>) -> Result<(), Untraceable> {
-        let has_moments = self.groups.slots_of(input.group).iter().any(SlotSpec::is_moment);
         match () {
             () if self.options.ranks.is_some() => Err(Untraceable::Ranks),
-            () if !matches!(input.value, Any::Full(_)) => Err(Untraceable::Half),
-            () if has_moments && self.options.moments != MomentStorage::Full => Err(Untraceable::Moments),
+            () if self.shares_exponents(input.group) => Err(Untraceable::Moments),
             () => Ok(()),
         }
     }
 
-    /// Records the step of one variable. `square_sum` is that of the clipped and summed rows of a sparse gradient, if
-    /// the rule needs it.
-    pub(in crate::optimizer) fn record_input(
-        &self,
-        number: usize,
-        input: &Input<'_, T>,
-        square_sum: f64,
-        measured: &Measured,
-        start: &Start,
-    ) -> Result<RecordedVariable, Untraceable> {
+    /// Whether moments of the variables of a group share exponents with other elements.
+    pub(in crate::optimizer) fn shares_exponents(&self, group: usize) -> bool {
+        matches!(self.options.moments, MomentStorage::Float8 { .. })
+            && self.groups.slots_of(group).iter().any(SlotSpec::is_moment)
+    }
+
+    /// Records the step of one variable.
+    pub(in crate::optimizer) fn record_input(&self, of: ToRecord<'_, '_, T>) -> Result<RecordedVariable, Untraceable> {
+        let Input { name, group, .. } = of.input;
+        let mut updates = self.recorded(of, &LENGTHS)?.into_iter();
+        let ruling = self.groups.ruling_of(*group);
+        let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
+        Ok(RecordedVariable {
+            variable: name.clone().into_owned(),
+            rule: ruling.rule(&self.rule).class_name().to_owned(),
+            iteration: self.iterations,
+            learning_rate: of.start.rates[*group].learning_rate,
+            slots: ruling.slots.iter().filter(is_array).map(|slot| slot.name().to_owned()).collect(),
+            draws: self.draws(name),
+            update: updates.next().expect("a variable has rows"),
+            untouched: updates.next(),
+        })
+    }
+
+    /// Records a variable with a dense gradient, at one length alone. If its graph is that of a variable that was
+    /// recorded at all lengths in the same step, only a rule that treats lengths differently by the numbers of a
+    /// variable is not found.
+    pub(in crate::optimizer) fn record_again(&self, of: ToRecord<'_, '_, T>) -> Result<Update, Untraceable> {
+        Ok(self.recorded(of, &LENGTHS[..1])?.swap_remove(0))
+    }
+
+    fn recorded(&self, of: ToRecord<'_, '_, T>, lengths: &[usize]) -> Result<Updates, Untraceable> {
+        let ToRecord { number, input, square_sum, measured, start } = of;
         let Input { name, group, .. } = input;
         let ruling = self.groups.ruling_of(*group);
-        let rule = ruling.rule(&self.rule);
-        let learning_rate = start.rates[*group].learning_rate;
-
         let tape = Tape::start(T::DTYPE);
-        let step = Step::new(self.iterations, learning_rate);
-        let kernel = rule.begin_traced(&step, &mut ruling.shared.clone()).ok_or(Untraceable::NotGeneric)?;
+        let step = Step::new(self.iterations, start.rates[*group].learning_rate);
+        let kernel = ruling.rule(&self.rule).begin_traced(&step, &mut ruling.shared.clone());
+        let kernel = kernel.ok_or(Untraceable::NotGeneric)?;
         let plan = self.step_plan(*group, &*kernel, measured, start);
 
         let (norm, rows) = match &input.gradient {
@@ -191,49 +256,39 @@ impl<R: UpdateRule<T>, T: Scalar> Optimizer<R, T> {
             }
             None => (Norm::NONE, None),
         };
-        let record = self.records.get(name);
         let subject = Subject {
             name,
             group: *group,
             slots: &ruling.slots,
             averages: plan.fused.average.is_some(),
             decays: self.options.weight_decay.applies_to(name),
-            scalars: record.map(|record| &*record.scalars),
+            scalars: self.records.get(name).map(|record| &*record.scalars),
             norm,
             rows,
         };
-        let mut updates = subject.record(&tape, &plan)?.into_iter();
-        let is_array = |slot: &&SlotSpec| !matches!(slot.init(), SlotInit::Scalar(_) | SlotInit::Shared(_));
-        Ok(RecordedVariable {
-            variable: name.clone().into_owned(),
-            rule: rule.class_name().to_owned(),
-            iteration: self.iterations,
-            learning_rate,
-            slots: ruling.slots.iter().filter(is_array).map(|slot| slot.name().to_owned()).collect(),
-            update: updates.next().expect("a variable has rows"),
-            untouched: updates.next(),
-        })
+        let storage = self.storage(input.value.dtype(T::DTYPE), *group);
+        let updates = subject.record(&tape, &plan, lengths)?;
+        Ok(updates.into_iter().map(|update| update.stored(&storage)).collect())
     }
 }
 
 impl Subject<'_> {
     /// Records blocks of several lengths. Returns the update of a touched element, and that of an untouched one if the
     /// gradient is sparse.
-    fn record(&self, tape: &Tape, plan: &StepPlan<'_, Traced>) -> Result<SmallVec<[Update; 2]>, Untraceable> {
-        let [first, second] = LENGTHS.map(|len| self.block(tape, plan, len));
-        let (first, second) = (first?, second?);
-        let are_same = first.iter().zip(&second).all(|(first, second)| first.is_same(second));
-        if are_same { Ok(first) } else { Err(Untraceable::ByLength) }
+    fn record(&self, tape: &Tape, plan: &StepPlan<'_, Traced>, lengths: &[usize]) -> Result<Updates, Untraceable> {
+        let mut blocks = lengths.iter().map(|len| self.block(tape, plan, *len));
+        let first = blocks.next().expect("a block is recorded")?;
+        for other in blocks {
+            if !first.iter().zip(&other?).all(|(first, other)| first.is_same(other)) {
+                return Err(Untraceable::ByLength);
+            }
+        }
+        Ok(first)
     }
 
     /// Records the update of a variable of one row of this length, or of two rows if the gradient is sparse: it
     /// touches the first one.
-    fn block(
-        &self,
-        tape: &Tape,
-        plan: &StepPlan<'_, Traced>,
-        width: usize,
-    ) -> Result<SmallVec<[Update; 2]>, Untraceable> {
+    fn block(&self, tape: &Tape, plan: &StepPlan<'_, Traced>, width: usize) -> Result<Updates, Untraceable> {
         let len = if self.rows.is_some() { 2 * width } else { width };
         let loads = |array, len| (0..len).map(|element| tape.load(array, element)).collect::<Vec<_>>();
         let mut value = loads(Array::Value, len);
