@@ -1,5 +1,7 @@
 //! What is timed: contestants of the other benchmarks, and the bytes that their steps move on a device.
 
+use std::time::Instant;
+
 use anyhow::Context;
 use benches::contestants::{Builder, Contestant, contestants};
 use benches::shapes::Shape;
@@ -69,14 +71,38 @@ impl Entry {
         self.contestant.traffic.cycle()
     }
 
+    /// An optimizer past its first steps, on a device that computes nothing.
+    fn on_ledger(&self, ledger: &Ledger, weights: &Weights<Ledger>, warm_up: usize) -> anyhow::Result<Boxed<Ledger>> {
+        let mut optimizer = self.build_on(ledger)?;
+        for _ in 0..warm_up {
+            optimizer.apply_gradients(weights.variables())?;
+        }
+        Ok(optimizer)
+    }
+
+    /// The seconds that a step takes on the host: the median of several cycles.
+    pub(crate) fn host_seconds(&self, shape: &Shape, warm_up: usize) -> anyhow::Result<f64> {
+        const CYCLES: usize = 15;
+        let ledger = Ledger::default();
+        let weights = Weights::zeros(&ledger, shape, self.dtype())?;
+        let mut optimizer = self.on_ledger(&ledger, &weights, warm_up)?;
+        let mut seconds = Vec::with_capacity(CYCLES);
+        for _ in 0..CYCLES {
+            let start = Instant::now();
+            for _ in 0..self.cycle() {
+                optimizer.apply_gradients(weights.variables())?;
+            }
+            seconds.push(start.elapsed().as_secs_f64() / self.cycle() as f64);
+        }
+        seconds.sort_by(f64::total_cmp);
+        Ok(seconds[CYCLES / 2])
+    }
+
     /// What a step moves, once a rule is past its first steps.
     pub(crate) fn traffic(&self, shape: &Shape, warm_up: usize) -> anyhow::Result<Traffic> {
         let ledger = Ledger::default();
         let weights = Weights::zeros(&ledger, shape, self.dtype())?;
-        let mut optimizer = self.build_on(&ledger)?;
-        for _ in 0..warm_up {
-            optimizer.apply_gradients(weights.variables())?;
-        }
+        let mut optimizer = self.on_ledger(&ledger, &weights, warm_up)?;
         ledger.take();
         for _ in 0..self.cycle() {
             optimizer.apply_gradients(weights.variables())?;

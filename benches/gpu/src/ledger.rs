@@ -102,9 +102,12 @@ impl Device for Ledger {
         Ok(())
     }
 
-    /// Each gradient is long: it is clipped.
+    /// Each gradient is long, so that it is clipped, and they have different norms.
     fn measure(&self, gradients: &[Question<'_, Extent>]) -> Result<Vec<Vec<Part>>, DeviceError> {
         self.add(gradients.iter().map(|question| question.gradient.bytes()).sum());
-        Ok(vec![vec![Part { sum: 100.0, exponent: 0, is_finite: true }]; gradients.len()])
+        let part = |question: &Question<'_, Extent>| {
+            vec![Part { sum: 100.0 + (question.gradient.number % 4_096) as f64, exponent: 0, is_finite: true }]
+        };
+        Ok(gradients.iter().map(part).collect())
     }
 }

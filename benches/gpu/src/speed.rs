@@ -42,6 +42,8 @@ pub(crate) struct Row {
     pub(crate) ns_per_param: f64,
     pub(crate) ns_per_param_quartiles: [f64; 2],
     pub(crate) samples: usize,
+    /// The time of a step on the host, which the device need not wait for.
+    pub(crate) host_us: f64,
     /// Arrays read and written, the gradient once more for a norm.
     pub(crate) bytes_per_param: f64,
     pub(crate) gb_per_s: f64,
@@ -140,7 +142,7 @@ pub(crate) fn rows<D: Device>(
                 continue;
             }
             match step_times(device, entry, shape, &mut weights, &plan.effort)? {
-                Some(times) => rows.push(Row::new(entry, shape, traffic, &times, copy)),
+                Some(times) => rows.push(Row::new(entry, shape, traffic, &times, copy)?),
                 None => leave_out("the memory is too small".to_owned()),
             }
         }
@@ -187,10 +189,10 @@ fn step_times<D: Device>(
 }
 
 impl Row {
-    fn new(entry: &Entry, shape: &Shape, traffic: Traffic, times: &Times, copy: &CopySpeed) -> Self {
+    fn new(entry: &Entry, shape: &Shape, traffic: Traffic, times: &Times, copy: &CopySpeed) -> anyhow::Result<Self> {
         let ns = |at| times.quantile(at) / shape.params() as f64;
         let gb_per_s = traffic.bytes / ns(0.5);
-        Self {
+        Ok(Self {
             rule: entry.name.to_owned(),
             shape: shape.name.clone(),
             tensors: shape.tensors.len(),
@@ -198,10 +200,11 @@ impl Row {
             ns_per_param: ns(0.5),
             ns_per_param_quartiles: [ns(0.25), ns(0.75)],
             samples: times.samples(),
+            host_us: 1e6 * entry.host_seconds(shape, WARM_UP)?,
             bytes_per_param: traffic.bytes,
             gb_per_s,
             fraction_of_copy: gb_per_s / copy.gb_per_s,
             launches: traffic.launches,
-        }
+        })
     }
 }

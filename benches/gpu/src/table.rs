@@ -10,6 +10,7 @@ use crate::torch::{Answer, Mode, Times};
 const LEGEND: &str = "\
 B/param: arrays read and written, the gradient once more for a norm. of copy: the fraction of the bandwidth of a copy.
 Arrays that fit into the device's cache can be faster than it. launches: for each step; measuring norms is one.
+host us: the time in which the CPU has started a step. The device computes meanwhile, unless norms are measured.
 ";
 
 const TORCH_LEGEND: &str = "torch: ns/param of PyTorch's optimizer, and how many times as long it takes as ours.\n";
@@ -47,9 +48,9 @@ pub(crate) fn times(results: &Results) -> String {
         }
         None => None,
     };
-    text += "| shape | rule | us/step | ns/param | B/param | GB/s | of copy | launches |";
+    text += "| shape | rule | us/step | host us | ns/param | B/param | GB/s | of copy | launches |";
     text += if torch.is_some() { " torch fused | torch foreach |\n" } else { "\n" };
-    let columns = if torch.is_some() { 10 } else { 8 };
+    let columns = if torch.is_some() { 11 } else { 9 };
     let _ = writeln!(text, "|---|---|{}", "--:|".repeat(columns - 2));
     for row in &results.rows {
         text += &line(row, torch);
@@ -67,10 +68,11 @@ pub(crate) fn times(results: &Results) -> String {
 
 fn line(row: &Row, torch: Option<&Times>) -> String {
     let mut line = format!(
-        "| {} | {} | {:.1} | {:.5} | {:.2} | {:.1} | {:.2} | {} |",
+        "| {} | {} | {:.1} | {:.1} | {:.5} | {:.2} | {:.1} | {:.2} | {} |",
         row.shape,
         row.rule,
         row.ns_per_param * row.params as f64 / 1e3,
+        row.host_us,
         row.ns_per_param,
         row.bytes_per_param,
         row.gb_per_s,
@@ -101,6 +103,7 @@ mod tests {
             ns_per_param: 0.01,
             ns_per_param_quartiles: [0.01, 0.02],
             samples: 7,
+            host_us: 2.5,
             bytes_per_param: 28.0,
             gb_per_s: 2800.0,
             fraction_of_copy: 0.7,
@@ -123,13 +126,16 @@ mod tests {
         let row = torch::Row { rule: "adam".into(), shape: "10M".into(), mode: Mode::Fused, ns_per_param: 0.02 };
         let times = Times { torch: "2.9".to_owned(), device: "GPU".to_owned(), rows: vec![row], left_out: Vec::new() };
         let missing = Answer::Missing { missing: "no torch".to_owned() };
-        for (torch, cells) in [(None, 8), (Some(missing), 8), (Some(Answer::Times(times)), 10)] {
+        for (torch, cells) in [(None, 9), (Some(missing), 9), (Some(Answer::Times(times)), 11)] {
             let text = super::times(&report(torch));
             let lines: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
             assert_eq!(lines.len(), 3);
             assert!(lines.iter().all(|line| line.matches('|').count() == cells + 1), "{text}");
-            assert!(lines[2].starts_with("| 10M | adam | 100.0 | 0.01000 | 28.00 | 2800.0 | 0.70 | 1 |"), "{text}");
-            assert_eq!(lines[2].contains("0.02000 (2.00 x) |  |"), cells == 10);
+            assert!(
+                lines[2].starts_with("| 10M | adam | 100.0 | 2.5 | 0.01000 | 28.00 | 2800.0 | 0.70 | 1 |"),
+                "{text}"
+            );
+            assert_eq!(lines[2].contains("0.02000 (2.00 x) |  |"), cells == 11);
             assert!(text.contains("Left out: sgd, 100M: no memory."), "{text}");
         }
     }

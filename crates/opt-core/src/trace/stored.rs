@@ -70,8 +70,10 @@ impl Update {
         new
     }
 
+    /// Adds a node; a load that is there already is not added twice.
     fn push(&mut self, node: Node) -> u32 {
-        let same = self.graph.nodes.iter().position(|known| *known == node && matches!(node, Node::Load(_)));
+        let is_load = matches!(node, Node::Load(_));
+        let same = if is_load { self.graph.nodes.iter().position(|known| *known == node) } else { None };
         same.unwrap_or_else(|| {
             self.graph.nodes.push(node);
             self.graph.nodes.len() - 1
