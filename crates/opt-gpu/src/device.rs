@@ -35,6 +35,10 @@ pub trait Device: Clone + fmt::Debug {
     fn len(&self, buffer: &Self::Buffer) -> usize;
 
     /// The type of the numbers of an array of a buffer.
+    ///
+    /// # Panics
+    ///
+    /// If the buffer has no such array.
     fn dtype(&self, buffer: &Self::Buffer, array: usize) -> DType;
 
     /// The address of a buffer that can be a variable or a gradient: it is of this device, and one array. The same
@@ -96,13 +100,15 @@ pub trait Device: Clone + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// [`DeviceError::Type`] if they have another type; if the device fails.
+    /// [`DeviceError::Type`] if they have another type; if there is no such array, or the device fails.
     fn download<T: Number>(&self, buffer: &Self::Buffer, array: usize) -> Result<Vec<T>, DeviceError> {
+        // It fails if there is no such array, which has no type either.
+        let bytes = self.read(buffer, array)?;
         let found = self.dtype(buffer, array);
         if found != T::STORED {
             return Err(DeviceError::Type { expected: T::STORED, found });
         }
-        Ok(bytemuck::pod_collect_to_vec(&self.read(buffer, array)?))
+        Ok(bytemuck::pod_collect_to_vec(&bytes))
     }
 }
 

@@ -322,6 +322,18 @@ fn a_rule_that_treats_elements_by_place_is_found_in_any_variable() {
 }
 
 #[test]
+fn optimizers_in_64_bits_have_no_variables_in_16_bits() {
+    let device = Reference::default();
+    let mut optimizer = GpuOptimizer::new(Optimizer::<_, f64>::new(Adam::new(0.1)).unwrap(), &device).unwrap();
+    let (full, half) = (device.upload(&[1.0_f64; 3]).unwrap(), device.upload(&[half::f16::ONE; 3]).unwrap());
+    for [value, gradient] in [[&half, &full], [&full, &half]] {
+        let error = optimizer.apply_gradients([GpuVariable::new("w", value).gradient(gradient)]).unwrap_err();
+        assert!(matches!(error, Error::Device(DeviceError::Type { .. })), "{error}");
+    }
+    assert_eq!(optimizer.iterations(), 0);
+}
+
+#[test]
 fn what_cannot_be_recorded_is_refused() {
     let device = Reference::default();
     let refused = |builder: optimizers::OptimizerBuilder<Sgd>| match builder.build_on(&device).unwrap_err() {

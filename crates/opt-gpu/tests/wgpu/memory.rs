@@ -72,6 +72,7 @@ fn other_element_types_and_lengths_are_refused() {
     assert_eq!(device.write(&buffer, 0, &[0; 12]), Err(DeviceError::Length { expected: 2, found: 3 }));
     assert_eq!(device.download::<f64>(&buffer, 0), Err(DeviceError::Type { expected: DType::F64, found: DType::F32 }));
     assert!(matches!(device.read(&buffer, 1), Err(DeviceError::Failed { .. })));
+    assert!(matches!(device.download::<f32>(&buffer, 1), Err(DeviceError::Failed { .. })));
     let (_, (_, mut update, average)) = recorded().swap_remove(0);
     update.graph.dtype = DType::F64;
     let program = program(&update, average, Elements::All);
